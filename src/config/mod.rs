@@ -1,0 +1,411 @@
+//! What the admin wrote, as types: valid or absent.
+//!
+//! [`Settings`] is `tidegate.toml`; it holds for the life of the process.
+//! [`Catalog`] is `routes.d` and instances: one immutable snapshot, swapped
+//! whole when a file changes. Raw serde shapes stay inside this room; what
+//! leaves it was checked, and nothing checks it again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
+
+/// `tidegate.toml`, with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[gateway]`
+    pub gateway: Gateway,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[tokens]`
+    pub tokens: Tokens,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[metrics]`
+    pub metrics: Metrics,
+    /// `[gpus]`
+    pub gpus: Gpus,
+    /// `[placement]`
+    pub placement: Placement,
+    /// `[workers]`
+    pub workers: Workers,
+    /// `[engines.vllm]`
+    pub vllm: VllmEngine,
+}
+
+/// `[gateway]`: where clients come in, and the bounds that hold for all.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// HTTPS listeners.
+    pub listen: Vec<SocketAddr>,
+    /// Plain HTTP listeners, for use behind another TLS terminator.
+    pub plain_listen: Vec<SocketAddr>,
+    /// The directory of route files.
+    pub routes: PathBuf,
+    /// The directory of state.
+    pub state: PathBuf,
+    /// Largest request body, in bytes.
+    pub request_body_max: u64,
+    /// Connections open at once; further ones wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Limit of a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Limit for the head of a request to arrive, and of an idle connection.
+    pub header_timeout: Duration,
+    /// Longest pause between two pieces of a request body.
+    pub body_timeout: Duration,
+    /// Longest time that a client may leave the response unread.
+    pub write_timeout: Duration,
+    /// How long streams may go on after a shutdown was asked for.
+    pub shutdown_timeout: Duration,
+    /// Where the access log goes; `None` for standard output.
+    pub access_log: Option<PathBuf>,
+}
+
+/// `[tls]`: the server's certificate.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// PEM chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM key of the leaf.
+    pub private_key: PathBuf,
+}
+
+/// `[tokens]`: whom we issue tokens as.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// The `iss` claim.
+    pub issuer: String,
+    /// The `aud` claim.
+    pub audience: String,
+    /// Ed25519 private key, PKCS#8 PEM.
+    pub signing_key: PathBuf,
+}
+
+/// `[admin]`: the admin API.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// HTTPS listener of dashboard and API.
+    pub listen: Option<SocketAddr>,
+    /// Unix socket for the command line.
+    pub socket: PathBuf,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Plain HTTP listener of `GET /metrics`.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[gpus]`: which devices workers run on.
+#[derive(Clone, Debug)]
+pub struct Gpus {
+    /// Where the inventory comes from.
+    pub source: GpuSource,
+    /// Part of the host's memory that offloaded weights may take.
+    pub host_memory_budget: HostBudget,
+}
+
+/// Where the GPU inventory comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GpuSource {
+    /// NVML if it can be loaded, else none.
+    Auto,
+    /// No GPU: workers run on the CPU.
+    None,
+    /// Pretended devices with these memory sizes, in bytes.
+    Simulated(Vec<u64>),
+}
+
+/// A share of the host's memory, or a fixed size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum HostBudget {
+    /// Fraction of RAM, 0 to 1.
+    Share(f64),
+    /// Bytes.
+    Bytes(u64),
+}
+
+/// `[placement]`: the policy's parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    /// Length of a busy window, in switch costs.
+    pub quantum: f64,
+    /// How long demand waits before it may cut a window, in switch costs.
+    pub patience: f64,
+    /// Whoever waits longer goes first.
+    pub wait_bound: Duration,
+    /// Largest share of time spent switching, 0 to 1.
+    pub switch_share_max: f64,
+    /// Whether to wake ahead of demand.
+    pub prefetch: bool,
+}
+
+/// `[workers]`: bounds that hold for every worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Workers {
+    /// Whether workers end with the gateway; else the next start adopts them.
+    pub stop_on_exit: bool,
+    /// Limit from launch to ready.
+    pub start_timeout: Duration,
+    /// Limit of a sleep or wake call.
+    pub call_timeout: Duration,
+    /// How long requests inside may go on when a worker is stopped.
+    pub drain_timeout: Duration,
+    /// Between SIGTERM and SIGKILL.
+    pub stop_grace: Duration,
+    /// First pause after a failure; doubles with each further one.
+    pub backoff: Duration,
+    /// Failures in a row after which only an operator starts it again.
+    pub failures_max: u32,
+    /// How long a worker must serve before its failures are forgiven.
+    pub stable_after: Duration,
+    /// Size at which a worker's log file is rotated, in bytes.
+    pub log_bytes_max: u64,
+}
+
+/// `[engines.vllm]`: where vLLM comes from.
+#[derive(Clone, Debug)]
+pub struct VllmEngine {
+    /// The command that is run when an instance names no version; a name is
+    /// looked up on PATH.
+    pub command: PathBuf,
+}
+
+/// Routes and instances of one moment, and what was wrong with the files.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// Every enabled or disabled route, by name.
+    pub routes: Vec<Arc<Route>>,
+    /// Every instance, by name.
+    pub instances: Vec<Arc<Instance>>,
+    /// Files whose present text is not in effect, with each reason.
+    pub errors: Vec<error::FileError>,
+}
+
+/// A public entrance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Its name; the label of its metrics.
+    pub name: RouteName,
+    /// First path segment under which it stands, without slashes: `chat`.
+    pub path: String,
+    /// Names by which requests on `/v1` reach its targets. Beside these, each
+    /// deployment is reached by its endpoint name.
+    pub models: Vec<ModelName>,
+    /// Who may enter.
+    pub access: Access,
+    /// Whether it serves.
+    pub enabled: bool,
+    /// Its bounds.
+    pub limits: RouteLimits,
+    /// How long its requests may take in each phase.
+    pub timeouts: Timeouts,
+    /// Servers that someone else runs.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Our own deployments that it leads to.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// The file that it stands in.
+    pub file: PathBuf,
+    /// Whether it was made for an instance that names no route.
+    pub ephemeral: bool,
+}
+
+/// Who may enter a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Any valid token of any workspace.
+    Public,
+    /// Tokens with access to this project.
+    Project(Project),
+    /// Any valid token with the role `admin`, as no project was named.
+    Admins,
+}
+
+/// The bounds of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// Requests at once; `None` for no limit.
+    pub max_concurrent_requests: Option<u32>,
+    /// Requests that may wait for a place; 0 to deny at once.
+    pub queue_requests_max: u32,
+    /// Longest wait for a place.
+    pub queue_wait_max: Duration,
+    /// Per token; `None` for no limit.
+    pub requests_per_minute: Option<u32>,
+    /// Per token; `None` for no limit.
+    pub tokens_per_minute: Option<u32>,
+}
+
+/// How long a request may take in each phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the request sent to the head of the response.
+    pub first_byte: Duration,
+    /// Longest silence of the upstream within a response.
+    pub idle: Duration,
+    /// Longest wait for a worker to start or wake.
+    pub cold_start: Duration,
+    /// Limit of a connection to the upstream.
+    pub connect: Duration,
+}
+
+/// A server that someone else runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it listens.
+    pub address: Address,
+    /// What stands before `/v1/…` in its paths; empty for nothing.
+    pub base_path: String,
+    /// The name that the upstream knows; `None` passes what the client wrote.
+    pub model: Option<ModelName>,
+    /// Key that it wants as bearer token.
+    pub api_key: Option<ApiKeySource>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// Host and port, plain HTTP.
+    Tcp {
+        /// Name or literal address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Where an upstream's key is read from, at load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiKeySource {
+    /// An environment variable.
+    Env(String),
+    /// A file; surrounding white space is cut.
+    File(PathBuf),
+}
+
+/// What one launch form, one file or one import describes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Its name.
+    pub name: InstanceName,
+    /// The project that its users need access to.
+    pub project: Option<Project>,
+    /// Where its workers are placed.
+    pub queue: QueueName,
+    /// The route that leads to it.
+    pub route: RouteName,
+    /// Its models.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// The file that it stands in.
+    pub file: PathBuf,
+}
+
+/// One model of an instance: all that its lifecycle and its requests need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    /// `instance/endpoint_name`.
+    pub id: DeploymentId,
+    /// The instance that it belongs to.
+    pub instance: InstanceName,
+    /// What clients write in `model`, and what the worker serves it as.
+    pub endpoint_name: ModelName,
+    /// Path or hub name of the weights.
+    pub model: String,
+    /// Requests at once; `None` for no limit of its own.
+    pub max_concurrent_requests: Option<u32>,
+    /// When its worker is started.
+    pub start: Start,
+    /// Never chosen to make room for another, never idled out.
+    pub keep: bool,
+    /// Idle times.
+    pub idle: Idle,
+    /// What runs it.
+    pub engine: Engine,
+}
+
+/// When a deployment's worker is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With its first request.
+    #[default]
+    OnDemand,
+    /// With the gateway.
+    Boot,
+}
+
+/// Idle times of a deployment, from its instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Idle time after which the worker is stopped; `None` for never.
+    pub time_limit: Option<Duration>,
+    /// Idle time after which the weights leave the GPU, and where they go;
+    /// `None` for never.
+    pub offload: Option<Offload>,
+    /// How often the gateway reports last activity.
+    pub last_action_report_interval: Duration,
+}
+
+/// When and where weights are offloaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offload {
+    /// Idle time.
+    pub after: Duration,
+    /// Where to.
+    pub to: OffloadTo,
+}
+
+/// Where offloaded weights go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OffloadTo {
+    /// Host memory: vLLM's sleep level 1.
+    Cpu,
+    /// Dropped, to be read from disk again: vLLM's sleep level 2.
+    Disk,
+}
+
+/// What runs a deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Engine {
+    /// vLLM, with its options merged from instance and deployment.
+    Vllm(Vllm),
+    /// The built-in stand-in.
+    Sim(Sim),
+}
+
+/// How vLLM is run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vllm {
+    /// The version to run; `None` for the one found.
+    pub version: Option<String>,
+    /// Options by the names of `tidegate options`.
+    pub options: crate::vllm::options::OptionSet,
+}
+
+/// Speeds and sizes of the stand-in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sim {
+    /// From launch to ready.
+    pub load: Duration,
+    /// From asleep to ready.
+    pub wake: Duration,
+    /// From ready to asleep.
+    pub sleep: Duration,
+    /// From request to first token.
+    pub first_token: Duration,
+    /// Token speed of each request.
+    pub tokens_per_second: f64,
+    /// Memory taken while awake, in bytes.
+    pub weights: u64,
+    /// Memory kept while asleep, in bytes.
+    pub context: u64,
+    /// Faults, as `tidegate sim --fault` takes them.
+    pub faults: Vec<String>,
+}
+
+pub mod error;

@@ -1,0 +1,176 @@
+//! Where the two planes meet.
+//!
+//! The gateway takes permits at the [`Gate`] and signals demand; the lifecycle
+//! conductor, and only it, opens and closes the gate and publishes the
+//! [`Snapshot`]. Neither plane knows the other.
+
+pub mod console;
+pub mod gate;
+pub mod snapshot;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+
+use crate::config;
+use crate::names::DeploymentId;
+use crate::time::Clock;
+
+pub use console::Console;
+pub use gate::{Gate, Permit};
+pub use snapshot::{Refusal, Snapshot, Status, Worker};
+
+/// One deployment, as both planes hold it.
+#[derive(Debug)]
+pub struct Handle {
+    /// Its id.
+    pub id: DeploymentId,
+    /// What the admin wants; swapped by the conductor when a file changes.
+    spec: ArcSwap<config::Deployment>,
+    /// Where requests enter.
+    pub gate: Arc<Gate>,
+    /// The worker's last lines.
+    pub console: Console,
+    /// One writer: the conductor.
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    /// Whether a demand is on its way to the conductor.
+    demanded: AtomicBool,
+    /// At most one message per deployment is inside, see `demanded`.
+    demands: mpsc::UnboundedSender<DeploymentId>,
+    waiting: AtomicU32,
+}
+
+impl Handle {
+    /// What the admin wants of it.
+    pub fn spec(&self) -> Arc<config::Deployment> {
+        self.spec.load_full()
+    }
+
+    /// Swaps what the admin wants. For the conductor only.
+    pub fn set_spec(&self, spec: Arc<config::Deployment>) {
+        self.spec.store(spec);
+    }
+
+    /// How it stands now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Follows how it stands.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.subscribe()
+    }
+
+    /// Publishes how it stands. For the conductor only.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.send_replace(Arc::new(snapshot));
+    }
+
+    /// Tells the conductor that a request waits at the closed gate.
+    pub fn demand(&self) {
+        if !self.demanded.swap(true, Ordering::AcqRel) {
+            // No receiver means that the process is ending.
+            drop(self.demands.send(self.id.clone()));
+        }
+    }
+
+    /// Takes the demand signal off. For the conductor, before it acts on it.
+    pub fn take_demand(&self) -> bool {
+        self.demanded.swap(false, Ordering::AcqRel)
+    }
+
+    /// Counts one waiting request until the guard is dropped.
+    pub fn wait(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        Waiting(Arc::clone(self))
+    }
+
+    /// How many requests wait at the closed gate.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// What a person sees: the snapshot's status, with `Active` for a ready
+    /// worker that has a request inside.
+    pub fn status(&self) -> Status {
+        match self.snapshot.borrow().status {
+            Status::Idle if self.gate.in_flight() > 0 => Status::Active,
+            status => status,
+        }
+    }
+}
+
+/// One request that waits at a closed gate.
+#[derive(Debug)]
+pub struct Waiting(Arc<Handle>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Every deployment that there is. A clone is another handle on the same.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    /// The clock of every gate.
+    pub clock: Clock,
+    map: Arc<ArcSwap<HashMap<DeploymentId, Arc<Handle>>>>,
+    demands: mpsc::UnboundedSender<DeploymentId>,
+}
+
+/// The conductor's end of the demand signals.
+pub type Demands = mpsc::UnboundedReceiver<DeploymentId>;
+
+impl Registry {
+    /// An empty registry, and the receiver of its demand signals.
+    pub fn new(clock: Clock) -> (Self, Demands) {
+        let (demands, receiver) = mpsc::unbounded_channel();
+        let registry = Self {
+            clock,
+            map: Arc::default(),
+            demands,
+        };
+        (registry, receiver)
+    }
+
+    /// The deployment with this id.
+    pub fn get(&self, id: &DeploymentId) -> Option<Arc<Handle>> {
+        self.map.load().get(id).cloned()
+    }
+
+    /// All deployments, in the order of their ids.
+    pub fn all(&self) -> Vec<Arc<Handle>> {
+        let mut all: Vec<_> = self.map.load().values().cloned().collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    /// Adds a deployment, stopped. For the conductor only, its single writer.
+    pub fn insert(&self, spec: Arc<config::Deployment>) -> Arc<Handle> {
+        let handle = Arc::new(Handle {
+            id: spec.id.clone(),
+            gate: Gate::new(self.clock),
+            console: Console::default(),
+            snapshot: watch::Sender::new(Arc::new(Snapshot::stopped())),
+            demanded: AtomicBool::new(false),
+            demands: self.demands.clone(),
+            waiting: AtomicU32::new(0),
+            spec: ArcSwap::new(spec),
+        });
+        let mut map = HashMap::clone(&self.map.load());
+        map.insert(handle.id.clone(), Arc::clone(&handle));
+        self.map.store(Arc::new(map));
+        handle
+    }
+
+    /// Removes a deployment. For the conductor only.
+    pub fn remove(&self, id: &DeploymentId) {
+        let mut map = HashMap::clone(&self.map.load());
+        map.remove(id);
+        self.map.store(Arc::new(map));
+    }
+}

@@ -1,0 +1,143 @@
+//! How a deployment stands: what the conductor publishes and everyone reads.
+//!
+//! A snapshot is immutable and swapped whole. No one acts on what it says: to
+//! act, take a permit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::Address;
+use crate::names::Generation;
+use crate::time::unix_seconds;
+
+/// What a person sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// A worker starts, wakes, or is about to.
+    Loading,
+    /// A worker serves, and a request is inside.
+    Active,
+    /// A worker serves, and no request is inside.
+    Idle,
+    /// The worker sleeps: weights out of GPU memory.
+    Offloaded,
+    /// No worker.
+    Stopped,
+    /// The worker ended or could not start; see the reason.
+    Failed,
+}
+
+impl Status {
+    /// Every status, for metrics.
+    pub const ALL: [Self; 6] = [
+        Self::Loading,
+        Self::Active,
+        Self::Idle,
+        Self::Offloaded,
+        Self::Stopped,
+        Self::Failed,
+    ];
+
+    /// The word of the interface.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Active => "active",
+            Self::Idle => "idle",
+            Self::Offloaded => "offloaded",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Where a deployment's weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Residency {
+    /// In GPU memory (or in the engine's, on a machine without GPUs).
+    Gpu,
+    /// In host memory.
+    Cpu,
+    /// On disk, the worker kept.
+    Disk,
+    /// No worker.
+    None,
+}
+
+/// A worker that requests can be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Which one of its deployment.
+    pub generation: Generation,
+    /// Where it listens.
+    pub address: Address,
+    /// The key that proves us to it.
+    pub api_key: Arc<str>,
+}
+
+/// Why requests that waited were refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// An operator stopped it.
+    Stopped,
+    /// It failed too often, or can't be placed.
+    Failed,
+}
+
+/// How a deployment stands.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What a person sees. `Idle` stands for any ready worker; see
+    /// [`super::Handle::status`].
+    pub status: Status,
+    /// The phase of the lifecycle machine, for those who look closer.
+    pub phase: &'static str,
+    /// Where the weights are.
+    pub residency: Residency,
+    /// When this phase began, seconds since 1970.
+    pub since: u64,
+    /// The worker, from ready to the end of draining.
+    pub worker: Option<Arc<Worker>>,
+    /// Generation of the newest worker, alive or not.
+    pub generation: Generation,
+    /// Process id of the living worker.
+    pub pid: Option<u32>,
+    /// GPUs that the worker holds, by index.
+    pub gpus: Arc<[u32]>,
+    /// Expected time until it serves, from earlier starts; while loading.
+    pub ready_in: Option<Duration>,
+    /// Progress of a start: a phase in words and a percentage.
+    pub progress: Option<(Arc<str>, u8)>,
+    /// Why it failed or was stopped, in words, with the last lines of the log.
+    pub reason: Option<Arc<str>>,
+    /// Counts the times that waiting requests were refused, with the last cause:
+    /// a waiter gives up when it has grown since it began to wait.
+    pub refusals: u64,
+    /// Cause of the last refusal.
+    pub refusal: Option<Refusal>,
+}
+
+impl Snapshot {
+    /// A deployment that was never started.
+    pub fn stopped() -> Self {
+        Self {
+            status: Status::Stopped,
+            phase: "stopped",
+            residency: Residency::None,
+            since: unix_seconds(),
+            worker: None,
+            generation: Generation(0),
+            pid: None,
+            gpus: Arc::new([]),
+            ready_in: None,
+            progress: None,
+            reason: None,
+            refusals: 0,
+            refusal: None,
+        }
+    }
+}

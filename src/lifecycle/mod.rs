@@ -1,0 +1,1 @@
+//! Control plane: when a worker lives, and what it takes (being built).

@@ -1,0 +1,3 @@
+//! Everything that Tidegate knows of vLLM: its options, command line and paths.
+
+pub mod options;

@@ -1,0 +1,8 @@
+//! Integration tests: real TLS and hyper on loopback, the stand-in engine as a
+//! real process.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that can't go on should say so at once"
+)]
+
+mod floors;
