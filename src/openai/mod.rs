@@ -1,1 +1,26 @@
-//! (being built)
+//! What OpenAI's and Anthropic's requests and responses look like, and nothing
+//! about who may send them or where they go.
+//!
+//! Owns every field name of these APIs that the gateway reads or writes:
+//!
+//! - [`api`]: which paths are served, and how vLLM spells them;
+//! - [`request`]: the model and the limits of a request, found in one pass that
+//!   borrows the body;
+//! - [`splice`]: the few edits that a body may need, all other bytes kept;
+//! - [`usage`]: token counts, read as a JSON response passes;
+//! - [`sse`]: events, the end and the token counts of a stream as it passes;
+//! - [`error`], [`models`]: the JSON that the gateway itself answers with.
+//!
+//! All of it is pure: bytes in, facts and bytes out. No I/O, no clock, no task,
+//! no status codes. It stands on the path of every request, so nothing here
+//! builds a document tree, and bytes are copied only where they change.
+
+pub mod api;
+pub mod error;
+pub mod models;
+pub mod request;
+pub mod splice;
+pub mod sse;
+pub mod usage;
+
+mod json;

@@ -1,0 +1,313 @@
+//! Reading JSON where it lies: structure is checked, nothing is built.
+//!
+//! Owns the walk over a whole document in memory, with a bound on its depth.
+//! It checks structure, literals and numbers. Inside strings that nobody asked
+//! for it looks only for their end; bad escapes there are left to the worker.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use memchr::memchr2;
+
+/// Deepest nesting that is accepted; vLLM's own readers stop near 200.
+pub(super) const DEPTH_MAX: u32 = 128;
+
+/// Why a document could not be walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Something else was expected at this byte.
+    Unexpected { at: usize, expected: &'static str },
+    /// Nested deeper than [`DEPTH_MAX`] at this byte.
+    TooDeep { at: usize },
+}
+
+/// A position in a document.
+#[derive(Clone, Debug)]
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+/// A word of JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Literal {
+    Null,
+    Bool(bool),
+}
+
+/// A string as it lies in the document.
+#[derive(Clone, Debug)]
+pub(super) struct Text<'a> {
+    /// With its quotes.
+    quoted: &'a [u8],
+    /// Where `quoted` lies.
+    pub(super) span: Range<usize>,
+    has_escapes: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn fault<T>(&self, expected: &'static str) -> Result<T, Fault> {
+        Err(Fault::Unexpected {
+            at: self.at,
+            expected,
+        })
+    }
+
+    /// The next byte that is not white space, left unread.
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        while let Some(&byte) = self.bytes.get(self.at) {
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    /// Reads `byte`, after white space, if it is next.
+    pub(super) fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Reads the opening of an object. `false`: it was empty, and is read.
+    pub(super) fn open_object(&mut self) -> Result<bool, Fault> {
+        if !self.eat(b'{') {
+            return self.fault("'{'");
+        }
+        Ok(!self.eat(b'}'))
+    }
+
+    /// Reads a key and its colon.
+    pub(super) fn key(&mut self) -> Result<Text<'a>, Fault> {
+        if self.peek() != Some(b'"') {
+            return self.fault("a key in double quotes");
+        }
+        let key = self.string()?;
+        if !self.eat(b':') {
+            return self.fault("':'");
+        }
+        Ok(key)
+    }
+
+    /// Reads what follows a member. `true`: a comma, so another one follows.
+    pub(super) fn more_members(&mut self) -> Result<bool, Fault> {
+        if self.eat(b',') {
+            return Ok(true);
+        }
+        if self.eat(b'}') {
+            return Ok(false);
+        }
+        self.fault("',' or '}'")
+    }
+
+    /// Reads a string; its opening quote must be next.
+    pub(super) fn string(&mut self) -> Result<Text<'a>, Fault> {
+        let start = self.at;
+        let mut has_escapes = false;
+        let mut at = start + 1;
+        loop {
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            let Some(found) = memchr2(b'"', b'\\', rest) else {
+                return Err(Fault::Unexpected {
+                    at: self.bytes.len(),
+                    expected: "the end of a string",
+                });
+            };
+            if rest.get(found) == Some(&b'"') {
+                at += found + 1;
+                break;
+            }
+            has_escapes = true;
+            at += found + 2;
+        }
+        self.at = at;
+        Ok(Text {
+            quoted: self.bytes.get(start..at).unwrap_or_default(),
+            span: start..at,
+            has_escapes,
+        })
+    }
+
+    /// Reads `true`, `false` or `null` if one is next.
+    pub(super) fn literal(&mut self) -> Option<Literal> {
+        self.peek();
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        for (word, value) in [
+            (&b"true"[..], Literal::Bool(true)),
+            (b"false", Literal::Bool(false)),
+            (b"null", Literal::Null),
+        ] {
+            if rest.starts_with(word) {
+                self.at += word.len();
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// Reads a number, as JSON spells it, if one is next.
+    pub(super) fn number(&mut self) -> Result<&'a str, Fault> {
+        self.peek();
+        let start = self.at;
+        self.at += usize::from(self.next_is(b'-'));
+        if self.next_is(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.next_is(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if self.next_is(b'e') || self.next_is(b'E') {
+            self.at += 1;
+            self.at += usize::from(self.next_is(b'+') || self.next_is(b'-'));
+            self.digits()?;
+        }
+        let text = self.bytes.get(start..self.at).unwrap_or_default();
+        // Only ASCII was read.
+        Ok(std::str::from_utf8(text).unwrap_or_default())
+    }
+
+    fn next_is(&self, byte: u8) -> bool {
+        self.bytes.get(self.at) == Some(&byte)
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
+        let start = self.at;
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        if self.at == start {
+            return self.fault("a digit");
+        }
+        Ok(())
+    }
+
+    /// Reads any value and gives the span of it. `above` counts the containers
+    /// that it lies in.
+    pub(super) fn skip_value(&mut self, above: u32) -> Result<Range<usize>, Fault> {
+        self.peek();
+        let start = self.at;
+        let mut open = Nesting::default();
+        loop {
+            if self.enter_value(&mut open, above)? {
+                continue;
+            }
+            if !self.leave_values(&mut open)? {
+                return Ok(start..self.at);
+            }
+        }
+    }
+
+    /// Reads a scalar, an empty container, or the opening of one with its first
+    /// key. `true`: a container was opened, and its first value is next.
+    fn enter_value(&mut self, open: &mut Nesting, above: u32) -> Result<bool, Fault> {
+        match self.peek() {
+            Some(b'"') => {
+                self.string()?;
+            }
+            Some(b'{') => {
+                open.push(true, above, self.at)?;
+                if self.open_object()? {
+                    self.key()?;
+                    return Ok(true);
+                }
+                open.pop();
+            }
+            Some(b'[') => {
+                open.push(false, above, self.at)?;
+                self.at += 1;
+                if !self.eat(b']') {
+                    return Ok(true);
+                }
+                open.pop();
+            }
+            Some(b'-' | b'0'..=b'9') => {
+                self.number()?;
+            }
+            _ => {
+                if self.literal().is_none() {
+                    return self.fault("a value");
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads what may follow a value: closings, then a comma with the next key.
+    /// `true`: another value is next. `false`: the outermost one has ended.
+    fn leave_values(&mut self, open: &mut Nesting) -> Result<bool, Fault> {
+        while open.depth > 0 {
+            if open.in_object() {
+                if self.more_members()? {
+                    self.key()?;
+                    return Ok(true);
+                }
+            } else if self.eat(b',') {
+                return Ok(true);
+            } else if !self.eat(b']') {
+                return self.fault("',' or ']'");
+            }
+            open.pop();
+        }
+        Ok(false)
+    }
+}
+
+impl<'a> Text<'a> {
+    /// What stands between the quotes, as it was written.
+    pub(super) fn raw(&self) -> &'a [u8] {
+        let inner = self.quoted.len().saturating_sub(1);
+        self.quoted.get(1..inner).unwrap_or_default()
+    }
+
+    /// The text that it stands for; none where it is not valid Unicode, has a
+    /// bad escape, half a surrogate pair or a control character.
+    pub(super) fn decode(&self) -> Option<Cow<'a, str>> {
+        if self.has_escapes {
+            return serde_json::from_slice(self.quoted).ok().map(Cow::Owned);
+        }
+        if self.raw().iter().any(|&byte| byte < 0x20) {
+            return None;
+        }
+        std::str::from_utf8(self.raw()).ok().map(Cow::Borrowed)
+    }
+}
+
+/// Which containers are open: one bit each, set for an object.
+#[derive(Default)]
+struct Nesting {
+    objects: u128,
+    depth: u32,
+}
+
+impl Nesting {
+    fn push(&mut self, object: bool, above: u32, at: usize) -> Result<(), Fault> {
+        if self.depth + above >= DEPTH_MAX {
+            return Err(Fault::TooDeep { at });
+        }
+        self.depth += 1;
+        self.objects = (self.objects << 1) | u128::from(object);
+        Ok(())
+    }
+
+    fn pop(&mut self) {
+        self.depth -= 1;
+        self.objects >>= 1;
+    }
+
+    fn in_object(&self) -> bool {
+        self.objects & 1 == 1
+    }
+}

@@ -1,0 +1,416 @@
+//! What the gateway must know of a request, found in one pass over its body.
+//!
+//! Owns the reading of the top-level fields by which a request is routed,
+//! limited and counted. The body is borrowed and its structure checked whole;
+//! what does not matter here (messages, tools, unknown fields) is only skipped.
+//!
+//! A repeated key is refused where the key matters. Python's JSON reader takes
+//! the last of duplicates, others take the first: what this gateway routes by
+//! must be what the worker reads.
+//!
+//! Does not decide whether a model exists or a limit is exceeded.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::json::{DEPTH_MAX, Fault, Literal, Reader, Text};
+
+/// What a request's body says, borrowed from it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scan<'a> {
+    /// `model`, with escapes decoded. vLLM 0.32 takes its base model where this
+    /// is missing or empty.
+    pub model: Option<Cow<'a, str>>,
+    /// `stream`: false where it is missing or null.
+    pub stream: bool,
+    /// `stream_options`, where it is an object.
+    pub stream_options: Option<StreamOptions>,
+    /// `max_tokens`.
+    pub max_tokens: Option<u64>,
+    /// `max_completion_tokens`.
+    pub max_completion_tokens: Option<u64>,
+    /// `max_output_tokens`, of the responses API.
+    pub max_output_tokens: Option<u64>,
+    /// `n`: how many answers are asked for.
+    pub n: Option<u64>,
+    /// `user`.
+    pub user: Option<Cow<'a, str>>,
+    /// `prompt_cache_key`.
+    pub prompt_cache_key: Option<Cow<'a, str>>,
+    /// `background`, of the responses API.
+    pub background: Option<bool>,
+    /// `store`.
+    pub store: Option<bool>,
+    /// Where an edit would go.
+    pub(super) layout: Layout,
+}
+
+/// What `stream_options` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// `include_usage`; missing and null mean false to vLLM 0.32.
+    pub include_usage: Option<bool>,
+    /// `continuous_usage_stats`: vLLM's usage in every event, where
+    /// `include_usage` is true as well.
+    pub continuous_usage_stats: Option<bool>,
+    pub(super) layout: OptionsLayout,
+}
+
+/// Where the parts of a body lie, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) body_len: usize,
+    /// Behind the opening brace.
+    pub(super) inside: usize,
+    pub(super) is_empty: bool,
+    pub(super) model: Option<Range<usize>>,
+    pub(super) stream_options: Option<Range<usize>>,
+}
+
+/// Where the parts of `stream_options` lie, in bytes of the body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct OptionsLayout {
+    pub(super) inside: usize,
+    pub(super) is_empty: bool,
+    pub(super) include_usage: Option<Range<usize>>,
+    pub(super) continuous_usage_stats: Option<Range<usize>>,
+}
+
+/// Why a body is refused; the texts are meant for the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScanError {
+    /// Not JSON.
+    #[error("the request body is not valid JSON: expected {expected} at byte {at}")]
+    Malformed {
+        /// Offset in the body.
+        at: usize,
+        /// What should have stood there.
+        expected: &'static str,
+    },
+    /// JSON, but deeper than anything an API of ours asks for.
+    #[error("the request body is nested deeper than {DEPTH_MAX} levels at byte {at}")]
+    TooDeep {
+        /// Offset in the body.
+        at: usize,
+    },
+    /// JSON, but not an object.
+    #[error("the request body must be a JSON object")]
+    NotAnObject,
+    /// A key that matters stands there twice.
+    #[error("the request body has `{key}` more than once")]
+    Duplicate {
+        /// The key.
+        key: &'static str,
+    },
+    /// `model` is not a string of valid Unicode.
+    #[error("`model` must be a string of valid Unicode text")]
+    Model,
+    /// Another field has the wrong type.
+    #[error("`{key}` must be {expected}")]
+    Field {
+        /// The key.
+        key: &'static str,
+        /// What the field must be.
+        expected: &'static str,
+    },
+}
+
+impl ScanError {
+    /// The `code` of the error that the client gets.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } | Self::TooDeep { .. } | Self::NotAnObject => "invalid_json",
+            Self::Duplicate { .. } => "duplicate_key",
+            Self::Model => "invalid_model",
+            Self::Field { .. } => "invalid_value",
+        }
+    }
+
+    /// The `param` of the error that the client gets.
+    pub const fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::Malformed { .. } | Self::TooDeep { .. } | Self::NotAnObject => None,
+            Self::Duplicate { key } | Self::Field { key, .. } => Some(key),
+            Self::Model => Some("model"),
+        }
+    }
+}
+
+impl From<Fault> for ScanError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unexpected { at, expected } => Self::Malformed { at, expected },
+            Fault::TooDeep { at } => Self::TooDeep { at },
+        }
+    }
+}
+
+/// Reads a whole JSON body once.
+///
+/// # Errors
+///
+/// [`ScanError`] where the body is not one JSON object, where a key that matters
+/// is repeated, or where such a field has a type that the API does not allow.
+pub fn scan(body: &[u8]) -> Result<Scan<'_>, ScanError> {
+    let mut reader = Reader::new(body);
+    match reader.peek() {
+        Some(b'{') => {}
+        Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+            return Err(ScanError::NotAnObject);
+        }
+        _ => reader.fault("a JSON object")?,
+    }
+    let mut found = Scan::default();
+    found.layout.body_len = body.len();
+    found.layout.inside = reader.at() + 1;
+    let mut seen = Seen::default();
+    let mut more = reader.open_object()?;
+    found.layout.is_empty = !more;
+    while more {
+        let at = reader.at();
+        let text = reader.key()?;
+        match Field::of(&text, at)? {
+            // These matter only inside stream_options.
+            None | Some(Field::IncludeUsage | Field::ContinuousUsageStats) => {
+                reader.skip_value(1)?;
+            }
+            Some(key) => {
+                seen.add(key)?;
+                found.read(key, &mut reader)?;
+            }
+        }
+        more = reader.more_members()?;
+    }
+    if reader.peek().is_some() {
+        reader.fault("the end of the body")?;
+    }
+    Ok(found)
+}
+
+impl<'a> Scan<'a> {
+    /// The most tokens that each answer may have, where the request says so.
+    /// Chat's newer field wins over its older one, as in vLLM 0.32.
+    pub fn output_tokens_max(&self) -> Option<u64> {
+        self.max_completion_tokens
+            .or(self.max_output_tokens)
+            .or(self.max_tokens)
+    }
+
+    /// Whether the client asked for usage in its stream.
+    pub fn usage_was_asked(&self) -> bool {
+        self.stream_options
+            .as_ref()
+            .is_some_and(|options| options.include_usage == Some(true))
+    }
+
+    fn read(&mut self, key: Field, reader: &mut Reader<'a>) -> Result<(), ScanError> {
+        match key {
+            Field::Model => {
+                if reader.peek() != Some(b'"') {
+                    return Err(ScanError::Model);
+                }
+                let text = reader.string()?;
+                self.model = Some(text.decode().ok_or(ScanError::Model)?);
+                self.layout.model = Some(text.span);
+            }
+            Field::Stream => self.stream = flag(key, reader)?.unwrap_or(false),
+            Field::StreamOptions => self.read_stream_options(reader)?,
+            Field::MaxTokens => self.max_tokens = count(key, reader)?,
+            Field::MaxCompletionTokens => self.max_completion_tokens = count(key, reader)?,
+            Field::MaxOutputTokens => self.max_output_tokens = count(key, reader)?,
+            Field::N => self.n = count(key, reader)?,
+            Field::User => self.user = words(key, reader)?,
+            Field::PromptCacheKey => self.prompt_cache_key = words(key, reader)?,
+            Field::Background => self.background = flag(key, reader)?,
+            Field::Store => self.store = flag(key, reader)?,
+            Field::IncludeUsage | Field::ContinuousUsageStats => {}
+        }
+        Ok(())
+    }
+
+    fn read_stream_options(&mut self, reader: &mut Reader<'a>) -> Result<(), ScanError> {
+        reader.peek();
+        let start = reader.at();
+        if reader.peek() == Some(b'{') {
+            self.stream_options = Some(StreamOptions::read(reader)?);
+        } else if reader.literal() != Some(Literal::Null) {
+            return Err(Field::StreamOptions.must_be("an object"));
+        }
+        self.layout.stream_options = Some(start..reader.at());
+        Ok(())
+    }
+}
+
+impl StreamOptions {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ScanError> {
+        let mut found = Self::default();
+        found.layout.inside = reader.at() + 1;
+        let mut seen = Seen::default();
+        let mut more = reader.open_object()?;
+        found.layout.is_empty = !more;
+        while more {
+            let at = reader.at();
+            let text = reader.key()?;
+            match Field::of(&text, at)? {
+                Some(key @ (Field::IncludeUsage | Field::ContinuousUsageStats)) => {
+                    seen.add(key)?;
+                    reader.peek();
+                    let start = reader.at();
+                    let value = flag(key, reader)?;
+                    let span = Some(start..reader.at());
+                    if key == Field::IncludeUsage {
+                        (found.include_usage, found.layout.include_usage) = (value, span);
+                    } else {
+                        found.continuous_usage_stats = value;
+                        found.layout.continuous_usage_stats = span;
+                    }
+                }
+                _ => {
+                    reader.skip_value(2)?;
+                }
+            }
+            more = reader.more_members()?;
+        }
+        Ok(found)
+    }
+}
+
+/// The fields that matter; the discriminant is a bit of [`Seen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Model,
+    Stream,
+    StreamOptions,
+    MaxTokens,
+    MaxCompletionTokens,
+    MaxOutputTokens,
+    N,
+    User,
+    PromptCacheKey,
+    Background,
+    Store,
+    IncludeUsage,
+    ContinuousUsageStats,
+}
+
+impl Field {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Stream => "stream",
+            Self::StreamOptions => "stream_options",
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::MaxOutputTokens => "max_output_tokens",
+            Self::N => "n",
+            Self::User => "user",
+            Self::PromptCacheKey => "prompt_cache_key",
+            Self::Background => "background",
+            Self::Store => "store",
+            Self::IncludeUsage => "include_usage",
+            Self::ContinuousUsageStats => "continuous_usage_stats",
+        }
+    }
+
+    /// Which key a text spells, if one that matters. `at` is where it stands.
+    fn of(text: &Text<'_>, at: usize) -> Result<Option<Self>, ScanError> {
+        let decoded = text.decode().ok_or(ScanError::Malformed {
+            at,
+            expected: "a key of valid Unicode text",
+        })?;
+        Ok(Some(match &*decoded {
+            "model" => Self::Model,
+            "stream" => Self::Stream,
+            "stream_options" => Self::StreamOptions,
+            "max_tokens" => Self::MaxTokens,
+            "max_completion_tokens" => Self::MaxCompletionTokens,
+            "max_output_tokens" => Self::MaxOutputTokens,
+            "n" => Self::N,
+            "user" => Self::User,
+            "prompt_cache_key" => Self::PromptCacheKey,
+            "background" => Self::Background,
+            "store" => Self::Store,
+            "include_usage" => Self::IncludeUsage,
+            "continuous_usage_stats" => Self::ContinuousUsageStats,
+            _ => return Ok(None),
+        }))
+    }
+
+    const fn must_be(self, expected: &'static str) -> ScanError {
+        ScanError::Field {
+            key: self.name(),
+            expected,
+        }
+    }
+}
+
+/// Which fields have been read.
+#[derive(Default)]
+struct Seen(u16);
+
+impl Seen {
+    fn add(&mut self, key: Field) -> Result<(), ScanError> {
+        let bit = 1 << key as u16;
+        if self.0 & bit != 0 {
+            return Err(ScanError::Duplicate { key: key.name() });
+        }
+        self.0 |= bit;
+        Ok(())
+    }
+}
+
+/// Pydantic, in vLLM, also takes 1, "yes" and "on" for true; we would have to
+/// read them as it does, so we refuse them.
+fn flag(key: Field, reader: &mut Reader<'_>) -> Result<Option<bool>, ScanError> {
+    match reader.literal() {
+        Some(Literal::Bool(value)) => Ok(Some(value)),
+        Some(Literal::Null) => Ok(None),
+        None => Err(key.must_be("true, false or null")),
+    }
+}
+
+fn count(key: Field, reader: &mut Reader<'_>) -> Result<Option<u64>, ScanError> {
+    let wrong = || key.must_be("a non-negative integer or null");
+    match reader.peek() {
+        Some(b'-' | b'0'..=b'9') => {
+            let number = reader.number()?;
+            whole(number).map(Some).ok_or_else(wrong)
+        }
+        _ if reader.literal() == Some(Literal::Null) => Ok(None),
+        _ => Err(wrong()),
+    }
+}
+
+/// A count, also where it was spelled `16.0` or `1e3`, as Python clients may.
+fn whole(number: &str) -> Option<u64> {
+    /// Above this a float is no longer exact.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if let Ok(count) = number.parse() {
+        return Some(count);
+    }
+    let float: f64 = number.parse().ok()?;
+    if float.fract() != 0.0 || !(0.0..=EXACT_MAX).contains(&float) {
+        return None;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and between 0 and 2^53, checked above"
+    )]
+    let count = float as u64;
+    Some(count)
+}
+
+fn words<'a>(key: Field, reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, ScanError> {
+    let wrong = || key.must_be("a string of valid Unicode text, or null");
+    if reader.peek() == Some(b'"') {
+        return reader.string()?.decode().map(Some).ok_or_else(wrong);
+    }
+    if reader.literal() == Some(Literal::Null) {
+        return Ok(None);
+    }
+    Err(wrong())
+}
+
+#[cfg(test)]
+mod tests;

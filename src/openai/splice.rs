@@ -1,0 +1,112 @@
+//! The few edits that a request's body may need before a worker gets it.
+//!
+//! Owns the renaming of the model and the asking for stream usage. All other
+//! bytes stay as the client wrote them: unknown fields, order, white space and
+//! the spelling of numbers survive. A body that needs no edit is not copied.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::request::{Scan, StreamOptions};
+
+/// What to change in a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edits<'a> {
+    /// The name under which the worker knows the model; none: as it came.
+    pub model: Option<&'a str>,
+    /// Ask for usage at the end of the stream. Has an effect only on requests
+    /// that stream and have not asked already; see [`Scan::usage_was_asked`].
+    ///
+    /// vLLM 0.32 then sends one more event, which carries the usage and also
+    /// the `system_fingerprint` that would stand in the last chunk otherwise;
+    /// [`StreamTap`](super::sse::StreamTap) can cut that event out again.
+    pub include_usage: bool,
+}
+
+/// The body with `edits` made. `scan` must be the scan of this very body.
+///
+/// # Panics
+///
+/// When `scan` was made of a body of another length.
+pub fn splice(body: &Bytes, scan: &Scan<'_>, edits: Edits<'_>) -> Bytes {
+    assert_eq!(body.len(), scan.layout.body_len, "scan of another body");
+    let mut patches: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+    let mut members: Vec<Vec<u8>> = Vec::new();
+    if let Some(model) = edits.model
+        && scan.model.as_deref() != Some(model)
+    {
+        let name = quoted(model);
+        match &scan.layout.model {
+            Some(old) => patches.push((old.clone(), name)),
+            None => members.push([b"\"model\":", name.as_slice()].concat()),
+        }
+    }
+    if edits.include_usage && scan.stream && !scan.usage_was_asked() {
+        match (&scan.stream_options, &scan.layout.stream_options) {
+            (Some(options), _) => patch_options(options, &mut patches),
+            (None, Some(null)) => patches.push((null.clone(), USAGE_ASKED.to_vec())),
+            (None, None) => members.push([b"\"stream_options\":", USAGE_ASKED].concat()),
+        }
+    }
+    if !members.is_empty() {
+        let inside = scan.layout.inside;
+        patches.push((inside..inside, joined(&members, scan.layout.is_empty)));
+    }
+    if patches.is_empty() {
+        return body.clone();
+    }
+    patches.sort_by_key(|(span, _)| span.start);
+    patched(body, &patches)
+}
+
+const USAGE_ASKED: &[u8] = br#"{"include_usage":true}"#;
+
+fn patch_options(options: &StreamOptions, patches: &mut Vec<(Range<usize>, Vec<u8>)>) {
+    let layout = &options.layout;
+    if let Some(span) = &layout.include_usage {
+        patches.push((span.clone(), b"true".to_vec()));
+    } else {
+        let member = b"\"include_usage\":true".to_vec();
+        let inside = layout.inside;
+        patches.push((inside..inside, joined(&[member], layout.is_empty)));
+    }
+    // Without include_usage this option does nothing in vLLM 0.32. It would come
+    // alive now, and put usage into every event of a client who has none today.
+    if options.continuous_usage_stats == Some(true)
+        && let Some(span) = &layout.continuous_usage_stats
+    {
+        patches.push((span.clone(), b"false".to_vec()));
+    }
+}
+
+/// Members to stand first in an object, with the commas that they need.
+fn joined(members: &[Vec<u8>], into_empty: bool) -> Vec<u8> {
+    let mut bytes = members.join(&b',');
+    if !into_empty {
+        bytes.push(b',');
+    }
+    bytes
+}
+
+/// A text as a JSON string, with its quotes.
+fn quoted(text: &str) -> Vec<u8> {
+    // A string cannot fail to serialise into memory.
+    serde_json::to_vec(text).unwrap_or_default()
+}
+
+fn patched(body: &Bytes, patches: &[(Range<usize>, Vec<u8>)]) -> Bytes {
+    let added: usize = patches.iter().map(|(_, bytes)| bytes.len()).sum();
+    let mut out = Vec::with_capacity(body.len() + added);
+    let mut from = 0;
+    for (span, bytes) in patches {
+        out.extend_from_slice(body.get(from..span.start).unwrap_or_default());
+        out.extend_from_slice(bytes);
+        from = span.end;
+    }
+    out.extend_from_slice(body.get(from..).unwrap_or_default());
+    out.into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,366 @@
+//! A stream of server-sent events, watched as it passes.
+//!
+//! Owns the finding of event boundaries, whatever the frames, and of what the
+//! gateway must know: how many events, the first content, the token counts, the
+//! mark of the end, an error inside the stream. Frames go out as they came in;
+//! nothing is copied, and nothing that is not understood can stop the stream.
+//!
+//! One thing can be cut out, and only on demand: the extra usage event that we
+//! asked for and the client did not. The `system_fingerprint`, which vLLM 0.32
+//! moves from the last chunk into that event, goes with it.
+//!
+//! Does not read text or tool calls, and does not write events of its own.
+
+use std::mem;
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::{memchr2, memmem};
+
+use super::api::Api;
+use super::usage::{Finder, Usage};
+
+use event::Kind;
+
+mod event;
+
+/// Longest part of a line that is kept for a look at it; longer lines are only
+/// searched for usage as they pass.
+const LINE_KEPT_MAX: usize = 64 * 1024;
+/// Longest incomplete event that is held back because it may be the usage event.
+const EVENT_HELD_MAX: usize = 64 * 1024;
+
+/// Watches one response stream.
+pub struct StreamTap {
+    api: Api,
+    removes_usage_event: bool,
+    /// The start of a line whose end has not come, at most [`LINE_KEPT_MAX`].
+    line: Vec<u8>,
+    /// The search in a line that outgrew `line`.
+    long_line: Option<Finder>,
+    last_byte: LastByte,
+    event: Event,
+    /// Bytes of the incomplete event that have not gone out.
+    held: BytesMut,
+    usage: Option<Usage>,
+    events: u64,
+    content_events: u64,
+    is_done: bool,
+    is_errored: bool,
+}
+
+/// Whether a line feed would belong to what came before it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LastByte {
+    Other,
+    /// A carriage return: yes.
+    Return,
+    /// One that ended an event that was cut: yes, and it is cut too.
+    CutReturn,
+}
+
+/// The event that is passing.
+#[derive(Default)]
+struct Event {
+    stage: Stage,
+    kind: Option<Kind>,
+    /// Some of its bytes have gone out, so it cannot be cut any more.
+    is_released: bool,
+}
+
+/// What was read of an event.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    /// No field.
+    #[default]
+    Start,
+    /// A field, but no data.
+    Fields,
+    /// Data.
+    Data,
+    /// Data that is usage and nothing else.
+    UsageOnly,
+}
+
+/// What a line was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Blank,
+    Comment,
+    Field,
+}
+
+impl StreamTap {
+    /// A tap at the start of a stream. `removes_usage_event` cuts out events
+    /// that have `"choices":[]` and a usage object.
+    pub fn new(api: Api, removes_usage_event: bool) -> Self {
+        Self {
+            api,
+            removes_usage_event,
+            line: Vec::new(),
+            long_line: None,
+            last_byte: LastByte::Other,
+            event: Event::default(),
+            held: BytesMut::new(),
+            usage: None,
+            events: 0,
+            content_events: 0,
+            is_done: false,
+            is_errored: false,
+        }
+    }
+
+    /// Looks at the next frame and hands on what goes to the client: in most
+    /// cases that very frame.
+    pub fn feed(&mut self, mut frame: Bytes, out: &mut impl FnMut(Bytes)) {
+        if frame.is_empty() {
+            return;
+        }
+        let last_byte = mem::replace(&mut self.last_byte, LastByte::Other);
+        // A line feed may belong to the line that ended before this frame.
+        let is_late_feed = last_byte != LastByte::Other && frame.first() == Some(&b'\n');
+        let mut at = usize::from(is_late_feed);
+        if !self.removes_usage_event {
+            while at < frame.len() {
+                at += self.read_event(frame.get(at..).unwrap_or_default()).0;
+            }
+            out(frame);
+            return;
+        }
+        // Bytes before this have gone out, are held or were cut.
+        let mut gone = 0;
+        if is_late_feed && last_byte == LastByte::CutReturn {
+            gone = at;
+        } else if is_late_feed && !self.held.is_empty() {
+            self.held.extend_from_slice(b"\n");
+            gone = at;
+        }
+        let mut emit = |part: Bytes| {
+            if !part.is_empty() {
+                out(part);
+            }
+        };
+        while at < frame.len() {
+            let start = at;
+            let (read, ended) = self.read_event(frame.get(at..).unwrap_or_default());
+            at += read;
+            match ended {
+                Some(event) if event.stage == Stage::UsageOnly && !event.is_released => {
+                    emit(frame.slice(gone..start));
+                    self.held.clear();
+                    if self.last_byte == LastByte::Return {
+                        self.last_byte = LastByte::CutReturn;
+                    }
+                    gone = at;
+                }
+                Some(_) => emit(self.held.split().freeze()),
+                None if self.may_be_usage_event(frame.len() - start) => {
+                    emit(frame.slice(gone..start));
+                    self.held
+                        .extend_from_slice(frame.get(start..).unwrap_or_default());
+                    gone = at;
+                }
+                None => {
+                    self.event.is_released = true;
+                    emit(self.held.split().freeze());
+                }
+            }
+        }
+        if gone > 0 {
+            frame.advance(gone);
+        }
+        emit(frame);
+    }
+
+    /// Ends the stream: what was held back goes out after all.
+    pub fn finish(&mut self) -> Bytes {
+        self.event.is_released = true;
+        self.held.split().freeze()
+    }
+
+    /// The tokens so far; the last report wins.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Events with data, without the mark of the end.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Events that carry something the model made. vLLM 0.32 sends one for each
+    /// step, so this is about the number of tokens where no usage came.
+    pub fn content_events(&self) -> u64 {
+        self.content_events
+    }
+
+    /// Whether the mark of the end has passed: `[DONE]`, `message_stop`,
+    /// `response.completed`, `response.incomplete` or `response.failed`.
+    pub fn done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Whether an error event has passed.
+    pub fn errored(&self) -> bool {
+        self.is_errored
+    }
+
+    /// Whether what went out ends between two events, so that a comment or an
+    /// event of our own may follow. False behind a lone carriage return, whose
+    /// line feed may still come.
+    pub fn at_event_boundary(&self) -> bool {
+        let is_between = self.event.stage == Stage::Start && self.line.is_empty();
+        let is_all_held = !self.held.is_empty() && !self.event.is_released;
+        self.last_byte == LastByte::Other && (is_between || is_all_held)
+    }
+
+    /// Reads to the end of an event, of a comment before one, or of `rest`:
+    /// how many bytes that was, and the event if it ended.
+    fn read_event(&mut self, rest: &[u8]) -> (usize, Option<Event>) {
+        let mut read = 0;
+        while let Some(text) = rest.get(read..).filter(|text| !text.is_empty()) {
+            let (length, line) = self.read_line(text);
+            read += length;
+            match line {
+                Some(Line::Blank) => {
+                    let has_data = matches!(self.event.stage, Stage::Data | Stage::UsageOnly);
+                    self.events += u64::from(has_data);
+                    return (read, Some(mem::take(&mut self.event)));
+                }
+                // It is no part of an event and goes out at once.
+                Some(Line::Comment) if self.event.stage == Stage::Start => {
+                    return (read, Some(mem::take(&mut self.event)));
+                }
+                Some(Line::Field) if self.event.stage == Stage::Start => {
+                    self.event.stage = Stage::Fields;
+                }
+                Some(Line::Comment | Line::Field) | None => {}
+            }
+        }
+        (read, None)
+    }
+
+    /// Reads to the end of a line or of `rest`.
+    fn read_line(&mut self, rest: &[u8]) -> (usize, Option<Line>) {
+        let Some(end) = memchr2(b'\n', b'\r', rest) else {
+            self.keep(rest);
+            return (rest.len(), None);
+        };
+        let mut read = end + 1;
+        if rest.get(end) == Some(&b'\r') {
+            match rest.get(read) {
+                Some(b'\n') => read += 1,
+                Some(_) => {}
+                None => self.last_byte = LastByte::Return,
+            }
+        }
+        let text = rest.get(..end).unwrap_or_default();
+        if self.line.is_empty() {
+            return (read, Some(self.end_line(text, None)));
+        }
+        self.keep(text);
+        let mut line = mem::take(&mut self.line);
+        let finder = self.long_line.take();
+        let is = self.end_line(&line, finder.as_ref());
+        line.clear();
+        self.line = line;
+        (read, Some(is))
+    }
+
+    /// Keeps a part of a line whose end has not come.
+    fn keep(&mut self, part: &[u8]) {
+        if let Some(finder) = &mut self.long_line {
+            finder.feed(part);
+        } else if self.line.len() + part.len() <= LINE_KEPT_MAX {
+            self.line.extend_from_slice(part);
+        } else {
+            let room = LINE_KEPT_MAX.saturating_sub(self.line.len());
+            self.line
+                .extend_from_slice(part.get(..room).unwrap_or_default());
+            let mut finder = event::finder(self.api);
+            if let Some((b"data", value)) = field(&self.line) {
+                finder.feed(value);
+                finder.feed(part.get(room..).unwrap_or_default());
+            }
+            self.long_line = Some(finder);
+        }
+    }
+
+    /// Takes in a line without its end. Of a long one, `line` is the start and
+    /// `finder` has seen all.
+    fn end_line(&mut self, line: &[u8], finder: Option<&Finder>) -> Line {
+        match field(line) {
+            None => return Line::Blank,
+            Some((b"", _)) => return Line::Comment,
+            Some((b"data", data)) => self.end_data(data, finder),
+            Some((b"event", name)) => self.event.kind = Some(Kind::of_name(name)),
+            Some(_) => {}
+        }
+        Line::Field
+    }
+
+    fn end_data(&mut self, data: &[u8], finder: Option<&Finder>) {
+        if data.starts_with(b"[DONE]") {
+            self.is_done = true;
+            return;
+        }
+        let kind = event::kind(self.api, self.event.kind, data);
+        self.content_events += u64::from(kind == Kind::Content);
+        self.is_done |= matches!(kind, Kind::End | Kind::Failure);
+        self.is_errored |= matches!(kind, Kind::Error | Kind::Failure);
+        let has_usage = self.end_usage(data, finder);
+        let is_usage_only = has_usage
+            && matches!(self.event.stage, Stage::Start | Stage::Fields)
+            && event::first_choice(data) == event::FirstChoice::Absent;
+        self.event.stage = if is_usage_only {
+            Stage::UsageOnly
+        } else {
+            Stage::Data
+        };
+    }
+
+    /// Takes in the usage of an event. `true`: it had one.
+    fn end_usage(&mut self, data: &[u8], finder: Option<&Finder>) -> bool {
+        let found = match finder {
+            Some(finder) => finder.usage(self.usage),
+            None if memmem::find(data, b"\"usage\"").is_some() => {
+                let mut finder = event::finder(self.api);
+                finder.feed(data);
+                finder.usage(self.usage)
+            }
+            None => None,
+        };
+        self.usage = found.or(self.usage);
+        found.is_some()
+    }
+
+    /// Whether the incomplete event may turn out to be one to cut, when `fresh`
+    /// of its bytes stand in the frame at hand.
+    fn may_be_usage_event(&self, fresh: usize) -> bool {
+        /// vLLM 0.32 writes `choices` behind four short fields.
+        const CHOICES_WITHIN: usize = 1024;
+        let head = self.line.get(..CHOICES_WITHIN).unwrap_or(&self.line);
+        !self.event.is_released
+            && self.held.len() + fresh <= EVENT_HELD_MAX
+            && self.long_line.is_none()
+            && self.event.stage != Stage::Data
+            && (self.event.stage != Stage::Start || !head.starts_with(b":"))
+            && event::first_choice(head) != event::FirstChoice::Present
+    }
+}
+
+/// The name and value of a line; none where it is blank, no name in a comment.
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    if line.is_empty() {
+        return None;
+    }
+    // Names are short, so this looks at no more than a few bytes.
+    let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+        return Some((line, b""));
+    };
+    let (name, value) = line.split_at_checked(colon)?;
+    let value = value.strip_prefix(b":").unwrap_or(value);
+    Some((name, value.strip_prefix(b" ").unwrap_or(value)))
+}
+
+#[cfg(test)]
+mod tests;

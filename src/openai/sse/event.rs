@@ -1,0 +1,159 @@
+//! What one event of a stream says: the words of each API.
+//!
+//! Owns the names of events and the few looks into their data. Each look is
+//! cheap and may be wrong on data that no such API sends; none can fail.
+
+use memchr::memmem;
+
+use super::super::api::Api;
+use super::super::json::{Literal, Reader};
+use super::super::usage::Finder;
+
+/// What an event means to the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It carries something that the model made.
+    Content,
+    /// The stream ends well.
+    End,
+    /// The stream ends, and the answer failed.
+    Failure,
+    /// An error inside the stream.
+    Error,
+    /// Anything else.
+    Other,
+}
+
+impl Kind {
+    /// What the name of an event tells, in the APIs that name them.
+    pub(super) fn of_name(name: &[u8]) -> Self {
+        match name {
+            b"content_block_delta" => Self::Content,
+            b"message_stop"
+            | b"response.completed"
+            | b"response.incomplete"
+            | b"image_generation.completed" => Self::End,
+            b"response.failed" => Self::Failure,
+            b"error" => Self::Error,
+            _ if name.ends_with(b".delta") => Self::Content,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What an event of `api` means. `named` is what its name told, if it had one.
+pub(super) fn kind(api: Api, named: Option<Kind>, data: &[u8]) -> Kind {
+    if starts_with_error(data) {
+        return Kind::Error;
+    }
+    match api {
+        Api::Responses | Api::Messages | Api::CountTokens | Api::Images => {
+            named.or_else(|| kind_of_type(data)).unwrap_or(Kind::Other)
+        }
+        _ if named == Some(Kind::Error) => Kind::Error,
+        Api::Completions if text_is_there(data) => Kind::Content,
+        _ if delta_has_content(data).unwrap_or(false) => Kind::Content,
+        _ => Kind::Other,
+    }
+}
+
+/// What to search usage with, in one event of `api`.
+pub(super) fn finder(api: Api) -> Finder {
+    Finder::within(match api {
+        Api::Responses => Some("response"),
+        Api::Messages => Some("message"),
+        _ => None,
+    })
+}
+
+/// Whether the event has a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FirstChoice {
+    /// `"choices":[]`.
+    Absent,
+    /// `"choices":[{…`.
+    Present,
+    /// There is no `choices`, or not yet.
+    Unknown,
+}
+
+/// Looks for the first of `choices` in data that may be cut off.
+pub(super) fn first_choice(data: &[u8]) -> FirstChoice {
+    const KEY: &[u8] = b"\"choices\"";
+    let Some(rest) = memmem::find(data, KEY).and_then(|at| data.get(at + KEY.len()..)) else {
+        return FirstChoice::Unknown;
+    };
+    let mut reader = Reader::new(rest);
+    if !reader.eat(b':') || !reader.eat(b'[') {
+        return FirstChoice::Unknown;
+    }
+    match reader.peek() {
+        Some(b']') => FirstChoice::Absent,
+        Some(_) => FirstChoice::Present,
+        None => FirstChoice::Unknown,
+    }
+}
+
+/// `{"error":…`, as vLLM 0.32 writes into a stream that fails, in every API.
+fn starts_with_error(data: &[u8]) -> bool {
+    let mut reader = Reader::new(data);
+    if !reader.eat(b'{') || reader.peek() != Some(b'"') {
+        return false;
+    }
+    let is_error = data
+        .get(reader.at()..)
+        .is_some_and(|rest| rest.starts_with(b"\"error\""));
+    is_error && reader.key().is_ok() && reader.literal() != Some(Literal::Null)
+}
+
+/// The event's `type`, for servers that leave the `event:` line out.
+fn kind_of_type(data: &[u8]) -> Option<Kind> {
+    let mut reader = Reader::new(data);
+    let mut more = reader.open_object().ok()?;
+    while more {
+        let key = reader.key().ok()?;
+        if key.raw() == b"type" && reader.peek() == Some(b'"') {
+            return Some(Kind::of_name(reader.string().ok()?.raw()));
+        }
+        reader.skip_value(1).ok()?;
+        more = reader.more_members().ok()?;
+    }
+    None
+}
+
+/// Whether a chunk of text completions has text, be it an empty one: vLLM 0.32
+/// sends that for a token without text.
+fn text_is_there(data: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"text\"";
+    memmem::find(data, KEY)
+        .and_then(|at| data.get(at + KEY.len()..))
+        .is_some_and(|rest| {
+            let mut reader = Reader::new(rest);
+            reader.eat(b':') && reader.peek() == Some(b'"')
+        })
+}
+
+/// Whether a chat chunk's delta is more than `{}` and more than the opening one,
+/// which has the role and an empty content.
+fn delta_has_content(data: &[u8]) -> Option<bool> {
+    const KEY: &[u8] = b"\"delta\"";
+    let at = memmem::find(data, KEY)?;
+    let mut reader = Reader::new(data.get(at + KEY.len()..)?);
+    if !reader.eat(b':') {
+        return None;
+    }
+    let (mut has_role, mut has_member, mut has_value) = (false, false, false);
+    let mut more = reader.open_object().ok()?;
+    while more {
+        let key = reader.key().ok()?;
+        if reader.literal() != Some(Literal::Null) {
+            let is_role = key.raw() == b"role";
+            has_role |= is_role;
+            has_member |= !is_role;
+            // More than a pair of quotes or brackets.
+            has_value |= reader.skip_value(3).ok()?.len() > 2 && !is_role;
+        }
+        more = reader.more_members().ok()?;
+    }
+    Some(has_value || (has_member && !has_role))
+}
