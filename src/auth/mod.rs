@@ -1,1 +1,44 @@
-//! (being built)
+//! Who a caller is: tokens signed, verified, revoked; and the pair of a first start.
+//!
+//! A token is a JWT of one shape ([`claims`]), signed with the gateway's Ed25519
+//! key ([`keys`]). [`issue`] makes it, [`verify`] turns it into a [`Principal`]
+//! and remembers that it did, [`revoked`] takes it back at once. [`certs`] makes
+//! the TLS pair where there is none.
+//!
+//! This room decides who someone is and what their token says. It does not know
+//! routes, HTTP, status codes or where records are kept: the gateway asks a
+//! principal, `store` keeps the records.
+
+pub mod certs;
+pub mod claims;
+pub mod issue;
+pub mod keys;
+pub mod pattern;
+pub mod principal;
+pub mod revoked;
+pub mod secret;
+pub mod verify;
+
+mod cache;
+mod files;
+mod ulid;
+
+pub use claims::{Role, TokenKind, TokenLimits};
+pub use issue::{IssueError, Issuer, TokenRecord, TokenSpec};
+pub use keys::{Keyring, SigningKey};
+pub use pattern::Pattern;
+pub use principal::Principal;
+pub use revoked::{Cutoffs, Revocations, RevokedSet};
+pub use secret::Secret;
+pub use verify::{Denied, Verifier};
+
+/// Printed before every token of ours, so that scanners of leaked secrets find it.
+pub const TOKEN_PREFIX: &str = "tgw_";
+
+/// Longest token, prefix included, that is issued or looked at.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+
+/// The system gives no random bytes, without which nothing here is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random bytes")]
+pub struct NoRandomBytes;

@@ -1,0 +1,299 @@
+//! Making tokens.
+//!
+//! Owns the bounds of what a token may hold. The token itself is returned once and
+//! kept nowhere; what is kept is its [`TokenRecord`].
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::claims::{Claims, Header, TYPE, VERSION};
+use super::keys::{Algorithm, SigningKey};
+use super::pattern::Pattern;
+use super::ulid::ulid;
+use super::{Role, TOKEN_BYTES_MAX, TOKEN_PREFIX, TokenKind, TokenLimits};
+use crate::names::{Project, Workspace};
+
+/// Longest life of a token.
+pub const TTL_MAX: Duration = Duration::from_hours(3_650 * 24);
+/// Most metadata, as JSON.
+pub const METADATA_BYTES_MAX: usize = 1024;
+/// Longest label, in characters.
+pub const LABEL_CHARS_MAX: usize = 200;
+/// Longest subject, in characters.
+pub const SUBJECT_CHARS_MAX: usize = 200;
+/// Most projects in one token.
+pub const PROJECTS_MAX: usize = 64;
+/// Most endpoints in one token.
+pub const ENDPOINTS_MAX: usize = 256;
+
+/// What a token shall hold. One that lists endpoints becomes an endpoint token.
+#[derive(Clone, Debug)]
+pub struct TokenSpec {
+    /// The tenant.
+    pub workspace: Workspace,
+    /// `user:ana`, `svc:ci`; `None`: `token:` and the id.
+    pub subject: Option<String>,
+    /// What the holder may do beside sending requests.
+    pub role: Role,
+    /// Projects that the holder may read.
+    pub projects: Vec<Project>,
+    /// Restricts the token to these routes and models; empty: a user token.
+    pub endpoints: Vec<Pattern>,
+    /// A name for people.
+    pub label: Option<String>,
+    /// How long it lives, at least a second.
+    pub ttl: Duration,
+    /// A JSON object for the access log.
+    pub metadata: Option<Value>,
+    /// Limits that lower those of the routes.
+    pub limits: TokenLimits,
+}
+
+/// What is known of a token after it was handed out; never the token itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Its id; sorts by the time of issue.
+    pub jti: String,
+    /// The tenant.
+    pub workspace: Workspace,
+    /// Whom it names.
+    pub subject: String,
+    /// Whom it stands for.
+    pub kind: TokenKind,
+    /// What its holder may do.
+    pub role: Role,
+    /// Projects that it may read.
+    pub projects: Vec<Project>,
+    /// Endpoints that it is restricted to.
+    pub endpoints: Vec<Pattern>,
+    /// A name for people.
+    pub label: Option<String>,
+    /// For the access log.
+    pub metadata: Option<Map<String, Value>>,
+    /// Limits that it carries.
+    #[serde(default)]
+    pub limits: TokenLimits,
+    /// When it was issued, in seconds since 1970.
+    pub created: u64,
+    /// When it ends, in seconds since 1970.
+    pub expires: u64,
+    /// Who asked for it; set by whoever calls [`Issuer::issue`].
+    pub created_by: Option<String>,
+    /// When it was revoked, in seconds since 1970.
+    pub revoked: Option<u64>,
+}
+
+/// Why a token is not issued.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// The life is out of bounds.
+    #[error("a token lives from 1s to 3650d: choose another ttl")]
+    Ttl,
+    /// Metadata is not an object.
+    #[error("metadata is a JSON object, as {{\"team\": \"nlp\"}}")]
+    MetadataShape,
+    /// Metadata is too large.
+    #[error("metadata takes {0} bytes as JSON: shorten it to {METADATA_BYTES_MAX}")]
+    MetadataSize(usize),
+    /// The label is too long or not printable.
+    #[error("a label has 1 to {LABEL_CHARS_MAX} characters and no control characters: shorten it")]
+    Label,
+    /// The subject is too long or not printable.
+    #[error(
+        "a subject has 1 to {SUBJECT_CHARS_MAX} printable characters without spaces, \
+         as \"user:ana\""
+    )]
+    Subject,
+    /// Too many projects.
+    #[error("{0} projects are too many for one token: name at most {PROJECTS_MAX}")]
+    Projects(usize),
+    /// Too many endpoints.
+    #[error(
+        "{0} endpoints are too many for one token: name at most {ENDPOINTS_MAX}, \
+         or use patterns with '*'"
+    )]
+    Endpoints(usize),
+    /// An endpoint token with more than the least role.
+    #[error("a token for endpoints has the role user: leave out the endpoints, or the role")]
+    EndpointRole,
+    /// A limit of zero.
+    #[error("the limit {0} is at least 1: leave it out for no limit")]
+    ZeroLimit(&'static str),
+    /// All of it together is too large for a header.
+    #[error(
+        "the token would take {0} bytes, and {TOKEN_BYTES_MAX} is the most: name fewer \
+         projects and endpoints, or shorten the metadata"
+    )]
+    TokenSize(usize),
+    /// The system gives no random bytes, or the key does not sign.
+    #[error("the cryptographic library could not make the token")]
+    Crypto,
+}
+
+/// Issues tokens in one issuer's name, for one audience.
+#[derive(Debug)]
+pub struct Issuer {
+    key: SigningKey,
+    name: String,
+    audience: String,
+}
+
+impl Issuer {
+    /// Issues with this key as `issuer`, for `audience`.
+    pub fn new(key: SigningKey, issuer: &str, audience: &str) -> Self {
+        Self {
+            key,
+            name: issuer.to_owned(),
+            audience: audience.to_owned(),
+        }
+    }
+
+    /// The key that signs.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// Makes a token: its text with prefix, to be shown once, and its record.
+    ///
+    /// `now` is the time since 1970, as [`crate::time::unix_time`] gives it.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError`] when the spec is out of bounds, and nothing was made.
+    pub fn issue(
+        &self,
+        spec: TokenSpec,
+        now: Duration,
+    ) -> Result<(String, TokenRecord), IssueError> {
+        let claims = self.claims(spec, now)?;
+        let token = self.signed(&claims)?;
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(IssueError::TokenSize(token.len()));
+        }
+        let record = TokenRecord {
+            jti: claims.jti,
+            workspace: claims.ws,
+            subject: claims.sub,
+            kind: claims.knd,
+            role: claims.rol,
+            projects: claims.grp,
+            endpoints: claims.ep,
+            label: claims.lbl,
+            metadata: claims.md,
+            limits: claims.lim,
+            created: now.as_secs(),
+            expires: claims.exp,
+            created_by: None,
+            revoked: None,
+        };
+        Ok((token, record))
+    }
+
+    fn claims(&self, spec: TokenSpec, now: Duration) -> Result<Claims, IssueError> {
+        check(&spec)?;
+        let md = match spec.metadata {
+            None => None,
+            Some(Value::Object(map)) => Some(map),
+            Some(_) => return Err(IssueError::MetadataShape),
+        };
+        let jti = ulid(now).map_err(|_| IssueError::Crypto)?;
+        let knd = if spec.endpoints.is_empty() {
+            TokenKind::User
+        } else {
+            TokenKind::Endpoint
+        };
+        let seconds = now.as_secs();
+        Ok(Claims {
+            iss: self.name.clone(),
+            aud: self.audience.clone(),
+            sub: spec.subject.unwrap_or_else(|| format!("token:{jti}")),
+            jti,
+            iat: Some(seconds),
+            nbf: Some(seconds),
+            exp: seconds.saturating_add(spec.ttl.as_secs()),
+            ver: VERSION,
+            ws: spec.workspace,
+            knd,
+            rol: spec.role,
+            grp: spec.projects,
+            ep: spec.endpoints,
+            lim: spec.limits,
+            lbl: spec.label,
+            md,
+        })
+    }
+
+    fn signed(&self, claims: &Claims) -> Result<String, IssueError> {
+        let header = Header {
+            alg: Algorithm::EdDsa.name().into(),
+            kid: self.key.kid().into(),
+            typ: TYPE.into(),
+        };
+        let mut token = TOKEN_PREFIX.to_owned();
+        let header = serde_json::to_vec(&header).map_err(|_| IssueError::Crypto)?;
+        URL_SAFE_NO_PAD.encode_string(header, &mut token);
+        token.push('.');
+        let claims = serde_json::to_vec(claims).map_err(|_| IssueError::Crypto)?;
+        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        let message = token.strip_prefix(TOKEN_PREFIX).unwrap_or_default();
+        let signature = self
+            .key
+            .sign(message.as_bytes())
+            .ok_or(IssueError::Crypto)?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
+        Ok(token)
+    }
+}
+
+fn check(spec: &TokenSpec) -> Result<(), IssueError> {
+    if !(Duration::from_secs(1)..=TTL_MAX).contains(&spec.ttl) {
+        return Err(IssueError::Ttl);
+    }
+    if let Some(metadata) = &spec.metadata {
+        let bytes = metadata.to_string().len();
+        if bytes > METADATA_BYTES_MAX {
+            return Err(IssueError::MetadataSize(bytes));
+        }
+    }
+    if let Some(label) = &spec.label
+        && !short(label, LABEL_CHARS_MAX, char::is_control)
+    {
+        return Err(IssueError::Label);
+    }
+    if let Some(subject) = &spec.subject
+        && !short(subject, SUBJECT_CHARS_MAX, |c| {
+            c.is_control() || c.is_whitespace()
+        })
+    {
+        return Err(IssueError::Subject);
+    }
+    if spec.projects.len() > PROJECTS_MAX {
+        return Err(IssueError::Projects(spec.projects.len()));
+    }
+    if spec.endpoints.len() > ENDPOINTS_MAX {
+        return Err(IssueError::Endpoints(spec.endpoints.len()));
+    }
+    if !spec.endpoints.is_empty() && spec.role != Role::User {
+        return Err(IssueError::EndpointRole);
+    }
+    let limits = &spec.limits;
+    for (name, limit) in [
+        ("rpm", limits.rpm),
+        ("tpm", limits.tpm),
+        ("conc", limits.conc),
+    ] {
+        if limit == Some(0) {
+            return Err(IssueError::ZeroLimit(name));
+        }
+    }
+    Ok(())
+}
+
+fn short(text: &str, chars_max: usize, odd: impl Fn(char) -> bool) -> bool {
+    !text.is_empty() && text.chars().count() <= chars_max && !text.chars().any(odd)
+}

@@ -1,0 +1,412 @@
+//! The key that signs tokens, and the keys that verify them.
+//!
+//! Owns the signing key's file: PKCS#8 PEM, mode 0600, made on first start. Each
+//! verifying key is pinned to one algorithm, issuer and audience; a token's `kid`
+//! chooses among them and decides nothing else (RFC 8725, 3.1 and 3.10).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::{AlgorithmFamily, DecodingKey};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::files::{PRIVATE, Staged};
+
+/// Largest key file that is read, in bytes. An Ed25519 key takes about 120.
+const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
+
+/// Why there is no signing key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file is there and can't be read.
+    #[error(
+        "could not read the token signing key {path}: make it readable for the user that \
+         runs tidegate, or set tokens.signing_key to another file"
+    )]
+    Read {
+        /// The key's file.
+        path: PathBuf,
+        /// What reading it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not an Ed25519 key.
+    #[error(
+        "{path} is not an Ed25519 private key in PKCS#8 PEM form: restore it from a backup, make one \
+         with `openssl genpkey -algorithm ed25519 -out {path}`, or remove it and a new key \
+         is made at the next start, under which no earlier token is valid"
+    )]
+    Invalid {
+        /// The key's file.
+        path: PathBuf,
+    },
+    /// There was no file and none could be made.
+    #[error(
+        "could not write a new token signing key to {path}: make its directory writable \
+         for the user that runs tidegate, or set tokens.signing_key to another file"
+    )]
+    Write {
+        /// The key's file.
+        path: PathBuf,
+        /// What writing it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system has no random bytes, or the key can't be encoded.
+    #[error("the cryptographic library could not make a token signing key")]
+    Make,
+}
+
+/// The Ed25519 key that signs tokens. Does not print.
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    kid: Arc<str>,
+}
+
+/// A signing key, and how it was come by.
+#[derive(Debug)]
+pub struct LoadedKey {
+    /// The key.
+    pub key: SigningKey,
+    /// Whether it was made just now.
+    pub made: bool,
+    /// What an administrator should know about its file: a whole sentence.
+    pub note: Option<String>,
+}
+
+impl SigningKey {
+    /// Reads the key from its file, or makes key and file where there is none.
+    ///
+    /// Of two processes that make it at once, one wins and both use its key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`], a sentence that says what to do.
+    pub fn load_or_create(path: &Path) -> Result<LoadedKey, KeyError> {
+        if let Some(loaded) = Self::load(path)? {
+            return Ok(loaded);
+        }
+        let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::Make)?;
+        let document = pair.to_pkcs8v1().map_err(|_| KeyError::Make)?;
+        let text = pem("PRIVATE KEY", document.as_ref());
+        let write = |source| KeyError::Write {
+            path: path.to_owned(),
+            source,
+        };
+        let staged = Staged::write(path, text.as_bytes(), PRIVATE).map_err(write)?;
+        if staged.place().map_err(write)? {
+            let key = Self::from_pair(pair);
+            return Ok(LoadedKey {
+                key,
+                made: true,
+                note: None,
+            });
+        }
+        Self::load(path)?.ok_or_else(|| write(io::ErrorKind::NotFound.into()))
+    }
+
+    /// A key that no file holds: for one process, as a demonstration or a test.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Make`] when the system has no random bytes.
+    pub fn ephemeral() -> Result<Self, KeyError> {
+        let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::Make)?;
+        Ok(Self::from_pair(pair))
+    }
+
+    /// Names the key in token headers: derived from its public half.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The public half: 32 bytes.
+    pub fn public_key(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> Option<impl AsRef<[u8]> + use<>> {
+        self.pair.try_sign(message).ok()
+    }
+
+    fn load(path: &Path) -> Result<Option<LoadedKey>, KeyError> {
+        let read = |source| KeyError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(read(error)),
+        };
+        let mode = file.metadata().map_err(read)?.permissions().mode();
+        let mut content = Vec::new();
+        file.take(KEY_FILE_BYTES_MAX)
+            .read_to_end(&mut content)
+            .map_err(read)?;
+        let key = Self::from_pem(&content).ok_or_else(|| KeyError::Invalid {
+            path: path.to_owned(),
+        })?;
+        let note = (mode & 0o077 != 0).then(|| {
+            format!(
+                "the token signing key {file} can be read by other users (mode {mode:04o}): \
+                 run `chmod 600 {file}`",
+                file = path.display(),
+                mode = mode & 0o7777
+            )
+        });
+        Ok(Some(LoadedKey {
+            key,
+            made: false,
+            note,
+        }))
+    }
+
+    fn from_pem(text: &[u8]) -> Option<Self> {
+        let document = PrivatePkcs8KeyDer::from_pem_slice(text).ok()?;
+        let pair = Ed25519KeyPair::from_pkcs8(document.secret_pkcs8_der()).ok()?;
+        Some(Self::from_pair(pair))
+    }
+
+    fn from_pair(pair: Ed25519KeyPair) -> Self {
+        let kid = Arc::from(kid(pair.public_key().as_ref()));
+        Self { pair, kid }
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first 8 bytes of the public key's SHA-256, in 11 characters.
+fn kid(public_key: &[u8]) -> String {
+    let hash = digest(&SHA256, public_key);
+    URL_SAFE_NO_PAD.encode(hash.as_ref().get(..8).unwrap_or_default())
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for (index, c) in STANDARD.encode(der).chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            text.push('\n');
+        }
+        text.push(c);
+    }
+    text + "\n-----END " + label + "-----\n"
+}
+
+/// The signature algorithms that a key can be pinned to. None has a shared secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Ed25519.
+    EdDsa,
+    /// ECDSA on P-256.
+    Es256,
+    /// RSA, PKCS#1 v1.5.
+    Rs256,
+}
+
+impl Algorithm {
+    /// As `alg` names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+        }
+    }
+
+    pub(super) const fn of_jwt(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+            Self::Es256 => jsonwebtoken::Algorithm::ES256,
+            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
+        }
+    }
+
+    fn fits(self, family: AlgorithmFamily) -> bool {
+        self.of_jwt().family() == family
+    }
+}
+
+/// One key that tokens are verified with, and all that it is trusted for.
+#[derive(Clone)]
+pub struct TrustedKey {
+    pub(super) algorithm: Algorithm,
+    pub(super) key: DecodingKey,
+    pub(super) issuer: Arc<str>,
+    pub(super) audience: Arc<str>,
+}
+
+impl TrustedKey {
+    /// Trusts a key for one issuer and audience; `None` when it is not a key of that algorithm.
+    pub fn new(
+        algorithm: Algorithm,
+        key: DecodingKey,
+        issuer: &str,
+        audience: &str,
+    ) -> Option<Self> {
+        algorithm.fits(key.family()).then(|| Self {
+            algorithm,
+            key,
+            issuer: Arc::from(issuer),
+            audience: Arc::from(audience),
+        })
+    }
+}
+
+impl fmt::Debug for TrustedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrustedKey")
+            .field("algorithm", &self.algorithm)
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Two keys claim one `kid`; which one a token means would be chance.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("two trusted keys have the key id {0:?}: remove one of them")]
+pub struct DuplicateKid(pub String);
+
+/// The keys that tokens are verified with, by `kid`. Immutable once in use.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring {
+    keys: HashMap<Box<str>, TrustedKey>,
+}
+
+impl Keyring {
+    /// Trusts the gateway's own key for the tokens that it issues.
+    pub fn own(key: &SigningKey, issuer: &str, audience: &str) -> Self {
+        let trusted = TrustedKey {
+            algorithm: Algorithm::EdDsa,
+            key: DecodingKey::from_ed_der(key.public_key()),
+            issuer: Arc::from(issuer),
+            audience: Arc::from(audience),
+        };
+        Self {
+            keys: HashMap::from([(Box::from(key.kid()), trusted)]),
+        }
+    }
+
+    /// Trusts one more key.
+    ///
+    /// # Errors
+    ///
+    /// [`DuplicateKid`] when another key has that id.
+    pub fn insert(&mut self, kid: &str, key: TrustedKey) -> Result<(), DuplicateKid> {
+        if self.keys.contains_key(kid) {
+            return Err(DuplicateKid(kid.chars().take(80).collect()));
+        }
+        self.keys.insert(Box::from(kid), key);
+        Ok(())
+    }
+
+    pub(super) fn get(&self, kid: &str) -> Option<&TrustedKey> {
+        self.keys.get(kid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn refused(path: &Path) -> String {
+        SigningKey::load_or_create(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn first_start_makes_a_private_key_that_the_next_start_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("certs/tokens.key");
+        let first = SigningKey::load_or_create(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!((first.made, mode & 0o777), (true, 0o600));
+        let second = SigningKey::load_or_create(&path).unwrap();
+        assert_eq!((second.made, second.note), (false, None));
+        assert_eq!(first.key.kid(), second.key.kid());
+        assert_eq!(first.key.public_key(), second.key.public_key());
+        let left: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn processes_that_start_together_agree_on_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.key");
+        let kids: Vec<String> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| SigningKey::load_or_create(&path).unwrap().key))
+                .collect();
+            starts
+                .into_iter()
+                .map(|start| start.join().unwrap().kid().to_owned())
+                .collect()
+        });
+        assert!(kids.iter().all(|kid| *kid == kids[0]), "{kids:?}");
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.key");
+        SigningKey::load_or_create(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let note = SigningKey::load_or_create(&path).unwrap().note.unwrap();
+        assert!(
+            note.contains("0644") && note.contains("chmod 600"),
+            "{note}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_ed25519_key_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let rsa_or_ec = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        for content in ["", "garbage", rsa_or_ec.as_str()] {
+            let path = dir.path().join("tokens.key");
+            fs::write(&path, content).unwrap();
+            assert!(refused(&path).contains("openssl genpkey"), "{content:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        assert!(refused(dir.path()).contains("could not read"));
+    }
+
+    #[test]
+    fn one_key_id_names_one_key() {
+        let key = SigningKey::ephemeral().unwrap();
+        let mut ring = Keyring::own(&key, "i", "a");
+        let decoding = DecodingKey::from_ed_der(key.public_key());
+        let trusted = TrustedKey::new(Algorithm::EdDsa, decoding.clone(), "j", "a").unwrap();
+        assert!(ring.insert(key.kid(), trusted).is_err());
+        assert!(TrustedKey::new(Algorithm::Rs256, decoding, "j", "a").is_none());
+    }
+
+    #[test]
+    fn a_signing_key_does_not_print_its_private_half() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.key");
+        let key = SigningKey::load_or_create(&path).unwrap().key;
+        assert_eq!(
+            format!("{key:?}"),
+            format!("SigningKey {{ kid: {:?}, .. }}", key.kid())
+        );
+    }
+}

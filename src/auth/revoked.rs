@@ -1,0 +1,127 @@
+//! Tokens that are taken back before they end.
+//!
+//! Owns the set that every verification looks at. Readers take a snapshot without
+//! a lock; a change swaps the snapshot and then counts [`Revocations::generation`]
+//! up, so that a remembered verification of an older generation is looked at again.
+//! Keeping revocations over a restart is `store`'s.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::principal::Principal;
+use crate::names::Workspace;
+
+/// What is revoked at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevokedSet {
+    /// Tokens by `jti`.
+    pub tokens: HashSet<Arc<str>>,
+    /// All older tokens of a workspace, or of one of its subjects.
+    pub workspaces: HashMap<Workspace, Cutoffs>,
+}
+
+/// Moments before which a workspace's tokens are no longer accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cutoffs {
+    /// For every token of the workspace; seconds since 1970, 0 for none.
+    pub all: u64,
+    /// For the tokens of one subject; seconds since 1970.
+    pub subjects: HashMap<Arc<str>, u64>,
+}
+
+impl RevokedSet {
+    /// Whether a principal's token is revoked.
+    pub fn contains(&self, principal: &Principal) -> bool {
+        if self.tokens.contains(&principal.token_id) {
+            return true;
+        }
+        self.workspaces
+            .get(&principal.workspace)
+            .is_some_and(|cutoffs| {
+                let subject = cutoffs.subjects.get(&principal.subject).copied();
+                principal.issued_at < cutoffs.all.max(subject.unwrap_or(0))
+            })
+    }
+}
+
+/// The current [`RevokedSet`], shared between all that verify and those that revoke.
+#[derive(Debug, Default)]
+pub struct Revocations {
+    current: ArcSwap<RevokedSet>,
+    /// Counted up after each swap of `current`, never before: whoever reads a
+    /// generation and then the set has a set at least as new.
+    generation: AtomicU64,
+}
+
+impl Revocations {
+    /// Starts with what was revoked before.
+    pub fn new(set: RevokedSet) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(set),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts the changes so far.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// What is revoked now.
+    pub fn snapshot(&self) -> Arc<RevokedSet> {
+        self.current.load_full()
+    }
+
+    /// Whether a principal's token is revoked now.
+    pub fn is_revoked(&self, principal: &Principal) -> bool {
+        self.current.load().contains(principal)
+    }
+
+    /// Puts another set in place of the current one.
+    pub fn replace(&self, set: RevokedSet) {
+        self.current.store(Arc::new(set));
+        self.changed();
+    }
+
+    /// Revokes one token; the next verification that begins refuses it.
+    pub fn add(&self, token_id: &str) {
+        let token_id: Arc<str> = Arc::from(token_id);
+        self.change(|set| {
+            set.tokens.insert(Arc::clone(&token_id));
+        });
+    }
+
+    /// Revokes every token of a workspace that was issued before `unix` seconds.
+    pub fn cut_off_workspace(&self, workspace: &Workspace, unix: u64) {
+        self.change(|set| {
+            let cutoffs = set.workspaces.entry(workspace.clone()).or_default();
+            cutoffs.all = cutoffs.all.max(unix);
+        });
+    }
+
+    /// Revokes every token of a subject that was issued before `unix` seconds.
+    pub fn cut_off_subject(&self, workspace: &Workspace, subject: &str, unix: u64) {
+        let subject: Arc<str> = Arc::from(subject);
+        self.change(|set| {
+            let cutoffs = set.workspaces.entry(workspace.clone()).or_default();
+            let until = cutoffs.subjects.entry(Arc::clone(&subject)).or_default();
+            *until = (*until).max(unix);
+        });
+    }
+
+    fn change(&self, change: impl Fn(&mut RevokedSet)) {
+        self.current.rcu(|set| {
+            let mut next = RevokedSet::clone(set);
+            change(&mut next);
+            next
+        });
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
