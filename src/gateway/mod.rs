@@ -1,1 +1,128 @@
-//! (being built)
+//! Data plane: one request from its head to its last byte.
+//!
+//! [`listener`] accepts; [`service::handle`] is the story of a request, one file
+//! per step: [`entry`], [`authorize`], [`receive`], [`router`], [`admit`] (with
+//! [`limits`] and [`balance`]), [`forward`] (with [`pool`]), [`respond`],
+//! [`meter`]. Any refusal becomes a response in [`error`]; however a request
+//! ends, its [`record`] is written once.
+//!
+//! No step runs in a task of its own: the future of the service and then the
+//! body of the response own all that the request holds, and dropping them is the
+//! cancellation.
+
+pub mod admit;
+pub mod authorize;
+pub mod balance;
+pub mod body;
+pub mod entry;
+pub mod error;
+pub mod forward;
+pub mod headers;
+pub mod limits;
+pub mod listener;
+pub mod meter;
+pub mod models;
+pub mod pool;
+pub mod receive;
+pub mod record;
+pub mod respond;
+pub mod rewind;
+pub mod router;
+pub mod service;
+pub mod socket;
+pub mod stall;
+pub mod tls;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::auth::Verifier;
+use crate::config::{Catalog, Settings};
+use crate::deployment::Registry;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::metrics::RequestMetrics;
+use record::Sink;
+use router::{Kept, Table};
+
+/// What every request shares.
+#[derive(Debug)]
+pub struct Gateway {
+    settings: Arc<Settings>,
+    verifier: Arc<Verifier>,
+    registry: Registry,
+    /// Swapped whole by [`Self::install`]; a request keeps the one it began with.
+    table: ArcSwap<Table>,
+    kept: Kept,
+    sink: Sink,
+    ids: RequestIds,
+    ready: AtomicBool,
+}
+
+impl Gateway {
+    /// A gateway without routes that is not ready yet.
+    pub fn new(
+        settings: Arc<Settings>,
+        verifier: Arc<Verifier>,
+        registry: Registry,
+        log: AccessLog,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            verifier,
+            registry,
+            table: ArcSwap::default(),
+            kept: Kept::default(),
+            sink: Sink {
+                log,
+                unrouted: RequestMetrics::new("-", "-"),
+            },
+            ids: RequestIds::new(),
+            ready: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes a catalog into effect. Its deployments must be in the registry.
+    pub fn install(&self, catalog: &Catalog) {
+        let table = self.kept.compile(catalog, &self.registry);
+        self.table.store(Arc::new(table));
+    }
+
+    /// Sets what `/readyz` says.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Closes upstream connections that were idle for too long.
+    pub fn sweep(&self) {
+        self.table.load().sweep();
+    }
+}
+
+/// Ids of requests: unique in this process, and not to be guessed across them.
+#[derive(Debug)]
+struct RequestIds {
+    prefix: u64,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    fn new() -> Self {
+        Self {
+            prefix: RandomState::new().hash_one("tidegate"),
+            count: AtomicU64::new(1),
+        }
+    }
+
+    fn next(&self) -> Arc<str> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        Arc::from(format!("{:016x}{count:012x}", self.prefix))
+    }
+}

@@ -1,1 +1,8 @@
-//! (being built)
+//! What is seen from outside: metrics, the access log, the process's own log.
+//!
+//! Every metric name stands in [`metrics`] and nowhere else. Nothing here decides
+//! anything; it only records.
+
+pub mod access;
+pub mod log;
+pub mod metrics;

@@ -28,7 +28,7 @@ fn spec() -> TokenSpec {
         projects: vec![Project::new("research").unwrap()],
         endpoints: Vec::new(),
         label: Some("nightly eval".to_owned()),
-        ttl: Duration::from_secs(3_600),
+        ttl: Duration::from_hours(1),
         metadata: Some(json!({"team": "nlp"})),
         limits: TokenLimits {
             rpm: Some(60),

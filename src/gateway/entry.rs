@@ -1,0 +1,148 @@
+//! What a request's method and path ask for, before anything of it is trusted.
+//!
+//! An allow-list: nothing is decoded or normalised, so what is not written as
+//! the API writes it is not there.
+
+use http::{Method, Uri, Version};
+
+use super::error::Refusal;
+use super::router::Table;
+use crate::openai::api::Api;
+
+/// Longest request target that is read, in bytes.
+const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// `GET /healthz`: does the process live?
+    Health,
+    /// `GET /readyz`: does it accept work?
+    Ready,
+    /// `GET …/v1/models`
+    Models {
+        /// The route whose path it was asked on.
+        route: Option<String>,
+    },
+    /// `GET …/v1/models/{id}`
+    Model {
+        /// The route whose path it was asked on.
+        route: Option<String>,
+        /// The model, decoded.
+        id: String,
+    },
+    /// `POST` of one of the APIs.
+    Api {
+        /// The route whose path it was asked on.
+        route: Option<String>,
+        /// Which one.
+        api: Api,
+        /// The path as the engine knows it.
+        upstream_path: &'static str,
+    },
+}
+
+impl Entry {
+    /// Reads method and target.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] for what is not on the list.
+    pub fn read(
+        method: &Method,
+        uri: &Uri,
+        version: Version,
+        table: &Table,
+    ) -> Result<Self, Refusal> {
+        if *method == Method::CONNECT || *method == Method::TRACE {
+            return Err(Refusal::Method { allow: "GET, POST" });
+        }
+        let path = uri.path();
+        let length = path.len() + uri.query().map_or(0, str::len);
+        // Absolute form is for forward proxies; HTTP/2 always has the authority.
+        let absolute = version <= Version::HTTP_11 && uri.authority().is_some();
+        if absolute || length > TARGET_BYTES_MAX || !path.starts_with('/') {
+            return Err(Refusal::BadTarget);
+        }
+        match path {
+            "/healthz" => return only(method, &Method::GET, Self::Health),
+            "/readyz" => return only(method, &Method::GET, Self::Ready),
+            _ => {}
+        }
+        let (route, path) = split_route(path, table);
+        if let Some(rest) = path.strip_prefix("/v1/models") {
+            return models(method, route, rest);
+        }
+        let api = Api::from_path(path).ok_or(Refusal::UnknownPath)?;
+        let upstream_path = api.upstream_path(path);
+        only(
+            method,
+            &Method::POST,
+            Self::Api {
+                route,
+                api,
+                upstream_path,
+            },
+        )
+    }
+
+    /// The API, where one was asked for: its clients read its form of errors.
+    pub fn api(&self) -> Option<Api> {
+        match self {
+            Self::Api { api, .. } => Some(*api),
+            _ => None,
+        }
+    }
+}
+
+fn only(method: &Method, allowed: &Method, entry: Entry) -> Result<Entry, Refusal> {
+    let is_head_of_get = *allowed == Method::GET && *method == Method::HEAD;
+    if method == allowed || is_head_of_get {
+        return Ok(entry);
+    }
+    let allow = if *allowed == Method::GET {
+        "GET"
+    } else {
+        "POST"
+    };
+    Err(Refusal::Method { allow })
+}
+
+/// Takes a route's own segment off the front of a path.
+fn split_route<'a>(path: &'a str, table: &Table) -> (Option<String>, &'a str) {
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    if let Some((segment, _)) = inner.split_once('/')
+        && table.is_entrance(segment)
+    {
+        let rest = inner.get(segment.len()..).unwrap_or_default();
+        return (Some(segment.to_owned()), rest);
+    }
+    (None, path)
+}
+
+fn models(method: &Method, route: Option<String>, rest: &str) -> Result<Entry, Refusal> {
+    if rest.is_empty() || rest == "/" {
+        return only(method, &Method::GET, Entry::Models { route });
+    }
+    let id = rest.strip_prefix('/').ok_or(Refusal::UnknownPath)?;
+    let id = percent_decoded(id.strip_suffix('/').unwrap_or(id)).ok_or(Refusal::UnknownPath)?;
+    only(method, &Method::GET, Entry::Model { route, id })
+}
+
+/// Decodes `%2F` and the like; `None` for what is not UTF-8 afterwards. Used for
+/// names that we look up ourselves, never for what is forwarded.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'%' {
+            let digits = rest.get(..2)?;
+            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+            rest = rest.get(2..)?;
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}

@@ -1,0 +1,395 @@
+//! Every refusal of the gateway: the only place that knows status codes.
+//!
+//! A closed set. Each says its status, its type and code in OpenAI's form, its
+//! outcome for metrics and log, and what the client should do next. Texts are
+//! ours; an inner error's words never reach a client.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+
+use super::body::Body;
+use crate::auth::Denied;
+use crate::openai;
+use crate::openai::api::Api;
+use crate::openai::request::ScanError;
+use crate::telemetry::metrics::Outcome;
+
+/// Longest `Retry-After` that is ever sent: the SDKs give up or ignore longer ones.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
+
+/// Why a request was refused.
+#[derive(Debug)]
+pub enum Refusal {
+    /// No valid token.
+    Token(Denied),
+    /// No such path.
+    UnknownPath,
+    /// The path exists, with other methods.
+    Method {
+        /// The `Allow` header.
+        allow: &'static str,
+    },
+    /// The request target is of a form that a gateway must not serve.
+    BadTarget,
+    /// The model does not exist, or not for this token: the same words for both.
+    UnknownModel(String),
+    /// No `model` on a path where several could be meant.
+    NoModel,
+    /// The body can't be read.
+    Body(ScanError),
+    /// The body is not of the type that the path takes.
+    ContentType {
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// The body is compressed.
+    ContentEncoding,
+    /// The body is larger than allowed.
+    TooLarge {
+        /// What is allowed, in bytes.
+        max: u64,
+    },
+    /// The body broke off or stood still.
+    BodyTimeout,
+    /// All places are taken.
+    Full {
+        /// How many places there are.
+        limit: u32,
+    },
+    /// Waited too long for a place.
+    QueueTimeout,
+    /// The worker was not ready in time.
+    Loading {
+        /// Expected time until it is.
+        ready_in: Option<Duration>,
+    },
+    /// An operator stopped the deployment, or disabled the route.
+    Stopped,
+    /// The deployment failed and will not be tried again by itself.
+    Failed,
+    /// No target can be reached.
+    Unreachable,
+    /// The upstream broke off before its first byte.
+    UpstreamBroke,
+    /// The upstream was silent for too long.
+    UpstreamTimeout,
+    /// The gateway is about to end.
+    ShuttingDown,
+}
+
+/// What a refusal is to the outside.
+struct Face {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    outcome: Outcome,
+    /// When to try again; `None` for never.
+    retry: Option<Duration>,
+}
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+
+impl Refusal {
+    #[expect(clippy::too_many_lines, reason = "a table: one row for each refusal")]
+    fn face(&self) -> Face {
+        use StatusCode as S;
+        let (status, kind, code, outcome, retry) = match self {
+            Self::Token(denied) => (
+                S::UNAUTHORIZED,
+                INVALID,
+                token_code(*denied),
+                Outcome::Unauthorized,
+                None,
+            ),
+            Self::UnknownPath => (
+                S::NOT_FOUND,
+                INVALID,
+                "unknown_path",
+                Outcome::NotFound,
+                None,
+            ),
+            Self::Method { .. } => (
+                S::METHOD_NOT_ALLOWED,
+                INVALID,
+                "method_not_allowed",
+                Outcome::NotFound,
+                None,
+            ),
+            Self::BadTarget => (
+                S::BAD_REQUEST,
+                INVALID,
+                "bad_target",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::UnknownModel(_) => (
+                S::NOT_FOUND,
+                INVALID,
+                "model_not_found",
+                Outcome::NotFound,
+                None,
+            ),
+            Self::NoModel => (
+                S::BAD_REQUEST,
+                INVALID,
+                "model_required",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::Body(error) => (
+                S::BAD_REQUEST,
+                INVALID,
+                error.code(),
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::ContentType { .. } => (
+                S::BAD_REQUEST,
+                INVALID,
+                "unsupported_content_type",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::ContentEncoding => (
+                S::BAD_REQUEST,
+                INVALID,
+                "unsupported_content_encoding",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::TooLarge { .. } => (
+                S::PAYLOAD_TOO_LARGE,
+                INVALID,
+                "request_too_large",
+                Outcome::TooLarge,
+                None,
+            ),
+            Self::BodyTimeout => (
+                S::BAD_REQUEST,
+                INVALID,
+                "request_body_incomplete",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::Full { .. } => (
+                S::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                "concurrency_limit_exceeded",
+                Outcome::Limited,
+                Some(Duration::from_secs(1)),
+            ),
+            Self::QueueTimeout => (
+                S::SERVICE_UNAVAILABLE,
+                SERVER,
+                "queue_timeout",
+                Outcome::QueueTimeout,
+                Some(Duration::from_secs(5)),
+            ),
+            Self::Loading { ready_in } => (
+                S::SERVICE_UNAVAILABLE,
+                SERVER,
+                "model_loading",
+                Outcome::Loading,
+                Some(ready_in.unwrap_or(Duration::from_secs(10))),
+            ),
+            Self::Stopped => (
+                S::SERVICE_UNAVAILABLE,
+                SERVER,
+                "model_stopped",
+                Outcome::Unavailable,
+                None,
+            ),
+            Self::Failed => (
+                S::SERVICE_UNAVAILABLE,
+                SERVER,
+                "model_failed",
+                Outcome::Unavailable,
+                None,
+            ),
+            Self::Unreachable => (
+                S::SERVICE_UNAVAILABLE,
+                SERVER,
+                "no_healthy_backend",
+                Outcome::UpstreamError,
+                Some(Duration::from_secs(2)),
+            ),
+            Self::UpstreamBroke => (
+                S::BAD_GATEWAY,
+                SERVER,
+                "upstream_error",
+                Outcome::UpstreamError,
+                Some(Duration::from_secs(1)),
+            ),
+            Self::UpstreamTimeout => (
+                S::GATEWAY_TIMEOUT,
+                SERVER,
+                "upstream_timeout",
+                Outcome::UpstreamTimeout,
+                None,
+            ),
+            Self::ShuttingDown => (
+                S::SERVICE_UNAVAILABLE,
+                SERVER,
+                "shutting_down",
+                Outcome::Unavailable,
+                Some(Duration::from_secs(2)),
+            ),
+        };
+        Face {
+            status,
+            kind,
+            code,
+            outcome,
+            retry,
+        }
+    }
+
+    /// How a request that was refused so has ended.
+    pub fn outcome(&self) -> Outcome {
+        self.face().outcome
+    }
+
+    /// The code in the body, which is the reason in the log.
+    pub fn code(&self) -> &'static str {
+        self.face().code
+    }
+
+    fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownModel(_) | Self::NoModel => Some("model"),
+            Self::Body(error) => error.param(),
+            _ => None,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Token(Denied::Missing) => "No API key was sent. Send your token in the header `Authorization: Bearer TOKEN`.".to_owned(),
+            Self::Token(Denied::Expired) => "The token has expired. Ask for a new one.".to_owned(),
+            Self::Token(Denied::Revoked) => "The token was revoked. Ask for a new one.".to_owned(),
+            Self::Token(Denied::Invalid) => "The token is not valid here.".to_owned(),
+            Self::UnknownPath => "There is nothing at this path. The API stands under /v1, for example /v1/chat/completions.".to_owned(),
+            Self::Method { allow } => format!("This path takes {allow} only."),
+            Self::BadTarget => "The request target must be a plain path on this host.".to_owned(),
+            Self::UnknownModel(name) => format!("The model `{name}` does not exist or you do not have access to it."),
+            Self::NoModel => "you must provide a model parameter: the name of one of the models of GET /v1/models".to_owned(),
+            Self::Body(error) => error.to_string(),
+            Self::ContentType { expected } => format!("This path takes a body of the type {expected}: set the header Content-Type to it."),
+            Self::ContentEncoding => "Compressed request bodies are not taken: send it without Content-Encoding.".to_owned(),
+            Self::TooLarge { max } => format!("The request body is larger than the {} that are allowed.", crate::units::Bytes(*max)),
+            Self::BodyTimeout => "The request body did not arrive whole.".to_owned(),
+            Self::Full { limit } => format!("The limit of {limit} concurrent requests is reached. Try again shortly."),
+            Self::QueueTimeout => "No place became free in time. Try again later.".to_owned(),
+            Self::Loading { ready_in: Some(rest) } => format!("The model is loading and should be ready in about {} s. Try again then.", rest.as_secs().max(1)),
+            Self::Loading { ready_in: None } => "The model is loading. Try again shortly.".to_owned(),
+            Self::Stopped => "The model is stopped. Its operator must start it.".to_owned(),
+            Self::Failed => "The model could not be started. Its operator must look into it.".to_owned(),
+            Self::Unreachable => "No server of this model can be reached.".to_owned(),
+            Self::UpstreamBroke => "The server of this model broke off before it answered.".to_owned(),
+            Self::UpstreamTimeout => "The server of this model did not answer in time.".to_owned(),
+            Self::ShuttingDown => "The gateway is shutting down. Try again shortly.".to_owned(),
+        }
+    }
+
+    /// The response, in the form that clients of `api` read.
+    pub fn response(&self, api: Option<Api>) -> Response<Body> {
+        let face = self.face();
+        let message = self.message();
+        let bytes = match api {
+            Some(Api::Messages | Api::CountTokens) => {
+                openai::error::anthropic_body(anthropic_kind(face.status), &message)
+            }
+            _ => openai::error::body(&message, face.kind, self.param(), Some(face.code)),
+        };
+        let mut response = Response::new(Body::full(bytes));
+        *response.status_mut() = face.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self {
+            Self::Token(Denied::Missing) => {
+                headers.insert(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"tidegate\""),
+                );
+            }
+            Self::Token(_) => {
+                headers.insert(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"tidegate\", error=\"invalid_token\""),
+                );
+            }
+            Self::Method { allow } => {
+                headers.insert(http::header::ALLOW, HeaderValue::from_static(allow));
+            }
+            _ => {}
+        }
+        retry_headers(&face, headers);
+        response
+    }
+}
+
+/// What the SDKs obey: seconds, milliseconds, and whether to try at all.
+fn retry_headers(face: &Face, headers: &mut http::HeaderMap) {
+    const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+    const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+    let Some(after) = face.retry else {
+        if face.status.is_server_error() {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        return;
+    };
+    let after = after.clamp(Duration::from_millis(100), RETRY_AFTER_MAX);
+    let millis = u64::try_from(after.as_millis()).unwrap_or(60_000);
+    headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1_000)));
+    headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+    headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+}
+
+fn token_code(denied: Denied) -> &'static str {
+    match denied {
+        Denied::Missing | Denied::Invalid => "invalid_api_key",
+        Denied::Expired => "token_expired",
+        Denied::Revoked => "token_revoked",
+    }
+}
+
+/// The error types of Anthropic's API, by status.
+fn anthropic_kind(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::NOT_FOUND => "not_found_error",
+        StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+        status if status.is_server_error() => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+/// The body that stands for an upstream's error that is not in OpenAI's form.
+pub fn reworded(status: StatusCode) -> Bytes {
+    let (message, code) = match status {
+        StatusCode::NOT_FOUND => (
+            "This model does not serve this endpoint.",
+            "unsupported_endpoint",
+        ),
+        StatusCode::METHOD_NOT_ALLOWED => (
+            "This model does not serve this endpoint with this method.",
+            "method_not_allowed",
+        ),
+        _ => (
+            "The server of this model answered with an error.",
+            "upstream_error",
+        ),
+    };
+    let kind = if status.is_server_error() {
+        SERVER
+    } else {
+        INVALID
+    };
+    openai::error::body(message, kind, None, Some(code))
+}

@@ -1,0 +1,237 @@
+//! Sends the request to the server that was chosen, and reads the head of its
+//! answer.
+//!
+//! The body is ours by now, whole, so it can be sent again: once, on a fresh
+//! connection, when a kept one turns out to be dead before a byte of the answer;
+//! or to another server when this one can't even be reached. Never after that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::admit::Admission;
+use super::error::Refusal;
+use super::headers;
+use super::pool::{Conn, Occupied, Pool};
+use super::record::{Phase, Record};
+use super::router::{Backend, Destination, Target};
+use crate::openai::api::Api;
+use crate::openai::request::Scan;
+use crate::openai::splice::{Edits, splice};
+use crate::telemetry::metrics::replays;
+use crate::time::{Instant, timeout};
+
+/// A request that is about to be sent.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// Which API.
+    pub api: Api,
+    /// The path as the engine knows it.
+    pub path: &'static str,
+    /// The client's query, as it came.
+    pub query: Option<&'a str>,
+    /// The client's headers, those that may go on.
+    pub headers: HeaderMap,
+    /// The client's body.
+    pub body: &'a Bytes,
+    /// What was read in it; `None` where it is not JSON.
+    pub scan: Option<&'a Scan<'a>>,
+    /// Whether we ask for usage that the client did not ask for.
+    pub ask_usage: bool,
+}
+
+/// The head of an answer, and the connection that its body comes through.
+#[derive(Debug)]
+pub struct Answered {
+    /// Head and body.
+    pub response: Response<Incoming>,
+    /// The connection.
+    pub conn: Conn,
+    /// Its pool, occupied.
+    pub occupied: Occupied,
+}
+
+/// Sends a request to the admitted server, or to another of the destination.
+///
+/// # Errors
+///
+/// A [`Refusal`] when no server can be reached or none answers in time.
+pub async fn forward(
+    outgoing: &Outgoing<'_>,
+    destination: &Destination,
+    admission: &mut Admission,
+    record: &mut Record,
+) -> Result<Answered, Refusal> {
+    let timeouts = &destination.route.timeouts;
+    let prepared = Prepared::new(outgoing, admission)?;
+    let first = prepared
+        .exchange(timeouts.connect, timeouts.first_byte, record)
+        .await;
+    if !matches!(first, Err(Refusal::Unreachable)) || admission.worker.is_some() {
+        return first;
+    }
+    let failed = Arc::clone(&admission.target);
+    for other in super::balance::others(&destination.targets, &failed) {
+        if matches!(other.backend, Backend::External { .. }) {
+            admission.target = Arc::clone(other);
+            record.target = Some(Arc::clone(other));
+            let prepared = Prepared::new(outgoing, admission)?;
+            let next = prepared
+                .exchange(timeouts.connect, timeouts.first_byte, record)
+                .await;
+            if !matches!(next, Err(Refusal::Unreachable)) {
+                return next;
+            }
+        }
+    }
+    Err(Refusal::Unreachable)
+}
+
+/// A request for one server, ready to be sent more than once.
+struct Prepared {
+    pool: Arc<Pool>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+    may_replay: bool,
+}
+
+impl Prepared {
+    fn new(outgoing: &Outgoing<'_>, admission: &Admission) -> Result<Self, Refusal> {
+        let target = &admission.target;
+        let (pool, authorization) = match (&target.backend, &admission.worker) {
+            (
+                Backend::External {
+                    pool,
+                    authorization,
+                },
+                _,
+            ) => (Arc::clone(pool), authorization.clone()),
+            (Backend::Deployment { connections, .. }, Some(worker)) => {
+                let (pool, authorization) = connections.to(worker);
+                (pool, Some(authorization))
+            }
+            (Backend::Deployment { .. }, None) => return Err(Refusal::Unreachable),
+        };
+        let body = edited(outgoing, target);
+        let mut headers = outgoing.headers.clone();
+        headers.insert(HOST, HeaderValue::from_static("tidegate"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        Ok(Self {
+            pool,
+            uri: uri(&target.base_path, outgoing.path, outgoing.query)?,
+            headers,
+            body,
+            // A stored response would exist twice.
+            may_replay: outgoing.api != Api::Responses,
+        })
+    }
+
+    fn request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    async fn exchange(
+        &self,
+        connect_max: Duration,
+        first_byte_max: Duration,
+        record: &mut Record,
+    ) -> Result<Answered, Refusal> {
+        let occupied = self.pool.occupy();
+        record.phase = Phase::Connect;
+        let kept = self.pool.kept().await;
+        let mut conn = match kept {
+            Some(conn) => conn,
+            None => self.dial(connect_max).await?,
+        };
+        record.phase = Phase::FirstByte;
+        let sent = Instant::now();
+        // At most twice: only a reused connection or an unsent request goes again.
+        for attempt in 0..2 {
+            let left = first_byte_max.saturating_sub(sent.elapsed());
+            let result = timeout(left, conn.send(self.request()))
+                .await
+                .map_err(|_| Refusal::UpstreamTimeout)?;
+            record.waits.first_byte = sent.elapsed();
+            match result {
+                Ok(response) => {
+                    return Ok(Answered {
+                        response,
+                        conn,
+                        occupied,
+                    });
+                }
+                Err(failed) if attempt == 0 && failed.safe_to_replay && self.may_replay => {
+                    replays().increment(1);
+                    conn = self.dial(connect_max).await?;
+                }
+                Err(failed) => {
+                    tracing::debug!(error = %failed.source, "an upstream broke off before its answer");
+                    return Err(Refusal::UpstreamBroke);
+                }
+            }
+        }
+        Err(Refusal::UpstreamBroke)
+    }
+
+    async fn dial(&self, limit: Duration) -> Result<Conn, Refusal> {
+        self.pool.dial(limit).await.map_err(|error| {
+            tracing::debug!(upstream = %self.pool.address(), error = %error, "an upstream can't be reached");
+            Refusal::Unreachable
+        })
+    }
+}
+
+/// The body with the name that the server knows, and with usage asked for.
+fn edited(outgoing: &Outgoing<'_>, target: &Target) -> Bytes {
+    let Some(scan) = outgoing.scan else {
+        return outgoing.body.clone();
+    };
+    let asked = scan.model.as_deref();
+    let model = target.model.as_ref().map(crate::names::ModelName::as_str);
+    let edits = Edits {
+        model: model.filter(|name| asked != Some(name)),
+        include_usage: outgoing.ask_usage,
+    };
+    splice(outgoing.body, scan, edits)
+}
+
+fn uri(base: &str, path: &'static str, query: Option<&str>) -> Result<Uri, Refusal> {
+    if base.is_empty() && query.is_none() {
+        return Ok(Uri::from(PathAndQuery::from_static(path)));
+    }
+    let text = match query {
+        Some(query) => format!("{base}{path}?{query}"),
+        None => format!("{base}{path}"),
+    };
+    text.parse().map_err(|_| Refusal::BadTarget)
+}
+
+/// The client's headers without what must not go on, and with where it came from.
+pub fn forwarded_headers(mut given: HeaderMap, record: &Record) -> HeaderMap {
+    const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    headers::strip_request(&mut given);
+    if let Some(peer) = record.peer
+        && let Ok(value) = HeaderValue::from_str(&peer.to_string())
+    {
+        given.insert(FORWARDED_FOR, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&record.request_id) {
+        given.insert(headers::REQUEST_ID, value);
+    }
+    given
+}

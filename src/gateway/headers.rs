@@ -1,0 +1,164 @@
+//! Which headers may cross the gateway, in both directions.
+
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
+    COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue};
+
+/// The id of a request, kept from the client or made here.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Milliseconds that a request waited for its worker.
+pub const COLD_START: HeaderName = HeaderName::from_static("x-tidegate-cold-start-ms");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// RFC 9110, section 7.6.1: these are for one hop.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    CONNECTION,
+];
+
+/// What the client says to us, not to the server: its credentials above all.
+const OURS: [HeaderName; 13] = [
+    AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    COOKIE,
+    HOST,
+    EXPECT,
+    CONTENT_LENGTH,
+    ACCEPT_ENCODING,
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// Takes what is for one hop off, and every header that `Connection` names.
+fn strip_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|text| text.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Leaves the headers of a request that its server may see.
+pub fn strip_request(headers: &mut HeaderMap) {
+    strip_hop(headers);
+    for name in &OURS {
+        headers.remove(name);
+    }
+}
+
+/// Leaves the headers of a response that its client may see. `stream` adds what
+/// keeps proxies from holding events back.
+pub fn strip_response(headers: &mut HeaderMap, stream: bool) {
+    strip_hop(headers);
+    headers.remove(REQUEST_ID);
+    if stream {
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-cache, no-transform"),
+        );
+        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    }
+}
+
+/// The media type of a body, without parameters.
+pub fn media_type(headers: &HeaderMap) -> &str {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.split(';').next())
+        .unwrap_or_default()
+        .trim()
+}
+
+/// The declared length of a body.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The client's own id of its request, if it may be used as one.
+pub fn client_request_id(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let fits = (1..=128).contains(&text.len());
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (fits && text.bytes().all(plain)).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn credentials_and_hop_headers_do_not_reach_the_server() {
+        let mut headers = map(&[
+            ("authorization", "Bearer secret"),
+            ("x-api-key", "secret"),
+            ("cookie", "a=b"),
+            ("connection", "keep-alive, X-Private"),
+            ("connection", "close"),
+            ("x-private", "1"),
+            ("te", "trailers"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("content-type", "application/json"),
+            ("x-stainless-lang", "python"),
+            ("accept", "a"),
+            ("accept", "b"),
+        ]);
+        strip_request(&mut headers);
+        let mut left: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+        left.sort_unstable();
+        assert_eq!(
+            left,
+            ["accept", "accept", "content-type", "x-stainless-lang"]
+        );
+    }
+
+    #[test]
+    fn a_client_id_is_kept_only_when_it_is_plain() {
+        assert_eq!(
+            client_request_id(&map(&[("x-request-id", "a.B_1-")])),
+            Some("a.B_1-")
+        );
+        for bad in ["", "a b", "a\"b", "ä"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
+            assert_eq!(client_request_id(&headers), None, "{bad:?}");
+        }
+    }
+}

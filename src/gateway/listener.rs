@@ -1,0 +1,280 @@
+//! Accepts connections and serves HTTP/1.1 and HTTP/2 on them.
+//!
+//! Bounds that hold before any request is read: connections at once, handshake,
+//! head, header sizes, streams of one connection. A process that is out of file
+//! descriptors pauses accepting; what is open goes on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::Gateway;
+use super::service::handle;
+use super::stall::Stall;
+use crate::tasks::Tasks;
+use crate::telemetry::metrics::{Counted, connections};
+use crate::time::{sleep, timeout};
+
+/// Pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Headers of an HTTP/1.1 request.
+const HEADERS_MAX: usize = 64;
+/// Bytes of an HTTP/1.1 head; also the read buffer's bound.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an HTTP/2 header list.
+const HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
+/// Streams of one HTTP/2 connection at once.
+const STREAMS_MAX: u32 = 128;
+/// Receive window of an HTTP/2 stream, in bytes.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Receive window of an HTTP/2 connection, in bytes.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Between pings on a silent HTTP/2 connection, and the limit of the answer.
+const PING: Duration = Duration::from_secs(20);
+
+/// A bound socket, not yet accepting.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    /// `None` for plain HTTP.
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// Why a listener could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{address} can't be listened on ({hint}): set another address under {key} in tidegate.toml"
+)]
+pub struct BindError {
+    address: SocketAddr,
+    hint: &'static str,
+    key: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+impl BindError {
+    /// Words for the causes that people meet.
+    pub fn new(address: SocketAddr, key: &'static str, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => "another program uses it",
+            io::ErrorKind::PermissionDenied => "this user may not use it",
+            io::ErrorKind::AddrNotAvailable => "this machine does not have it",
+            _ => "the system refuses it",
+        };
+        Self {
+            address,
+            hint,
+            key,
+            source,
+        }
+    }
+}
+
+impl Listener {
+    /// Binds, with TLS where a configuration is given. `key` names the setting.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] that says why in words.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        key: &'static str,
+    ) -> Result<Self, BindError> {
+        let socket = TcpListener::bind(address)
+            .await
+            .map_err(|source| BindError::new(address, key, source))?;
+        Ok(Self { socket, tls })
+    }
+
+    /// Where it listens: the real port where 0 was asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until `tasks` should end. Connections are tasks of `tasks`; they
+    /// finish what is open, until `cut` is cancelled.
+    pub async fn serve(
+        self,
+        gateway: Arc<Gateway>,
+        places: Arc<Semaphore>,
+        tasks: Tasks,
+        cut: CancellationToken,
+    ) {
+        let ending = tasks.ending();
+        loop {
+            // A place first: what can't be served waits in the kernel's queue.
+            let accepted = tokio::select! {
+                // Cancel-safe: `accept` loses no connection, `acquire` no place.
+                accepted = accept(&self.socket, &places) => accepted,
+                () = ending.cancelled() => return,
+            };
+            let Some((socket, peer, place)) = accepted else {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let connection = Connection {
+                gateway: Arc::clone(&gateway),
+                peer,
+                ending: ending.clone(),
+                cut: cut.clone(),
+                _place: place,
+                _counted: Counted::on(&connections()),
+            };
+            let tls = self.tls.clone();
+            tasks.spawn_bare(connection.run(socket, tls));
+        }
+    }
+}
+
+/// `None` when the process is out of descriptors, or the peer left already.
+async fn accept(
+    socket: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match socket.accept().await {
+        Ok((stream, peer)) => Some((stream, peer, place)),
+        Err(error) => {
+            tracing::debug!(error = %error, "a connection could not be accepted");
+            None
+        }
+    }
+}
+
+/// One client connection.
+struct Connection {
+    gateway: Arc<Gateway>,
+    peer: SocketAddr,
+    ending: CancellationToken,
+    cut: CancellationToken,
+    _place: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+impl Connection {
+    async fn run(self, socket: TcpStream, tls: Option<Arc<ServerConfig>>) {
+        if socket.set_nodelay(true).is_err() {
+            return;
+        }
+        let limits = &self.gateway.settings.gateway;
+        let socket = Stall::new(socket, limits.write_timeout);
+        let Some(tls) = tls else {
+            return self.plain(socket).await;
+        };
+        let handshake = TlsAcceptor::from(tls).accept(socket);
+        let handshake = tokio::select! {
+            done = timeout(limits.handshake_timeout, handshake) => done,
+            () = self.ending.cancelled() => return,
+        };
+        // Scanners and impatient clients: nothing to act on.
+        let Ok(Ok(stream)) = handshake else { return };
+        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if h2 {
+            self.http2(stream).await;
+        } else {
+            self.http1(stream).await;
+        }
+    }
+
+    /// HTTP/1.1, or HTTP/2 by prior knowledge.
+    async fn plain(self, mut socket: Stall<TcpStream>) {
+        let limit = self.gateway.settings.gateway.header_timeout;
+        let mut preface = [0; 24];
+        let known = tokio::select! {
+            known = timeout(limit, peek_preface(&mut socket, &mut preface)) => known,
+            () = self.ending.cancelled() => return,
+        };
+        let Ok(Ok((is_h2, length))) = known else {
+            return;
+        };
+        let seen = preface.get(..length).unwrap_or_default();
+        let stream = super::rewind::Rewind::new(bytes::Bytes::copy_from_slice(seen), socket);
+        if is_h2 {
+            self.http2(stream).await;
+        } else {
+            self.http1(stream).await;
+        }
+    }
+
+    async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let (gateway, peer) = (Arc::clone(&self.gateway), self.peer.ip());
+        let service = service_fn(move |request| handle(Arc::clone(&gateway), Some(peer), request));
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.gateway.settings.gateway.header_timeout)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(served);
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = self.ending.cancelled() => served.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            _ = served.as_mut() => {}
+            () = self.cut.cancelled() => {}
+        }
+    }
+
+    async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let (gateway, peer) = (Arc::clone(&self.gateway), self.peer.ip());
+        let service = service_fn(move |request| handle(Arc::clone(&gateway), Some(peer), request));
+        let served = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(served);
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = self.ending.cancelled() => served.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            _ = served.as_mut() => {}
+            () = self.cut.cancelled() => {}
+        }
+    }
+}
+
+/// The first bytes of every HTTP/2 connection.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Reads until it is clear whether the client speaks HTTP/2. Returns that, and
+/// how many bytes were read.
+async fn peek_preface(
+    socket: &mut (impl AsyncRead + Unpin),
+    seen: &mut [u8; 24],
+) -> io::Result<(bool, usize)> {
+    let mut length = 0;
+    while length < PREFACE.len() {
+        let free = seen.get_mut(length..).unwrap_or_default();
+        let read = tokio::io::AsyncReadExt::read(socket, free).await?;
+        length += read;
+        let same = PREFACE.get(..length) == seen.get(..length);
+        if read == 0 || !same {
+            return Ok((false, length));
+        }
+    }
+    Ok((true, length))
+}

@@ -1,0 +1,263 @@
+//! The response as it passes: untouched, counted, and owning all that the
+//! request still holds.
+//!
+//! Bytes go out as they came, except for a usage event that we asked for and the
+//! client did not. An upstream that breaks off within a stream is told to the
+//! client in the API's own form. Nothing that goes wrong in the counting can
+//! fail the response.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+
+use super::admit::Admission;
+use super::body::Truncated;
+use super::pool::Exchange;
+use super::record::Record;
+use crate::openai;
+use crate::openai::api::Api;
+use crate::openai::sse::StreamTap;
+use crate::openai::usage::JsonTap;
+use crate::telemetry::metrics::{Counted, Outcome};
+use crate::time::{Instant, sleep_until};
+
+/// An upstream's response on its way to the client.
+#[derive(Debug)]
+pub struct Metered {
+    tap: Tap,
+    /// `None` once it has ended.
+    exchange: Option<Exchange>,
+    /// Bytes that are ready to go out.
+    out: VecDeque<Bytes>,
+    silence: Silence,
+    record: Record,
+    /// Held until the last byte: a stream outlives its handler by minutes.
+    _admission: Admission,
+    _in_flight: Counted,
+}
+
+/// What reads the bytes as they pass.
+pub enum Tap {
+    /// Server-sent events of this API.
+    Stream(Api, Box<StreamTap>),
+    /// One JSON document.
+    Json(Box<JsonTap>),
+    /// Bytes that we do not read.
+    Opaque,
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream(..) => "Stream",
+            Self::Json(_) => "Json",
+            Self::Opaque => "Opaque",
+        })
+    }
+}
+
+impl Metered {
+    /// Takes over all that the request holds.
+    pub fn new(
+        tap: Tap,
+        exchange: Exchange,
+        idle_max: Duration,
+        record: Record,
+        admission: Admission,
+        in_flight: Counted,
+    ) -> Self {
+        Self {
+            tap,
+            exchange: Some(exchange),
+            out: VecDeque::new(),
+            silence: Silence::new(idle_max),
+            record,
+            _admission: admission,
+            _in_flight: in_flight,
+        }
+    }
+
+    /// The next frame for the client.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
+        loop {
+            if let Some(bytes) = self.out.pop_front() {
+                self.record.bytes_out += bytes.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            let Some(exchange) = &mut self.exchange else {
+                return Poll::Ready(None);
+            };
+            match exchange.poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.silence.broken();
+                    // Trailers carry nothing in these APIs.
+                    if let Ok(bytes) = frame.into_data() {
+                        self.pass(bytes);
+                    }
+                }
+                Poll::Ready(None) => self.end(),
+                Poll::Ready(Some(Err(_))) => self.cut(Outcome::UpstreamTruncated)?,
+                Poll::Pending => match self.silence.poll(cx) {
+                    Poll::Ready(()) => self.cut(Outcome::UpstreamTimeout)?,
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    fn pass(&mut self, bytes: Bytes) {
+        match &mut self.tap {
+            Tap::Stream(_, tap) => {
+                let before = tap.content_events();
+                tap.feed(bytes, &mut |bytes| self.out.push_back(bytes));
+                let count = tap.content_events();
+                if count > before {
+                    let now = self.record.elapsed();
+                    self.record.tokens.first.get_or_insert(now);
+                    self.record.tokens.last = Some(now);
+                    self.record.tokens.count = count;
+                }
+            }
+            Tap::Json(tap) => {
+                tap.feed(&bytes);
+                self.out.push_back(bytes);
+            }
+            Tap::Opaque => self.out.push_back(bytes),
+        }
+    }
+
+    /// The upstream ended its response in order.
+    fn end(&mut self) {
+        self.exchange = None;
+        if let Tap::Stream(api, tap) = &mut self.tap {
+            let rest = tap.finish();
+            if !rest.is_empty() {
+                self.out.push_back(rest);
+            }
+            if !tap.done() && !tap.errored() && tap.events() > 0 {
+                self.record.outcome = Outcome::UpstreamTruncated;
+                self.out
+                    .push_back(epitaph(*api, tap, Outcome::UpstreamTruncated));
+                return;
+            }
+        }
+        self.record.outcome = self.answered();
+    }
+
+    /// The upstream broke off, or is silent for too long. A stream gets a last
+    /// event that says so; anything else is cut.
+    fn cut(&mut self, outcome: Outcome) -> Result<(), Truncated> {
+        self.exchange = None;
+        if let Tap::Stream(api, tap) = &mut self.tap {
+            if tap.done() {
+                self.record.outcome = self.answered();
+                return Ok(());
+            }
+            self.record.outcome = outcome;
+            let rest = tap.finish();
+            if !rest.is_empty() {
+                self.out.push_back(rest);
+            }
+            self.out.push_back(epitaph(*api, tap, outcome));
+            return Ok(());
+        }
+        self.record.outcome = outcome;
+        Err(Truncated)
+    }
+
+    /// The outcome of a response that came whole.
+    fn answered(&self) -> Outcome {
+        match self.record.status {
+            Some(status) if status.is_client_error() || status.is_server_error() => {
+                Outcome::UpstreamStatus
+            }
+            _ => Outcome::Ok,
+        }
+    }
+}
+
+/// The event that tells the client of a stream that broke off.
+fn epitaph(api: Api, tap: &StreamTap, outcome: Outcome) -> Bytes {
+    let (message, code) = if outcome == Outcome::UpstreamTimeout {
+        (
+            "The server of this model was silent for too long.",
+            "upstream_timeout",
+        )
+    } else {
+        (
+            "The server of this model broke off within its answer.",
+            "upstream_disconnected",
+        )
+    };
+    let event = openai::error::stream_error(api, message, code);
+    if tap.at_event_boundary() {
+        return event;
+    }
+    // The event that was cut is ended first, so that ours is read apart from it.
+    let mut bytes = Vec::with_capacity(event.len() + 2);
+    bytes.extend_from_slice(b"\n\n");
+    bytes.extend_from_slice(&event);
+    Bytes::from(bytes)
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.record.usage = match &self.tap {
+            Tap::Stream(_, tap) => {
+                // SDKs close as soon as they have read the end of the stream.
+                if tap.done() && self.out.is_empty() && self.record.outcome == Outcome::ClientGone {
+                    self.record.outcome = self.answered();
+                }
+                tap.usage()
+            }
+            Tap::Json(tap) => tap.usage(),
+            Tap::Opaque => None,
+        };
+    }
+}
+
+/// A clock for the silence of the upstream. It is armed only while nothing
+/// comes, and moved on only when it fires: most responses never pay for it.
+#[derive(Debug)]
+struct Silence {
+    max: Duration,
+    since: Instant,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Silence {
+    fn new(max: Duration) -> Self {
+        Self {
+            max,
+            since: Instant::now(),
+            timer: None,
+        }
+    }
+
+    fn broken(&mut self) {
+        self.since = Instant::now();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let due = self.since + self.max;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `GET /v1/models`: what this token may use, and how each stands.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+
+use super::body::Body;
+use super::error::Refusal;
+use super::router::{Backend, Destination, Table, may_use};
+use crate::auth::Principal;
+use crate::deployment::Status;
+use crate::openai::models::{ModelEntry, list_body};
+
+/// Every model that the token may use, on `/v1` or on one route's path.
+pub fn list(table: &Table, route: Option<&str>, principal: &Principal) -> Response<Body> {
+    let entries: Vec<_> = table
+        .names(route)
+        .into_iter()
+        .filter(|destination| may_use(principal, destination))
+        .map(|destination| entry(destination))
+        .collect();
+    json(list_body(&entries))
+}
+
+/// One model; vLLM itself does not serve this.
+///
+/// # Errors
+///
+/// [`Refusal::UnknownModel`] for what is not there, or not for this token.
+pub fn one(
+    table: &Table,
+    route: Option<&str>,
+    id: &str,
+    principal: &Principal,
+) -> Result<Response<Body>, Refusal> {
+    let found = match route {
+        Some(route) => table.by_entrance(route, Some(id)),
+        None => table.by_model(id),
+    };
+    found
+        .filter(|destination| may_use(principal, destination))
+        .map(|destination| json(entry(destination).body()))
+        .ok_or_else(|| Refusal::UnknownModel(id.chars().take(256).collect()))
+}
+
+fn entry(destination: &Destination) -> ModelEntry<'_> {
+    // The best of several: a request goes to that one.
+    let rank = |status: &Status| match status {
+        Status::Active => 0,
+        Status::Idle => 1,
+        Status::Loading => 2,
+        Status::Offloaded => 3,
+        Status::Stopped => 4,
+        Status::Failed => 5,
+    };
+    let statuses = destination
+        .targets
+        .iter()
+        .map(|target| match &target.backend {
+            Backend::External { .. } => Status::Active,
+            Backend::Deployment { handle, .. } => handle.status(),
+        });
+    let status = statuses.min_by_key(rank).unwrap_or(Status::Stopped);
+    let since = destination
+        .targets
+        .iter()
+        .find_map(|target| match &target.backend {
+            Backend::External { .. } => None,
+            Backend::Deployment { handle, .. } => Some(handle.snapshot().since),
+        });
+    ModelEntry {
+        id: destination.name.as_str(),
+        created: since.unwrap_or(0),
+        owned_by: "tidegate",
+        status: Some(status.as_str()),
+        max_model_len: None,
+    }
+}
+
+fn json(text: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,296 @@
+//! Connections to one upstream, HTTP/1.1, kept between requests.
+//!
+//! A kept connection belongs to no task: its driver is polled by whoever holds
+//! it. Taking one out polls the driver once, which reads a FIN that arrived
+//! meanwhile, so a connection that the upstream has closed is not used again.
+//! Dropping a [`Conn`] closes it at once, whatever phase its request is in.
+//!
+//! Deliberately absent: shared dials, HTTP/2, TLS to upstreams.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use super::socket::Socket;
+use crate::config::Address;
+use crate::time::{Instant, timeout};
+
+/// Connections kept idle to one upstream.
+const IDLE_MAX: usize = 512;
+
+/// Connections to one upstream.
+#[derive(Debug)]
+pub struct Pool {
+    address: Address,
+    /// Below the time after which the upstream closes an idle connection.
+    idle_timeout: Duration,
+    /// Last in, first out. Held for a push or a pop, never over an await.
+    idle: Mutex<Vec<Idle>>,
+    /// Requests that have a connection.
+    active: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Idle {
+    conn: Conn,
+    since: Instant,
+}
+
+/// A connection, with its driver.
+#[derive(Debug)]
+pub struct Conn {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Driver,
+    /// Whether it has served a request before: only then may the upstream have
+    /// closed it unseen.
+    pub reused: bool,
+}
+
+/// What moves the bytes of a connection, until it has ended.
+#[derive(Debug)]
+struct Driver(Option<Pin<Box<Wire>>>);
+
+/// hyper's side of a connection.
+type Wire = Connection<TokioIo<Socket>, Full<Bytes>>;
+
+impl Driver {
+    /// Moves bytes. Returns whether the connection is still there.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(driver) = &mut self.0
+            && let Poll::Ready(result) = driver.as_mut().poll(cx)
+        {
+            // The cause reaches the request through its response or body.
+            drop(result);
+            self.0 = None;
+        }
+        self.0.is_some()
+    }
+}
+
+/// Why no response came.
+#[derive(Debug)]
+pub struct SendFailed {
+    /// Whether the request may be sent again on another connection: nothing of
+    /// it was written, or the kept connection turned out dead before a byte of
+    /// the response.
+    pub safe_to_replay: bool,
+    /// The cause.
+    pub source: hyper::Error,
+}
+
+impl Pool {
+    /// No connections yet.
+    pub fn new(address: Address, idle_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            address,
+            idle_timeout,
+            idle: Mutex::default(),
+            active: AtomicU32::new(0),
+        })
+    }
+
+    /// Where it leads.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// How many requests have a connection.
+    pub fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Counts one request until the guard is dropped.
+    pub fn occupy(self: &Arc<Self>) -> Occupied {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Occupied(Arc::clone(self))
+    }
+
+    /// A kept connection that is still alive, if there is one.
+    pub async fn kept(&self) -> Option<Conn> {
+        poll_fn(|cx| {
+            loop {
+                let popped = self.lock().pop();
+                let Some(Idle { mut conn, since }) = popped else {
+                    return Poll::Ready(None);
+                };
+                let young = since.elapsed() < self.idle_timeout;
+                if young && conn.driver.poll(cx) && conn.sender.is_ready() {
+                    conn.reused = true;
+                    return Poll::Ready(Some(conn));
+                }
+            }
+        })
+        .await
+    }
+
+    /// A new connection, within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the upstream can't be reached in time.
+    pub async fn dial(&self, limit: Duration) -> io::Result<Conn> {
+        let socket = timeout(limit, Socket::connect(&self.address))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let (sender, driver) = http1::Builder::new()
+            .handshake(TokioIo::new(socket))
+            .await
+            .map_err(io::Error::other)?;
+        Ok(Conn {
+            sender,
+            driver: Driver(Some(Box::pin(driver))),
+            reused: false,
+        })
+    }
+
+    /// Keeps a connection for the next request, if it can serve one.
+    fn keep(&self, conn: Conn) {
+        let mut idle = self.lock();
+        if conn.driver.0.is_some() && conn.sender.is_ready() && idle.len() < IDLE_MAX {
+            idle.push(Idle {
+                conn,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    /// Closes connections that were idle for too long.
+    pub fn sweep(&self) {
+        let limit = self.idle_timeout;
+        self.lock().retain(|idle| idle.since.elapsed() < limit);
+    }
+
+    /// Closes every idle connection.
+    pub fn close_idle(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request that has, or is about to have, a connection.
+#[derive(Debug)]
+pub struct Occupied(Arc<Pool>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Conn {
+    /// Sends a request and waits for the head of its response.
+    ///
+    /// # Errors
+    ///
+    /// [`SendFailed`] when the connection ended before the head was complete.
+    pub async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, SendFailed> {
+        let reused = self.reused;
+        let mut response = pin!(self.sender.try_send_request(request));
+        let driver = &mut self.driver;
+        let sent = poll_fn(|cx| {
+            if let Poll::Ready(sent) = response.as_mut().poll(cx) {
+                return Poll::Ready(sent);
+            }
+            driver.poll(cx);
+            // The driver may have put the answer where the response looks.
+            response.as_mut().poll(cx)
+        })
+        .await;
+        sent.map_err(|mut failed| {
+            let unsent = failed.take_message().is_some();
+            let source = failed.into_error();
+            let stale = reused
+                && (source.is_incomplete_message() || source.is_canceled() || is_reset(&source));
+            SendFailed {
+                safe_to_replay: unsent || stale,
+                source,
+            }
+        })
+    }
+}
+
+/// Whether the connection was reset by its peer, without an answer.
+fn is_reset(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return matches!(
+                io.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+            );
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// The body of a response, with the connection that it comes through. Returns
+/// the connection to its pool at the end; closes it when dropped before.
+#[derive(Debug)]
+pub struct Exchange {
+    body: Incoming,
+    /// `None` once the body has ended.
+    conn: Option<Conn>,
+    pool: Arc<Pool>,
+    _occupied: Occupied,
+}
+
+impl Exchange {
+    /// The body of a response that came through `conn`.
+    pub fn new(body: Incoming, conn: Conn, occupied: Occupied) -> Self {
+        Self {
+            body,
+            conn: Some(conn),
+            pool: Arc::clone(&occupied.0),
+            _occupied: occupied,
+        }
+    }
+
+    /// The next frame; `None` at the end.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(conn) = &mut self.conn
+        {
+            conn.driver.poll(cx);
+            polled = Pin::new(&mut self.body).poll_frame(cx);
+        }
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.end(cx);
+        }
+        polled
+    }
+
+    fn end(&mut self, cx: &mut Context<'_>) {
+        if let Some(mut conn) = self.conn.take() {
+            // Lets the driver see the end of the body and become idle.
+            if !conn.sender.is_ready() {
+                conn.driver.poll(cx);
+            }
+            self.pool.keep(conn);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The body of a request, read whole within bounds.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+
+use super::error::Refusal;
+use crate::openai::api::Api;
+use crate::time::timeout;
+
+/// Room that is made for a body before its bytes are there, at most.
+const RESERVE_MAX: u64 = 1 << 20;
+
+/// Checks what the headers say of the body, before any of it is read.
+///
+/// # Errors
+///
+/// A [`Refusal`] for another type than `api` takes, or a compressed body.
+pub fn check_headers(headers: &HeaderMap, api: Api) -> Result<(), Refusal> {
+    let expected = if api.is_multipart() {
+        "multipart/form-data"
+    } else {
+        "application/json"
+    };
+    let given = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.split(';').next())
+        .map(str::trim);
+    if !given.is_some_and(|given| given.eq_ignore_ascii_case(expected)) {
+        return Err(Refusal::ContentType { expected });
+    }
+    let plain = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if plain {
+        Ok(())
+    } else {
+        Err(Refusal::ContentEncoding)
+    }
+}
+
+/// Reads a body of at most `max` bytes whose pieces come at most `pause` apart.
+///
+/// # Errors
+///
+/// A [`Refusal`] when it is too large, too slow, or breaks off.
+pub async fn receive(mut body: Incoming, max: u64, pause: Duration) -> Result<Bytes, Refusal> {
+    let hint = body.size_hint();
+    if hint.lower() > max {
+        return Err(Refusal::TooLarge { max });
+    }
+    let mut first: Option<Bytes> = None;
+    let mut all: Option<BytesMut> = None;
+    let mut length = 0_u64;
+    loop {
+        let frame = timeout(pause, body.frame())
+            .await
+            .map_err(|_| Refusal::BodyTimeout)?;
+        let Some(frame) = frame else { break };
+        let Ok(bytes) = frame.map_err(|_| Refusal::BodyTimeout)?.into_data() else {
+            continue;
+        };
+        length += bytes.len() as u64;
+        if length > max {
+            return Err(Refusal::TooLarge { max });
+        }
+        // A body that comes in one piece is never copied.
+        match (&mut all, first.take()) {
+            (Some(all), _) => all.extend_from_slice(&bytes),
+            (None, None) => first = Some(bytes),
+            (None, Some(begin)) => {
+                let room = hint.lower().clamp(length, RESERVE_MAX.max(length));
+                let mut joined = BytesMut::with_capacity(usize::try_from(room).unwrap_or(0));
+                joined.extend_from_slice(&begin);
+                joined.extend_from_slice(&bytes);
+                all = Some(joined);
+            }
+        }
+    }
+    Ok(all.map_or_else(|| first.unwrap_or_default(), BytesMut::freeze))
+}

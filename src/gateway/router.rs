@@ -1,0 +1,368 @@
+//! From a name to the servers that answer for it.
+//!
+//! A [`Table`] is compiled from a catalog once and swapped whole; a request keeps
+//! the one that it began with. What must survive the swap (places taken,
+//! connections, metric handles) is kept beside it in [`Kept`], by name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+
+use super::limits::Slots;
+use super::pool::Pool;
+use crate::auth::Principal;
+use crate::config::{Access, Address, ApiKeySource, Catalog, Route, Upstream};
+use crate::deployment::{Handle, Registry, Worker};
+use crate::names::{Generation, ModelName};
+use crate::telemetry::metrics::RequestMetrics;
+
+/// Idle time of connections to servers of whom we know nothing: uvicorn closes
+/// them after 5 s.
+const EXTERNAL_IDLE: Duration = Duration::from_secs(4);
+
+/// Idle time of connections to our own workers, which are started with a far
+/// longer keep-alive.
+const WORKER_IDLE: Duration = Duration::from_mins(1);
+
+/// Where requests can go at one moment.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// By first path segment.
+    entrances: HashMap<String, Entrance>,
+    /// By the name in `model`, for requests on `/v1`.
+    models: HashMap<ModelName, Arc<Destination>>,
+}
+
+/// A route, as requests on its own path enter it.
+#[derive(Debug)]
+struct Entrance {
+    models: HashMap<ModelName, Arc<Destination>>,
+    /// Where a request goes that names no model; `None` where several could be
+    /// meant.
+    only: Option<Arc<Destination>>,
+}
+
+/// What a model name leads to.
+#[derive(Debug)]
+pub struct Destination {
+    /// The name that clients use.
+    pub name: ModelName,
+    /// The route that it belongs to.
+    pub route: Arc<Route>,
+    /// The places of the route.
+    pub slots: Arc<Slots>,
+    /// Servers that answer for it; never empty.
+    pub targets: Vec<Arc<Target>>,
+}
+
+/// One server, or one deployment with whatever worker it has.
+#[derive(Debug)]
+pub struct Target {
+    /// Label of its metrics: the deployment's id, or the upstream's address.
+    pub label: Arc<str>,
+    /// The name that the server knows; `None` passes what the client wrote.
+    pub model: Option<ModelName>,
+    /// What stands before `/v1/…`.
+    pub base_path: String,
+    /// What answers.
+    pub backend: Backend,
+    /// Handles of its metrics.
+    pub metrics: Arc<RequestMetrics>,
+}
+
+/// What answers for a target.
+#[derive(Debug)]
+pub enum Backend {
+    /// A server that someone else runs.
+    External {
+        /// Its connections.
+        pool: Arc<Pool>,
+        /// The `Authorization` that it wants.
+        authorization: Option<HeaderValue>,
+    },
+    /// A deployment of ours.
+    Deployment {
+        /// Its gate and snapshot.
+        handle: Arc<Handle>,
+        /// Its places.
+        slots: Arc<Slots>,
+        /// Connections to its present worker.
+        connections: Arc<WorkerPool>,
+    },
+}
+
+/// Connections to the worker that a deployment has now.
+#[derive(Debug, Default)]
+pub struct WorkerPool(ArcSwapOption<(Generation, Arc<Pool>, HeaderValue)>);
+
+impl WorkerPool {
+    /// The connections to `worker`, and the `Authorization` that it wants; the
+    /// connections to an older one are closed.
+    pub fn to(&self, worker: &Worker) -> (Arc<Pool>, HeaderValue) {
+        if let Some(known) = self.0.load().as_deref()
+            && known.0 == worker.generation
+            && *known.1.address() == worker.address
+        {
+            return (Arc::clone(&known.1), known.2.clone());
+        }
+        let pool = Pool::new(worker.address.clone(), WORKER_IDLE);
+        let authorization = bearer(&worker.api_key);
+        let known = (worker.generation, Arc::clone(&pool), authorization.clone());
+        self.0.store(Some(Arc::new(known)));
+        (pool, authorization)
+    }
+}
+
+fn bearer(key: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
+        .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+    value.set_sensitive(true);
+    value
+}
+
+impl Table {
+    /// Where a request on `/v1` with this model goes.
+    pub fn by_model(&self, name: &str) -> Option<&Arc<Destination>> {
+        self.models.get(name)
+    }
+
+    /// Whether a first path segment is a route's.
+    pub fn is_entrance(&self, segment: &str) -> bool {
+        self.entrances.contains_key(segment)
+    }
+
+    /// Where a request on a route's own path goes; without a model, to the only
+    /// one there is.
+    pub fn by_entrance(&self, segment: &str, name: Option<&str>) -> Option<&Arc<Destination>> {
+        let entrance = self.entrances.get(segment)?;
+        match name {
+            Some(name) => entrance.models.get(name),
+            None => entrance.only.as_ref(),
+        }
+    }
+
+    /// Every name on `/v1`, or on one route's own path, in order.
+    pub fn names(&self, segment: Option<&str>) -> Vec<&Arc<Destination>> {
+        let map = match segment {
+            Some(segment) => self.entrances.get(segment).map(|entrance| &entrance.models),
+            None => Some(&self.models),
+        };
+        let mut all: Vec<_> = map.into_iter().flat_map(HashMap::values).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.models
+            .values()
+            .chain(self.entrances.values().flat_map(|e| e.models.values()))
+            .flat_map(|destination| &destination.targets)
+    }
+
+    /// Closes connections that were idle for too long, or lead to a worker that
+    /// is about to end.
+    pub fn sweep(&self) {
+        for target in self.targets() {
+            match &target.backend {
+                Backend::External { pool, .. } => pool.sweep(),
+                Backend::Deployment {
+                    handle,
+                    connections,
+                    ..
+                } => {
+                    let serving = handle.snapshot().worker.is_some();
+                    if let Some(known) = connections.0.load().as_deref() {
+                        if serving {
+                            known.1.sweep();
+                        } else {
+                            known.1.close_idle();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What outlives a reload, by name.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Taken only while a table is compiled.
+    inner: Mutex<KeptInner>,
+}
+
+#[derive(Debug, Default)]
+struct KeptInner {
+    slots: HashMap<String, Arc<Slots>>,
+    pools: HashMap<Address, Arc<Pool>>,
+    workers: HashMap<String, Arc<WorkerPool>>,
+    metrics: HashMap<(String, String), Arc<RequestMetrics>>,
+}
+
+impl Kept {
+    /// Compiles a catalog. Deployments that the registry does not know are left
+    /// out: the conductor takes the catalog first.
+    pub fn compile(&self, catalog: &Catalog, registry: &Registry) -> Table {
+        let mut kept = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = Table::default();
+        for route in catalog.routes.iter().filter(|route| route.enabled) {
+            let entrance = kept.entrance(route, registry);
+            for (name, destination) in &entrance.models {
+                table.models.insert(name.clone(), Arc::clone(destination));
+            }
+            table.entrances.insert(route.path.clone(), entrance);
+        }
+        kept.forget_unused();
+        table
+    }
+}
+
+impl KeptInner {
+    fn entrance(&mut self, route: &Arc<Route>, registry: &Registry) -> Entrance {
+        let slots = self.slots(
+            format!("route {}", route.name),
+            route.limits.max_concurrent_requests,
+        );
+        let mut servers: Vec<(Option<ModelName>, Arc<Target>)> = Vec::new();
+        for upstream in &route.upstreams {
+            servers.push((None, self.external(route, upstream)));
+        }
+        for deployment in &route.deployments {
+            let Some(handle) = registry.get(&deployment.id) else {
+                continue;
+            };
+            servers.push((
+                Some(deployment.endpoint_name.clone()),
+                self.deployment(route, &handle),
+            ));
+        }
+        let mut models: HashMap<ModelName, Vec<Arc<Target>>> = HashMap::new();
+        for (endpoint, target) in &servers {
+            if let Some(endpoint) = endpoint {
+                models
+                    .entry(endpoint.clone())
+                    .or_default()
+                    .push(Arc::clone(target));
+            }
+        }
+        let one_endpoint = models.len() <= 1;
+        for name in &route.models {
+            // Config allows an alias only where it is clear what it leads to.
+            if one_endpoint && !models.contains_key(name) {
+                let all = servers.iter().map(|(_, target)| Arc::clone(target));
+                models.insert(name.clone(), all.collect());
+            }
+        }
+        let models: HashMap<_, _> = models
+            .into_iter()
+            .filter(|(_, targets)| !targets.is_empty())
+            .map(|(name, targets)| {
+                let destination = Destination {
+                    name: name.clone(),
+                    route: Arc::clone(route),
+                    slots: Arc::clone(&slots),
+                    targets,
+                };
+                (name, Arc::new(destination))
+            })
+            .collect();
+        let only = one_endpoint.then(|| only(route, &models)).flatten();
+        Entrance { models, only }
+    }
+
+    fn external(&mut self, route: &Route, upstream: &Upstream) -> Arc<Target> {
+        let pool = self
+            .pools
+            .entry(upstream.address.clone())
+            .or_insert_with(|| Pool::new(upstream.address.clone(), EXTERNAL_IDLE));
+        let pool = Arc::clone(pool);
+        let label: Arc<str> = Arc::from(upstream.address.to_string());
+        Arc::new(Target {
+            metrics: self.metrics(route.name.as_str(), &label),
+            label,
+            model: upstream.model.clone(),
+            base_path: upstream.base_path.clone(),
+            backend: Backend::External {
+                pool,
+                authorization: upstream
+                    .api_key
+                    .as_ref()
+                    .map(|source| bearer(&read_key(source))),
+            },
+        })
+    }
+
+    fn deployment(&mut self, route: &Route, handle: &Arc<Handle>) -> Arc<Target> {
+        let spec = handle.spec();
+        let key = handle.id.as_str().to_owned();
+        let slots = self.slots(key.clone(), spec.max_concurrent_requests);
+        let connections = Arc::clone(self.workers.entry(key).or_default());
+        Arc::new(Target {
+            label: handle.id.shared(),
+            metrics: self.metrics(route.name.as_str(), handle.id.as_str()),
+            model: Some(spec.endpoint_name.clone()),
+            base_path: String::new(),
+            backend: Backend::Deployment {
+                handle: Arc::clone(handle),
+                slots,
+                connections,
+            },
+        })
+    }
+
+    fn slots(&mut self, key: String, limit: Option<u32>) -> Arc<Slots> {
+        let slots = self.slots.entry(key).or_insert_with(|| Slots::new(limit));
+        slots.set_limit(limit);
+        Arc::clone(slots)
+    }
+
+    fn metrics(&mut self, route: &str, deployment: &str) -> Arc<RequestMetrics> {
+        let key = (route.to_owned(), deployment.to_owned());
+        let metrics = self
+            .metrics
+            .entry(key)
+            .or_insert_with(|| RequestMetrics::new(route, deployment));
+        Arc::clone(metrics)
+    }
+
+    /// Drops what neither the new table nor a request in flight holds.
+    fn forget_unused(&mut self) {
+        self.slots.retain(|_, slots| Arc::strong_count(slots) > 1);
+        self.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        self.workers.retain(|_, pool| Arc::strong_count(pool) > 1);
+        self.metrics
+            .retain(|_, metrics| Arc::strong_count(metrics) > 1);
+    }
+}
+
+/// The one destination of a route whose names all lead to the same servers.
+fn only(route: &Route, models: &HashMap<ModelName, Arc<Destination>>) -> Option<Arc<Destination>> {
+    let endpoint = route.deployments.first().map(|d| &d.endpoint_name);
+    let name = endpoint.or_else(|| route.models.first())?;
+    models.get(name).cloned()
+}
+
+/// Reads an upstream's key. Config has checked that it is there; one that has
+/// vanished since is sent empty, and the upstream refuses.
+fn read_key(source: &ApiKeySource) -> String {
+    match source {
+        ApiKeySource::Env(name) => std::env::var(name).unwrap_or_default(),
+        ApiKeySource::File(path) => std::fs::read_to_string(path)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default(),
+    }
+}
+
+/// Whether a token may use what a name leads to. The one place that decides it.
+pub fn may_use(principal: &Principal, destination: &Destination) -> bool {
+    let route = &destination.route;
+    let enters = match &route.access {
+        Access::Public => true,
+        Access::Project(project) => principal.reads(project),
+        Access::Admins => principal.is_admin(),
+    };
+    enters && principal.allows_endpoint(route.name.as_str(), destination.name.as_str())
+}

@@ -1,0 +1,213 @@
+//! The story of one request, step by step.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::admit::{Admission, admit};
+use super::authorize::authorize;
+use super::body::Body;
+use super::entry::Entry;
+use super::error::Refusal;
+use super::forward::{Answered, Outgoing, forward, forwarded_headers};
+use super::record::{Phase, Record};
+use super::respond;
+use super::router::{Destination, Table, may_use};
+use super::{Gateway, headers, models, receive};
+use crate::auth::Principal;
+use crate::openai::api::Api;
+use crate::openai::request::{Scan, scan};
+
+/// What a request comes to, when nothing refuses it.
+enum Answer {
+    /// We answer it ourselves.
+    Ours(Response<Body>),
+    /// A server answers it.
+    Theirs {
+        answered: Box<Answered>,
+        admission: Admission,
+        passing: respond::Passing,
+    },
+}
+
+/// Serves one request.
+///
+/// # Errors
+///
+/// Never: what goes wrong becomes a response.
+pub async fn handle(
+    gateway: Arc<Gateway>,
+    peer: Option<IpAddr>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let request_id = match headers::client_request_id(request.headers()) {
+        Some(id) => Arc::from(id),
+        None => gateway.ids.next(),
+    };
+    let id_header = HeaderValue::from_str(&request_id);
+    let mut record = Record::start(gateway.sink.clone(), request_id, peer);
+    let mut response = match answer(&gateway, request, &mut record).await {
+        Ok(Answer::Ours(response)) => {
+            record.answered_by_us(response.status());
+            response
+        }
+        Ok(Answer::Theirs {
+            answered,
+            admission,
+            passing,
+        }) => respond::pass_on(*answered, admission, passing, record).await,
+        Err(refusal) => {
+            let response = refusal.response(record.api);
+            record.refused(&refusal, response.status());
+            response
+        }
+    };
+    if let Ok(value) = id_header {
+        response.headers_mut().insert(headers::REQUEST_ID, value);
+    }
+    Ok(response)
+}
+
+async fn answer(
+    gateway: &Gateway,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    let (parts, body) = request.into_parts();
+    let table = gateway.table.load_full();
+    let entry = Entry::read(&parts.method, &parts.uri, parts.version, &table)?;
+    record.api = entry.api();
+    record.retry = retry_count(&parts);
+    let (route, api, path) = match entry {
+        Entry::Health => return Ok(Answer::Ours(plain(StatusCode::OK, "ok\n"))),
+        Entry::Ready if gateway.is_ready() => {
+            return Ok(Answer::Ours(plain(StatusCode::OK, "ready\n")));
+        }
+        Entry::Ready => return Err(Refusal::ShuttingDown),
+        Entry::Models { route } => {
+            let principal = authorize(&parts.headers, &gateway.verifier)?;
+            return Ok(Answer::Ours(models::list(
+                &table,
+                route.as_deref(),
+                &principal,
+            )));
+        }
+        Entry::Model { route, id } => {
+            let principal = authorize(&parts.headers, &gateway.verifier)?;
+            return models::one(&table, route.as_deref(), &id, &principal).map(Answer::Ours);
+        }
+        Entry::Api {
+            route,
+            api,
+            upstream_path,
+        } => (route, api, upstream_path),
+    };
+    let principal = authorize(&parts.headers, &gateway.verifier)?;
+    record.principal = Some(Arc::clone(&principal));
+    receive::check_headers(&parts.headers, api)?;
+    let head_took = record.elapsed();
+
+    record.phase = Phase::Body;
+    let limits = &gateway.settings.gateway;
+    let body = receive::receive(body, limits.request_body_max, limits.body_timeout).await?;
+    record.bytes_in = body.len() as u64;
+    record.waits.body = record.elapsed().saturating_sub(head_took);
+
+    let scan = scan(&body).map_err(Refusal::Body)?;
+    record.stream = scan.stream;
+    let destination = find(&table, route.as_deref(), &scan, &principal)?;
+    record.destination = Some(Arc::clone(&destination));
+
+    let mut admission = admit(&destination, record).await?;
+    let (outgoing, passing) = prepare(
+        api,
+        path,
+        &parts,
+        parts.headers.clone(),
+        &body,
+        &scan,
+        record,
+    );
+    record.waits.overhead = record.elapsed().saturating_sub(waited(record));
+    let answered = forward(&outgoing, &destination, &mut admission, record).await?;
+    Ok(Answer::Theirs {
+        answered: Box::new(answered),
+        admission,
+        passing: respond::Passing {
+            idle_max: destination.route.timeouts.idle,
+            ..passing
+        },
+    })
+}
+
+/// Where the request goes: unknown and forbidden are one answer.
+fn find(
+    table: &Table,
+    route: Option<&str>,
+    scan: &Scan<'_>,
+    principal: &Principal,
+) -> Result<Arc<Destination>, Refusal> {
+    let name = scan.model.as_deref().filter(|name| !name.is_empty());
+    let found = match (route, name) {
+        (Some(route), name) => table.by_entrance(route, name),
+        (None, Some(name)) => table.by_model(name),
+        (None, None) => return Err(Refusal::NoModel),
+    };
+    match (found, name) {
+        (Some(destination), _) if may_use(principal, destination) => Ok(Arc::clone(destination)),
+        (_, Some(name)) => Err(Refusal::UnknownModel(name.chars().take(256).collect())),
+        // Without a name, on a path that leads to one model only, or to several.
+        (Some(_), None) => Err(Refusal::UnknownPath),
+        (None, None) => Err(Refusal::NoModel),
+    }
+}
+
+fn prepare<'a>(
+    api: Api,
+    path: &'static str,
+    parts: &'a Parts,
+    headers: http::HeaderMap,
+    body: &'a Bytes,
+    scan: &'a Scan<'a>,
+    record: &Record,
+) -> (Outgoing<'a>, respond::Passing) {
+    let asked = scan.usage_was_asked();
+    let ask_usage = scan.stream && api.usage_in_stream_needs_asking() && !asked;
+    let outgoing = Outgoing {
+        api,
+        path,
+        query: parts.uri.query(),
+        headers: forwarded_headers(headers, record),
+        body,
+        scan: Some(scan),
+        ask_usage,
+    };
+    let passing = respond::Passing {
+        api,
+        remove_usage_event: ask_usage,
+        idle_max: Duration::ZERO,
+    };
+    (outgoing, passing)
+}
+
+fn waited(record: &Record) -> Duration {
+    record.waits.body + record.waits.queue + record.waits.cold_start.unwrap_or_default()
+}
+
+/// How often an SDK of OpenAI's has tried this request before.
+fn retry_count(parts: &Parts) -> Option<u32> {
+    let value = parts.headers.get("x-stainless-retry-count")?;
+    value.to_str().ok()?.parse().ok()
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+}

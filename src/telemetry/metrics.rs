@@ -1,0 +1,333 @@
+//! Every metric name, its help, its buckets, and handles that are looked up once.
+//!
+//! Labels carry only values that the admin or we defined: routes, deployments,
+//! outcomes. Never a caller's string.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+const REQUESTS: &str = "tidegate_requests_total";
+const DURATION: &str = "tidegate_request_duration_seconds";
+const FIRST_TOKEN: &str = "tidegate_time_to_first_token_seconds";
+const INTER_TOKEN: &str = "tidegate_inter_token_seconds";
+const TOKENS: &str = "tidegate_tokens_total";
+const IN_FLIGHT: &str = "tidegate_in_flight_requests";
+const QUEUED: &str = "tidegate_queued_requests";
+const QUEUE_WAIT: &str = "tidegate_queue_wait_seconds";
+const OVERHEAD: &str = "tidegate_overhead_seconds";
+const LAST_ACTIVITY: &str = "tidegate_last_activity_timestamp_seconds";
+const STATUS: &str = "tidegate_deployment_status";
+const TRANSITION: &str = "tidegate_transition_seconds";
+const GPU_MEMORY: &str = "tidegate_gpu_memory_bytes";
+const CONFIG_ERRORS: &str = "tidegate_config_errors";
+const BUILD_INFO: &str = "tidegate_build_info";
+const CONNECTIONS: &str = "tidegate_connections";
+const LOG_DROPPED: &str = "tidegate_access_log_dropped_total";
+const REPLAYS: &str = "tidegate_upstream_replays_total";
+
+/// Seconds of whole requests and waits: 5 ms to 20 min.
+const LONG: [f64; 16] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 1200.0,
+];
+/// Seconds between tokens: 1 ms to 5 s.
+const TOKEN_GAP: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+/// Seconds of our own work: 20 us to 1 s.
+const SHORT: [f64; 14] = [
+    0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
+    0.25, 1.0,
+];
+
+/// Installs the recorder of this process and describes every name.
+///
+/// # Errors
+///
+/// When a recorder is installed already, or a bucket list is empty.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let long = [DURATION, FIRST_TOKEN, QUEUE_WAIT, TRANSITION];
+    let mut builder = PrometheusBuilder::new();
+    for name in long {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &LONG)?;
+    }
+    let handle = builder
+        .set_buckets_for_metric(Matcher::Full(INTER_TOKEN.to_owned()), &TOKEN_GAP)?
+        .set_buckets_for_metric(Matcher::Full(OVERHEAD.to_owned()), &SHORT)?
+        .install_recorder()?;
+    describe();
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(CONFIG_ERRORS).set(0.0);
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "Requests by how they ended.");
+    describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "From the head of the request to the last byte."
+    );
+    describe_histogram!(
+        FIRST_TOKEN,
+        Unit::Seconds,
+        "From the head of the request to the first token."
+    );
+    describe_histogram!(
+        INTER_TOKEN,
+        Unit::Seconds,
+        "Mean time between the events of a stream."
+    );
+    describe_counter!(
+        TOKENS,
+        "Tokens by kind, from the usage that the engine reports."
+    );
+    describe_gauge!(IN_FLIGHT, "Requests with a worker or upstream.");
+    describe_gauge!(QUEUED, "Requests that wait for a place or for a worker.");
+    describe_histogram!(
+        QUEUE_WAIT,
+        Unit::Seconds,
+        "Wait for a place or for a worker."
+    );
+    describe_histogram!(
+        OVERHEAD,
+        Unit::Seconds,
+        "Time that the gateway itself took, without waits and upstream."
+    );
+    describe_gauge!(
+        LAST_ACTIVITY,
+        Unit::Seconds,
+        "When a request was last inside, since 1970."
+    );
+    describe_gauge!(STATUS, "1 for the status that the deployment has.");
+    describe_histogram!(
+        TRANSITION,
+        Unit::Seconds,
+        "Time from one residency to another."
+    );
+    describe_gauge!(GPU_MEMORY, Unit::Bytes, "GPU memory by who holds it.");
+    describe_gauge!(
+        CONFIG_ERRORS,
+        "Errors in files whose present text is not in effect."
+    );
+    describe_gauge!(BUILD_INFO, "The version that runs.");
+    describe_gauge!(CONNECTIONS, "Open client connections.");
+    describe_counter!(
+        LOG_DROPPED,
+        "Access log lines lost because the disk was too slow."
+    );
+    describe_counter!(
+        REPLAYS,
+        "Requests sent again because a kept connection had died."
+    );
+}
+
+/// How a request ended: a label of metrics and a field of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Answered by the upstream, whole.
+    Ok,
+    /// Answered by the upstream with an error status.
+    UpstreamStatus,
+    /// Answered by us: health, models.
+    Local,
+    /// Refused: what the client sent makes no sense.
+    BadRequest,
+    /// Refused: no valid token.
+    Unauthorized,
+    /// Refused: no such model or path for this token.
+    NotFound,
+    /// Refused: too large.
+    TooLarge,
+    /// Refused: a limit was reached.
+    Limited,
+    /// Refused: waited too long for a place.
+    QueueTimeout,
+    /// Refused: the worker was not ready in time.
+    Loading,
+    /// Refused: stopped, failed, or shutting down.
+    Unavailable,
+    /// The upstream could not be reached or broke off before its first byte.
+    UpstreamError,
+    /// The upstream was silent for too long.
+    UpstreamTimeout,
+    /// The upstream broke off within its answer.
+    UpstreamTruncated,
+    /// The client left before the end.
+    ClientGone,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of their numbers.
+    pub const ALL: [Self; 15] = [
+        Self::Ok,
+        Self::UpstreamStatus,
+        Self::Local,
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::NotFound,
+        Self::TooLarge,
+        Self::Limited,
+        Self::QueueTimeout,
+        Self::Loading,
+        Self::Unavailable,
+        Self::UpstreamError,
+        Self::UpstreamTimeout,
+        Self::UpstreamTruncated,
+        Self::ClientGone,
+    ];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::UpstreamStatus => "upstream_status",
+            Self::Local => "local",
+            Self::BadRequest => "bad_request",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
+            Self::TooLarge => "too_large",
+            Self::Limited => "limited",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Loading => "loading",
+            Self::Unavailable => "unavailable",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamTruncated => "upstream_truncated",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
+/// Handles of one route and deployment, looked up once when routes are compiled.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    outcomes: [Counter; Outcome::ALL.len()],
+    /// From the head of the request to the last byte.
+    pub duration: Histogram,
+    /// To the first token.
+    pub first_token: Histogram,
+    /// Mean time between the events of a stream.
+    pub inter_token: Histogram,
+    /// Wait for a place or for a worker.
+    pub queue_wait: Histogram,
+    /// Time that the gateway itself took.
+    pub overhead: Histogram,
+    /// Prompt tokens.
+    pub tokens_prompt: Counter,
+    /// Completion tokens.
+    pub tokens_completion: Counter,
+    /// Prompt tokens that the engine had cached.
+    pub tokens_cached: Counter,
+    /// Requests with a worker or upstream.
+    pub in_flight: Gauge,
+    /// Requests that wait.
+    pub queued: Gauge,
+}
+
+impl RequestMetrics {
+    /// Looks the handles up. `deployment` is a deployment's id, the name of an
+    /// upstream's route, or `-` where none was found.
+    pub fn new(route: &str, deployment: &str) -> Arc<Self> {
+        let (route, deployment) = (route.to_owned(), deployment.to_owned());
+        let tokens = |kind: &'static str| counter!(TOKENS, "deployment" => deployment.clone(), "kind" => kind);
+        Arc::new(Self {
+            outcomes: Outcome::ALL.map(|outcome| {
+                counter!(REQUESTS, "route" => route.clone(), "deployment" => deployment.clone(),
+                    "outcome" => outcome.as_str())
+            }),
+            duration: histogram!(DURATION, "route" => route.clone(), "deployment" => deployment.clone()),
+            first_token: histogram!(FIRST_TOKEN, "route" => route.clone(), "deployment" => deployment.clone()),
+            inter_token: histogram!(INTER_TOKEN, "route" => route.clone(), "deployment" => deployment.clone()),
+            queue_wait: histogram!(QUEUE_WAIT, "route" => route.clone(), "deployment" => deployment.clone()),
+            overhead: histogram!(OVERHEAD, "route" => route.clone(), "deployment" => deployment.clone()),
+            tokens_prompt: tokens("prompt"),
+            tokens_completion: tokens("completion"),
+            tokens_cached: tokens("cached"),
+            in_flight: gauge!(IN_FLIGHT, "route" => route.clone(), "deployment" => deployment.clone()),
+            queued: gauge!(QUEUED, "route" => route, "deployment" => deployment.clone()),
+        })
+    }
+
+    /// Counts one request that ended so.
+    pub fn ended(&self, outcome: Outcome) {
+        if let Some(counter) = self.outcomes.get(outcome as usize) {
+            counter.increment(1);
+        }
+    }
+}
+
+/// Adds to a gauge now and takes it off again when dropped.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    /// Counts one on `gauge`.
+    pub fn on(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+/// The gauge of open client connections.
+pub fn connections() -> Gauge {
+    gauge!(CONNECTIONS)
+}
+
+/// The counter of requests sent again on a fresh connection.
+pub fn replays() -> Counter {
+    counter!(REPLAYS)
+}
+
+/// The counter of access log lines that were lost.
+pub fn log_dropped() -> Counter {
+    counter!(LOG_DROPPED)
+}
+
+/// Sets how many errors the files have.
+pub fn config_errors(count: usize) {
+    gauge!(CONFIG_ERRORS).set(float(count as u64));
+}
+
+/// Reports when a deployment was last in use.
+pub fn last_activity(deployment: &str, since_1970: Duration) {
+    gauge!(LAST_ACTIVITY, "deployment" => deployment.to_owned()).set(since_1970.as_secs_f64());
+}
+
+/// Sets which of `all` statuses a deployment has; none once it is gone.
+pub fn deployment_status(deployment: &str, all: &[&'static str], status: Option<&str>) {
+    for name in all {
+        gauge!(STATUS, "deployment" => deployment.to_owned(), "status" => *name)
+            .set(if Some(*name) == status { 1.0 } else { 0.0 });
+    }
+}
+
+/// Records how long a deployment took from one residency to another.
+pub fn transition(deployment: &str, from: &'static str, to: &'static str, took: Duration) {
+    histogram!(TRANSITION, "deployment" => deployment.to_owned(), "from" => from, "to" => to)
+        .record(took.as_secs_f64());
+}
+
+/// Sets the memory of one GPU that is in one state: `total`, `free`, `held`.
+pub fn gpu_memory(gpu: u32, state: &'static str, bytes: u64) {
+    gauge!(GPU_MEMORY, "gpu" => gpu.to_string(), "state" => state).set(float(bytes));
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "metrics are floats; beyond 2^53 the last digit does not matter"
+)]
+fn float(value: u64) -> f64 {
+    value as f64
+}
