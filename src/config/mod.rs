@@ -5,12 +5,32 @@
 //! whole when a file changes. Raw serde shapes stay inside this room; what
 //! leaves it was checked, and nothing checks it again.
 
+pub mod catalog;
+pub mod check;
+mod defaults;
+pub mod error;
+mod file;
+pub mod gateway;
+mod instance;
+mod link;
+mod options;
+mod reader;
+mod route;
+mod tree;
+pub mod trusted;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
+
+pub use catalog::load_catalog;
+pub use check::check;
+pub use error::FileError;
+pub use gateway::load;
+pub use trusted::TrustedIssuer;
 
 /// `tidegate.toml`, with every default filled in.
 #[derive(Clone, Debug)]
@@ -31,6 +51,8 @@ pub struct Settings {
     pub placement: Placement,
     /// `[workers]`
     pub workers: Workers,
+    /// `[queues.*]`: the queues that instances may name; `local` is always one.
+    pub queues: Vec<QueueName>,
     /// `[engines.vllm]`
     pub vllm: VllmEngine,
 }
@@ -82,6 +104,8 @@ pub struct Tokens {
     pub audience: String,
     /// Ed25519 private key, PKCS#8 PEM.
     pub signing_key: PathBuf,
+    /// `[[tokens.trusted]]`: others whose tokens are accepted.
+    pub trusted: Vec<TrustedIssuer>,
 }
 
 /// `[admin]`: the admin API.
@@ -183,7 +207,9 @@ pub struct Catalog {
     /// Every instance, by name.
     pub instances: Vec<Arc<Instance>>,
     /// Files whose present text is not in effect, with each reason.
-    pub errors: Vec<error::FileError>,
+    pub errors: Vec<FileError>,
+    /// What each file said, kept for the next load.
+    pub(crate) files: catalog::Files,
 }
 
 /// A public entrance.
@@ -416,5 +442,3 @@ pub struct Sim {
     /// Faults, as `tidegate sim --fault` takes them.
     pub faults: Vec<String>,
 }
-
-pub mod error;

@@ -1,0 +1,415 @@
+//! `routes.d` into a [`Catalog`], and from one good state to the next.
+//!
+//! Each file takes effect whole or not at all. A file that can't be read, is
+//! wrong in itself, or clashes with others keeps the state that it had in the
+//! catalog before. Who was there first stays: a clash is charged to a file that
+//! changed, and among those to one that did not have what it claims.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::error::FileError;
+use super::file::{self, Parts, Unread};
+use super::link::{self, Claim, Clash, Linked, Links, Party};
+use super::tree::FILE_BYTES_MAX;
+use super::{Access, Catalog, Deployment, Instance, Route, RouteLimits, Timeouts};
+use crate::names::{DeploymentId, QueueName};
+
+/// Most files that are read.
+const FILES_MAX: usize = 10_000;
+
+/// What each file said and which of it is in effect, kept for the next load.
+#[derive(Clone, Debug, Default)]
+pub struct Files(BTreeMap<PathBuf, Arc<FileState>>);
+
+#[derive(Debug)]
+struct FileState {
+    /// Of the present content; `None` when it could not be read.
+    digest: Option<Vec<u8>>,
+    /// What the present content says by itself.
+    present: Result<Arc<Parts>, Vec<FileError>>,
+    /// What is in effect of it.
+    effect: Option<Arc<Parts>>,
+}
+
+/// Loads every route file that stands directly in `dir`.
+///
+/// `previous` is the catalog that is in effect now; `None` at the first start.
+/// `queues` are those of the settings. What is wrong stands in
+/// [`Catalog::errors`], and never takes away what was in effect before.
+pub fn load_catalog(dir: &Path, queues: &[QueueName], previous: Option<&Catalog>) -> Catalog {
+    let old = previous.map(|catalog| &catalog.files.0);
+    let (files, mut errors) = match list(dir) {
+        Ok(found) => found,
+        Err(error) => {
+            let mut catalog = previous.cloned().unwrap_or_default();
+            catalog.errors = vec![error];
+            return catalog;
+        }
+    };
+    let mut work = Work::default();
+    for path in files {
+        let before = old.and_then(|files| files.get(&path));
+        let Some((digest, present)) = read(&path, queues, before) else {
+            continue;
+        };
+        work.add(path, digest, present, before);
+    }
+    work.settle();
+    errors.append(&mut work.errors);
+    work.finish(previous, errors)
+}
+
+fn whole_file(path: &Path, message: String) -> FileError {
+    FileError {
+        file: path.to_owned(),
+        line: None,
+        key: String::new(),
+        message,
+    }
+}
+
+/// The route files of a directory, by name; else why there are none.
+fn list(dir: &Path) -> Result<(Vec<PathBuf>, Vec<FileError>), FileError> {
+    let refused = |error: std::io::Error| {
+        let message = match Unread::from(error) {
+            Unread::Missing => "this directory does not exist: create it".to_owned(),
+            other => other.to_string(),
+        };
+        whole_file(dir, message)
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(refused)? {
+        let name = entry.map_err(refused)?.file_name();
+        if is_route_file(&name) {
+            files.push(dir.join(name));
+        }
+    }
+    files.sort();
+    let mut errors = Vec::new();
+    if files.len() > FILES_MAX {
+        let message = format!("there are more than {FILES_MAX} files here: merge some");
+        errors.push(whole_file(dir, message));
+        files.truncate(FILES_MAX);
+    }
+    Ok((files, errors))
+}
+
+/// Whether a name is that of a route file, and not of an editor's or the
+/// system's own files.
+pub(super) fn is_route_file(name: &OsStr) -> bool {
+    let hidden = name
+        .as_encoded_bytes()
+        .first()
+        .is_none_or(|&b| b == b'.' || b == b'#');
+    let extension = Path::new(name).extension();
+    !hidden && extension.is_some_and(|extension| extension == "toml" || extension == "json")
+}
+
+type Present = (Option<Vec<u8>>, Result<Arc<Parts>, Vec<FileError>>);
+
+/// What a file says now; `None` when it is gone.
+fn read(path: &Path, queues: &[QueueName], before: Option<&Arc<FileState>>) -> Option<Present> {
+    let content = match file::read(path, FILE_BYTES_MAX) {
+        Ok(content) => content,
+        Err(Unread::Missing) if fs::symlink_metadata(path).is_err() => return None,
+        Err(unread) => return Some((None, Err(vec![whole_file(path, unread.to_string())]))),
+    };
+    let digest = digest(&SHA256, &content).as_ref().to_vec();
+    let present = match before {
+        Some(state) if state.digest.as_ref() == Some(&digest) => state.present.clone(),
+        _ => file::parse(path, &content, queues).map(Arc::new),
+    };
+    Some((Some(digest), present))
+}
+
+/// A load on its way: the files side by side, by index.
+#[derive(Default)]
+struct Work {
+    paths: Vec<PathBuf>,
+    digests: Vec<Option<Vec<u8>>>,
+    present: Vec<Result<Arc<Parts>, Vec<FileError>>>,
+    /// In effect before.
+    old: Vec<Option<Arc<Parts>>>,
+    /// To be in effect.
+    now: Vec<Option<Arc<Parts>>>,
+    errors: Vec<FileError>,
+}
+
+impl Work {
+    fn add(
+        &mut self,
+        path: PathBuf,
+        digest: Option<Vec<u8>>,
+        present: Result<Arc<Parts>, Vec<FileError>>,
+        before: Option<&Arc<FileState>>,
+    ) {
+        let old = before.and_then(|state| state.effect.clone());
+        let now = match &present {
+            // The same as before stays the same, so that nothing seems changed.
+            Ok(parts) if old.as_ref() == Some(parts) => old.clone(),
+            Ok(parts) => Some(Arc::clone(parts)),
+            Err(errors) => {
+                self.errors.extend(errors.iter().cloned());
+                old.clone()
+            }
+        };
+        self.paths.push(path);
+        self.digests.push(digest);
+        self.present.push(present);
+        self.old.push(old);
+        self.now.push(now);
+    }
+
+    fn links(&self) -> Links<'_> {
+        let parts: Vec<Option<&Parts>> = self.now.iter().map(Option::as_deref).collect();
+        link::link(&parts)
+    }
+
+    /// Takes files back until the rest goes together.
+    fn settle(&mut self) {
+        let held: Vec<BTreeSet<Claim>> = self
+            .old
+            .iter()
+            .map(|old| old.as_deref().map(link::claims).unwrap_or_default())
+            .collect();
+        // Each round takes at least one file one step back, from its new state
+        // to its old one or from that to none.
+        for _ in 0..=2 * self.paths.len() {
+            let clashes = self.links().clashes;
+            let mut back = BTreeMap::new();
+            let mut dangling = Vec::new();
+            for clash in clashes {
+                // What a file that goes back clashed with is looked at again.
+                if clash
+                    .parties
+                    .iter()
+                    .any(|party| back.contains_key(&party.file))
+                {
+                    continue;
+                }
+                match self.judge(&clash, &held) {
+                    Some((file, error)) => {
+                        back.insert(file, error);
+                    }
+                    None => dangling.push(clash),
+                }
+            }
+            if back.is_empty() {
+                let told: Vec<FileError> = dangling
+                    .iter()
+                    .flat_map(|clash| clash.parties.iter().map(|party| self.error(clash, party)))
+                    .collect();
+                self.errors.extend(told);
+                return;
+            }
+            for (file, error) in back {
+                self.errors.push(error);
+                self.step_back(file);
+            }
+        }
+    }
+
+    fn is_fresh(&self, file: usize) -> bool {
+        match (self.now.get(file), self.old.get(file)) {
+            (Some(Some(now)), Some(Some(old))) => !Arc::ptr_eq(now, old),
+            (Some(now), _) => now.is_some(),
+            (None, _) => false,
+        }
+    }
+
+    fn step_back(&mut self, file: usize) {
+        let fresh = self.is_fresh(file);
+        let old = self.old.get(file).cloned().flatten();
+        if let Some(now) = self.now.get_mut(file) {
+            *now = old.filter(|_| fresh);
+        }
+    }
+
+    /// The file that gives way, and what it is told. `None` when none does: an
+    /// instance whose route was deleted stays, without an entrance.
+    fn judge(&self, clash: &Clash, held: &[BTreeSet<Claim>]) -> Option<(usize, FileError)> {
+        let holds = |file: usize| {
+            held.get(file)
+                .is_some_and(|held| held.contains(&clash.claim))
+        };
+        if let (Claim::Leads(route), [party]) = (&clash.claim, clash.parties.as_slice()) {
+            if !holds(party.file) {
+                return Some((party.file, self.error(clash, party)));
+            }
+            // The route was there: did a change take it away?
+            let claim = Claim::Route(route.clone());
+            let mut files = held.iter().enumerate();
+            let (file, _) =
+                files.find(|(file, held)| held.contains(&claim) && self.is_fresh(*file))?;
+            let place = link::place(party, &self.paths);
+            let message = format!(
+                "this change takes away the route {route:?}, to which {place} leads: change that first"
+            );
+            let path = self.paths.get(file)?;
+            return Some((file, whole_file(path, message)));
+        }
+        let loser = clash
+            .parties
+            .iter()
+            .filter(|party| self.is_fresh(party.file))
+            .max_by_key(|party| (!holds(party.file), party.file))
+            .or_else(|| clash.parties.last())?;
+        Some((loser.file, self.error(clash, loser)))
+    }
+
+    fn error(&self, clash: &Clash, party: &Party) -> FileError {
+        let other = clash.parties.iter().find(|other| *other != party);
+        let other = other
+            .map(|other| link::place(other, &self.paths))
+            .unwrap_or_default();
+        FileError {
+            file: self.paths.get(party.file).cloned().unwrap_or_default(),
+            line: Some(party.line),
+            key: party.key.to_owned(),
+            message: clash.message.replace("{other}", &other),
+        }
+    }
+
+    fn finish(self, previous: Option<&Catalog>, mut errors: Vec<FileError>) -> Catalog {
+        errors.sort_by(|a, b| (&a.file, a.line, &a.key).cmp(&(&b.file, b.line, &b.key)));
+        errors.dedup();
+        let links = self.links();
+        let kept = Kept::of(previous);
+        let instances: BTreeMap<&str, Arc<Instance>> = links
+            .instances
+            .iter()
+            .filter_map(|(name, (file, _))| Some((*name, kept.instance(self.instance(*file)?))))
+            .collect();
+        let routes = links
+            .routes
+            .values()
+            .map(|linked| kept.route(self.route(linked, &instances)))
+            .collect();
+        let instances = instances.into_values().collect();
+        drop(links);
+        let states = self.digests.into_iter().zip(self.present).zip(self.now);
+        let files = self.paths.into_iter().zip(states);
+        let files = files.map(|(path, ((digest, present), effect))| {
+            (
+                path,
+                Arc::new(FileState {
+                    digest,
+                    present,
+                    effect,
+                }),
+            )
+        });
+        Catalog {
+            routes,
+            instances,
+            errors,
+            files: Files(files.collect()),
+        }
+    }
+
+    fn instance(&self, file: usize) -> Option<Instance> {
+        let parts = self.now.get(file)?.as_deref()?;
+        let draft = parts.instance.as_ref()?;
+        Some(Instance {
+            name: draft.name.value.clone(),
+            project: draft.project.as_ref().map(|project| project.value.clone()),
+            queue: draft.queue.clone(),
+            route: link::route_name(parts)?.parse().ok()?,
+            deployments: draft
+                .deployments
+                .iter()
+                .map(|d| Arc::clone(&d.value))
+                .collect(),
+            file: self.paths.get(file)?.clone(),
+        })
+    }
+
+    fn route(&self, linked: &Linked<'_>, instances: &BTreeMap<&str, Arc<Instance>>) -> Route {
+        let behind = linked.instances.iter();
+        let mut deployments: Vec<Arc<Deployment>> = behind
+            .filter_map(|(_, draft)| instances.get(draft.name.value.as_str()))
+            .flat_map(|instance| instance.deployments.iter().cloned())
+            .collect();
+        deployments.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut projects = linked
+            .instances
+            .iter()
+            .filter_map(|(_, draft)| draft.project.as_ref());
+        let inherited = projects.next().map_or(Access::Admins, |project| {
+            Access::Project(project.value.clone())
+        });
+        let draft = linked.draft;
+        let access = draft.and_then(|draft| draft.access.as_ref());
+        Route {
+            name: linked.name.clone(),
+            path: draft.map_or_else(
+                || linked.name.as_str().to_owned(),
+                |draft| draft.path.value.clone(),
+            ),
+            models: link::aliases(linked),
+            access: access.map_or(inherited, |access| access.value.clone()),
+            enabled: draft.is_none_or(|draft| draft.enabled),
+            limits: draft.map_or_else(RouteLimits::default, |draft| draft.limits),
+            timeouts: draft.map_or_else(Timeouts::default, |draft| draft.timeouts),
+            upstreams: draft
+                .map(|draft| draft.upstreams.clone())
+                .unwrap_or_default(),
+            deployments,
+            file: self.paths.get(linked.file).cloned().unwrap_or_default(),
+            ephemeral: draft.is_none(),
+        }
+    }
+}
+
+/// What was there before, so that what did not change stays the same `Arc`.
+struct Kept<'a> {
+    routes: HashMap<&'a str, &'a Arc<Route>>,
+    instances: HashMap<&'a str, &'a Arc<Instance>>,
+    deployments: HashMap<&'a DeploymentId, &'a Arc<Deployment>>,
+}
+
+impl<'a> Kept<'a> {
+    fn of(previous: Option<&'a Catalog>) -> Self {
+        let routes = previous.map_or(&[][..], |catalog| &catalog.routes);
+        let instances = previous.map_or(&[][..], |catalog| &catalog.instances);
+        let deployments = instances.iter().flat_map(|instance| &instance.deployments);
+        Self {
+            routes: routes
+                .iter()
+                .map(|route| (route.name.as_str(), route))
+                .collect(),
+            instances: instances.iter().map(|i| (i.name.as_str(), i)).collect(),
+            deployments: deployments.map(|d| (&d.id, d)).collect(),
+        }
+    }
+
+    fn route(&self, route: Route) -> Arc<Route> {
+        match self.routes.get(route.name.as_str()) {
+            Some(old) if ***old == route => Arc::clone(old),
+            _ => Arc::new(route),
+        }
+    }
+
+    fn instance(&self, mut instance: Instance) -> Arc<Instance> {
+        for deployment in &mut instance.deployments {
+            if let Some(old) = self.deployments.get(&deployment.id)
+                && **old == *deployment
+            {
+                *deployment = Arc::clone(old);
+            }
+        }
+        match self.instances.get(instance.name.as_str()) {
+            Some(old) if ***old == instance => Arc::clone(old),
+            _ => Arc::new(instance),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! `tidegate check`: everything that is wrong, or what would be served.
+
+use std::path::Path;
+
+use super::catalog::load_catalog;
+use super::error::FileError;
+use super::gateway;
+use crate::names::{DeploymentId, InstanceName, RouteName};
+
+/// What would be served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Routes, by name.
+    pub routes: Vec<RouteName>,
+    /// Instances, by name.
+    pub instances: Vec<InstanceName>,
+    /// Deployments, by the name of their instance.
+    pub deployments: Vec<DeploymentId>,
+}
+
+/// Reads the settings, as [`gateway::load`] finds them, and every route file.
+///
+/// # Errors
+///
+/// Everything that is wrong in any of them, at once.
+pub fn check(config: Option<&Path>) -> Result<Summary, Vec<FileError>> {
+    let (settings, mut errors) = gateway::load_with_errors(config);
+    let catalog = load_catalog(&settings.gateway.routes, &settings.queues, None);
+    errors.extend(catalog.errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let deployments = catalog
+        .instances
+        .iter()
+        .flat_map(|instance| &instance.deployments);
+    Ok(Summary {
+        deployments: deployments
+            .map(|deployment| deployment.id.clone())
+            .collect(),
+        routes: catalog
+            .routes
+            .iter()
+            .map(|route| route.name.clone())
+            .collect(),
+        instances: catalog.instances.iter().map(|i| i.name.clone()).collect(),
+    })
+}

@@ -1,0 +1,141 @@
+//! Every default of `tidegate.toml`, in one place.
+//!
+//! Paths stand here as they would be written in the file; [`super::gateway`]
+//! makes them relative to its directory.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{
+    Admin, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tls, Tokens,
+    VllmEngine, Workers,
+};
+
+const MIB: u64 = 1 << 20;
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Default for Settings {
+    /// The settings of an empty `tidegate.toml` in the working directory.
+    fn default() -> Self {
+        Self {
+            gateway: Gateway::default(),
+            tls: Tls::default(),
+            tokens: Tokens::default(),
+            admin: Admin::default(),
+            metrics: Metrics::default(),
+            gpus: Gpus::default(),
+            placement: Placement::default(),
+            workers: Workers::default(),
+            queues: vec![super::gateway::local_queue()],
+            vllm: VllmEngine::default(),
+        }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            listen: vec![loopback(8443)],
+            plain_listen: Vec::new(),
+            routes: PathBuf::from("routes.d"),
+            state: PathBuf::from(".tidegate"),
+            request_body_max: 64 * MIB,
+            connections_max: 10_000,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_mins(2),
+            shutdown_timeout: Duration::from_secs(30),
+            access_log: None,
+        }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            certificate: PathBuf::from("certs/server.pem"),
+            private_key: PathBuf::from("certs/server.key"),
+        }
+    }
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            issuer: "tidegate".to_owned(),
+            audience: "tidegate".to_owned(),
+            signing_key: PathBuf::from("certs/tokens.key"),
+            trusted: Vec::new(),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: Some(loopback(9443)),
+            socket: PathBuf::from(".tidegate/admin.sock"),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            listen: Some(loopback(9464)),
+        }
+    }
+}
+
+impl Default for Gpus {
+    fn default() -> Self {
+        Self {
+            source: GpuSource::Auto,
+            host_memory_budget: HostBudget::Share(0.5),
+        }
+    }
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self {
+            quantum: 4.0,
+            patience: 2.0,
+            wait_bound: Duration::from_mins(2),
+            switch_share_max: 1.0,
+            prefetch: false,
+        }
+    }
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self {
+            stop_on_exit: false,
+            // Weights may have to be downloaded first.
+            start_timeout: Duration::from_mins(30),
+            // The first offload of a large model takes up to 36 s (vLLM 0.32
+            // pins host memory).
+            call_timeout: Duration::from_mins(2),
+            drain_timeout: Duration::from_mins(10),
+            stop_grace: Duration::from_secs(30),
+            backoff: Duration::from_secs(1),
+            failures_max: 5,
+            stable_after: Duration::from_mins(1),
+            log_bytes_max: 16 * MIB,
+        }
+    }
+}
+
+impl Default for VllmEngine {
+    fn default() -> Self {
+        Self {
+            command: PathBuf::from("vllm"),
+        }
+    }
+}

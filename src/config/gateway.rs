@@ -1,0 +1,449 @@
+//! `tidegate.toml` into [`Settings`].
+//!
+//! Owns which keys there are and their bounds; the defaults stand in
+//! `defaults.rs`. A relative path is relative to the directory of the file, so
+//! to the working directory where there is no file. It reads no other file:
+//! whether a certificate or a directory exists is seen when it is used.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::error::FileError;
+use super::reader::{Problems, Reader, cut};
+use super::tree::{self, Entry, FILE_BYTES_MAX, Node, Value};
+use super::trusted::{self, TrustedKeys};
+use super::{
+    Admin, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tls, Tokens,
+    VllmEngine, Workers, file,
+};
+use crate::names::QueueName;
+use crate::units::Bytes;
+
+/// The file that is read when none is named.
+pub const FILE: &str = "tidegate.toml";
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_hours(24);
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Reads the settings from `path`; without one from `tidegate.toml` in the
+/// working directory, or all defaults where that is absent.
+///
+/// # Errors
+///
+/// Everything that is wrong with the file, at once. A named file that is
+/// missing is an error.
+pub fn load(path: Option<&Path>) -> Result<Settings, Vec<FileError>> {
+    let (settings, errors) = load_with_errors(path);
+    if errors.is_empty() {
+        Ok(settings)
+    } else {
+        Err(errors)
+    }
+}
+
+/// As [`load`], with a default for whatever is wrong: for checks that go on.
+pub(super) fn load_with_errors(path: Option<&Path>) -> (Settings, Vec<FileError>) {
+    let file = path.unwrap_or(Path::new(FILE));
+    match file::read(file, FILE_BYTES_MAX) {
+        Ok(content) => parse(file, &content),
+        Err(file::Unread::Missing) if path.is_none() => (Settings::default(), Vec::new()),
+        Err(unread) => {
+            let error = FileError {
+                file: file.to_owned(),
+                line: None,
+                key: String::new(),
+                message: unread.to_string(),
+            };
+            (Settings::default(), vec![error])
+        }
+    }
+}
+
+/// Reads settings from the content of a file, and everything wrong with it.
+pub(super) fn parse(file: &Path, content: &[u8]) -> (Settings, Vec<FileError>) {
+    let mut settings = Settings::default();
+    let errors = match tree::parse(file, content) {
+        Ok(tree) => {
+            let problems = Problems::new(file);
+            read(&tree, &problems, &mut settings);
+            problems.into_errors()
+        }
+        Err(errors) => errors,
+    };
+    resolve(&mut settings, file.parent().unwrap_or(Path::new("")));
+    (settings, errors)
+}
+
+fn read(tree: &Node, problems: &Problems, settings: &mut Settings) {
+    let mut top = Reader::top(tree, problems);
+    if let Some(mut table) = top.table("gateway") {
+        gateway(&mut table, &mut settings.gateway);
+        table.finish();
+    }
+    if let Some(mut table) = top.table("tls") {
+        let Tls {
+            certificate,
+            private_key,
+        } = &mut settings.tls;
+        set(certificate, table.path("certificate"));
+        set(private_key, table.path("private_key"));
+        table.finish();
+    }
+    if let Some(table) = top.table("tokens") {
+        tokens(table, &mut settings.tokens);
+    }
+    if let Some(mut table) = top.table("admin") {
+        let Admin { listen, socket } = &mut settings.admin;
+        listener(&mut table, listen);
+        set(socket, table.path("socket"));
+        table.finish();
+    }
+    if let Some(mut table) = top.table("metrics") {
+        let Metrics { listen } = &mut settings.metrics;
+        listener(&mut table, listen);
+        table.finish();
+    }
+    if let Some(table) = top.table("gpus") {
+        gpus(table, &mut settings.gpus);
+    }
+    if let Some(table) = top.table("placement") {
+        placement(table, &mut settings.placement);
+    }
+    if let Some(table) = top.table("workers") {
+        workers(table, &mut settings.workers);
+    }
+    queues(&mut top, &mut settings.queues);
+    if let Some(mut engines) = top.table("engines") {
+        if let Some(mut table) = engines.table("vllm") {
+            let VllmEngine { command } = &mut settings.vllm;
+            set(command, table.path("command"));
+            table.finish();
+        }
+        engines.finish();
+    }
+    listeners_differ(&mut top, settings);
+    top.finish();
+}
+
+fn set<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}
+
+fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
+    let Gateway {
+        listen,
+        plain_listen,
+        routes,
+        state,
+        request_body_max,
+        connections_max,
+        handshake_timeout,
+        header_timeout,
+        body_timeout,
+        write_timeout,
+        shutdown_timeout,
+        access_log,
+    } = to;
+    set(listen, addresses(table, "listen"));
+    set(plain_listen, addresses(table, "plain_listen"));
+    set(routes, table.path("routes"));
+    set(state, table.path("state"));
+    set(
+        request_body_max,
+        table.size("request_body_max", 1024..=4 * GIB),
+    );
+    let most = table.whole("connections_max", 1..=1_000_000);
+    set(connections_max, most.and_then(|most| most.try_into().ok()));
+    let bounds = MILLISECOND..=DAY;
+    set(
+        handshake_timeout,
+        table.span("handshake_timeout", bounds.clone()),
+    );
+    set(header_timeout, table.span("header_timeout", bounds.clone()));
+    set(body_timeout, table.span("body_timeout", bounds.clone()));
+    set(write_timeout, table.span("write_timeout", bounds));
+    set(
+        shutdown_timeout,
+        table.span("shutdown_timeout", Duration::ZERO..=DAY),
+    );
+    if let Some(log) = table.words("access_log") {
+        *access_log = (log.value != "stdout").then(|| PathBuf::from(log.value));
+    }
+}
+
+/// An address that a listener is bound to.
+struct Bind(SocketAddr);
+
+impl FromStr for Bind {
+    type Err = NotBind;
+
+    fn from_str(text: &str) -> Result<Self, NotBind> {
+        text.parse().map(Self).map_err(|_| NotBind(cut(text)))
+    }
+}
+
+struct NotBind(String);
+
+impl fmt::Display for NotBind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is not an address to listen on: write one with its port, as \"127.0.0.1:8443\", \"0.0.0.0:8443\", \"[::]:8443\"",
+            self.0
+        )
+    }
+}
+
+fn addresses(table: &mut Reader<'_>, key: &'static str) -> Option<Vec<SocketAddr>> {
+    let list = table.parsed_list::<Bind>(key)?.value;
+    Some(list.into_iter().map(|bind| bind.0).collect())
+}
+
+/// `listen` of a listener that can be switched off with `"off"`.
+fn listener(table: &mut Reader<'_>, to: &mut Option<SocketAddr>) {
+    let Some(text) = table.text("listen") else {
+        return;
+    };
+    if text.value == "off" {
+        *to = None;
+        return;
+    }
+    match text.value.parse::<Bind>() {
+        Ok(bind) => *to = Some(bind.0),
+        Err(error) => table.wrong(text.line, "listen", format!("{error}, or \"off\"")),
+    }
+}
+
+fn listeners_differ(top: &mut Reader<'_>, settings: &Settings) {
+    let gateway = &settings.gateway;
+    if gateway.listen.is_empty() && gateway.plain_listen.is_empty() {
+        let message = "no listener is left: write an address in listen or plain_listen";
+        top.wrong(top.line_of("gateway"), "gateway.listen", message);
+    }
+    let mut seen = HashSet::new();
+    let all = [
+        ("gateway", "gateway.listen", gateway.listen.as_slice()),
+        (
+            "gateway",
+            "gateway.plain_listen",
+            gateway.plain_listen.as_slice(),
+        ),
+        ("admin", "admin.listen", settings.admin.listen.as_slice()),
+        (
+            "metrics",
+            "metrics.listen",
+            settings.metrics.listen.as_slice(),
+        ),
+    ];
+    for (table, key, addresses) in all {
+        for address in addresses {
+            if address.port() != 0 && !seen.insert(*address) {
+                let message = format!("{address} is listened on twice: change one of the two");
+                top.wrong(top.line_of(table), key, message);
+            }
+        }
+    }
+}
+
+fn tokens(mut table: Reader<'_>, to: &mut Tokens) {
+    set(&mut to.issuer, table.words("issuer").map(|text| text.value));
+    set(
+        &mut to.audience,
+        table.words("audience").map(|text| text.value),
+    );
+    set(&mut to.signing_key, table.path("signing_key"));
+    let mut issuers = HashSet::from([to.issuer.clone()]);
+    for trusted in table.tables("trusted") {
+        let line = trusted.line;
+        let Some(issuer) = trusted::read(trusted) else {
+            continue;
+        };
+        if issuers.insert(issuer.issuer.clone()) {
+            to.trusted.push(issuer);
+        } else {
+            let message = format!("the issuer {:?} stands here twice", cut(&issuer.issuer));
+            table.wrong(line, "trusted.issuer", message);
+        }
+    }
+    table.finish();
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Auto,
+    None,
+    Simulated,
+}
+
+fn gpus(mut table: Reader<'_>, to: &mut Gpus) {
+    let words = [
+        ("auto", Source::Auto),
+        ("none", Source::None),
+        ("simulated", Source::Simulated),
+    ];
+    let source = table.choice("source", &words);
+    let devices: Vec<u64> = table
+        .tables("simulated")
+        .into_iter()
+        .filter_map(|mut device| {
+            let memory = device.size("memory", MIB..=1024 * GIB);
+            if memory.is_none() {
+                device.missing("memory", "a size, as \"80GiB\"");
+            }
+            device.finish();
+            memory
+        })
+        .collect();
+    match source.map(|source| source.value) {
+        Some(Source::Simulated) if devices.is_empty() => {
+            let message = "name the pretended devices, as [{ memory = \"80GiB\" }]";
+            table.wrong(table.line_of("source"), "simulated", message);
+        }
+        Some(Source::Simulated) => to.source = GpuSource::Simulated(devices),
+        Some(_) | None if !devices.is_empty() => {
+            let message = "this has an effect only with source = \"simulated\"";
+            table.wrong(table.line_of("simulated"), "simulated", message);
+        }
+        Some(Source::None) => to.source = GpuSource::None,
+        Some(Source::Auto) | None => {}
+    }
+    let budget = table.parsed::<HostBudget>("host_memory_budget");
+    set(
+        &mut to.host_memory_budget,
+        budget.map(|budget| budget.value),
+    );
+    table.finish();
+}
+
+impl FromStr for HostBudget {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "write a share of the memory or a size, as \"50%\" or \"64GiB\"";
+        if let Some(percent) = text.trim().strip_suffix('%') {
+            let percent: f64 = percent.trim_end().parse().map_err(|_| wrong)?;
+            let share = (0.0..=100.0).contains(&percent);
+            return share.then_some(Self::Share(percent / 100.0)).ok_or(wrong);
+        }
+        let bytes: Bytes = text.parse().map_err(|_| wrong)?;
+        Ok(Self::Bytes(bytes.0))
+    }
+}
+
+fn placement(mut table: Reader<'_>, to: &mut Placement) {
+    set(&mut to.quantum, table.number("quantum", 0.0..=1000.0));
+    set(&mut to.patience, table.number("patience", 0.0..=1000.0));
+    set(
+        &mut to.wait_bound,
+        table.span("wait_bound", MILLISECOND..=DAY),
+    );
+    set(
+        &mut to.switch_share_max,
+        table.number("switch_share_max", 0.0..=1.0),
+    );
+    set(
+        &mut to.prefetch,
+        table.flag("prefetch").map(|flag| flag.value),
+    );
+    table.finish();
+}
+
+fn workers(mut table: Reader<'_>, to: &mut Workers) {
+    let bounds = MILLISECOND..=DAY;
+    set(
+        &mut to.stop_on_exit,
+        table.flag("stop_on_exit").map(|flag| flag.value),
+    );
+    set(
+        &mut to.start_timeout,
+        table.span("start_timeout", bounds.clone()),
+    );
+    set(
+        &mut to.call_timeout,
+        table.span("call_timeout", bounds.clone()),
+    );
+    set(
+        &mut to.drain_timeout,
+        table.span("drain_timeout", Duration::ZERO..=DAY),
+    );
+    set(
+        &mut to.stop_grace,
+        table.span("stop_grace", Duration::ZERO..=DAY),
+    );
+    set(&mut to.backoff, table.span("backoff", bounds.clone()));
+    set(&mut to.failures_max, table.whole("failures_max", 1..=1000));
+    set(&mut to.stable_after, table.span("stable_after", bounds));
+    set(
+        &mut to.log_bytes_max,
+        table.size("log_bytes_max", 64 * 1024..=16 * GIB),
+    );
+    table.finish();
+}
+
+/// The queue that is always there: this machine.
+#[expect(clippy::expect_used, reason = "the text is a plain name")]
+pub(super) fn local_queue() -> QueueName {
+    QueueName::new("local").expect("a plain name")
+}
+
+fn queues(top: &mut Reader<'_>, to: &mut Vec<QueueName>) {
+    let problems = top.problems;
+    for entry in top.raw_table("queues") {
+        let Entry { key, line, node } = entry;
+        let path = format!("queues.{}", cut(key));
+        if !matches!(node.value, Value::Table(_)) {
+            problems.add(*line, path, "write a table here, as [queues.local]");
+            continue;
+        }
+        let mut table = Reader::at(entry, path.clone(), problems);
+        // The one launcher so far; cluster engines come beside it.
+        let launcher = table.choice("launcher", &[("process", ())]);
+        if launcher.is_none() {
+            table.missing("launcher", "\"process\", for workers on this machine");
+        }
+        table.finish();
+        match QueueName::new(key) {
+            Ok(name) if !to.contains(&name) => to.push(name),
+            Ok(_) => {}
+            Err(error) => problems.add(*line, path, error.to_string()),
+        }
+    }
+    to.sort();
+}
+
+/// Makes relative paths relative to the directory of the file.
+fn resolve(settings: &mut Settings, base: &Path) {
+    let mut paths = vec![
+        &mut settings.gateway.routes,
+        &mut settings.gateway.state,
+        &mut settings.tls.certificate,
+        &mut settings.tls.private_key,
+        &mut settings.tokens.signing_key,
+        &mut settings.admin.socket,
+    ];
+    paths.extend(settings.gateway.access_log.as_mut());
+    for trusted in &mut settings.tokens.trusted {
+        match &mut trusted.keys {
+            TrustedKeys::JwksFile(file) | TrustedKeys::PublicKey { file, .. } => paths.push(file),
+            TrustedKeys::JwksUrl(_) => {}
+        }
+    }
+    // A bare command is looked up on PATH.
+    if settings.vllm.command.components().count() > 1 {
+        paths.push(&mut settings.vllm.command);
+    }
+    for path in paths {
+        *path = base.join(&*path);
+    }
+}
+
+#[cfg(test)]
+mod tests;

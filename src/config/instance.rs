@@ -1,0 +1,372 @@
+//! `[instance]` and `[[deployment]]`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::gateway::local_queue;
+use super::options::{self, Options};
+use super::reader::{Found, Reader, cut, nearest};
+use super::route::segment_fault;
+use super::{Deployment, Engine, Idle, Offload, OffloadTo, Sim, Start, Vllm};
+use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
+
+/// An instance as its file describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct InstanceDraft {
+    pub(super) name: Found<InstanceName>,
+    pub(super) project: Option<Found<Project>>,
+    pub(super) queue: QueueName,
+    pub(super) route: RouteChoice,
+    pub(super) deployments: Vec<Found<Arc<Deployment>>>,
+}
+
+/// The route that leads to an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum RouteChoice {
+    /// One that stands in any file.
+    Named(Found<RouteName>),
+    /// That of the instance's own file.
+    Own,
+    /// One made for it, named like it.
+    Ephemeral,
+}
+
+/// Most deployments of an instance.
+const DEPLOYMENTS_MAX: usize = 256;
+/// Longest name or path of weights, in characters.
+const MODEL_CHARS_MAX: usize = 1024;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = Duration::from_hours(365 * 24);
+const TIB: u64 = 1 << 40;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Vllm,
+    Sim,
+}
+
+/// What the deployments of an instance have in common.
+struct Common<'a> {
+    instance: InstanceName,
+    kind: Kind,
+    version: Option<String>,
+    idle: IdleDraft,
+    options: Options<'a>,
+}
+
+struct IdleDraft {
+    time_limit: Option<Duration>,
+    offload_after: Option<Found<Duration>>,
+    interval: Duration,
+}
+
+/// Reads `[instance]`; `None` when something was wrong and noted.
+pub(super) fn read(
+    mut table: Reader<'_>,
+    deployments: Vec<Reader<'_>>,
+    has_route: bool,
+    queues: &[QueueName],
+) -> Option<InstanceDraft> {
+    let name = table.parsed::<InstanceName>("name");
+    table.missing_unless(name.is_some(), "name", "a name, as \"team-llms\"");
+    let project = table.parsed::<Project>("project");
+    let queue = queue(&mut table, queues);
+    let route = route(&mut table, name.as_ref(), has_route);
+    let words = [("vllm", Kind::Vllm), ("sim", Kind::Sim)];
+    let kind = table
+        .choice("engine", &words)
+        .map_or(Kind::Vllm, |kind| kind.value);
+    let version = version(&mut table, kind);
+    let idle = idle(&mut table);
+    let path = table.dotted("options");
+    let options = Options {
+        path: &path,
+        entries: table.raw_table("options"),
+    };
+    if deployments.is_empty() {
+        let message = "an instance has at least one model: write [[deployment]] with its model";
+        table.problems.add(table.line, "deployment", message);
+    }
+    if let Some(extra) = deployments.get(DEPLOYMENTS_MAX) {
+        let message = format!("an instance has at most {DEPLOYMENTS_MAX} deployments");
+        table.problems.add(extra.line, "deployment", message);
+    }
+    let common = Common {
+        // A draft with an unreadable name is thrown away below.
+        instance: name
+            .as_ref()
+            .map(|name| name.value.clone())
+            .or_else(|| InstanceName::new("unnamed").ok())?,
+        kind,
+        version,
+        idle,
+        options,
+    };
+    let deployments = read_deployments(deployments, &common);
+    table.finish();
+    Some(InstanceDraft {
+        name: name?,
+        project,
+        queue,
+        route,
+        deployments,
+    })
+}
+
+fn queue(table: &mut Reader<'_>, queues: &[QueueName]) -> QueueName {
+    let Some(queue) = table.parsed::<QueueName>("queue") else {
+        return local_queue();
+    };
+    if !queues.contains(&queue.value) {
+        let known = queues.iter().map(QueueName::as_str);
+        let name = &queue.value;
+        let message = match nearest(name.as_str(), known.clone()) {
+            Some(near) => format!("the queue {name:?} does not exist: did you mean {near:?}?"),
+            None => format!(
+                "the queue {name:?} does not exist: add [queues.{name}] to tidegate.toml or write one of {}",
+                known.collect::<Vec<_>>().join(", ")
+            ),
+        };
+        table.wrong(queue.line, "queue", message);
+    }
+    queue.value
+}
+
+fn route(
+    table: &mut Reader<'_>,
+    name: Option<&Found<InstanceName>>,
+    has_route: bool,
+) -> RouteChoice {
+    if let Some(route) = table.parsed::<RouteName>("route") {
+        return RouteChoice::Named(route);
+    }
+    if has_route {
+        return RouteChoice::Own;
+    }
+    if let Some(name) = name
+        && let Some(fault) = segment_fault(name.value.as_str())
+    {
+        let message = format!(
+            "without a route the instance's name is the path of its endpoint, but {fault}; or name a route"
+        );
+        table.wrong(name.line, "route", message);
+    }
+    RouteChoice::Ephemeral
+}
+
+fn version(table: &mut Reader<'_>, kind: Kind) -> Option<String> {
+    let version = table.words("vllm_version")?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-');
+    if kind == Kind::Sim {
+        let message = "this has an effect only with engine = \"vllm\": take it out";
+        table.wrong(version.line, "vllm_version", message);
+    } else if !version.value.starts_with(|c: char| c.is_ascii_digit())
+        || version.value.len() > 40
+        || !version.value.bytes().all(plain)
+    {
+        let message = "this is not a version: write one, as \"0.32.0\"";
+        table.wrong(version.line, "vllm_version", message);
+    }
+    Some(version.value)
+}
+
+fn idle(table: &mut Reader<'_>) -> IdleDraft {
+    let mut draft = IdleDraft {
+        time_limit: None,
+        offload_after: None,
+        interval: Duration::from_secs(10),
+    };
+    let Some(mut idle) = table.table("idle") else {
+        return draft;
+    };
+    draft.time_limit = idle.span("time_limit", MILLISECOND..=YEAR);
+    let line = idle.line_of("offload_after");
+    draft.offload_after = idle
+        .span("offload_after", MILLISECOND..=YEAR)
+        .map(|value| Found { value, line });
+    let interval = idle.span("last_action_report_interval", MILLISECOND..=DAY);
+    draft.interval = interval.unwrap_or(draft.interval);
+    if let (Some(limit), Some(offload)) = (draft.time_limit, &draft.offload_after)
+        && offload.value >= limit
+    {
+        let message = "the worker is stopped before this passes: write less than time_limit";
+        idle.wrong(line, "offload_after", message);
+    }
+    idle.finish();
+    draft
+}
+
+fn read_deployments(tables: Vec<Reader<'_>>, common: &Common<'_>) -> Vec<Found<Arc<Deployment>>> {
+    let mut names = HashSet::new();
+    let mut deployments = Vec::with_capacity(tables.len());
+    for table in tables {
+        let (line, problems) = (table.line, table.problems);
+        let Some(deployment) = deployment(table, common) else {
+            continue;
+        };
+        let name = deployment.endpoint_name.clone();
+        if !names.insert(name.clone()) {
+            let message = format!("{name:?} stands in this instance twice: write another");
+            problems.add(line, "deployment.endpoint_name", message);
+        }
+        deployments.push(Found {
+            value: Arc::new(deployment),
+            line,
+        });
+    }
+    deployments
+}
+
+fn deployment(mut table: Reader<'_>, common: &Common<'_>) -> Option<Deployment> {
+    let model = table.required_words("model").filter(|model| {
+        let fits = model.value.chars().count() <= MODEL_CHARS_MAX && !model.value.starts_with('-');
+        if !fits {
+            let message = "write the name or path of a model, of at most 1024 characters, not beginning with '-'";
+            table.wrong(model.line, "model", message);
+        }
+        fits
+    });
+    let endpoint = endpoint(&mut table, model.as_ref());
+    let max_concurrent_requests = table.whole("max_concurrent_requests", 1..=1_000_000);
+    let words = [("on-demand", Start::OnDemand), ("boot", Start::Boot)];
+    let start = table.choice("start", &words).map(|start| start.value);
+    let keep = table.flag("keep").is_some_and(|keep| keep.value);
+    let path = table.dotted("options");
+    let own = Options {
+        path: &path,
+        entries: table.raw_table("options"),
+    };
+    let problems = table.problems;
+    let options = options::merge(common.options, own, problems);
+    let idle = Idle {
+        time_limit: common.idle.time_limit,
+        offload: offload(common, own, &table),
+        last_action_report_interval: common.idle.interval,
+    };
+    let engine = match (common.kind, table.table("sim")) {
+        (Kind::Sim, sim) => Engine::Sim(sim.map(self::sim).unwrap_or_default()),
+        (Kind::Vllm, sim) => {
+            if let Some(sim) = sim {
+                let message = "this has an effect only with engine = \"sim\": take it out";
+                problems.add(sim.line, sim.path, message);
+            }
+            let version = common.version.clone();
+            Engine::Vllm(Vllm { version, options })
+        }
+    };
+    table.finish();
+    let (model, endpoint_name) = (model?.value, endpoint?);
+    Some(Deployment {
+        id: DeploymentId::new(&common.instance, &endpoint_name),
+        instance: common.instance.clone(),
+        endpoint_name,
+        model,
+        max_concurrent_requests,
+        start: start.unwrap_or_default(),
+        keep,
+        idle,
+        engine,
+    })
+}
+
+fn endpoint(table: &mut Reader<'_>, model: Option<&Found<String>>) -> Option<ModelName> {
+    let line = table.line_of("endpoint_name");
+    if let Some(text) = table.text("endpoint_name") {
+        return match ModelName::new(text.value) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                table.wrong(line, "endpoint_name", error.to_string());
+                None
+            }
+        };
+    }
+    let model = model?;
+    match ModelName::new(&model.value) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let message = format!("the default, the model's name, can't be used: {error}");
+            table.wrong(model.line, "endpoint_name", message);
+            None
+        }
+    }
+}
+
+fn offload(common: &Common<'_>, own: Options<'_>, table: &Reader<'_>) -> Option<Offload> {
+    let to = options::offload_to(common.options, own, table.problems);
+    let after = common.idle.offload_after.as_ref()?;
+    let to = match (to, common.kind) {
+        (Some(to), _) => to,
+        (None, Kind::Sim) => OffloadTo::Cpu,
+        (None, Kind::Vllm) => {
+            let message = "no option says where the weights go: set automatic_cpu_offloading = true or disk_swapping = true in [instance.options]";
+            table
+                .problems
+                .add(after.line, "instance.idle.offload_after", message);
+            return None;
+        }
+    };
+    Some(Offload {
+        after: after.value,
+        to,
+    })
+}
+
+impl Default for Sim {
+    fn default() -> Self {
+        Self {
+            load: Duration::from_secs(3),
+            wake: Duration::from_millis(200),
+            sleep: Duration::from_millis(300),
+            first_token: Duration::from_millis(50),
+            tokens_per_second: 50.0,
+            weights: 16 << 30,
+            context: 1 << 30,
+            faults: Vec::new(),
+        }
+    }
+}
+
+fn sim(mut table: Reader<'_>) -> Sim {
+    let default = Sim::default();
+    let mut span = |key, default| table.span(key, Duration::ZERO..=DAY).unwrap_or(default);
+    let load = span("load", default.load);
+    let wake = span("wake", default.wake);
+    let sleep = span("sleep", default.sleep);
+    let first_token = span("first_token", default.first_token);
+    let speed = table.number("tokens_per_second", 0.001..=1_000_000.0);
+    let weights = table.size("weights", 0..=1024 * TIB);
+    let context = table.size("context", 0..=1024 * TIB);
+    let faults = table.parsed_list::<String>("faults");
+    if let Some(faults) = &faults {
+        for fault in &faults.value {
+            if !is_fault(fault) {
+                let message = format!("{:?} is not a fault: write NAME or NAME:VALUE", cut(fault));
+                table.wrong(faults.line, "faults", message);
+            }
+        }
+    }
+    table.finish();
+    Sim {
+        load,
+        wake,
+        sleep,
+        first_token,
+        tokens_per_second: speed.unwrap_or(default.tokens_per_second),
+        weights: weights.unwrap_or(default.weights),
+        context: context.unwrap_or(default.context),
+        faults: faults.map_or(default.faults, |faults| faults.value),
+    }
+}
+
+/// Whether a text has the form of a fault: `slow-start` or `slow-start:10s`.
+/// Which ones there are, the stand-in knows.
+fn is_fault(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
+    let (name, value) = text.split_once(':').unwrap_or((text, "0"));
+    [name, value]
+        .iter()
+        .all(|part| !part.is_empty() && part.len() <= 64 && part.bytes().all(plain))
+        && !name.starts_with('-')
+}

@@ -1,0 +1,500 @@
+//! Do these files go together? Finds every clash between them.
+//!
+//! Pure: it is given parts and says who stands in whose way. Which of the two
+//! gives way is decided in [`super::catalog`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::Access;
+use super::file::Parts;
+use super::instance::{InstanceDraft, RouteChoice};
+use super::reader::nearest;
+use super::route::RouteDraft;
+use crate::names::{ModelName, Project, RouteName};
+
+/// Something that a file takes for itself, or relies on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Claim {
+    /// The name of a route.
+    Route(String),
+    /// The name of an instance.
+    Instance(String),
+    /// A path.
+    Path(String),
+    /// A model name on `/v1`.
+    Model(String),
+    /// That this route leads to its instance.
+    Leads(String),
+}
+
+/// One file's part in a clash.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Party {
+    /// Its index among the files.
+    pub(super) file: usize,
+    pub(super) line: usize,
+    pub(super) key: &'static str,
+}
+
+/// Files that do not go together.
+#[derive(Clone, Debug)]
+pub(super) struct Clash {
+    /// What it is about.
+    pub(super) claim: Claim,
+    /// Those of which one must give way, in the order of the files.
+    pub(super) parties: Vec<Party>,
+    /// What is wrong. `{other}` in it stands for another party's place.
+    pub(super) message: String,
+}
+
+/// A route with the instances that it leads to.
+#[derive(Clone, Debug)]
+pub(super) struct Linked<'a> {
+    pub(super) name: RouteName,
+    /// The file that it stands in.
+    pub(super) file: usize,
+    /// `None` for one made for its instance.
+    pub(super) draft: Option<&'a RouteDraft>,
+    /// Each with its file, in the order of the files.
+    pub(super) instances: Vec<(usize, &'a InstanceDraft)>,
+}
+
+/// All files together.
+#[derive(Debug, Default)]
+pub(super) struct Links<'a> {
+    /// By name.
+    pub(super) routes: BTreeMap<&'a str, Linked<'a>>,
+    /// By name.
+    pub(super) instances: BTreeMap<&'a str, (usize, &'a InstanceDraft)>,
+    /// What stands in the way; empty when all is well.
+    pub(super) clashes: Vec<Clash>,
+}
+
+/// The name of the route that leads to the instance of these parts.
+pub(super) fn route_name(parts: &Parts) -> Option<&str> {
+    let instance = parts.instance.as_ref()?;
+    Some(match &instance.route {
+        RouteChoice::Named(name) => name.value.as_str(),
+        RouteChoice::Own => parts.route.as_ref()?.name.value.as_str(),
+        RouteChoice::Ephemeral => instance.name.value.as_str(),
+    })
+}
+
+/// Everything that these parts claim, whatever the other files say.
+pub(super) fn claims(parts: &Parts) -> BTreeSet<Claim> {
+    let mut claims = BTreeSet::new();
+    if let Some(route) = &parts.route {
+        let name = route.name.value.to_string();
+        claims.insert(Claim::Path(route.path.value.clone()));
+        match &route.models {
+            Some(models) => {
+                claims.extend(
+                    models
+                        .value
+                        .iter()
+                        .map(|model| Claim::Model(model.to_string())),
+                );
+            }
+            None => {
+                claims.insert(Claim::Model(name.clone()));
+            }
+        }
+        claims.insert(Claim::Route(name));
+    }
+    if let (Some(instance), Some(route)) = (&parts.instance, route_name(parts)) {
+        let name = instance.name.value.to_string();
+        if instance.route == RouteChoice::Ephemeral {
+            claims.insert(Claim::Path(name.clone()));
+            claims.insert(Claim::Route(name.clone()));
+        }
+        claims.insert(Claim::Leads(route.to_owned()));
+        claims.insert(Claim::Instance(name));
+        let names = instance.deployments.iter();
+        claims.extend(names.map(|d| Claim::Model(d.value.endpoint_name.to_string())));
+    }
+    claims
+}
+
+/// Puts the files together; `files` and `parts` go side by side.
+pub(super) fn link<'a>(parts: &[Option<&'a Parts>]) -> Links<'a> {
+    let mut links = Links::default();
+    let mut paths = HashMap::new();
+    for (file, parts) in parts.iter().enumerate() {
+        if let Some(parts) = parts {
+            links.add(file, parts, &mut paths);
+        }
+    }
+    for (file, parts) in parts.iter().enumerate() {
+        if let Some(parts) = parts {
+            links.attach(file, parts);
+        }
+    }
+    links.check_groups();
+    links.check_models();
+    links
+}
+
+impl<'a> Links<'a> {
+    fn add(&mut self, file: usize, parts: &'a Parts, paths: &mut HashMap<&'a str, Party>) {
+        if let Some(route) = &parts.route {
+            let side = Party {
+                file,
+                line: route.name.line,
+                key: "route.name",
+            };
+            self.add_route(&route.name.value, Some(route), side);
+            let side = Party {
+                file,
+                line: route.path.line,
+                key: "route.path",
+            };
+            self.add_path(&route.path.value, side, paths);
+        }
+        let Some(instance) = &parts.instance else {
+            return;
+        };
+        let name = instance.name.value.as_str();
+        let line = instance.name.line;
+        let side = Party {
+            file,
+            line,
+            key: "instance.name",
+        };
+        if let Some((first, other)) = self.instances.get(name) {
+            let first = Party {
+                file: *first,
+                line: other.name.line,
+                key: "instance.name",
+            };
+            self.clashes.push(Clash {
+                claim: Claim::Instance(name.to_owned()),
+                parties: vec![first, side],
+                message: format!(
+                    "the instance {name:?} stands in {{other}} too: write another name"
+                ),
+            });
+            return;
+        }
+        self.instances.insert(name, (file, instance));
+        if instance.route == RouteChoice::Ephemeral
+            && let Ok(route) = RouteName::new(name)
+        {
+            self.add_ephemeral(name, route, side, paths);
+        }
+    }
+
+    fn add_ephemeral(
+        &mut self,
+        name: &'a str,
+        route: RouteName,
+        party: Party,
+        paths: &mut HashMap<&'a str, Party>,
+    ) {
+        let file = party.file;
+        if let Some(other) = self.routes.get(name) {
+            let first = place_of(other);
+            self.clashes.push(Clash {
+                claim: Claim::Route(name.to_owned()),
+                parties: in_order(vec![first, party]),
+                message: format!(
+                    "the route {name:?} of {{other}} has the name of an instance that names no route: set route = {name:?} in the instance, or write another name"
+                ),
+            });
+            return;
+        }
+        self.add_path(name, party, paths);
+        let linked = Linked {
+            name: route,
+            file,
+            draft: None,
+            instances: Vec::new(),
+        };
+        self.routes.insert(name, linked);
+    }
+
+    fn add_route(&mut self, name: &'a RouteName, draft: Option<&'a RouteDraft>, party: Party) {
+        let text = name.as_str();
+        if let Some(other) = self.routes.get(text) {
+            let first = place_of(other);
+            self.clashes.push(Clash {
+                claim: Claim::Route(text.to_owned()),
+                parties: in_order(vec![first, party]),
+                message: format!("the route {text:?} stands in {{other}} too: write another name"),
+            });
+            return;
+        }
+        let linked = Linked {
+            name: name.clone(),
+            file: party.file,
+            draft,
+            instances: Vec::new(),
+        };
+        self.routes.insert(text, linked);
+    }
+
+    fn add_path(&mut self, path: &'a str, party: Party, paths: &mut HashMap<&'a str, Party>) {
+        if let Some(first) = paths.get(path) {
+            let twin = Clash {
+                claim: Claim::Path(path.to_owned()),
+                parties: vec![first.clone(), party],
+                message: format!("the path \"/{path}\" is taken by {{other}}: write another"),
+            };
+            // Where the names are the same too, that was said already.
+            let said = self
+                .clashes
+                .iter()
+                .any(|clash| clash.parties == twin.parties);
+            if !said {
+                self.clashes.push(twin);
+            }
+            return;
+        }
+        paths.insert(path, party);
+    }
+
+    fn attach(&mut self, file: usize, parts: &'a Parts) {
+        let (Some(instance), Some(name)) = (&parts.instance, route_name(parts)) else {
+            return;
+        };
+        if let Some(linked) = self.routes.get_mut(name) {
+            linked.instances.push((file, instance));
+            return;
+        }
+        let near = nearest(name, self.routes.keys().copied());
+        let hint = match near {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "add it, or leave the key out for an endpoint of its own".to_owned(),
+        };
+        let line = match &instance.route {
+            RouteChoice::Named(name) => name.line,
+            RouteChoice::Own | RouteChoice::Ephemeral => instance.name.line,
+        };
+        self.clashes.push(Clash {
+            claim: Claim::Leads(name.to_owned()),
+            parties: vec![Party {
+                file,
+                line,
+                key: "instance.route",
+            }],
+            message: format!("the route {name:?} does not exist: {hint}"),
+        });
+    }
+
+    /// A route's own rules about the instances that it leads to.
+    fn check_groups(&mut self) {
+        let mut found = Vec::new();
+        for linked in self.routes.values() {
+            let Some(draft) = linked.draft else {
+                continue;
+            };
+            let faults = [
+                mixed(linked, draft),
+                strangers(linked, draft),
+                ambiguous(linked, draft),
+            ];
+            found.extend(faults.into_iter().flatten());
+        }
+        self.clashes.extend(found);
+    }
+
+    fn check_models(&mut self) {
+        let mut taken: HashMap<&str, (&str, Party)> = HashMap::new();
+        let mut found = Vec::new();
+        for (route, linked) in &self.routes {
+            for (model, party) in model_claims(linked) {
+                match taken.get(model) {
+                    Some((other, _)) if other == route => {}
+                    None => {
+                        taken.insert(model, (route, party));
+                    }
+                    Some((_, first)) => found.push(Clash {
+                        claim: Claim::Model(model.to_owned()),
+                        parties: in_order(vec![first.clone(), party]),
+                        message: format!(
+                            "the model name {model:?} is taken by {{other}}: write another in models or endpoint_name"
+                        ),
+                    }),
+                }
+            }
+        }
+        self.clashes.extend(found);
+    }
+}
+
+fn in_order(mut parties: Vec<Party>) -> Vec<Party> {
+    parties.sort_by_key(|party| party.file);
+    parties
+}
+
+fn place_of(linked: &Linked<'_>) -> Party {
+    let (line, key) = match (linked.draft, linked.instances.first()) {
+        (Some(draft), _) => (draft.name.line, "route.name"),
+        (None, Some((_, instance))) => (instance.name.line, "instance.name"),
+        (None, None) => (1, "instance.name"),
+    };
+    Party {
+        file: linked.file,
+        line,
+        key,
+    }
+}
+
+fn group(linked: &Linked<'_>, key: &'static str, claim: Claim, message: String) -> Clash {
+    let instances = linked.instances.iter().map(|(file, instance)| Party {
+        file: *file,
+        line: instance.name.line,
+        key,
+    });
+    let mut parties: Vec<Party> = instances.collect();
+    if linked
+        .instances
+        .iter()
+        .all(|(file, _)| *file != linked.file)
+    {
+        parties.push(place_of(linked));
+    }
+    Clash {
+        claim,
+        parties: in_order(parties),
+        message,
+    }
+}
+
+fn leads(linked: &Linked<'_>) -> Claim {
+    Claim::Leads(linked.name.to_string())
+}
+
+/// Upstreams and instances behind one route.
+fn mixed(linked: &Linked<'_>, draft: &RouteDraft) -> Option<Clash> {
+    if draft.upstreams.is_empty() || linked.instances.is_empty() {
+        return None;
+    }
+    let name = &linked.name;
+    let message = format!(
+        "the route {name:?} has upstreams of its own in {{other}}: a route leads to upstreams or to instances, not both"
+    );
+    Some(group(linked, "instance.route", leads(linked), message))
+}
+
+/// Instances whose project is not that of the route.
+fn strangers(linked: &Linked<'_>, draft: &RouteDraft) -> Option<Clash> {
+    let explicit = match draft.access.as_ref().map(|access| &access.value) {
+        // Whoever writes that lets everyone in.
+        Some(Access::Public) => return None,
+        Some(Access::Project(project)) => Some(project),
+        Some(Access::Admins) | None => None,
+    };
+    let own = linked
+        .instances
+        .iter()
+        .filter_map(|(_, instance)| instance.project.as_ref());
+    let mut projects: BTreeSet<&Project> = own.map(|project| &project.value).collect();
+    projects.extend(explicit);
+    if projects.len() < 2 {
+        return None;
+    }
+    let all: Vec<String> = projects
+        .iter()
+        .map(|project| format!("{project:?}"))
+        .collect();
+    let message = format!(
+        "route {:?} and its instances belong to different projects ({}): write the same project here and in {{other}}",
+        linked.name,
+        all.join(", ")
+    );
+    Some(group(linked, "instance.project", leads(linked), message))
+}
+
+/// A name of the route's own that could mean several models.
+fn ambiguous(linked: &Linked<'_>, draft: &RouteDraft) -> Option<Clash> {
+    let names = endpoint_names(linked);
+    let models = draft.models.as_ref()?;
+    let vague = models.value.iter().find(|model| !names.contains(model))?;
+    if names.len() < 2 {
+        return None;
+    }
+    let all: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    let message = format!(
+        "the name {vague:?} in models of route {:?} could mean {}: take it out, as each is reached by its own name, or give each its own route; see {{other}}",
+        linked.name,
+        all.join(" or ")
+    );
+    let claim = Claim::Leads(linked.name.to_string());
+    let mut clash = group(linked, "instance.route", claim, message);
+    for party in &mut clash.parties {
+        if party.file == linked.file {
+            party.line = models.line;
+            party.key = "route.models";
+        }
+    }
+    Some(clash)
+}
+
+fn endpoint_names<'a>(linked: &Linked<'a>) -> BTreeSet<&'a ModelName> {
+    let deployments = linked
+        .instances
+        .iter()
+        .flat_map(|(_, instance)| &instance.deployments);
+    deployments
+        .map(|deployment| &deployment.value.endpoint_name)
+        .collect()
+}
+
+/// The names of the route's own by which it is reached on `/v1`.
+pub(super) fn aliases(linked: &Linked<'_>) -> Vec<ModelName> {
+    let Some(draft) = linked.draft else {
+        return Vec::new();
+    };
+    match &draft.models {
+        Some(models) => models.value.clone(),
+        None if endpoint_names(linked).len() > 1 => Vec::new(),
+        None => ModelName::new(linked.name.as_str()).into_iter().collect(),
+    }
+}
+
+fn model_claims<'a>(linked: &'a Linked<'a>) -> Vec<(&'a str, Party)> {
+    let mut claims = Vec::new();
+    if let Some(draft) = linked.draft {
+        let file = linked.file;
+        match &draft.models {
+            Some(models) => claims.extend(models.value.iter().map(|model| {
+                let party = Party {
+                    file,
+                    line: models.line,
+                    key: "route.models",
+                };
+                (model.as_str(), party)
+            })),
+            None if endpoint_names(linked).len() > 1 => {}
+            None => {
+                let party = Party {
+                    file,
+                    line: draft.name.line,
+                    key: "route.models",
+                };
+                claims.push((linked.name.as_str(), party));
+            }
+        }
+    }
+    for (file, instance) in &linked.instances {
+        claims.extend(instance.deployments.iter().map(|deployment| {
+            let line = deployment.line;
+            let party = Party {
+                file: *file,
+                line,
+                key: "deployment.endpoint_name",
+            };
+            (deployment.value.endpoint_name.as_str(), party)
+        }));
+    }
+    claims
+}
+
+/// The place of a party, for a message to another.
+pub(super) fn place(party: &Party, files: &[PathBuf]) -> String {
+    let file = files
+        .get(party.file)
+        .map_or(Path::new(""), PathBuf::as_path);
+    format!("{}:{}", file.display(), party.line)
+}

@@ -1,0 +1,128 @@
+//! `[instance.options]` and `[deployment.options]`, handed to the options table.
+//!
+//! The one place that knows how `vllm::options` is called. What an option means
+//! stands there; here each error gets its line.
+
+use serde_json::Map;
+
+use super::OffloadTo;
+use super::reader::{Problems, cut};
+use super::tree::{Entry, Node, Value};
+use crate::vllm::options::OptionSet;
+
+const TO_CPU: &str = "automatic_cpu_offloading";
+const TO_DISK: &str = "disk_swapping";
+
+/// Options as a file writes them.
+#[derive(Clone, Copy)]
+pub(super) struct Options<'a> {
+    /// The dotted key of their table.
+    pub(super) path: &'a str,
+    /// What stands in it.
+    pub(super) entries: &'a [Entry],
+}
+
+/// The options of a deployment: its own over those of its instance.
+pub(super) fn merge(
+    instance: Options<'_>,
+    deployment: Options<'_>,
+    problems: &Problems,
+) -> OptionSet {
+    let mut merged = set(instance, problems);
+    merged.0.extend(set(deployment, problems).0);
+    merged
+}
+
+fn set(options: Options<'_>, problems: &Problems) -> OptionSet {
+    let mut map = Map::new();
+    for entry in options.entries {
+        match json(&entry.node) {
+            Ok(value) => {
+                map.insert(entry.key.clone(), value);
+            }
+            Err((line, message)) => {
+                problems.add(
+                    line,
+                    format!("{}.{}", options.path, cut(&entry.key)),
+                    message,
+                );
+            }
+        }
+    }
+    OptionSet(map.into_iter().collect())
+}
+
+/// A value as JSON; else the line and what is wrong with it.
+fn json(node: &Node) -> Result<serde_json::Value, (usize, &'static str)> {
+    let wrong = |message| Err((node.line, message));
+    Ok(match &node.value {
+        Value::Null => serde_json::Value::Null,
+        Value::Flag(flag) => (*flag).into(),
+        Value::Int(number) => match (i64::try_from(*number), u64::try_from(*number)) {
+            (Ok(number), _) => number.into(),
+            (_, Ok(number)) => number.into(),
+            _ => return wrong("this number is too large: write one of at most 64 bits"),
+        },
+        Value::Float(number) => match serde_json::Number::from_f64(*number) {
+            Some(number) => number.into(),
+            None => return wrong("write a finite number"),
+        },
+        Value::Text(text) => text.as_str().into(),
+        Value::Date => return wrong("write a text in quotes, not a date"),
+        Value::List(nodes) => nodes
+            .iter()
+            .map(json)
+            .collect::<Result<Vec<_>, _>>()?
+            .into(),
+        Value::Table(entries) => {
+            let mut map = Map::new();
+            for entry in entries {
+                map.insert(entry.key.clone(), json(&entry.node)?);
+            }
+            map.into()
+        }
+    })
+}
+
+/// Where the options permit weights to go; notes when they contradict.
+pub(super) fn offload_to(
+    instance: Options<'_>,
+    deployment: Options<'_>,
+    problems: &Problems,
+) -> Option<OffloadTo> {
+    let cpu = flag(TO_CPU, instance, deployment, problems);
+    let disk = flag(TO_DISK, instance, deployment, problems);
+    match (cpu, disk) {
+        (Some((true, ..)), Some((true, line, path))) => {
+            let path = format!("{path}.{TO_DISK}");
+            let message = format!("{TO_CPU} and {TO_DISK} exclude each other: take one out");
+            problems.add(line, path, message);
+            None
+        }
+        (Some((true, ..)), _) => Some(OffloadTo::Cpu),
+        (_, Some((true, ..))) => Some(OffloadTo::Disk),
+        _ => None,
+    }
+}
+
+/// What a switch says, its line and its table.
+fn flag<'a>(
+    key: &str,
+    instance: Options<'a>,
+    deployment: Options<'a>,
+    problems: &Problems,
+) -> Option<(bool, usize, &'a str)> {
+    let own = |options: Options<'a>| {
+        let entry = options.entries.iter().find(|entry| entry.key == key)?;
+        match entry.node.value {
+            Value::Null => None,
+            Value::Flag(flag) => Some((flag, entry.line, options.path)),
+            _ => {
+                let message = "write true or false without quotes";
+                problems.add(entry.line, format!("{}.{key}", options.path), message);
+                None
+            }
+        }
+    };
+    own(deployment).or_else(|| own(instance))
+}

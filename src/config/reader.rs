@@ -1,0 +1,454 @@
+//! Takes keys out of a table, typed, and reports what is wrong or left over.
+//!
+//! Nothing here stops at the first error: a key that can't be read is noted in
+//! [`Problems`] and counts as absent, and whoever holds the problems gives the
+//! result away only when there are none.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::error::FileError;
+use super::tree::{Entry, Node, Value};
+use crate::units::{Bytes, Span};
+
+/// What was found wrong with one file so far.
+#[derive(Debug)]
+pub(super) struct Problems {
+    file: PathBuf,
+    list: RefCell<Vec<FileError>>,
+}
+
+impl Problems {
+    pub(super) fn new(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            list: RefCell::default(),
+        }
+    }
+
+    /// Notes one more.
+    pub(super) fn add(&self, line: usize, key: impl Into<String>, message: impl Into<String>) {
+        self.list.borrow_mut().push(FileError {
+            file: self.file.clone(),
+            line: Some(line),
+            key: key.into(),
+            message: message.into(),
+        });
+    }
+
+    /// All of them, by line; empty when nothing is wrong.
+    pub(super) fn into_errors(self) -> Vec<FileError> {
+        let mut list = self.list.into_inner();
+        list.sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
+        // What an instance says wrong is met again in each of its deployments.
+        list.dedup();
+        list
+    }
+}
+
+/// One table that is being read.
+pub(super) struct Reader<'a> {
+    entries: &'a [Entry],
+    /// The line of its header.
+    pub(super) line: usize,
+    /// Its own dotted key; empty at the top.
+    pub(super) path: String,
+    /// The keys asked for, so the known ones.
+    known: Vec<&'static str>,
+    pub(super) problems: &'a Problems,
+}
+
+/// A value that was taken, with where it stands, for errors found later.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Found<T> {
+    /// What it says.
+    pub(super) value: T,
+    /// The line of its value.
+    pub(super) line: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads the table at the top of a file.
+    pub(super) fn top(node: &'a Node, problems: &'a Problems) -> Self {
+        Self::of(node, node.line, String::new(), problems)
+    }
+
+    /// Reads the table behind a key that no one could foresee.
+    pub(super) fn at(entry: &'a Entry, path: String, problems: &'a Problems) -> Self {
+        Self::of(&entry.node, entry.line, path, problems)
+    }
+
+    fn of(node: &'a Node, line: usize, path: String, problems: &'a Problems) -> Self {
+        let entries = match &node.value {
+            Value::Table(entries) => entries.as_slice(),
+            Value::Null => &[],
+            other => {
+                let message = format!("write a table here, not {}", other.kind());
+                problems.add(node.line, path.clone(), message);
+                &[]
+            }
+        };
+        Self {
+            entries,
+            line,
+            path,
+            known: Vec::new(),
+            problems,
+        }
+    }
+
+    /// The dotted name of a key of this table.
+    pub(super) fn dotted(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    /// Notes a problem with a key of this table.
+    pub(super) fn wrong(&self, line: usize, key: &str, message: impl Into<String>) {
+        self.problems.add(line, self.dotted(key), message);
+    }
+
+    /// The keys of this table that nothing asked for yet.
+    pub(super) fn others(&self) -> impl Iterator<Item = &'a Entry> {
+        let known = self.known.clone();
+        self.entries
+            .iter()
+            .filter(move |entry| !known.contains(&entry.key.as_str()))
+    }
+
+    fn entry(&mut self, key: &'static str) -> Option<&'a Entry> {
+        self.known.push(key);
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        (entry.node.value != Value::Null).then_some(entry)
+    }
+
+    /// The line of a key, that of the table where it is absent.
+    pub(super) fn line_of(&self, key: &str) -> usize {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        entry.map_or(self.line, |entry| entry.node.line)
+    }
+
+    /// Takes a text.
+    pub(super) fn text(&mut self, key: &'static str) -> Option<Found<&'a str>> {
+        self.text_as(key, "a text in quotes")
+    }
+
+    fn text_as(&mut self, key: &'static str, wanted: &str) -> Option<Found<&'a str>> {
+        let node = &self.entry(key)?.node;
+        match &node.value {
+            Value::Text(text) => Some(Found {
+                value: text,
+                line: node.line,
+            }),
+            other => {
+                self.wrong(
+                    node.line,
+                    key,
+                    format!("write {wanted}, not {}", other.kind()),
+                );
+                None
+            }
+        }
+    }
+
+    /// Takes a text that is not empty and has no control characters.
+    pub(super) fn words(&mut self, key: &'static str) -> Option<Found<String>> {
+        let text = self.text(key)?;
+        if text.value.trim().is_empty() {
+            self.wrong(
+                text.line,
+                key,
+                "this is empty: write a text or leave the key out",
+            );
+            return None;
+        }
+        if text.value.chars().any(char::is_control) {
+            self.wrong(text.line, key, "write one line without control characters");
+            return None;
+        }
+        Some(Found {
+            value: text.value.to_owned(),
+            line: text.line,
+        })
+    }
+
+    /// Takes such a text that must be there.
+    pub(super) fn required_words(&mut self, key: &'static str) -> Option<Found<String>> {
+        let words = self.words(key);
+        if words.is_none() {
+            self.missing(key, "a text in quotes");
+        }
+        words
+    }
+
+    /// As [`Self::missing`], where nothing was found.
+    pub(super) fn missing_unless(&self, found: bool, key: &str, wanted: &str) {
+        if !found {
+            self.missing(key, wanted);
+        }
+    }
+
+    /// Notes that a key must be there, unless it is and was noted as wrong.
+    pub(super) fn missing(&self, key: &str, wanted: &str) {
+        let present = self
+            .entries
+            .iter()
+            .any(|entry| entry.key == key && entry.node.value != Value::Null);
+        if !present {
+            self.wrong(self.line, key, format!("this is missing: write {wanted}"));
+        }
+    }
+
+    /// Takes a path.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        Some(PathBuf::from(self.words(key)?.value))
+    }
+
+    /// Takes a text that its type can read: a name, an address.
+    pub(super) fn parsed<T>(&mut self, key: &'static str) -> Option<Found<T>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let text = self.text(key)?;
+        self.read(&text, key)
+    }
+
+    fn read<T>(&self, text: &Found<&str>, key: &str) -> Option<Found<T>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        match text.value.parse() {
+            Ok(value) => Some(Found {
+                value,
+                line: text.line,
+            }),
+            Err(error) => {
+                self.wrong(text.line, key, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Takes a list of texts that their type can read.
+    pub(super) fn parsed_list<T>(&mut self, key: &'static str) -> Option<Found<Vec<T>>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let node = &self.entry(key)?.node;
+        let Value::List(nodes) = &node.value else {
+            let message = format!("write a list, as [\"…\"], not {}", node.value.kind());
+            self.wrong(node.line, key, message);
+            return None;
+        };
+        let mut values = Vec::with_capacity(nodes.len());
+        for item in nodes {
+            if let Value::Text(text) = &item.value {
+                let found = Found {
+                    value: text.as_str(),
+                    line: item.line,
+                };
+                values.extend(self.read(&found, key).map(|found| found.value));
+            } else {
+                let message = format!("write texts in quotes here, not {}", item.value.kind());
+                self.wrong(item.line, key, message);
+            }
+        }
+        Some(Found {
+            value: values,
+            line: node.line,
+        })
+    }
+
+    /// Takes a duration within bounds.
+    pub(super) fn span(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let text = self.text_as(key, "a duration in quotes, as \"15s\"")?;
+        let span: Found<Span> = self.read(&text, key)?;
+        self.bound(
+            key,
+            span.line,
+            span.value,
+            Span(*bounds.start())..=Span(*bounds.end()),
+        )
+        .map(|span| span.0)
+    }
+
+    /// Takes a size within bounds, in bytes.
+    pub(super) fn size(&mut self, key: &'static str, bounds: RangeInclusive<u64>) -> Option<u64> {
+        let text = self.text_as(key, "a size in quotes, as \"64MiB\"")?;
+        let size: Found<Bytes> = self.read(&text, key)?;
+        self.bound(
+            key,
+            size.line,
+            size.value,
+            Bytes(*bounds.start())..=Bytes(*bounds.end()),
+        )
+        .map(|size| size.0)
+    }
+
+    /// Takes a whole number within bounds.
+    pub(super) fn whole(&mut self, key: &'static str, bounds: RangeInclusive<u32>) -> Option<u32> {
+        let node = &self.entry(key)?.node;
+        let Value::Int(number) = node.value else {
+            let message = format!("write a whole number, not {}", node.value.kind());
+            self.wrong(node.line, key, message);
+            return None;
+        };
+        let bounds = i128::from(*bounds.start())..=i128::from(*bounds.end());
+        let number = self.bound(key, node.line, number, bounds)?;
+        u32::try_from(number).ok()
+    }
+
+    /// Takes a number within bounds.
+    pub(super) fn number(&mut self, key: &'static str, bounds: RangeInclusive<f64>) -> Option<f64> {
+        let node = &self.entry(key)?.node;
+        let number = match node.value {
+            Value::Float(number) => number,
+            #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
+            Value::Int(number) => number as f64,
+            _ => {
+                let message = format!("write a number, not {}", node.value.kind());
+                self.wrong(node.line, key, message);
+                return None;
+            }
+        };
+        self.bound(key, node.line, number, bounds)
+    }
+
+    fn bound<T: PartialOrd + Display>(
+        &self,
+        key: &str,
+        line: usize,
+        value: T,
+        bounds: RangeInclusive<T>,
+    ) -> Option<T> {
+        if bounds.contains(&value) {
+            return Some(value);
+        }
+        let (least, most) = bounds.into_inner();
+        let message = format!("{value} is out of bounds: write {least} to {most}");
+        self.wrong(line, key, message);
+        None
+    }
+
+    /// Takes `true` or `false`.
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<Found<bool>> {
+        let node = &self.entry(key)?.node;
+        if let Value::Flag(value) = node.value {
+            return Some(Found {
+                value,
+                line: node.line,
+            });
+        }
+        let message = format!(
+            "write true or false without quotes, not {}",
+            node.value.kind()
+        );
+        self.wrong(node.line, key, message);
+        None
+    }
+
+    /// Takes one of these words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+    ) -> Option<Found<T>> {
+        let text = self.text(key)?;
+        let word = words.iter().find(|(word, _)| *word == text.value);
+        if let Some(&(_, value)) = word {
+            return Some(Found {
+                value,
+                line: text.line,
+            });
+        }
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let hint = nearest(text.value, words.iter().copied());
+        let all = words.join("\", \"");
+        let message = match hint {
+            Some(near) => format!(
+                "{:?} is unknown here: did you mean {near:?}?",
+                cut(text.value)
+            ),
+            None => format!("{:?} is unknown here: write \"{all}\"", cut(text.value)),
+        };
+        self.wrong(text.line, key, message);
+        None
+    }
+
+    /// Takes a table; `None` when it is absent.
+    pub(super) fn table(&mut self, key: &'static str) -> Option<Reader<'a>> {
+        let entry = self.entry(key)?;
+        let path = self.dotted(key);
+        Some(Reader::of(&entry.node, entry.line, path, self.problems))
+    }
+
+    /// Takes the tables of `[[key]]`.
+    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Reader<'a>> {
+        let Some(entry) = self.entry(key) else {
+            return Vec::new();
+        };
+        let path = self.dotted(key);
+        let Value::List(nodes) = &entry.node.value else {
+            let kind = entry.node.value.kind();
+            self.wrong(entry.line, key, format!("write [[{path}]], not {kind}"));
+            return Vec::new();
+        };
+        nodes
+            .iter()
+            .map(|node| Reader::of(node, node.line, path.clone(), self.problems))
+            .collect()
+    }
+
+    /// Takes a table whole, to be read elsewhere.
+    pub(super) fn raw_table(&mut self, key: &'static str) -> &'a [Entry] {
+        self.table(key).map_or(&[], |table| table.entries)
+    }
+
+    /// Ends the reading: every key that nothing asked for is an error.
+    pub(super) fn finish(self) {
+        for entry in self.others() {
+            let place = if self.path.is_empty() {
+                "at the top of this file".to_owned()
+            } else {
+                format!("in [{}]", self.path)
+            };
+            let known = self.known.iter().copied();
+            let message = if let Some(near) = nearest(&entry.key, known.clone()) {
+                format!("this key is unknown {place}: did you mean {near:?}?")
+            } else {
+                let all = known.collect::<Vec<_>>().join(", ");
+                format!("this key is unknown {place}: known are {all}")
+            };
+            self.wrong(entry.line, &cut(&entry.key), message);
+        }
+    }
+}
+
+/// The known name that is most like this one, if any is.
+pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let name = cut(name).to_lowercase();
+    known
+        .map(|known| (strsim::jaro_winkler(&name, &known.to_lowercase()), known))
+        .filter(|(likeness, _)| *likeness >= 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}
+
+/// A text that someone wrote, cut to a readable length.
+pub(super) fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
+}

@@ -1,0 +1,433 @@
+//! `[route]` and `[[upstream]]`.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reader::{Found, Reader, cut};
+use super::{Access, Address, ApiKeySource, RouteLimits, Timeouts, Upstream};
+use crate::names::{ModelName, Project, RouteName};
+
+/// A route as its file describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RouteDraft {
+    pub(super) name: Found<RouteName>,
+    /// Without slashes.
+    pub(super) path: Found<String>,
+    /// `None` when the file says nothing: then the route's name, if that leads
+    /// to one model.
+    pub(super) models: Option<Found<Vec<ModelName>>>,
+    /// `None` when the file says nothing: then that of its instances.
+    pub(super) access: Option<Found<Access>>,
+    pub(super) enabled: bool,
+    pub(super) limits: RouteLimits,
+    pub(super) timeouts: Timeouts,
+    pub(super) upstreams: Vec<Arc<Upstream>>,
+}
+
+/// Most upstreams of a route, and most names that lead to it.
+const ITEMS_MAX: usize = 256;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// First path segments that mean something else on the gateway's listener.
+const RESERVED: [&str; 32] = [
+    ".well-known",
+    "admin",
+    "api",
+    "audio",
+    "batches",
+    "chat-completions",
+    "classify",
+    "collective_rpc",
+    "completions",
+    "detokenize",
+    "embeddings",
+    "files",
+    "health",
+    "healthz",
+    "images",
+    "is_sleeping",
+    "livez",
+    "load",
+    "messages",
+    "metrics",
+    "models",
+    "ping",
+    "pooling",
+    "ready",
+    "readyz",
+    "rerank",
+    "responses",
+    "score",
+    "sleep",
+    "tokenize",
+    "version",
+    "wake_up",
+];
+
+impl Default for RouteLimits {
+    fn default() -> Self {
+        Self {
+            max_concurrent_requests: None,
+            queue_requests_max: 0,
+            queue_wait_max: Duration::from_secs(30),
+            requests_per_minute: None,
+            tokens_per_minute: None,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            first_byte: Duration::from_mins(5),
+            idle: Duration::from_mins(2),
+            cold_start: Duration::from_mins(10),
+            connect: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Whether a path may stand for a route; else why not.
+pub(super) fn segment_fault(segment: &str) -> Option<String> {
+    let lower = segment.to_ascii_lowercase();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'~');
+    if segment.is_empty() || segment.len() > 63 || !segment.bytes().all(plain) {
+        return Some(
+            "write one segment of 1 to 63 letters, digits, '.', '_', '-' and '~', as \"/chat\""
+                .to_owned(),
+        );
+    }
+    let version = lower
+        .strip_prefix('v')
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
+    if version || lower.starts_with('.') || RESERVED.contains(&lower.as_str()) {
+        return Some(format!(
+            "\"/{segment}\" is reserved: write another path, as \"/{}-chat\"",
+            lower.trim_start_matches('.')
+        ));
+    }
+    None
+}
+
+/// Reads `[route]`; `None` when something was wrong and noted.
+pub(super) fn read(
+    mut table: Reader<'_>,
+    upstreams: Vec<Reader<'_>>,
+    base: &Path,
+) -> Option<RouteDraft> {
+    let name = table.parsed::<RouteName>("name");
+    table.missing_unless(name.is_some(), "name", "a name, as \"chat\"");
+    let path = path(&mut table, name.as_ref());
+    let models = table.parsed_list::<ModelName>("models");
+    if let Some(models) = &models {
+        no_twins(&table, models);
+    }
+    let access = access(&mut table);
+    let enabled = table.flag("enabled").is_none_or(|flag| flag.value);
+    let limits = limits(&mut table);
+    let timeouts = table.table("timeouts").map(timeouts).unwrap_or_default();
+    if let Some(host) = table.text("host") {
+        let message = "routing by host name is not supported: write path instead";
+        table.wrong(host.line, "host", message);
+    }
+    if let Some(extra) = upstreams.get(ITEMS_MAX) {
+        let message = format!("a route has at most {ITEMS_MAX} upstreams: take some out");
+        table.problems.add(extra.line, "upstream", message);
+    }
+    let upstreams = upstreams
+        .into_iter()
+        .filter_map(|table| upstream(table, base))
+        .map(Arc::new)
+        .collect();
+    table.finish();
+    Some(RouteDraft {
+        name: name?,
+        path: path?,
+        models,
+        access,
+        enabled,
+        limits,
+        timeouts,
+        upstreams,
+    })
+}
+
+fn path(table: &mut Reader<'_>, name: Option<&Found<RouteName>>) -> Option<Found<String>> {
+    let Some(path) = table.text("path") else {
+        let name = name?;
+        if let Some(fault) = segment_fault(name.value.as_str()) {
+            let message = format!("the default, the route's name, can't be used: {fault}");
+            table.wrong(name.line, "path", message);
+            return None;
+        }
+        return Some(Found {
+            value: name.value.as_str().to_owned(),
+            line: name.line,
+        });
+    };
+    let Some(segment) = path.value.strip_prefix('/') else {
+        let message = format!("begin with a slash: write \"/{}\"", cut(path.value));
+        table.wrong(path.line, "path", message);
+        return None;
+    };
+    if let Some(fault) = segment_fault(segment) {
+        table.wrong(path.line, "path", fault);
+        return None;
+    }
+    Some(Found {
+        value: segment.to_owned(),
+        line: path.line,
+    })
+}
+
+fn no_twins(table: &Reader<'_>, models: &Found<Vec<ModelName>>) {
+    if models.value.len() > ITEMS_MAX {
+        let message = format!("write at most {ITEMS_MAX} names");
+        table.wrong(models.line, "models", message);
+    }
+    let mut sorted: Vec<_> = models.value.iter().collect();
+    sorted.sort();
+    for pair in sorted.windows(2) {
+        if let [a, b] = pair
+            && a == b
+        {
+            let message = format!("{a:?} stands here twice: take one out");
+            table.wrong(models.line, "models", message);
+        }
+    }
+}
+
+fn access(table: &mut Reader<'_>) -> Option<Found<Access>> {
+    let project = table.parsed::<Project>("project");
+    let public = table.flag("public").filter(|flag| flag.value);
+    match (project, public) {
+        (Some(_), Some(public)) => {
+            let message = "write project or public = true, not both";
+            table.wrong(public.line, "public", message);
+            None
+        }
+        (Some(project), None) => Some(Found {
+            value: Access::Project(project.value),
+            line: project.line,
+        }),
+        (None, Some(public)) => Some(Found {
+            value: Access::Public,
+            line: public.line,
+        }),
+        (None, None) => None,
+    }
+}
+
+fn limits(table: &mut Reader<'_>) -> RouteLimits {
+    let default = RouteLimits::default();
+    let queue = table.whole("queue_requests_max", 0..=100_000);
+    let wait = table.span("queue_wait_max", MILLISECOND..=DAY);
+    RouteLimits {
+        max_concurrent_requests: table.whole("max_concurrent_requests", 1..=1_000_000),
+        queue_requests_max: queue.unwrap_or(default.queue_requests_max),
+        queue_wait_max: wait.unwrap_or(default.queue_wait_max),
+        requests_per_minute: table.whole("requests_per_minute", 1..=10_000_000),
+        tokens_per_minute: table.whole("tokens_per_minute", 1..=4_000_000_000),
+    }
+}
+
+fn timeouts(mut table: Reader<'_>) -> Timeouts {
+    let default = Timeouts::default();
+    let mut take = |key, default| table.span(key, MILLISECOND..=DAY).unwrap_or(default);
+    let timeouts = Timeouts {
+        first_byte: take("first_byte", default.first_byte),
+        idle: take("idle", default.idle),
+        cold_start: take("cold_start", default.cold_start),
+        connect: take("connect", default.connect),
+    };
+    table.finish();
+    timeouts
+}
+
+/// The `url` of an upstream.
+#[derive(Debug, PartialEq, Eq)]
+struct Url {
+    address: Address,
+    base_path: String,
+}
+
+/// Why a text is not such a url.
+#[derive(Debug, PartialEq, Eq)]
+struct NotUrl(&'static str);
+
+impl fmt::Display for NotUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl FromStr for Url {
+    type Err = NotUrl;
+
+    fn from_str(text: &str) -> Result<Self, NotUrl> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') || path.chars().any(char::is_control) {
+                return Err(NotUrl(
+                    "write the whole path of the socket, as \"unix:/run/vllm.sock\"",
+                ));
+            }
+            return Ok(Self {
+                address: Address::Unix(path.into()),
+                base_path: String::new(),
+            });
+        }
+        if text.starts_with("https://") {
+            return Err(NotUrl(
+                "https upstreams are not supported: write an http:// or unix: address, if need be of a TLS proxy on this machine",
+            ));
+        }
+        let wrong = NotUrl("write \"http://HOST:PORT\" or \"unix:/PATH\"");
+        let Ok(uri) = text.parse::<http::Uri>() else {
+            return Err(wrong);
+        };
+        let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
+            return Err(wrong);
+        };
+        if authority.as_str().contains('@') {
+            return Err(NotUrl(
+                "take the user and password out: use api_key_env or api_key_file",
+            ));
+        }
+        if uri.query().is_some() || text.contains('#') {
+            return Err(NotUrl("take out what stands from '?' or '#' on"));
+        }
+        let base_path = uri.path().trim_end_matches('/');
+        if base_path.ends_with("/v1") {
+            return Err(NotUrl("leave out \"/v1\": the gateway adds it"));
+        }
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => 80,
+            Some(port) => match port.trim_start_matches(':').parse() {
+                Ok(port) if port > 0 => port,
+                _ => return Err(NotUrl("write a port of 1 to 65535")),
+            },
+            None => return Err(wrong),
+        };
+        let host = authority.host();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(wrong);
+        }
+        Ok(Self {
+            address: Address::Tcp {
+                host: host.to_owned(),
+                port,
+            },
+            base_path: base_path.to_owned(),
+        })
+    }
+}
+
+fn upstream(mut table: Reader<'_>, base: &Path) -> Option<Upstream> {
+    let url = table.parsed::<Url>("url");
+    table.missing_unless(
+        url.is_some(),
+        "url",
+        "an address, as \"http://127.0.0.1:8000\"",
+    );
+    let model = table.parsed::<ModelName>("model");
+    let env = table.words("api_key_env");
+    let file = table.path("api_key_file");
+    if let Some(env) = &env {
+        let first = env.value.bytes().next();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if first.is_some_and(|b| b.is_ascii_digit()) || !env.value.bytes().all(plain) {
+            // The text may be the key itself, so it is not shown.
+            let message = "this is not the name of an environment variable: write one, as \"UPSTREAM_KEY\", not the key itself";
+            table.wrong(env.line, "api_key_env", message);
+        }
+    }
+    let api_key = match (env, file) {
+        (Some(env), Some(_)) => {
+            let message = "write api_key_env or api_key_file, not both";
+            table.wrong(env.line, "api_key_env", message);
+            None
+        }
+        (Some(env), None) => Some(ApiKeySource::Env(env.value)),
+        (None, Some(file)) => Some(ApiKeySource::File(base.join(file))),
+        (None, None) => None,
+    };
+    table.finish();
+    let url = url?.value;
+    Some(Upstream {
+        address: url.address,
+        base_path: url.base_path,
+        model: model.map(|model| model.value),
+        api_key,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_an_http_address_or_a_socket() {
+        let tcp = |host: &str, port, base: &str| Url {
+            address: Address::Tcp {
+                host: host.to_owned(),
+                port,
+            },
+            base_path: base.to_owned(),
+        };
+        for (text, url) in [
+            ("http://127.0.0.1:8000", tcp("127.0.0.1", 8000, "")),
+            ("http://gpu7/", tcp("gpu7", 80, "")),
+            ("http://[::1]:8000/llm/a/", tcp("::1", 8000, "/llm/a")),
+        ] {
+            assert_eq!(text.parse::<Url>(), Ok(url), "{text}");
+        }
+        let socket: Url = "unix:/run/vllm.sock".parse().unwrap();
+        assert_eq!(socket.address, Address::Unix("/run/vllm.sock".into()));
+        for bad in [
+            "",
+            "127.0.0.1:8000",
+            "https://a",
+            "http://",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:",
+            "http://u:p@a",
+            "http://a/v1",
+            "http://a/v1/",
+            "http://a?b",
+            "http://a#b",
+            "unix:run/x",
+            "unix:",
+            "ftp://a",
+            "http://a b",
+        ] {
+            assert!(bad.parse::<Url>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn paths_that_mean_something_else_are_refused() {
+        for good in ["chat", "Team-1", "v1beta", "a.b"] {
+            assert_eq!(segment_fault(good), None, "{good}");
+        }
+        for bad in [
+            "",
+            "v1",
+            "V2",
+            "healthz",
+            "Metrics",
+            "..",
+            ".well-known",
+            "a/b",
+            "a%62",
+            "ä",
+        ] {
+            assert!(segment_fault(bad).is_some(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! (being built)
+/// x
+#[derive(Debug)]
+pub struct Watcher;
