@@ -413,4 +413,4 @@ fn words<'a>(key: Field, reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -308,9 +308,10 @@ impl StreamTap {
         self.is_done |= matches!(kind, Kind::End | Kind::Failure);
         self.is_errored |= matches!(kind, Kind::Error | Kind::Failure);
         let has_usage = self.end_usage(data, finder);
-        let is_usage_only = has_usage
+        let is_usage_only = self.removes_usage_event
+            && has_usage
             && matches!(self.event.stage, Stage::Start | Stage::Fields)
-            && event::first_choice(data) == event::FirstChoice::Absent;
+            && event::is_usage_only(data);
         self.event.stage = if is_usage_only {
             Stage::UsageOnly
         } else {
@@ -344,7 +345,7 @@ impl StreamTap {
             && self.long_line.is_none()
             && self.event.stage != Stage::Data
             && (self.event.stage != Stage::Start || !head.starts_with(b":"))
-            && event::first_choice(head) != event::FirstChoice::Present
+            && !matches!(field(head), Some((b"data", data)) if event::shows_choice(data))
     }
 }
 

@@ -66,32 +66,36 @@ pub(super) fn finder(api: Api) -> Finder {
     })
 }
 
-/// Whether the event has a choice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FirstChoice {
-    /// `"choices":[]`.
-    Absent,
-    /// `"choices":[{…`.
-    Present,
-    /// There is no `choices`, or not yet.
-    Unknown,
+/// Whether an event with usage has nothing but it: a whole JSON object whose
+/// `choices` are empty.
+pub(super) fn is_usage_only(data: &[u8]) -> bool {
+    has_empty_choices(data).unwrap_or(false)
 }
 
-/// Looks for the first of `choices` in data that may be cut off.
-pub(super) fn first_choice(data: &[u8]) -> FirstChoice {
+fn has_empty_choices(data: &[u8]) -> Option<bool> {
+    let mut reader = Reader::new(data);
+    let mut is_empty = false;
+    let mut more = reader.open_object().ok()?;
+    while more {
+        let key = reader.key().ok()?;
+        let span = reader.skip_value(1).ok()?;
+        if key.raw() == b"choices" {
+            let mut choices = Reader::new(data.get(span)?);
+            is_empty = choices.eat(b'[') && choices.eat(b']');
+        }
+        more = reader.more_members().ok()?;
+    }
+    Some(is_empty && reader.peek().is_none())
+}
+
+/// Whether data that may be cut off has shown a choice.
+pub(super) fn shows_choice(data: &[u8]) -> bool {
     const KEY: &[u8] = b"\"choices\"";
     let Some(rest) = memmem::find(data, KEY).and_then(|at| data.get(at + KEY.len()..)) else {
-        return FirstChoice::Unknown;
+        return false;
     };
     let mut reader = Reader::new(rest);
-    if !reader.eat(b':') || !reader.eat(b'[') {
-        return FirstChoice::Unknown;
-    }
-    match reader.peek() {
-        Some(b']') => FirstChoice::Absent,
-        Some(_) => FirstChoice::Present,
-        None => FirstChoice::Unknown,
-    }
+    reader.eat(b':') && reader.eat(b'[') && reader.peek().is_some_and(|next| next != b']')
 }
 
 /// `{"error":…`, as vLLM 0.32 writes into a stream that fails, in every API.
