@@ -14,7 +14,7 @@
 use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::{memchr2, memmem};
+use memchr::memchr2;
 
 use super::api::Api;
 use super::usage::{Finder, Usage};
@@ -323,7 +323,7 @@ impl StreamTap {
     fn end_usage(&mut self, data: &[u8], finder: Option<&Finder>) -> bool {
         let found = match finder {
             Some(finder) => finder.usage(self.usage),
-            None if memmem::find(data, b"\"usage\"").is_some() => {
+            None if event::may_have_usage(data) => {
                 let mut finder = event::finder(self.api);
                 finder.feed(data);
                 finder.usage(self.usage)

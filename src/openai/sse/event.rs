@@ -3,11 +3,25 @@
 //! Owns the names of events and the few looks into their data. Each look is
 //! cheap and may be wrong on data that no such API sends; none can fail.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder as Words;
 
 use super::super::api::Api;
 use super::super::json::{Literal, Reader};
 use super::super::usage::Finder;
+
+// Built once: making a searcher costs more than a search in a short event.
+static CHOICES: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"choices\""));
+static DELTA: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"delta\""));
+static TEXT: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"text\""));
+static USAGE: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"usage\""));
+
+/// What stands behind the first of `words`.
+fn behind<'a>(words: &Words<'_>, data: &'a [u8]) -> Option<&'a [u8]> {
+    let at = words.find(data)?;
+    data.get(at + words.needle().len()..)
+}
 
 /// What an event means to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +80,11 @@ pub(super) fn finder(api: Api) -> Finder {
     })
 }
 
+/// Whether an event may have usage: a look that costs little.
+pub(super) fn may_have_usage(data: &[u8]) -> bool {
+    USAGE.find(data).is_some()
+}
+
 /// Whether an event with usage has nothing but it: a whole JSON object whose
 /// `choices` are empty.
 pub(super) fn is_usage_only(data: &[u8]) -> bool {
@@ -90,8 +109,7 @@ fn has_empty_choices(data: &[u8]) -> Option<bool> {
 
 /// Whether data that may be cut off has shown a choice.
 pub(super) fn shows_choice(data: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"choices\"";
-    let Some(rest) = memmem::find(data, KEY).and_then(|at| data.get(at + KEY.len()..)) else {
+    let Some(rest) = behind(&CHOICES, data) else {
         return false;
     };
     let mut reader = Reader::new(rest);
@@ -128,21 +146,16 @@ fn kind_of_type(data: &[u8]) -> Option<Kind> {
 /// Whether a chunk of text completions has text, be it an empty one: vLLM 0.32
 /// sends that for a token without text.
 fn text_is_there(data: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"text\"";
-    memmem::find(data, KEY)
-        .and_then(|at| data.get(at + KEY.len()..))
-        .is_some_and(|rest| {
-            let mut reader = Reader::new(rest);
-            reader.eat(b':') && reader.peek() == Some(b'"')
-        })
+    behind(&TEXT, data).is_some_and(|rest| {
+        let mut reader = Reader::new(rest);
+        reader.eat(b':') && reader.peek() == Some(b'"')
+    })
 }
 
 /// Whether a chat chunk's delta is more than `{}` and more than the opening one,
 /// which has the role and an empty content.
 fn delta_has_content(data: &[u8]) -> Option<bool> {
-    const KEY: &[u8] = b"\"delta\"";
-    let at = memmem::find(data, KEY)?;
-    let mut reader = Reader::new(data.get(at + KEY.len()..)?);
+    let mut reader = Reader::new(behind(&DELTA, data)?);
     if !reader.eat(b':') {
         return None;
     }
