@@ -203,3 +203,117 @@ fn write_error(path: &Path, source: io::Error) -> CertError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    /// Shakes hands in memory, as a client that trusts `ca` and calls for `name`.
+    fn handshake(dir: &Path, ca: &Path, name: &str) -> Result<(), rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca).unwrap())?;
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let chain = vec![CertificateDer::from_pem_file(dir.join("server.pem")).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).unwrap();
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name)?;
+        let mut server = ServerConnection::new(Arc::new(server))?;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets()?;
+            bytes.clear();
+            server.write_tls(&mut bytes).unwrap();
+            client.read_tls(&mut bytes.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    fn ensure(dir: &Path) -> Result<Made, CertError> {
+        ensure_server_pair(&dir.join("server.pem"), &dir.join("server.key"))
+    }
+
+    #[test]
+    fn a_client_that_trusts_the_authority_trusts_the_server_by_each_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("certs");
+        let ca = dir.join("ca.pem");
+        assert_eq!(ensure(&dir).unwrap(), Made::Created { ca: ca.clone() });
+        for name in ["localhost", "127.0.0.1", "::1"] {
+            handshake(&dir, &ca, name).unwrap();
+        }
+        if let Some(host) = host_name() {
+            handshake(&dir, &ca, &host).unwrap();
+        }
+        handshake(&dir, &ca, "example.org").unwrap_err();
+        let mode = |name| fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("server.key"), 0o600);
+        assert_eq!(mode("server.pem") & 0o600, 0o600);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_pair_that_is_there_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        ensure(dir.path()).unwrap();
+        let read = || {
+            ["server.pem", "server.key", "ca.pem"]
+                .map(|name| fs::read(dir.path().join(name)).unwrap())
+        };
+        let before = read();
+        assert_eq!(ensure(dir.path()).unwrap(), Made::Found);
+        assert!(read() == before);
+    }
+
+    #[test]
+    fn half_a_pair_is_an_error_and_nothing_is_written() {
+        for name in ["server.pem", "server.key"] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(name), "mine").unwrap();
+            let error = ensure(dir.path()).unwrap_err();
+            assert!(matches!(error, CertError::Half { .. }), "{error:?}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_new_pair_keeps_the_authority_that_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("ca.pem"), "mine").unwrap();
+        ensure(dir.path()).unwrap();
+        let kept = fs::read_to_string(dir.path().join("ca.previous.pem")).unwrap();
+        assert_eq!(kept, "mine");
+        handshake(dir.path(), &dir.path().join("ca.pem"), "localhost").unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_can_not_be_made_is_a_sentence() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("certs");
+        fs::write(&file, "").unwrap();
+        match ensure(&file).unwrap_err() {
+            CertError::Write { source, .. } => {
+                assert_ne!(source.kind(), ErrorKind::NotFound, "{source}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

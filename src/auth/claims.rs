@@ -4,7 +4,7 @@
 //! read strictly: a header field beside the three known ones, a repeated field, a
 //! number that is a string, or a version other than ours make a token invalid.
 //! Unknown claims are passed over, as RFC 7519 wants; what restricts a token more
-//! than today's claims must therefore raise [`VERSION`].
+//! than today's claims must therefore raise `VERSION`.
 
 use std::borrow::Cow;
 

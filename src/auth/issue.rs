@@ -297,3 +297,6 @@ fn check(spec: &TokenSpec) -> Result<(), IssueError> {
 fn short(text: &str, chars_max: usize, odd: impl Fn(char) -> bool) -> bool {
     !text.is_empty() && text.chars().count() <= chars_max && !text.chars().any(odd)
 }
+
+#[cfg(test)]
+mod tests;

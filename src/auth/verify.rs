@@ -7,7 +7,7 @@
 //! `crit` and huge tokens, and reads a clock of its own, so header and claims are
 //! read here.
 //!
-//! A verified token is remembered ([`super::cache`]); a remembered one is held
+//! A verified token is remembered (`cache`); a remembered one is held
 //! against its end and against revocations made since, so that a revocation is
 //! effective for the next request. Refusals are not remembered.
 
