@@ -121,7 +121,7 @@ impl Prepared {
         };
         let body = edited(outgoing, target);
         let mut headers = outgoing.headers.clone();
-        headers.insert(HOST, HeaderValue::from_static("tidegate"));
+        headers.insert(HOST, pool.host().clone());
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(authorization) = authorization {

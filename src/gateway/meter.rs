@@ -139,15 +139,15 @@ impl Metered {
     fn end(&mut self) {
         self.exchange = None;
         if let Tap::Stream(api, tap) = &mut self.tap {
-            let rest = tap.finish();
-            if !rest.is_empty() {
-                self.out.push_back(rest);
-            }
             if !tap.done() && !tap.errored() && tap.events() > 0 {
                 self.record.outcome = Outcome::UpstreamTruncated;
                 self.out
                     .push_back(epitaph(*api, tap, Outcome::UpstreamTruncated));
                 return;
+            }
+            let rest = tap.finish();
+            if !rest.is_empty() {
+                self.out.push_back(rest);
             }
         }
         self.record.outcome = self.answered();
@@ -163,10 +163,8 @@ impl Metered {
                 return Ok(());
             }
             self.record.outcome = outcome;
-            let rest = tap.finish();
-            if !rest.is_empty() {
-                self.out.push_back(rest);
-            }
+            // Half an event that was held back stays here: it would be read as
+            // broken JSON before the client comes to the error.
             self.out.push_back(epitaph(*api, tap, outcome));
             return Ok(());
         }

@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -34,6 +34,8 @@ const IDLE_MAX: usize = 512;
 #[derive(Debug)]
 pub struct Pool {
     address: Address,
+    /// The `Host` of its requests.
+    host: HeaderValue,
     /// Below the time after which the upstream closes an idle connection.
     idle_timeout: Duration,
     /// Last in, first out. Held for a push or a pop, never over an await.
@@ -93,8 +95,13 @@ pub struct SendFailed {
 impl Pool {
     /// No connections yet.
     pub fn new(address: Address, idle_timeout: Duration) -> Arc<Self> {
+        let host = match &address {
+            Address::Tcp { host, port } => HeaderValue::from_str(&format!("{host}:{port}")).ok(),
+            Address::Unix(_) => None,
+        };
         Arc::new(Self {
             address,
+            host: host.unwrap_or_else(|| HeaderValue::from_static("localhost")),
             idle_timeout,
             idle: Mutex::default(),
             active: AtomicU32::new(0),
@@ -104,6 +111,11 @@ impl Pool {
     /// Where it leads.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The `Host` of its requests.
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
     }
 
     /// How many requests have a connection.

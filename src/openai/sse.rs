@@ -5,6 +5,10 @@
 //! mark of the end, an error inside the stream. Frames go out as they came in;
 //! nothing is copied, and nothing that is not understood can stop the stream.
 //!
+//! An event whose end has not come is held back, up to a bound: half an event is
+//! of no use to a client, and where the stream breaks off within one, no half of
+//! it has gone out that would spoil the error event that follows.
+//!
 //! One thing can be cut out, and only on demand: the extra usage event that we
 //! asked for and the client did not. The `system_fingerprint`, which vLLM 0.32
 //! moves from the last chunk into that event, goes with it.
@@ -26,7 +30,7 @@ mod event;
 /// Longest part of a line that is kept for a look at it; longer lines are only
 /// searched for usage as they pass.
 const LINE_KEPT_MAX: usize = 64 * 1024;
-/// Longest incomplete event that is held back because it may be the usage event.
+/// Longest incomplete event that is held back.
 const EVENT_HELD_MAX: usize = 64 * 1024;
 
 /// Watches one response stream.
@@ -119,13 +123,6 @@ impl StreamTap {
         // A line feed may belong to the line that ended before this frame.
         let is_late_feed = last_byte != LastByte::Other && frame.first() == Some(&b'\n');
         let mut at = usize::from(is_late_feed);
-        if !self.removes_usage_event {
-            while at < frame.len() {
-                at += self.read_event(frame.get(at..).unwrap_or_default()).0;
-            }
-            out(frame);
-            return;
-        }
         // Bytes before this have gone out, are held or were cut.
         let mut gone = 0;
         if is_late_feed && last_byte == LastByte::CutReturn {
@@ -144,7 +141,7 @@ impl StreamTap {
             let (read, ended) = self.read_event(frame.get(at..).unwrap_or_default());
             at += read;
             match ended {
-                Some(event) if event.stage == Stage::UsageOnly && !event.is_released => {
+                Some(event) if self.removes_usage_event && event.is_cut() => {
                     emit(frame.slice(gone..start));
                     self.held.clear();
                     if self.last_byte == LastByte::Return {
@@ -152,8 +149,8 @@ impl StreamTap {
                     }
                     gone = at;
                 }
-                Some(_) => emit(self.held.split().freeze()),
-                None if self.may_be_usage_event(frame.len() - start) => {
+                Some(_) => emit(self.unheld()),
+                None if self.may_hold(frame.len() - start) => {
                     emit(frame.slice(gone..start));
                     self.held
                         .extend_from_slice(frame.get(start..).unwrap_or_default());
@@ -161,7 +158,7 @@ impl StreamTap {
                 }
                 None => {
                     self.event.is_released = true;
-                    emit(self.held.split().freeze());
+                    emit(self.unheld());
                 }
             }
         }
@@ -174,6 +171,14 @@ impl StreamTap {
     /// Ends the stream: what was held back goes out after all.
     pub fn finish(&mut self) -> Bytes {
         self.event.is_released = true;
+        self.unheld()
+    }
+
+    /// What was held back, to go out now.
+    fn unheld(&mut self) -> Bytes {
+        if self.held.is_empty() {
+            return Bytes::new();
+        }
         self.held.split().freeze()
     }
 
@@ -334,18 +339,17 @@ impl StreamTap {
         found.is_some()
     }
 
-    /// Whether the incomplete event may turn out to be one to cut, when `fresh`
-    /// of its bytes stand in the frame at hand.
-    fn may_be_usage_event(&self, fresh: usize) -> bool {
-        /// vLLM 0.32 writes `choices` behind four short fields.
-        const CHOICES_WITHIN: usize = 1024;
-        let head = self.line.get(..CHOICES_WITHIN).unwrap_or(&self.line);
-        !self.event.is_released
-            && self.held.len() + fresh <= EVENT_HELD_MAX
-            && self.long_line.is_none()
-            && self.event.stage != Stage::Data
-            && (self.event.stage != Stage::Start || !head.starts_with(b":"))
-            && !matches!(field(head), Some((b"data", data)) if event::shows_choice(data))
+    /// Whether the incomplete event may wait for its end, when `fresh` of its
+    /// bytes stand in the frame at hand.
+    fn may_hold(&self, fresh: usize) -> bool {
+        !self.event.is_released && self.held.len() + fresh <= EVENT_HELD_MAX
+    }
+}
+
+impl Event {
+    /// Whether it is usage and nothing else, and none of it has gone out.
+    fn is_cut(&self) -> bool {
+        self.stage == Stage::UsageOnly && !self.is_released
     }
 }
 

@@ -12,7 +12,6 @@ use super::super::json::{Literal, Reader};
 use super::super::usage::Finder;
 
 // Built once: making a searcher costs more than a search in a short event.
-static CHOICES: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"choices\""));
 static DELTA: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"delta\""));
 static TEXT: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"text\""));
 static USAGE: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"usage\""));
@@ -105,15 +104,6 @@ fn has_empty_choices(data: &[u8]) -> Option<bool> {
         more = reader.more_members().ok()?;
     }
     Some(is_empty && reader.peek().is_none())
-}
-
-/// Whether data that may be cut off has shown a choice.
-pub(super) fn shows_choice(data: &[u8]) -> bool {
-    let Some(rest) = behind(&CHOICES, data) else {
-        return false;
-    };
-    let mut reader = Reader::new(rest);
-    reader.eat(b':') && reader.eat(b'[') && reader.peek().is_some_and(|next| next != b']')
 }
 
 /// `{"error":…`, as vLLM 0.32 writes into a stream that fails, in every API.

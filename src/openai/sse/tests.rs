@@ -309,11 +309,23 @@ fn an_event_too_long_to_be_the_usage_event_is_let_go() {
 }
 
 #[test]
-fn a_chunk_with_a_choice_is_not_held_back() {
-    let mut tap = StreamTap::new(Api::Chat, true);
+fn half_an_event_waits_for_its_end_and_leaves_room_for_an_error_event() {
+    let mut tap = StreamTap::new(Api::Chat, false);
     let start = r#"data: {"id":"c","choices":[{"index":0,"delta":{"content":"he"#;
+    tap.feed(Bytes::from(start), &mut |part| panic!("{part:?} went out"));
+    assert!(tap.at_event_boundary());
     let mut sent = Vec::new();
-    tap.feed(Bytes::from(start), &mut |part| {
+    let end = "llo\"}}]}\n\n";
+    tap.feed(Bytes::from(end), &mut |part| sent.extend_from_slice(&part));
+    assert_eq!(sent, format!("{start}{end}").as_bytes());
+}
+
+#[test]
+fn an_event_beyond_the_bound_goes_out_before_its_end() {
+    let mut tap = StreamTap::new(Api::Chat, false);
+    let mut sent = Vec::new();
+    let start = format!("data: {{\"id\":\"{}", "c".repeat(EVENT_HELD_MAX));
+    tap.feed(Bytes::from(start.clone()), &mut |part| {
         sent.extend_from_slice(&part);
     });
     assert_eq!(sent, start.as_bytes());

@@ -1,0 +1,129 @@
+//! The first minute: what is read at the start, and what a person is told.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::demo::Demo;
+use crate::auth::{Principal, Verifier};
+use crate::config::{Access, Catalog, Settings};
+use crate::gateway::listener::Listener;
+use crate::telemetry::metrics;
+use crate::time::unix_seconds;
+
+/// Reads routes and instances for the first time. Files with errors are told of
+/// and left out; the others serve.
+pub(super) fn catalog(settings: &Settings) -> Catalog {
+    let catalog = super::reload(settings, None);
+    for error in &catalog.errors {
+        tracing::error!("{error}");
+    }
+    metrics::config_errors(catalog.errors.len());
+    if catalog.routes.is_empty() && catalog.errors.is_empty() {
+        let dir = settings.gateway.routes.display();
+        tracing::warn!("{dir} has no route files: nothing is served until one is there");
+    }
+    catalog
+}
+
+/// The authority of a pair that an earlier start made.
+pub(super) fn ca_beside(certificate: &Path) -> Option<PathBuf> {
+    let ca = certificate.with_file_name("ca.pem");
+    ca.is_file().then_some(ca)
+}
+
+/// What a person at a terminal is told once the gateway serves.
+#[derive(Debug)]
+pub struct Welcome {
+    addresses: Vec<String>,
+    metrics: Option<String>,
+    curl: Option<String>,
+    serving: (usize, usize),
+    errors: usize,
+}
+
+impl Welcome {
+    pub(super) fn new(
+        settings: &Settings,
+        listeners: &[Listener],
+        catalog: &Catalog,
+        ca: Option<PathBuf>,
+        demo: &Demo,
+        verifier: &Verifier,
+    ) -> Self {
+        let secure = settings.gateway.listen.len();
+        let addresses: Vec<String> = listeners
+            .iter()
+            .enumerate()
+            .filter_map(|(n, listener)| {
+                let scheme = if n < secure { "https" } else { "http" };
+                listener.address().ok().map(|address| format!("{scheme}://{address}"))
+            })
+            .collect();
+        let deployments = catalog.routes.iter().map(|route| route.deployments.len()).sum();
+        let model = demo_model(catalog, demo, verifier);
+        let curl = model
+            .zip(addresses.first())
+            .map(|(model, address)| curl_line(address, ca.as_deref(), &demo.path, &model));
+        Self {
+            metrics: settings.metrics.listen.map(|address| format!("http://{address}/metrics")),
+            serving: (catalog.routes.len(), deployments),
+            errors: catalog.errors.len(),
+            addresses,
+            curl,
+        }
+    }
+}
+
+/// The first model that the demo token may use.
+fn demo_model(catalog: &Catalog, demo: &Demo, verifier: &Verifier) -> Option<String> {
+    let token = fs::read_to_string(&demo.path).ok()?;
+    let principal = verifier.verify(token.trim(), unix_seconds()).ok()?;
+    let enters = |principal: &Principal, access: &Access| match access {
+        Access::Public => true,
+        Access::Project(project) => principal.reads(project),
+        Access::Admins => principal.is_admin(),
+    };
+    let open = catalog.routes.iter().filter(|route| route.enabled && enters(&principal, &route.access));
+    open.filter_map(|route| {
+        let own = route.deployments.first().map(|deployment| &deployment.endpoint_name);
+        own.or_else(|| route.models.first())
+    })
+    .map(ToString::to_string)
+    .next()
+}
+
+fn curl_line(address: &str, ca: Option<&Path>, token: &Path, model: &str) -> String {
+    let ca = match ca {
+        Some(ca) if address.starts_with("https") => format!(" --cacert {}", ca.display()),
+        _ => String::new(),
+    };
+    format!(
+        "curl{ca} {address}/v1/chat/completions \\\n  \
+         -H \"Authorization: Bearer $(cat {})\" \\\n  \
+         -H 'Content-Type: application/json' \\\n  \
+         -d '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'",
+        token.display()
+    )
+}
+
+impl fmt::Display for Welcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = env!("CARGO_PKG_VERSION");
+        let (routes, deployments) = self.serving;
+        writeln!(f, "tidegate {version} serves {routes} routes with {deployments} deployments")?;
+        for address in &self.addresses {
+            writeln!(f, "  API      {address}/v1")?;
+        }
+        if let Some(metrics) = &self.metrics {
+            writeln!(f, "  Metrics  {metrics}")?;
+        }
+        if self.errors > 0 {
+            writeln!(f, "  {} errors in route files, see above; `tidegate check` shows them again", self.errors)?;
+        }
+        match &self.curl {
+            Some(curl) => writeln!(f, "\nTry it, from another terminal in this directory:\n\n{curl}\n"),
+            None => writeln!(f, "\nMake a token with `tidegate token create --workspace NAME`.\n"),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! `tidegate events [NAME]`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::client::{Client, escaped};
+use super::{ConfigArg, Failure, out};
+use crate::lifecycle::DecisionView;
+
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    /// The instance, or one deployment of it as INSTANCE/MODEL; all without
+    name: Option<String>,
+    /// How many, the newest
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    tail: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl Events {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.config)?;
+        let path = match &self.name {
+            Some(name) => format!("instances/{}/events?tail={}", escaped(name), self.tail),
+            None => format!("events?tail={}", self.tail),
+        };
+        let events: Vec<DecisionView> = client.get(&path).await?;
+        if self.json {
+            out::json(&events)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        for event in events {
+            out::line(format_args!("{}  {}  {}", out::date(event.at), event.deployment, event.text))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

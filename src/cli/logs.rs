@@ -1,0 +1,49 @@
+//! `tidegate logs NAME`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use http_body_util::BodyExt;
+
+use super::client::{Client, escaped};
+use super::{ConfigArg, Failure, out};
+
+#[derive(Debug, Args)]
+pub(super) struct Logs {
+    /// The instance, or one deployment of it as INSTANCE/MODEL
+    name: String,
+    /// Go on as lines come
+    #[arg(short, long)]
+    follow: bool,
+    /// Lines to begin with
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    tail: usize,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+impl Logs {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.config)?;
+        let path = format!("instances/{}/logs?tail={}", escaped(&self.name), self.tail);
+        if !self.follow {
+            let lines: Vec<String> = client.get(&path).await?;
+            for line in lines {
+                out::line(line)?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut body = client.stream(&format!("{path}&follow=1")).await?;
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            text.extend_from_slice(&frame?.into_data().unwrap_or_default());
+            while let Some(end) = memchr::memchr(b'\n', &text) {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                if let Some(json) = line.strip_prefix(b"data: ") {
+                    out::line(serde_json::from_slice::<String>(json)?)?;
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,242 @@
+//! `tidegate token create | list | show | revoke`
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use http::Method;
+
+use super::client::{Client, ClientError, escaped};
+use super::{ConfigArg, Failure, out};
+use crate::admin::api::{TokenMade, TokenRequest, TokensView};
+use crate::auth::{Issuer, Keyring, Pattern, Revocations, Role, SigningKey, TokenRecord, Verifier};
+use crate::config::Settings;
+use crate::names::{Project, Workspace};
+use crate::store::Store;
+use crate::time::{unix_seconds, unix_time};
+use crate::units::Span;
+
+#[derive(Debug, Args)]
+pub(super) struct Token {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a token; it is shown once
+    Create(Create),
+    /// List tokens, the newest first
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a token says and whether it is valid here
+    Show {
+        /// The token, or `-` to read it from standard input
+        token: String,
+    },
+    /// Revoke a token: it is refused from its next request on
+    Revoke {
+        /// Its id, from `list` or `show`
+        jti: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// The tenant that the token belongs to
+    #[arg(long)]
+    workspace: Workspace,
+    /// A project that it may use; may be given more than once
+    #[arg(long = "project", value_name = "PROJECT")]
+    projects: Vec<Project>,
+    /// A route or model that it is limited to, `*` matches any; may be given
+    /// more than once
+    #[arg(long = "endpoint", value_name = "ENDPOINT")]
+    endpoints: Vec<Pattern>,
+    /// What it may do: user, operator or admin
+    #[arg(long, default_value = "user")]
+    role: Role,
+    /// Whom or what it is for
+    #[arg(long)]
+    label: Option<String>,
+    /// The subject claim [default: made from the label]
+    #[arg(long)]
+    subject: Option<String>,
+    /// How long it is valid
+    #[arg(long, default_value = "30d")]
+    ttl: Span,
+    /// A JSON object that is kept with it
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<serde_json::Value>,
+    /// Print token and record as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Token {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        let settings = self.config.load()?;
+        let client = Client::at(&settings.admin.socket);
+        match self.command {
+            Command::Create(create) => create.run(&settings, &client).await?,
+            Command::List { json } => list(&settings, &client, json).await?,
+            Command::Show { token } => return show(&settings, &token),
+            Command::Revoke { jti } => revoke(&settings, &client, &jti).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whether no gateway runs, so that the files may be opened here.
+fn is_offline<T>(result: &Result<T, Failure>) -> bool {
+    matches!(result, Err(error) if matches!(error.downcast_ref(), Some(ClientError::NotRunning(_))))
+}
+
+impl Create {
+    async fn run(self, settings: &Settings, client: &Client) -> Result<(), Failure> {
+        let json = self.json;
+        let request = TokenRequest {
+            workspace: self.workspace,
+            subject: self.subject,
+            role: self.role,
+            projects: self.projects,
+            endpoints: self.endpoints,
+            label: self.label,
+            ttl: self.ttl,
+            metadata: self.metadata,
+        };
+        let asked = client.call(Method::POST, "tokens", Some(&request)).await;
+        let made: TokenMade = if is_offline(&asked) {
+            offline(settings, request)?
+        } else {
+            asked?
+        };
+        if json {
+            return out::json(&made);
+        }
+        out::line(&made.token)
+    }
+}
+
+/// Makes a token without a running gateway.
+fn offline(settings: &Settings, request: TokenRequest) -> Result<TokenMade, Failure> {
+    let store = Store::open(&settings.gateway.state)?;
+    let key = SigningKey::load_or_create(&settings.tokens.signing_key)?.key;
+    let issuer = Issuer::new(key, &settings.tokens.issuer, &settings.tokens.audience);
+    let (token, mut record) = issuer.issue(request.spec(), unix_time())?;
+    record.created_by = Some("command line".to_owned());
+    store.put_token(&record)?;
+    Ok(TokenMade { token, record })
+}
+
+async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Failure> {
+    let mut records: Vec<TokenRecord> = Vec::new();
+    let mut before: Option<String> = None;
+    let store = match client.get::<TokensView>("tokens").await {
+        asked if is_offline(&asked) => Some(Store::open(&settings.gateway.state)?),
+        asked => {
+            let page = asked?;
+            before.clone_from(&page.next);
+            records.extend(page.tokens);
+            None
+        }
+    };
+    if let Some(store) = store {
+        loop {
+            let page = store.tokens(None, before.as_deref(), 200)?;
+            records.extend(page.records);
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+    }
+    while let Some(next) = before.take() {
+        let page: TokensView = client.get(&format!("tokens?before={}", escaped(&next))).await?;
+        records.extend(page.tokens);
+        before = page.next;
+    }
+    if json {
+        return out::json(&records);
+    }
+    let rows: Vec<Vec<String>> = records.iter().map(row).collect();
+    let header = ["ID", "LABEL", "TYPE", "ROLE", "WORKSPACE", "SCOPE", "CREATED", "EXPIRES", "STATE"];
+    out::table(&header, &rows)
+}
+
+fn row(record: &TokenRecord) -> Vec<String> {
+    let projects = record.projects.iter().map(|p| format!("project {p}"));
+    let endpoints = record.endpoints.iter().map(|e| format!("endpoint {}", e.as_str()));
+    let scope: Vec<String> = projects.chain(endpoints).collect();
+    let state = if record.revoked.is_some() {
+        "revoked"
+    } else if record.expires <= unix_seconds() {
+        "expired"
+    } else {
+        "valid"
+    };
+    vec![
+        record.jti.clone(),
+        record.label.clone().unwrap_or_else(|| "-".to_owned()),
+        format!("{:?}", record.kind).to_lowercase(),
+        record.role.as_str().to_owned(),
+        record.workspace.to_string(),
+        if scope.is_empty() { "-".to_owned() } else { scope.join(", ") },
+        out::date(record.created),
+        out::date(record.expires),
+        state.to_owned(),
+    ]
+}
+
+fn show(settings: &Settings, token: &str) -> Result<ExitCode, Failure> {
+    let mut text = token.to_owned();
+    if token == "-" {
+        text.clear();
+        std::io::stdin().lock().take(64 * 1024).read_to_string(&mut text)?;
+    }
+    let key = SigningKey::load_or_create(&settings.tokens.signing_key)?.key;
+    let keyring = Keyring::own(&key, &settings.tokens.issuer, &settings.tokens.audience);
+    // Revocations need the store, which a running gateway holds: `list` shows them.
+    let revoked = match Store::open(&settings.gateway.state) {
+        Ok(store) => store.revoked_tokens()?,
+        Err(_) => crate::auth::RevokedSet::default(),
+    };
+    let verifier = Verifier::new(keyring, std::sync::Arc::new(Revocations::new(revoked)))?;
+    let verdict = verifier.verify(text.trim(), unix_seconds());
+    if let Some(claims) = claims(text.trim()) {
+        out::json(&claims)?;
+    }
+    match verdict {
+        Ok(_) => {
+            out::line("valid here")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(denied) => {
+            out::line(format_args!("not valid here: {}", denied.as_str()))?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The claims as they stand in the token, whoever signed it.
+fn claims(token: &str) -> Option<serde_json::Value> {
+    let bare = token.strip_prefix(crate::auth::TOKEN_PREFIX).unwrap_or(token);
+    let data = jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(bare).ok()?;
+    Some(data.claims)
+}
+
+async fn revoke(settings: &Settings, client: &Client, jti: &str) -> Result<(), Failure> {
+    let path = format!("tokens/{}", escaped(jti));
+    let asked = client.call::<serde_json::Value>(Method::DELETE, &path, None::<&()>).await;
+    if is_offline(&asked) {
+        Store::open(&settings.gateway.state)?.revoke_token(jti, unix_seconds())?;
+    } else {
+        asked?;
+    }
+    out::line(format_args!("{jti} is revoked"))
+}
