@@ -115,3 +115,6 @@ pub(super) fn parse(
         Err(errors)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ mod reader;
 mod route;
 mod tree;
 pub mod trusted;
+pub mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use check::check;
 pub use error::FileError;
 pub use gateway::load;
 pub use trusted::TrustedIssuer;
+pub use watch::Watcher;
 
 /// `tidegate.toml`, with every default filled in.
 #[derive(Clone, Debug)]

@@ -1,21 +1,367 @@
-//! From files to catalogs.
+//! From files to catalogs, and from one catalog to the next.
 
 use super::*;
+use crate::config::check;
+use crate::config::gateway::local_queue;
 
-fn queues() -> Vec<QueueName> {
-    vec![super::super::gateway::local_queue()]
+/// A directory of route files.
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = Self(tempfile::tempdir().unwrap());
+        for (name, text) in files {
+            dir.write(name, text);
+        }
+        dir
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.0.path().join(name)).unwrap();
+    }
+
+    fn load(&self, previous: Option<&Catalog>) -> Catalog {
+        load_catalog(self.0.path(), &[local_queue()], previous)
+    }
+
+    /// The errors, with the directory cut out.
+    fn errors(&self, catalog: &Catalog) -> Vec<String> {
+        let prefix = format!("{}/", self.0.path().display());
+        let lines = catalog.errors.iter().map(ToString::to_string);
+        lines.map(|line| line.replace(&prefix, "")).collect()
+    }
+}
+
+/// An instance with one model, of the stand-in.
+fn instance(name: &str, more: &str, endpoint: &str) -> String {
+    format!(
+        "[instance]\nname = \"{name}\"\nengine = \"sim\"\n{more}\n[[deployment]]\nmodel = \"m\"\nendpoint_name = \"{endpoint}\"\n"
+    )
+}
+
+fn route(name: &str, more: &str) -> String {
+    format!("[route]\nname = \"{name}\"\n{more}\n")
+}
+
+/// What is served: each route with its names and deployments.
+fn served(catalog: &Catalog) -> Vec<String> {
+    let line = |route: &Arc<Route>| {
+        let models: Vec<_> = route.models.iter().map(ModelName::as_str).collect();
+        let behind: Vec<_> = route.deployments.iter().map(|d| d.id.as_str()).collect();
+        format!(
+            "{} [{}] -> [{}]",
+            route.name,
+            models.join(" "),
+            behind.join(" ")
+        )
+    };
+    catalog.routes.iter().map(line).collect()
+}
+
+use crate::names::ModelName;
+
+#[test]
+fn routes_and_instances_find_each_other() {
+    let dir = Dir::new(&[
+        (
+            "a.toml",
+            &instance("one", "route = \"chat\"\nproject = \"p\"", "x"),
+        ),
+        ("b.toml", &route("chat", "")),
+        (
+            "c.toml",
+            &instance("two", "route = \"chat\"\nproject = \"p\"", "x"),
+        ),
+        (
+            "d.toml",
+            &format!(
+                "{}{}",
+                route("own", "public = true"),
+                instance("three", "", "y")
+            ),
+        ),
+        ("e.toml", &instance("four", "", "z")),
+        ("README.md", "not read"),
+        (".hidden.toml", "not read"),
+        ("f.toml~", "not read"),
+    ]);
+    let catalog = dir.load(None);
+    assert_eq!(dir.errors(&catalog), [""; 0]);
+    assert_eq!(
+        served(&catalog),
+        [
+            "chat [chat] -> [one/x two/x]",
+            "four [] -> [four/z]",
+            "own [own] -> [three/y]",
+        ]
+    );
+    let access: Vec<_> = catalog
+        .routes
+        .iter()
+        .map(|route| route.access.clone())
+        .collect();
+    let project = Access::Project("p".parse().unwrap());
+    assert_eq!(access, [project, Access::Admins, Access::Public]);
+    assert!(catalog.routes[1].ephemeral);
 }
 
 #[test]
-fn a_route_and_its_instance_are_linked() {
-    let dir = tempfile::tempdir().unwrap();
-    let text = "[route]\nname = \"chat\"\n[instance]\nname = \"team\"\nproject = \"p\"\nengine = \"sim\"\n[[deployment]]\nmodel = \"m\"\n";
-    fs::write(dir.path().join("a.toml"), text).unwrap();
-    let catalog = load_catalog(dir.path(), &queues(), None);
-    assert_eq!(catalog.errors, []);
-    let route = &catalog.routes[0];
-    assert_eq!(route.access, Access::Project("p".parse().unwrap()));
-    assert_eq!(route.deployments[0].id.as_str(), "team/m");
-    let again = load_catalog(dir.path(), &queues(), Some(&catalog));
-    assert!(Arc::ptr_eq(&again.routes[0], route));
+fn the_default_name_of_a_route_with_several_models_leads_nowhere() {
+    let two = format!("{}[[deployment]]\nmodel = \"n\"\n", instance("i", "", "m"));
+    let dir = Dir::new(&[("a.toml", &format!("{}{two}", route("r", "")))]);
+    assert_eq!(served(&dir.load(None)), ["r [] -> [i/m i/n]"]);
+    dir.write(
+        "a.toml",
+        &format!("{}{two}", route("r", "models = [\"r\"]")),
+    );
+    let errors = dir.load(None);
+    assert!(dir.errors(&errors)[0].starts_with(
+        "a.toml:3: route.models: the name \"r\" in models of route \"r\" could mean \"m\" or \"n\": take it out"
+    ));
+}
+
+#[test]
+fn of_files_that_clash_the_later_is_refused() {
+    let named = |name, more| (name, more);
+    for ((name_a, text_a), (name_b, text_b), expected) in [
+        (
+            named("a.toml", route("r", "")),
+            named("b.toml", route("r", "")),
+            "b.toml:2: route.name: the route \"r\" stands in a.toml:2 too: write another name",
+        ),
+        (
+            named("a.toml", route("r", "path = \"/x\"")),
+            named("b.toml", route("s", "path = \"/x\"")),
+            "b.toml:3: route.path: the path \"/x\" is taken by a.toml:3: write another",
+        ),
+        (
+            named("a.toml", instance("i", "", "x")),
+            named("b.toml", instance("i", "", "y")),
+            "b.toml:2: instance.name: the instance \"i\" stands in a.toml:2 too: write another name",
+        ),
+        (
+            named("a.toml", instance("i", "", "x")),
+            named("b.toml", instance("j", "", "x")),
+            "b.toml:5: deployment.endpoint_name: the model name \"x\" is taken by a.toml:5: write another in models or endpoint_name",
+        ),
+        (
+            named("a.toml", route("chat", "")),
+            named("b.toml", instance("j", "route = \"chta\"", "x")),
+            "b.toml:4: instance.route: the route \"chta\" does not exist: did you mean \"chat\"?",
+        ),
+        (
+            named("a.toml", route("chat", "project = \"p\"")),
+            named(
+                "b.toml",
+                instance("j", "route = \"chat\"\nproject = \"q\"", "x"),
+            ),
+            "b.toml:2: instance.project: route \"chat\" and its instances belong to different projects (\"p\", \"q\"): write the same project here and in a.toml:2",
+        ),
+        (
+            named("a.toml", route("chat", "[[upstream]]\nurl = \"http://a\"")),
+            named("b.toml", instance("j", "route = \"chat\"", "x")),
+            "b.toml:2: instance.route: the route \"chat\" has upstreams of its own in a.toml:2: a route leads to upstreams or to instances, not both",
+        ),
+    ] {
+        let dir = Dir::new(&[(name_a, &text_a), (name_b, &text_b)]);
+        let catalog = dir.load(None);
+        assert_eq!(dir.errors(&catalog), [expected]);
+        assert_eq!(catalog.routes.len(), 1);
+        // Whoever was there first stays, even if its name comes later.
+        dir.remove(name_a);
+        let first = Dir::new(&[(name_b, &text_b)]);
+        let before = first.load(None);
+        if before.errors.is_empty() {
+            first.write(name_a, &text_a);
+            let after = first.load(Some(&before));
+            assert_eq!(served(&after), served(&before));
+            assert!(
+                first.errors(&after)[0].starts_with(name_a),
+                "{:?}",
+                after.errors
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_that_becomes_wrong_keeps_its_last_good_state() {
+    let dir = Dir::new(&[
+        ("a.toml", &instance("i", "", "x")),
+        ("b.toml", &instance("j", "", "y")),
+    ]);
+    let good = dir.load(None);
+    dir.write("a.toml", "[instance]\nname = 3");
+    let wrong = dir.load(Some(&good));
+    assert_eq!(served(&wrong), served(&good));
+    assert_eq!(wrong.errors.len(), 2, "{:?}", wrong.errors);
+    assert!(Arc::ptr_eq(&wrong.routes[0], &good.routes[0]));
+    assert_eq!(
+        dir.load(Some(&wrong)).errors,
+        wrong.errors,
+        "it stays wrong"
+    );
+    assert_eq!(
+        served(&dir.load(None)),
+        ["j [] -> [j/y]"],
+        "at a first start it has no state"
+    );
+    dir.write("a.toml", &instance("i", "", "z"));
+    let mended = dir.load(Some(&wrong));
+    assert_eq!(mended.errors, []);
+    assert_eq!(served(&mended), ["i [] -> [i/z]", "j [] -> [j/y]"]);
+    dir.remove("b.toml");
+    assert_eq!(served(&dir.load(Some(&mended))), ["i [] -> [i/z]"]);
+}
+
+#[test]
+fn what_did_not_change_stays_the_same_arc() {
+    let two = format!("{}[[deployment]]\nmodel = \"n\"\n", instance("i", "", "m"));
+    let dir = Dir::new(&[("a.toml", &two), ("b.toml", &instance("j", "", "y"))]);
+    let first = dir.load(None);
+    dir.write(
+        "a.toml",
+        &two.replace("model = \"n\"", "model = \"n\"\nkeep = true"),
+    );
+    let second = dir.load(Some(&first));
+    assert_eq!(second.errors, []);
+    assert!(Arc::ptr_eq(&first.routes[1], &second.routes[1]));
+    assert!(Arc::ptr_eq(&first.instances[1], &second.instances[1]));
+    let (before, after) = (&first.instances[0], &second.instances[0]);
+    assert!(Arc::ptr_eq(&before.deployments[0], &after.deployments[0]));
+    assert!(!Arc::ptr_eq(&before.deployments[1], &after.deployments[1]));
+    assert!(after.deployments[1].keep);
+}
+
+#[test]
+fn files_may_swap_what_they_claim_in_one_step() {
+    let dir = Dir::new(&[
+        ("a.toml", &instance("i", "", "x")),
+        ("b.toml", &instance("j", "", "y")),
+    ]);
+    let first = dir.load(None);
+    dir.write("a.toml", &instance("j", "", "x"));
+    dir.write("b.toml", &instance("i", "", "y"));
+    let second = dir.load(Some(&first));
+    assert_eq!(second.errors, []);
+    assert_eq!(served(&second), ["i [] -> [i/y]", "j [] -> [j/x]"]);
+}
+
+#[test]
+fn a_change_that_takes_a_route_from_its_instance_is_refused() {
+    let team = instance("team", "route = \"chat\"", "x");
+    let dir = Dir::new(&[("a.toml", &route("chat", "")), ("b.toml", &team)]);
+    let first = dir.load(None);
+    dir.write("a.toml", &route("talk", ""));
+    let second = dir.load(Some(&first));
+    assert_eq!(served(&second), served(&first));
+    assert_eq!(
+        dir.errors(&second),
+        [
+            "a.toml: this change takes away the route \"chat\", to which b.toml:4 leads: change that first"
+        ]
+    );
+    dir.write("b.toml", &team.replace("chat", "talk"));
+    let third = dir.load(Some(&second));
+    assert_eq!(third.errors, []);
+    assert_eq!(served(&third), ["talk [talk] -> [team/x]"]);
+}
+
+#[test]
+fn an_instance_outlives_its_deleted_route_without_an_entrance() {
+    let team = instance("team", "route = \"chat\"", "x");
+    let dir = Dir::new(&[("a.toml", &route("chat", "")), ("b.toml", &team)]);
+    let first = dir.load(None);
+    dir.remove("a.toml");
+    let second = dir.load(Some(&first));
+    assert_eq!(served(&second), [""; 0]);
+    assert!(Arc::ptr_eq(&first.instances[0], &second.instances[0]));
+    assert_eq!(second.errors.len(), 1);
+    dir.write("a.toml", &route("chat", ""));
+    let third = dir.load(Some(&second));
+    assert_eq!(third.errors, []);
+    assert_eq!(served(&third), served(&first));
+}
+
+#[test]
+fn a_missing_directory_takes_nothing_away() {
+    let dir = Dir::new(&[("a.toml", &instance("i", "", "x"))]);
+    let first = dir.load(None);
+    let gone = dir.0.path().join("absent");
+    let second = load_catalog(&gone, &[local_queue()], Some(&first));
+    assert_eq!(served(&second), served(&first));
+    assert_eq!(second.errors[0].file, gone);
+    assert!(
+        load_catalog(&gone, &[local_queue()], None)
+            .routes
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_without_waiting() {
+    let dir = Dir::new(&[]);
+    fs::create_dir(dir.0.path().join("dir.toml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.0.path().join("link.toml")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(dir.0.path().join("socket.toml")).unwrap());
+    let catalog = dir.load(None);
+    assert_eq!(
+        dir.errors(&catalog),
+        [
+            "dir.toml: this is not a regular file: put a text file here",
+            "link.toml: this file does not exist: create it or name another",
+            "socket.toml: this is not a regular file: put a text file here",
+        ]
+    );
+}
+
+#[test]
+fn many_files_that_all_clash_are_settled_in_one_round() {
+    let dir = Dir::new(&[]);
+    for number in 0..300 {
+        dir.write(&format!("{number:04}.toml"), &instance("same", "", "x"));
+    }
+    let catalog = dir.load(None);
+    assert_eq!(catalog.instances.len(), 1);
+    assert_eq!(catalog.errors.len(), 299);
+    assert!(catalog.instances[0].file.ends_with("0000.toml"));
+}
+
+#[test]
+fn the_shipped_files_are_right() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("routes.d");
+    let shipped = load_catalog(&root, &[local_queue()], None);
+    assert_eq!(shipped.errors, []);
+    assert_eq!(served(&shipped), ["demo [demo] -> [demo/tidegate-demo]"]);
+    let examples = load_catalog(&root.join("examples"), &[local_queue()], None);
+    assert_eq!(examples.errors, []);
+    assert_eq!(
+        served(&examples),
+        [
+            "chat [chat gpt-4o-mini] -> []",
+            "lab [] -> [lab/large lab/small]",
+            "team-llms [] -> [team-llms/qwen3-8b]",
+        ]
+    );
+}
+
+#[test]
+fn a_check_tells_all_errors_of_all_files() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("tidegate.toml");
+    fs::create_dir(home.path().join("routes.d")).unwrap();
+    let file = home.path().join("routes.d/a.toml");
+    fs::write(&config, "").unwrap();
+    fs::write(&file, instance("i", "", "x")).unwrap();
+    let summary = check(Some(&config)).unwrap();
+    assert_eq!(summary.deployments[0].as_str(), "i/x");
+    fs::write(&config, "[gatway]").unwrap();
+    fs::write(&file, "[route]").unwrap();
+    let errors = check(Some(&config)).unwrap_err();
+    let files: Vec<_> = errors.iter().map(|error| &error.file).collect();
+    assert_eq!(files, [&config, &file]);
 }
