@@ -9,7 +9,8 @@ use std::path::Path;
 
 use super::error::FileError;
 use super::instance::{self, InstanceDraft, RouteChoice};
-use super::reader::{Problems, Reader};
+use super::problems::Problems;
+use super::reader::Reader;
 use super::route::{self, RouteDraft};
 use super::tree;
 use crate::names::QueueName;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::gateway::local_queue;
 use super::options::{self, Options};
-use super::reader::{Found, Reader, cut, nearest};
+use super::problems::{cut, nearest};
+use super::reader::{Found, Reader};
 use super::route::segment_fault;
 use super::{Deployment, Engine, Idle, Offload, OffloadTo, Sim, Start, Vllm};
 use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};

@@ -14,10 +14,12 @@ pub mod gateway;
 mod instance;
 mod link;
 mod options;
+mod problems;
 mod reader;
 mod route;
 mod tree;
 pub mod trusted;
+mod upstream;
 pub mod watch;
 
 use std::net::SocketAddr;

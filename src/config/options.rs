@@ -6,7 +6,7 @@
 use serde_json::Map;
 
 use super::OffloadTo;
-use super::reader::{Problems, cut};
+use super::problems::{Problems, cut};
 use super::tree::{Entry, Node, Value};
 use crate::vllm::options::OptionSet;
 

@@ -128,6 +128,3 @@ pub(super) fn parse(file: &Path, content: &[u8]) -> Result<Node, Vec<FileError>>
         toml_text::parse(text).map_err(|errors| errors.into_iter().map(in_file).collect())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,8 +1,11 @@
 //! From files to catalogs, and from one catalog to the next.
 
+mod histories;
+
 use super::*;
 use crate::config::check;
 use crate::config::gateway::local_queue;
+use crate::names::ModelName;
 
 /// A directory of route files.
 struct Dir(tempfile::TempDir);
@@ -61,8 +64,6 @@ fn served(catalog: &Catalog) -> Vec<String> {
     };
     catalog.routes.iter().map(line).collect()
 }
-
-use crate::names::ModelName;
 
 #[test]
 fn routes_and_instances_find_each_other() {
