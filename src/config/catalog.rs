@@ -5,7 +5,9 @@
 //! catalog before. Who was there first stays: a clash is charged to a file that
 //! changed, and among those to one that did not have what it claims.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod kept;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,8 @@ use super::file::{self, Parts, Unread};
 use super::link::{self, Claim, Clash, Linked, Links, Party};
 use super::tree::FILE_BYTES_MAX;
 use super::{Access, Catalog, Deployment, Instance, Route, RouteLimits, Timeouts};
-use crate::names::{DeploymentId, QueueName};
+use crate::names::QueueName;
+use kept::Kept;
 
 /// Most files that are read.
 const FILES_MAX: usize = 10_000;
@@ -63,6 +66,42 @@ pub fn load_catalog(dir: &Path, queues: &[QueueName], previous: Option<&Catalog>
     work.settle();
     errors.append(&mut work.errors);
     work.finish(previous, errors)
+}
+
+/// What would be served if a file had this content, or what is wrong with it:
+/// for those who are about to write one. Nothing is read or written.
+///
+/// # Errors
+///
+/// Everything for which the file would be refused, at once.
+pub fn with_file(
+    previous: &Catalog,
+    queues: &[QueueName],
+    path: &Path,
+    content: &[u8],
+) -> Result<Catalog, Vec<FileError>> {
+    let parts = file::parse(path, content, queues)?;
+    let mut files: BTreeMap<&Path, Option<&Arc<FileState>>> = BTreeMap::from([(path, None)]);
+    let known = previous.files.0.iter();
+    files.extend(known.map(|(path, state)| (path.as_path(), Some(state))));
+    let mut parts = Some(Arc::new(parts));
+    let mut work = Work::default();
+    for (file, before) in files {
+        let (digest, present) = match (before, parts.take_if(|_| file == path)) {
+            (_, Some(parts)) => (None, Ok(parts)),
+            (Some(state), None) => (state.digest.clone(), state.present.clone()),
+            (None, None) => continue,
+        };
+        work.add(file.to_owned(), digest, present, before);
+    }
+    work.settle();
+    let errors = std::mem::take(&mut work.errors);
+    let (own, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.file == path);
+    if own.is_empty() {
+        Ok(work.finish(Some(previous), others))
+    } else {
+        Err(own)
+    }
 }
 
 fn whole_file(path: &Path, message: String) -> FileError {
@@ -363,50 +402,6 @@ impl Work {
             deployments,
             file: self.paths.get(linked.file).cloned().unwrap_or_default(),
             ephemeral: draft.is_none(),
-        }
-    }
-}
-
-/// What was there before, so that what did not change stays the same `Arc`.
-struct Kept<'a> {
-    routes: HashMap<&'a str, &'a Arc<Route>>,
-    instances: HashMap<&'a str, &'a Arc<Instance>>,
-    deployments: HashMap<&'a DeploymentId, &'a Arc<Deployment>>,
-}
-
-impl<'a> Kept<'a> {
-    fn of(previous: Option<&'a Catalog>) -> Self {
-        let routes = previous.map_or(&[][..], |catalog| &catalog.routes);
-        let instances = previous.map_or(&[][..], |catalog| &catalog.instances);
-        let deployments = instances.iter().flat_map(|instance| &instance.deployments);
-        Self {
-            routes: routes
-                .iter()
-                .map(|route| (route.name.as_str(), route))
-                .collect(),
-            instances: instances.iter().map(|i| (i.name.as_str(), i)).collect(),
-            deployments: deployments.map(|d| (&d.id, d)).collect(),
-        }
-    }
-
-    fn route(&self, route: Route) -> Arc<Route> {
-        match self.routes.get(route.name.as_str()) {
-            Some(old) if ***old == route => Arc::clone(old),
-            _ => Arc::new(route),
-        }
-    }
-
-    fn instance(&self, mut instance: Instance) -> Arc<Instance> {
-        for deployment in &mut instance.deployments {
-            if let Some(old) = self.deployments.get(&deployment.id)
-                && **old == *deployment
-            {
-                *deployment = Arc::clone(old);
-            }
-        }
-        match self.instances.get(instance.name.as_str()) {
-            Some(old) if ***old == instance => Arc::clone(old),
-            _ => Arc::new(instance),
         }
     }
 }

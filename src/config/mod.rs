@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
 
-pub use catalog::load_catalog;
+pub use catalog::{load_catalog, with_file};
 pub use check::check;
 pub use error::FileError;
 pub use gateway::load;

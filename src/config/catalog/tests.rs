@@ -289,6 +289,22 @@ fn an_instance_outlives_its_deleted_route_without_an_entrance() {
 }
 
 #[test]
+fn a_file_can_be_tried_before_it_is_written() {
+    let dir = Dir::new(&[("b.toml", &instance("i", "", "x"))]);
+    let catalog = dir.load(None);
+    let path = dir.0.path().join("a.toml");
+    let tried = |text: &str| with_file(&catalog, &[local_queue()], &path, text.as_bytes());
+    let good = tried(&instance("j", "", "y")).unwrap();
+    assert_eq!(served(&good), ["i [] -> [i/x]", "j [] -> [j/y]"]);
+    assert!(Arc::ptr_eq(&good.instances[0], &catalog.instances[0]));
+    for bad in [&instance("i", "", "y"), &instance("j", "", "x"), "", "["] {
+        let errors = tried(bad).unwrap_err();
+        assert!(!errors.is_empty() && errors.iter().all(|error| error.file == path));
+    }
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_missing_directory_takes_nothing_away() {
     let dir = Dir::new(&[("a.toml", &instance("i", "", "x"))]);
     let first = dir.load(None);

@@ -59,7 +59,7 @@ faults = ["slow-start:10s"]
 const GOOD_JSON: &str = r#"{
   "route": { "name": "chat", "models": ["chat"], "public": true },
   "instance": { "name": "team", "engine": "sim", "project": null,
-    "idle": { "time_limit": "4h" }, "options": { "seed": 7 } },
+    "idle": { "time_limit": "4h" }, "options": { "automatic_cpu_offloading": true } },
   "deployment": [
     { "model": "a\u00e4\ud83d\ude00/\"b", "endpoint_name": "b", "sim": { "tokens_per_second": 5e1 } }
   ]
