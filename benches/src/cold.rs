@@ -1,0 +1,114 @@
+//! Cold starts: what the first request to a worker that is not running waits for.
+//!
+//! Owns the cycle of bringing the stand-in to rest over Tidegate's command line and sending
+//! one request. The figure is that request's time less the time of the same request to the
+//! running worker, so it is what starting or waking adds, the stand-in's own start included.
+//! Does not start processes itself.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::error::BenchError;
+use crate::load::LoadReport;
+use crate::peers::Site;
+use crate::report::{Row, Sample};
+use crate::scenario::Scenario;
+
+/// How long the worker may take to come to rest.
+const REST_MAX: Duration = Duration::from_secs(20);
+
+/// The ways to rest: the command, the status it ends in, the row's name.
+const RESTS: [(&str, &str, &str); 2] = [
+    ("stop", "stopped", "from stopped"),
+    ("offload", "offloaded", "from sleep"),
+];
+
+/// Measures `rounds` starts of each kind; `request` sends one request.
+pub(crate) fn measure(
+    site: &Site,
+    rounds: u32,
+    scenario: &Scenario,
+    request: impl Fn() -> Result<LoadReport, BenchError>,
+) -> Result<Vec<Row>, BenchError> {
+    // Starts the worker for the first time.
+    answered(&request()?)?;
+    let mut rows = Vec::new();
+    for (command, status, name) in RESTS {
+        let mut row = Row::new(name);
+        for _ in 0..rounds {
+            let warm = request()?;
+            answered(&warm)?;
+            site.tidegate_here(&[command, "cold"])?;
+            wait_for(site, status)?;
+            let first = request()?;
+            answered(&first)?;
+            let mut sample = Sample::new(scenario.figure, Duration::ZERO, None, &first);
+            sample.compare(Some(&warm));
+            row.push(sample);
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn answered(report: &LoadReport) -> Result<(), BenchError> {
+    if report.failures == 0 && report.requests == 1 {
+        return Ok(());
+    }
+    Err(BenchError::said(format!(
+        "the stand-in did not answer: {}",
+        report.failed.join("; ")
+    )))
+}
+
+fn wait_for(site: &Site, wanted: &str) -> Result<(), BenchError> {
+    let asked = Instant::now();
+    loop {
+        let printed = site.tidegate_here(&["ps", "--json"])?;
+        let listed: Value = serde_json::from_str(&printed)?;
+        let status = status_of(&listed, "cold");
+        if status == Some(wanted) {
+            return Ok(());
+        }
+        if asked.elapsed() > REST_MAX {
+            return Err(BenchError::said(format!(
+                "the stand-in is {} after {} s, not {wanted}",
+                status.unwrap_or("not listed"),
+                REST_MAX.as_secs()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The `status` of the innermost object that bears a name, or of one in it.
+fn status_of<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    match value {
+        Value::Array(items) => items.iter().find_map(|item| status_of(item, name)),
+        Value::Object(fields) => {
+            let inner = fields.values().find_map(|field| status_of(field, name));
+            let named = fields.values().any(|field| field.as_str() == Some(name));
+            let own = fields.get("status").and_then(Value::as_str);
+            inner.or_else(|| own.filter(|_| named))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_of_a_deployment_is_found_at_any_depth() {
+        let listed = serde_json::json!({"instances": [
+            {"name": "other", "status": "active", "deployments": [{"model": "x", "status": "idle"}]},
+            {"name": "cold", "deployments": [{"endpoint": "cold", "status": "stopped"}]},
+        ]});
+        assert_eq!(status_of(&listed, "cold"), Some("stopped"));
+        assert_eq!(status_of(&listed, "other"), Some("active"));
+        assert_eq!(status_of(&listed, "none"), None);
+    }
+}

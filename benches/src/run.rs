@@ -1,0 +1,502 @@
+//! The one command: every contestant under every scenario, in turns.
+//!
+//! Owns the order of things: the mock, the contestants of a scenario, a warm-up each, then
+//! rounds in which each contestant gets the same load once (A, B, C, then B, C, A), so that
+//! what changes on the machine changes for all. CPU time is read right before and after a
+//! load, when its connections already stand. Does not judge figures: see
+//! [`crate::report`]. Wrong answers make the command fail at the end.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::error::{BenchError, During};
+use crate::floor::Upstream;
+use crate::histogram::to_f64;
+use crate::load::{CONNECTED, LoadReport};
+use crate::peers::{self, Contestant, Running, Site};
+use crate::report::{Report, Row, Sample};
+use crate::scenario::{Amount, Figure, SCENARIOS, Scenario};
+use crate::tls::Certificate;
+use crate::{cold, measure};
+
+/// Runs scenarios against Tidegate, the floor, nginx and HAProxy, and prints ratios
+#[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of a command line, independent of each other"
+)]
+pub(crate) struct RunArgs {
+    /// Scenarios to run; all if none is given
+    #[arg(value_parser = scenario)]
+    scenarios: Vec<&'static Scenario>,
+    /// Contestants; all that are there if none is given
+    #[arg(long = "contestant", value_enum)]
+    contestants: Vec<Contestant>,
+    /// Tidegate's binary; by default the one beside this program
+    #[arg(long)]
+    tidegate: Option<PathBuf>,
+    /// Rounds of each scenario
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds of a load, where a scenario does not fix its number of requests
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Reach the mock over its Unix socket instead of TCP
+    #[arg(long)]
+    unix: bool,
+    /// Let the scheduler choose CPUs
+    #[arg(long)]
+    no_pin: bool,
+    /// Install nginx and HAProxy with apt-get first
+    #[arg(long)]
+    install: bool,
+    /// Write all samples to this file as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Keep the run's directory: configurations, logs, certificates
+    #[arg(long)]
+    keep: bool,
+}
+
+fn scenario(name: &str) -> Result<&'static Scenario, String> {
+    let known = SCENARIOS.iter().find(|scenario| scenario.name == name);
+    known.ok_or_else(|| {
+        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        format!("no scenario of that name; there are {}", names.join(", "))
+    })
+}
+
+/// Runs what was asked for and prints it.
+pub(crate) fn run(args: &RunArgs) -> Result<(), BenchError> {
+    if args.install {
+        install()?;
+    }
+    let dir = tempfile::Builder::new()
+        .prefix("tidegate-bench-")
+        .disable_cleanup(args.keep)
+        .tempdir()
+        .during(|| "make a temporary directory".to_owned())?;
+    let mut run = Run::new(args, dir.path().to_owned())?;
+    let chosen: Vec<&Scenario> = if args.scenarios.is_empty() {
+        SCENARIOS.iter().collect()
+    } else {
+        args.scenarios.clone()
+    };
+    for scenario in chosen {
+        say(&format!("{}: {}", scenario.name, scenario.shows))?;
+        let rows = run.scenario(scenario)?;
+        run.report.add(scenario, rows);
+        say(&run.report.last_table())?;
+    }
+    if let Some(path) = &args.json {
+        let json = serde_json::to_string_pretty(&run.report)?;
+        std::fs::write(path, json).during(|| format!("write {}", path.display()))?;
+    }
+    let failures = run.report.failures();
+    if failures > 0 {
+        return Err(BenchError::said(format!(
+            "{failures} answers were wrong or missing; the tables above say whose"
+        )));
+    }
+    Ok(())
+}
+
+/// A run under way.
+struct Run<'a> {
+    args: &'a RunArgs,
+    site: Site,
+    contestants: Vec<Contestant>,
+    load_cpus: String,
+    /// The mock's own address, for figures without a proxy.
+    mock: Running,
+    report: Report,
+}
+
+impl<'a> Run<'a> {
+    fn new(args: &'a RunArgs, dir: PathBuf) -> Result<Self, BenchError> {
+        let descriptors = raise_descriptors()?;
+        let (contestant_cpus, mock_cpus, load_cpus) = cpus(args.no_pin)?;
+        let socket = dir.join("mock.sock");
+        let mut command = peers::pinned(&mock_cpus, peers::own_binary()?);
+        command.arg("mock").arg("--unix").arg(&socket);
+        let mock = peers::start_own(command)?;
+        let tidegate = match &args.tidegate {
+            Some(path) => path.clone(),
+            None => peers::own_binary()?.with_file_name("tidegate"),
+        };
+        // It is started in another directory.
+        let tidegate = std::path::absolute(&tidegate).during(|| "find tidegate".to_owned())?;
+        let mut site = Site {
+            certificate: Certificate::make(&dir)?,
+            dir,
+            token: peers::made_up_token(),
+            upstream: if args.unix {
+                Upstream::Unix(socket)
+            } else {
+                Upstream::Tcp(mock.address)
+            },
+            cpus: contestant_cpus,
+            descriptors,
+            tidegate,
+        };
+        let contestants = present(args, &site)?;
+        if contestants.contains(&Contestant::Tidegate) {
+            site.token = site.tidegate_token()?;
+        }
+        let report = Report::new(
+            &site.cpus,
+            &mock_cpus,
+            &load_cpus,
+            site.upstream.to_string(),
+        );
+        Ok(Self {
+            args,
+            site,
+            contestants,
+            load_cpus,
+            mock,
+            report,
+        })
+    }
+
+    fn scenario(&self, scenario: &Scenario) -> Result<Vec<Row>, BenchError> {
+        if scenario.figure == Figure::ColdStart {
+            return self.cold(scenario);
+        }
+        if scenario.descriptors() > self.site.descriptors {
+            say(&format!(
+                "skipped: needs {} open files, and the limit is {}; raise it with ulimit -Hn",
+                scenario.descriptors(),
+                self.site.descriptors
+            ))?;
+            return Ok(Vec::new());
+        }
+        let mut rows = Vec::new();
+        let mut running = Vec::new();
+        for &contestant in &self.contestants {
+            let process = self.site.start(contestant)?;
+            self.warm_up(scenario, &process)?;
+            let baseline = measure::memory_kib(process.pid())?;
+            rows.push(Row::new(contestant.name()));
+            running.push((process, baseline));
+        }
+        let direct = scenario.figure == Figure::Latency;
+        for round in 0..self.args.rounds as usize {
+            let direct = direct.then(|| self.direct(scenario)).transpose()?;
+            for turn in 0..running.len() {
+                let at = (turn + round) % running.len();
+                if let (Some(row), Some((process, baseline))) = (rows.get_mut(at), running.get(at))
+                {
+                    let mut sample = self.sample(scenario, process, *baseline)?;
+                    sample.compare(direct.as_ref());
+                    row.push(sample);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// First requests to a worker that is not running; of Tidegate only.
+    fn cold(&self, scenario: &Scenario) -> Result<Vec<Row>, BenchError> {
+        if !self.contestants.contains(&Contestant::Tidegate) {
+            say("skipped: only Tidegate starts workers, and its binary is not there")?;
+            return Ok(Vec::new());
+        }
+        let process = self.site.start(Contestant::Tidegate)?;
+        let request = || {
+            let mut command = self.load_command(&format!(
+                "https://{}/cold/v1/chat/completions",
+                process.address
+            ));
+            command.args(["--model", "cold", "--any-reply", "--requests", "1"]);
+            self.trust(&mut command);
+            finish(command.stdout(Stdio::piped()).spawn())
+        };
+        cold::measure(&self.site, self.args.rounds, scenario, request)
+    }
+
+    /// A short load, so that connections, code and buffers are there.
+    fn warm_up(&self, scenario: &Scenario, process: &Running) -> Result<(), BenchError> {
+        let mut command = self.load_command(&format!("https://{}", process.address));
+        self.trust(&mut command);
+        if scenario.slow_streams().is_some() {
+            // Memory counts from before the streams: a few plain requests must do.
+            command.args(["--seconds", "0.3", "--connections", "2"]);
+        } else {
+            shape(&mut command, scenario);
+            command.args(["--seconds", "0.5"]);
+            if let Amount::Requests(requests) = scenario.amount {
+                command.arg("--requests").arg((requests / 10).to_string());
+            }
+        }
+        let report = finish(command.stdout(Stdio::piped()).spawn())?;
+        if report.requests == 0 {
+            return Err(BenchError::said(format!(
+                "no request of the warm-up was answered: {}",
+                report.failed.join("; ")
+            )));
+        }
+        Ok(())
+    }
+
+    /// The same load without a proxy and without TLS.
+    fn direct(&self, scenario: &Scenario) -> Result<LoadReport, BenchError> {
+        let mut command = self.load_command(&format!("http://{}", self.mock.address));
+        shape(&mut command, scenario);
+        self.amount(&mut command, scenario);
+        finish(command.stdout(Stdio::piped()).spawn())
+    }
+
+    /// One load through one contestant.
+    fn sample(
+        &self,
+        scenario: &Scenario,
+        process: &Running,
+        baseline_kib: u64,
+    ) -> Result<Sample, BenchError> {
+        let mut command = self.load_command(&format!("https://{}", process.address));
+        self.trust(&mut command);
+        shape(&mut command, scenario);
+        self.amount(&mut command, scenario);
+        command
+            .arg("--hold")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut load = Load::start(command)?;
+        let before = measure::cpu_time(process.pid())?;
+        load.go()?;
+        let mut peak_kib = 0;
+        if scenario.slow_streams().is_some() {
+            while !load.ended()? {
+                peak_kib = peak_kib.max(measure::memory_kib(process.pid())?);
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        }
+        let report = load.report()?;
+        let cpu = measure::cpu_time(process.pid())?.saturating_sub(before);
+        let per_stream = scenario
+            .slow_streams()
+            .map(|streams| to_f64(peak_kib.saturating_sub(baseline_kib)) / to_f64(streams.max(1)));
+        Ok(Sample::new(scenario.figure, cpu, per_stream, &report))
+    }
+
+    fn load_command(&self, url: &str) -> Command {
+        let program = peers::own_binary().unwrap_or_else(|_| "tidegate-bench".into());
+        let mut command = peers::pinned(&self.load_cpus, program);
+        command.args(["load", "--url", url]);
+        command
+    }
+
+    fn trust(&self, command: &mut Command) {
+        command
+            .arg("--ca")
+            .arg(&self.site.certificate.ca)
+            .arg("--token")
+            .arg(&self.site.token);
+    }
+
+    fn amount(&self, command: &mut Command, scenario: &Scenario) {
+        let seconds = match scenario.amount {
+            Amount::Seconds => self.args.seconds,
+            Amount::Requests(requests) => {
+                command.arg("--requests").arg(requests.to_string());
+                60.0
+            }
+            Amount::Rate(rate) => {
+                command.arg("--rate").arg(rate.to_string());
+                self.args.seconds
+            }
+            Amount::StreamSeconds(_) => {
+                let streams = scenario.connections * scenario.streams;
+                command.arg("--requests").arg(streams.to_string());
+                60.0
+            }
+        };
+        command.arg("--seconds").arg(seconds.to_string());
+    }
+}
+
+/// What of a scenario does not depend on the run.
+fn shape(command: &mut Command, scenario: &Scenario) {
+    // The mock alone speaks HTTP/1.1 without TLS, and no latency scenario needs more.
+    let arguments = [
+        ("--http", u64::from(scenario.http)),
+        ("--connections", scenario.connections as u64),
+        ("--streams", scenario.streams as u64),
+        ("--body", scenario.body as u64),
+        ("--events", u64::from(scenario.tokens())),
+        ("--event-rate", u64::from(scenario.event_rate)),
+    ];
+    for (name, value) in arguments {
+        command.arg(name).arg(value.to_string());
+    }
+    if scenario.fresh {
+        command.arg("--fresh");
+    }
+}
+
+fn say(text: &str) -> Result<(), BenchError> {
+    writeln!(std::io::stdout(), "{text}").during(|| "write to stdout".to_owned())
+}
+
+/// A load in its own process.
+struct Load {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Load {
+    /// Starts it and waits until it has its connections.
+    fn start(mut command: Command) -> Result<Self, BenchError> {
+        let mut child = command.spawn().during(|| "start the load".to_owned())?;
+        let Some(stdout) = child.stdout.take() else {
+            return Err(BenchError::said("the load has no output"));
+        };
+        let mut load = Self {
+            child,
+            lines: BufReader::new(stdout),
+        };
+        let line = load.line()?;
+        if line.trim() != CONNECTED {
+            return Err(BenchError::said(
+                "the load could not connect; its words stand above",
+            ));
+        }
+        Ok(load)
+    }
+
+    fn go(&mut self) -> Result<(), BenchError> {
+        match &mut self.child.stdin {
+            Some(stdin) => stdin
+                .write_all(b"go\n")
+                .during(|| "start the load".to_owned()),
+            None => Err(BenchError::said("the load was not told to hold")),
+        }
+    }
+
+    fn ended(&mut self) -> Result<bool, BenchError> {
+        let status = self
+            .child
+            .try_wait()
+            .during(|| "wait for the load".to_owned())?;
+        Ok(status.is_some())
+    }
+
+    fn report(&mut self) -> Result<LoadReport, BenchError> {
+        let line = self.line()?;
+        serde_json::from_str(&line)
+            .map_err(|_| BenchError::said("the load failed; its words stand above"))
+    }
+
+    fn line(&mut self) -> Result<String, BenchError> {
+        let mut line = String::new();
+        self.lines
+            .read_line(&mut line)
+            .during(|| "hear from the load".to_owned())?;
+        Ok(line)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        peers::end(&mut self.child);
+    }
+}
+
+/// Waits for a load that does not hold.
+fn finish(spawned: std::io::Result<Child>) -> Result<LoadReport, BenchError> {
+    let child = spawned.during(|| "start the load".to_owned())?;
+    let output = child
+        .wait_with_output()
+        .during(|| "wait for the load".to_owned())?;
+    serde_json::from_slice(&output.stdout)
+        .map_err(|_| BenchError::said("a load failed; its words stand above"))
+}
+
+/// The contestants asked for, or those that are installed.
+fn present(args: &RunArgs, site: &Site) -> Result<Vec<Contestant>, BenchError> {
+    if !args.contestants.is_empty() {
+        return Ok(args.contestants.clone());
+    }
+    let there = |contestant: &Contestant| match contestant {
+        Contestant::Floor => true,
+        Contestant::Tidegate => site.tidegate.exists(),
+        peer => Command::new(peer.name()).arg("-v").output().is_ok(),
+    };
+    let all = [
+        Contestant::Floor,
+        Contestant::Tidegate,
+        Contestant::Nginx,
+        Contestant::Haproxy,
+    ];
+    let (present, absent): (Vec<_>, Vec<_>) = all.into_iter().partition(there);
+    for contestant in absent {
+        let name = contestant.name();
+        writeln!(std::io::stdout(), "{name} is not there and takes no part")
+            .during(|| "write to stdout".to_owned())?;
+    }
+    Ok(present)
+}
+
+/// Raises this process's limit of open files, which its children inherit, to the most
+/// that is allowed.
+fn raise_descriptors() -> Result<u64, BenchError> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, most)
+        .map_err(std::io::Error::from)
+        .during(|| "raise the limit of open files".to_owned())?;
+    Ok(limit.maximum.unwrap_or(1 << 20).min(1 << 20))
+}
+
+/// CPUs of the contestants, the mock and the load: one each, mock and load on one where
+/// there are only two; empty lists where there is only one.
+fn cpus(no_pin: bool) -> Result<(String, String, String), BenchError> {
+    let set = rustix::thread::sched_getaffinity(None)
+        .map_err(std::io::Error::from)
+        .during(|| "see which CPUs may be used".to_owned())?;
+    let allowed: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|&cpu| set.is_set(cpu))
+        .collect();
+    let name = |at: usize| allowed.get(at).map(ToString::to_string).unwrap_or_default();
+    Ok(match (no_pin, allowed.len()) {
+        (true, _) | (false, 0 | 1) => Default::default(),
+        (false, 2) => (name(0), name(1), name(1)),
+        (false, _) => (name(0), name(1), name(2)),
+    })
+}
+
+fn install() -> Result<(), BenchError> {
+    let commands: [&[&str]; 2] = [
+        &["update", "-qq"],
+        &[
+            "install",
+            "-y",
+            "-qq",
+            "--no-install-recommends",
+            "nginx",
+            "haproxy",
+        ],
+    ];
+    for arguments in commands {
+        let status = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null())
+            .status()
+            .during(|| "run apt-get; install nginx and haproxy by other means".to_owned())?;
+        if !status.success() {
+            return Err(BenchError::said(
+                "apt-get failed; run as root, or install nginx and haproxy by other means",
+            ));
+        }
+    }
+    Ok(())
+}
