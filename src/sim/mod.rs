@@ -1,1 +1,114 @@
-//! (being built)
+//! The stand-in engine: vLLM's HTTP, sleep and signals without a model.
+//!
+//! A real server process that behaves as vLLM 0.32 was observed to behave, so that
+//! the product runs and is tested where there is no GPU. It owns its command line
+//! ([`Args`]), its faults on command ([`faults`]), and everything that it says. It
+//! deliberately knows nothing of the gateway and the lifecycle manager, which must
+//! not be able to tell it from vLLM, and it computes nothing: texts, vectors and
+//! scores are determined by the request and a seed.
+//!
+//! ```text
+//! args ─ serve ─ child      helper processes, as vLLM's EngineCore and Worker
+//!          ├── startup      the log until ready        socket   bound early, listening late
+//!          ├── server       connections, signals, the end
+//!          │     └ service  one request: key, route, body
+//!          │         ├ chat completions responses messages     generation ─ text ─ tokens
+//!          │         ├ pooling        vectors and scores
+//!          │         └ dev            sleep, wake, faults      metrics
+//!          └── engine       admission, pace, state: what all requests heed
+//! ```
+//!
+//! Where it differs from vLLM: no adapters (`LoRA`), no audio, no stored responses, no
+//! `/docs`, and no access log.
+
+mod app;
+mod args;
+mod chat;
+mod child;
+mod completions;
+mod dev;
+mod engine;
+mod error;
+pub mod faults;
+mod generation;
+mod json;
+mod messages;
+mod metrics;
+mod pooling;
+mod responses;
+mod routes;
+mod server;
+mod service;
+mod socket;
+mod startup;
+mod stream;
+mod text;
+mod tokens;
+
+use std::io::{self, Write};
+
+pub use args::{Args, Kind};
+
+/// The version of vLLM whose behaviour this is.
+pub const VERSION: &str = "0.32.0";
+
+/// Why the stand-in ended other than in good order.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// It cannot listen where it should.
+    #[error("could not listen on {address}: choose another --host, --port or --uds")]
+    Bind {
+        /// Where it should.
+        address: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The log, a helper process, a signal handler or the memory file failed.
+    #[error("could not {what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A fault on command ended it while it was loading.
+    #[error("engine core initialization failed, as --fault asked for")]
+    Crashed {
+        /// The exit code that the fault names.
+        code: u8,
+    },
+}
+
+impl SimError {
+    /// What the process should exit with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Crashed { code } => *code,
+            Self::Bind { .. } | Self::Io { .. } => 1,
+        }
+    }
+
+    fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// Runs the stand-in until SIGTERM, or until a fault ends it. With `--child` it is
+/// a helper process instead.
+///
+/// # Errors
+///
+/// [`SimError`] when it cannot start; its [`SimError::exit_code`] is what the
+/// process should exit with.
+pub async fn serve(args: Args, mut log: impl Write + Send) -> Result<(), SimError> {
+    if args.child {
+        child::hold().await;
+        return Ok(());
+    }
+    let children = child::Children::spawn(args.processes)?;
+    let ended = server::run(args, &mut log).await;
+    children.end().await;
+    ended
+}
