@@ -1,1 +1,236 @@
-//! Composition root (being built).
+//! Composition root: builds all from the settings, starts the tasks, ends them
+//! in order.
+//!
+//! Everything that can fail for want of a file, a port or a right fails here
+//! before anything is started, with a sentence that says what to do.
+
+mod control;
+mod demo;
+mod first;
+mod run;
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::admin::{self, Admin};
+use crate::auth::certs::{Made, ensure_server_pair};
+use crate::auth::{Issuer, Keyring, Revocations, SigningKey, Verifier};
+use crate::config::{self, Catalog, Settings};
+use crate::deployment::Registry;
+use crate::gateway::listener::{BindError, Listener};
+use crate::gateway::{Gateway, tls};
+use crate::lifecycle::Conductor;
+use crate::store::Store;
+use crate::tasks::Tasks;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::metrics;
+use crate::time::{Clock, unix_seconds};
+
+pub use first::Welcome;
+
+/// Why the gateway could not start or go on.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// The state directory can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the state directory {path} can't be written: give this user the right to, or set gateway.state to another one"
+)]
+struct StateError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The access log can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the access log {path} can't be opened: set gateway.access_log to a file that this user may write"
+)]
+struct AccessLogError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// A gateway that has all it needs and serves nothing yet.
+#[derive(Debug)]
+pub struct App {
+    settings: Arc<Settings>,
+    gateway: Arc<Gateway>,
+    admin: Admin,
+    tasks: Tasks,
+    listeners: Vec<Listener>,
+    admin_socket: UnixListener,
+    metrics_socket: Option<TcpListener>,
+    metrics: PrometheusHandle,
+    watcher: config::watch::Watcher,
+    welcome: Welcome,
+}
+
+impl App {
+    /// Gets everything that serving needs. Workers that an earlier process left
+    /// are adopted or reaped; no worker is started.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is missing, in words.
+    pub async fn build(settings: Settings) -> Result<Self, Failure> {
+        let settings = Arc::new(settings);
+        make_state(&settings.gateway.state)?;
+        let made = ensure_server_pair(&settings.tls.certificate, &settings.tls.private_key)?;
+        let tls = tls::server_config(&settings.tls.certificate, &settings.tls.private_key)?;
+        let key = signing_key(&settings)?;
+        // The store's lock also keeps a second gateway off this directory.
+        let store = Store::open(&settings.gateway.state)?;
+        store.purge_expired_tokens(unix_seconds())?;
+        let revocations = Arc::new(Revocations::new(store.revoked_tokens()?));
+        let (issuer, audience) = (&settings.tokens.issuer, &settings.tokens.audience);
+        let keyring = Keyring::own(&key, issuer, audience);
+        let verifier = Arc::new(Verifier::new(keyring, Arc::clone(&revocations))?);
+        let issuer = Arc::new(Issuer::new(key, issuer, audience));
+        let metrics = metrics::install()?;
+
+        let catalog = first::catalog(&settings);
+        let watcher = config::watch::Watcher::new(&settings.gateway.routes);
+        let listeners = bind(&settings, &tls).await?;
+        let metrics_socket = bind_metrics(&settings).await?;
+        let admin_socket = admin::socket::bind(&settings.admin.socket).await?;
+
+        let demo = demo::token(&settings, &issuer, &verifier, &store)?;
+        let tasks = Tasks::new();
+        let (registry, demands) = Registry::new(Clock::start());
+        let parts = control::parts(&settings, &registry, demands, &tasks)?;
+        let lifecycle = Conductor::start(parts, &catalog).await?;
+
+        let log = open_access_log(&settings)?;
+        let gateway = Gateway::new(
+            Arc::clone(&settings),
+            Arc::clone(&verifier),
+            registry.clone(),
+            log,
+        );
+        gateway.install(&catalog);
+        let ca = match made {
+            Made::Created { ca } => Some(ca),
+            Made::Found => first::ca_beside(&settings.tls.certificate),
+        };
+        let welcome = Welcome::new(
+            &settings,
+            &listeners,
+            &catalog,
+            ca.as_deref(),
+            &demo,
+            &verifier,
+        );
+        let admin = Admin {
+            settings: Arc::clone(&settings),
+            registry,
+            lifecycle,
+            catalog: Arc::new(ArcSwap::from_pointee(catalog)),
+            store,
+            issuer,
+            revocations,
+            started: unix_seconds(),
+            directory: std::env::current_dir().unwrap_or_default(),
+        };
+        Ok(Self {
+            settings,
+            gateway,
+            admin,
+            tasks,
+            listeners,
+            admin_socket,
+            metrics_socket,
+            metrics,
+            watcher,
+            welcome,
+        })
+    }
+
+    /// What to tell the person who started it.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+}
+
+fn signing_key(settings: &Settings) -> Result<SigningKey, Failure> {
+    let loaded = SigningKey::load_or_create(&settings.tokens.signing_key)?;
+    if let Some(note) = &loaded.note {
+        tracing::warn!("{note}");
+    }
+    Ok(loaded.key)
+}
+
+fn make_state(path: &Path) -> Result<(), StateError> {
+    let failed = |source| StateError {
+        path: path.to_owned(),
+        source,
+    };
+    if !path.is_dir() {
+        let mut builder = fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed)?;
+    }
+    // Written to, not asked about: root and read-only mounts answer otherwise.
+    let probe = path.join(".writable");
+    fs::write(&probe, b"").map_err(failed)?;
+    fs::remove_file(&probe).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+async fn bind(settings: &Settings, tls: &Arc<ServerConfig>) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    for address in &settings.gateway.listen {
+        let tls = Some(Arc::clone(tls));
+        listeners.push(Listener::bind(*address, tls, "gateway.listen").await?);
+    }
+    for address in &settings.gateway.plain_listen {
+        listeners.push(Listener::bind(*address, None, "gateway.plain_listen").await?);
+    }
+    Ok(listeners)
+}
+
+async fn bind_metrics(settings: &Settings) -> Result<Option<TcpListener>, BindError> {
+    match settings.metrics.listen {
+        Some(address) => TcpListener::bind(address)
+            .await
+            .map(Some)
+            .map_err(|source| BindError::new(address, "metrics.listen", source)),
+        None => Ok(None),
+    }
+}
+
+/// The access log: where the settings say, else standard output, unless a person
+/// looks at it.
+fn open_access_log(settings: &Settings) -> Result<AccessLog, AccessLogError> {
+    use std::io::IsTerminal;
+    let path = match &settings.gateway.access_log {
+        Some(path) => Some(path.clone()),
+        None if io::stdout().is_terminal() => {
+            Some(settings.gateway.state.join("logs").join("access.log"))
+        }
+        None => None,
+    };
+    AccessLog::open(path.as_deref()).map_err(|source| AccessLogError {
+        path: path.unwrap_or_default(),
+        source,
+    })
+}
+
+/// Reads routes and instances again, on top of what is in effect.
+fn reload(settings: &Settings, previous: Option<&Catalog>) -> Catalog {
+    config::load_catalog(&settings.gateway.routes, &settings.queues, previous)
+}

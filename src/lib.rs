@@ -56,4 +56,5 @@ pub mod sim;
 pub mod admin;
 
 pub mod app;
+
 pub mod cli;

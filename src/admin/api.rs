@@ -18,7 +18,7 @@ use super::{Admin, view};
 use crate::auth::{Pattern, Role, TokenLimits, TokenRecord, TokenSpec};
 use crate::deployment::Handle;
 use crate::lifecycle::Command;
-use crate::names::{DeploymentId, Project, Workspace};
+use crate::names::{Project, Workspace};
 use crate::store::StoreError;
 use crate::time::{unix_seconds, unix_time};
 use crate::units::Span;
@@ -37,7 +37,7 @@ impl IntoResponse for ApiError {
 }
 
 impl ApiError {
-    fn bad(message: impl ToString) -> Self {
+    fn bad(message: &dyn std::error::Error) -> Self {
         Self(StatusCode::BAD_REQUEST, message.to_string())
     }
 
@@ -50,7 +50,7 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::TokenId(_) => Self::bad(error),
+            StoreError::TokenId(_) => Self::bad(&error),
             _ => Self::internal(&error),
         }
     }
@@ -88,7 +88,12 @@ async fn status(State(admin): State<Admin>) -> Json<view::StatusView> {
             .listen
             .iter()
             .map(|address| format!("https://{address}"))
-            .chain(gateway.plain_listen.iter().map(|address| format!("http://{address}")))
+            .chain(
+                gateway
+                    .plain_listen
+                    .iter()
+                    .map(|address| format!("http://{address}")),
+            )
             .collect(),
         routes: catalog.routes.iter().filter(|route| route.enabled).count(),
         config_errors: catalog.errors.iter().map(Into::into).collect(),
@@ -117,7 +122,11 @@ fn find(admin: &Admin, name: &str, which: &Which) -> Result<Vec<Arc<Handle>>, Ap
         .filter(|handle| {
             let spec = handle.spec();
             let of_name = spec.instance.as_str() == name || handle.id.as_str() == name;
-            of_name && which.deployment.as_deref().is_none_or(|wanted| wanted == spec.endpoint_name.as_str())
+            of_name
+                && which
+                    .deployment
+                    .as_deref()
+                    .is_none_or(|wanted| wanted == spec.endpoint_name.as_str())
         })
         .cloned()
         .collect();
@@ -130,7 +139,10 @@ fn find(admin: &Admin, name: &str, which: &Which) -> Result<Vec<Arc<Handle>>, Ap
         || "no instance is configured".to_owned(),
         |nearest| format!("is it `{nearest}`? see `tidegate ps`"),
     );
-    Err(ApiError(StatusCode::NOT_FOUND, format!("there is no instance `{name}`: {hint}")))
+    Err(ApiError(
+        StatusCode::NOT_FOUND,
+        format!("there is no instance `{name}`: {hint}"),
+    ))
 }
 
 async fn command(
@@ -144,7 +156,8 @@ async fn command(
         "offload" => Command::Offload,
         "wake" => Command::Wake,
         other => {
-            let message = format!("there is no command `{other}`: use start, stop, offload or wake");
+            let message =
+                format!("there is no command `{other}`: use start, stop, offload or wake");
             return Err(ApiError(StatusCode::NOT_FOUND, message));
         }
     };
@@ -183,7 +196,14 @@ async fn logs(
     if query.follow == 0 {
         let mut lines = Vec::new();
         for handle in &handles {
-            lines.extend(handle.console.tail(tail).0.iter().map(|line| prefixed(handle, line, several)));
+            lines.extend(
+                handle
+                    .console
+                    .tail(tail)
+                    .0
+                    .iter()
+                    .map(|line| prefixed(handle, line, several)),
+            );
         }
         return Ok(Json(lines).into_response());
     }
@@ -195,7 +215,10 @@ async fn logs(
         followers,
         ready: VecDeque::new(),
     });
-    let headers = [("content-type", "text/event-stream"), ("cache-control", "no-cache")];
+    let headers = [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache"),
+    ];
     Ok((headers, body).into_response())
 }
 
@@ -267,7 +290,8 @@ impl http_body::Body for Followed {
                 follower.fresh = Follower::wait(&follower.handle, next);
                 for line in lines {
                     let text = prefixed(&follower.handle, &line, follower.several);
-                    this.ready.push_back(Bytes::from(format!("data: {}\n\n", json!(text))));
+                    this.ready
+                        .push_back(Bytes::from(format!("data: {}\n\n", json!(text))));
                 }
             }
             if !moved {
@@ -285,20 +309,24 @@ struct EventsQuery {
 async fn events(
     State(admin): State<Admin>,
     Query(query): Query<EventsQuery>,
-) -> Json<Vec<crate::lifecycle::DecisionView>> {
-    Json(admin.lifecycle.events(None, query.tail.unwrap_or(200)))
+) -> Json<Vec<view::EventView>> {
+    let newest = admin.lifecycle.events(None, query.tail.unwrap_or(200));
+    Json(newest.iter().map(Into::into).collect())
 }
 
 async fn instance_events(
     State(admin): State<Admin>,
     Path(name): Path<String>,
     Query(query): Query<EventsQuery>,
-) -> Answer<Vec<crate::lifecycle::DecisionView>> {
-    let ids: Vec<DeploymentId> = find(&admin, &name, &Which::default())?
-        .iter()
-        .map(|handle| handle.id.clone())
-        .collect();
-    Ok(Json(admin.lifecycle.events(Some(&ids), query.tail.unwrap_or(200))))
+) -> Answer<Vec<view::EventView>> {
+    let tail = query.tail.unwrap_or(200);
+    let mut events = Vec::new();
+    for handle in find(&admin, &name, &Which::default())? {
+        let newest = admin.lifecycle.events(Some(&handle.id), tail);
+        events.extend(newest.iter().map(view::EventView::from));
+    }
+    events.sort_by_key(|event| event.at);
+    Ok(Json(events.split_off(events.len().saturating_sub(tail))))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -316,12 +344,14 @@ pub struct TokensView {
     pub next: Option<String>,
 }
 
-async fn tokens(State(admin): State<Admin>, Query(query): Query<TokensQuery>) -> Answer<TokensView> {
+async fn tokens(
+    State(admin): State<Admin>,
+    Query(query): Query<TokensQuery>,
+) -> Answer<TokensView> {
     let store = admin.store.clone();
-    let page = blocking(move || {
-        store.tokens(query.workspace.as_ref(), query.before.as_deref(), 200)
-    })
-    .await?;
+    let page =
+        blocking(move || store.tokens(query.workspace.as_ref(), query.before.as_deref(), 200))
+            .await?;
     Ok(Json(TokensView {
         tokens: page.records,
         next: page.next,
@@ -382,8 +412,14 @@ pub struct TokenMade {
     pub record: TokenRecord,
 }
 
-async fn create_token(State(admin): State<Admin>, Json(request): Json<TokenRequest>) -> Answer<TokenMade> {
-    let made = admin.issuer.issue(request.spec(), unix_time()).map_err(ApiError::bad)?;
+async fn create_token(
+    State(admin): State<Admin>,
+    Json(request): Json<TokenRequest>,
+) -> Answer<TokenMade> {
+    let made = admin
+        .issuer
+        .issue(request.spec(), unix_time())
+        .map_err(|error| ApiError::bad(&error))?;
     let (token, mut record) = made;
     record.created_by = Some("admin socket".to_owned());
     let (store, kept) = (admin.store.clone(), record.clone());
@@ -391,7 +427,10 @@ async fn create_token(State(admin): State<Admin>, Json(request): Json<TokenReque
     Ok(Json(TokenMade { token, record }))
 }
 
-async fn revoke_token(State(admin): State<Admin>, Path(jti): Path<String>) -> Answer<serde_json::Value> {
+async fn revoke_token(
+    State(admin): State<Admin>,
+    Path(jti): Path<String>,
+) -> Answer<serde_json::Value> {
     let (store, id) = (admin.store.clone(), jti.clone());
     let since = blocking(move || store.revoke_token(&id, unix_seconds())).await?;
     // Kept first, then in effect: a crash between the two forgets nothing.

@@ -13,10 +13,14 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another process answers on it.
-    #[error("{0} is served by another tidegate: stop that one, or set another gateway.state and admin.socket")]
+    #[error(
+        "{0} is served by another tidegate: stop that one, or set another gateway.state and admin.socket"
+    )]
     InUse(PathBuf),
     /// The file can't be made.
-    #[error("the admin socket {path} can't be made: its directory must be writable, and its path at most 107 bytes long")]
+    #[error(
+        "the admin socket {path} can't be made: its directory must be writable, and its path at most 107 bytes long"
+    )]
     Bind {
         /// The socket.
         path: PathBuf,
@@ -55,7 +59,8 @@ pub async fn bind(path: &Path) -> Result<UnixListener, SocketError> {
 /// Serves until `ending`, then removes the socket's file.
 pub async fn serve(socket: UnixListener, path: PathBuf, router: Router, ending: CancellationToken) {
     let until = ending.clone();
-    let served = axum::serve(socket, router).with_graceful_shutdown(async move { until.cancelled().await });
+    let served =
+        axum::serve(socket, router).with_graceful_shutdown(async move { until.cancelled().await });
     tokio::select! {
         served = served => {
             if let Err(error) = served {

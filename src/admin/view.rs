@@ -105,6 +105,27 @@ pub struct RouteView {
     pub file: String,
 }
 
+/// One decision or change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventView {
+    /// Seconds since 1970.
+    pub at: u64,
+    /// Whose it is.
+    pub deployment: String,
+    /// What and why.
+    pub text: String,
+}
+
+impl From<&crate::lifecycle::events::Happening> for EventView {
+    fn from(happening: &crate::lifecycle::events::Happening) -> Self {
+        Self {
+            at: happening.at,
+            deployment: happening.deployment.to_string(),
+            text: happening.text.to_string(),
+        }
+    }
+}
+
 /// Every instance with its deployments as they stand now.
 pub fn instances(admin: &super::Admin, catalog: &Catalog) -> Vec<InstanceView> {
     let clock = admin.registry.clock;
@@ -150,7 +171,10 @@ fn deployment(handle: &Handle, clock: crate::time::Clock) -> DeploymentView {
         max_concurrent_requests: spec.max_concurrent_requests,
         pid: snapshot.pid,
         gpus: snapshot.gpus.to_vec(),
-        progress: snapshot.progress.as_ref().map(|(words, _)| words.to_string()),
+        progress: snapshot
+            .progress
+            .as_ref()
+            .map(|(words, _)| words.to_string()),
         percent: snapshot.progress.as_ref().map(|(_, percent)| *percent),
         ready_in_seconds: snapshot.ready_in.map(|rest| rest.as_secs()),
         reason: snapshot.reason.as_deref().map(str::to_owned),
@@ -177,7 +201,12 @@ pub fn routes(catalog: &Catalog) -> Vec<RouteView> {
                 .deployments
                 .iter()
                 .map(|deployment| deployment.id.to_string())
-                .chain(route.upstreams.iter().map(|upstream| upstream.address.to_string()))
+                .chain(
+                    route
+                        .upstreams
+                        .iter()
+                        .map(|upstream| upstream.address.to_string()),
+                )
                 .collect(),
             file: route.file.display().to_string(),
         })

@@ -47,7 +47,7 @@ impl Welcome {
         settings: &Settings,
         listeners: &[Listener],
         catalog: &Catalog,
-        ca: Option<PathBuf>,
+        ca: Option<&Path>,
         demo: &Demo,
         verifier: &Verifier,
     ) -> Self {
@@ -57,16 +57,26 @@ impl Welcome {
             .enumerate()
             .filter_map(|(n, listener)| {
                 let scheme = if n < secure { "https" } else { "http" };
-                listener.address().ok().map(|address| format!("{scheme}://{address}"))
+                listener
+                    .address()
+                    .ok()
+                    .map(|address| format!("{scheme}://{address}"))
             })
             .collect();
-        let deployments = catalog.routes.iter().map(|route| route.deployments.len()).sum();
+        let deployments = catalog
+            .routes
+            .iter()
+            .map(|route| route.deployments.len())
+            .sum();
         let model = demo_model(catalog, demo, verifier);
         let curl = model
             .zip(addresses.first())
-            .map(|(model, address)| curl_line(address, ca.as_deref(), &demo.path, &model));
+            .map(|(model, address)| curl_line(address, ca, &demo.path, &model));
         Self {
-            metrics: settings.metrics.listen.map(|address| format!("http://{address}/metrics")),
+            metrics: settings
+                .metrics
+                .listen
+                .map(|address| format!("http://{address}/metrics")),
             serving: (catalog.routes.len(), deployments),
             errors: catalog.errors.len(),
             addresses,
@@ -84,9 +94,15 @@ fn demo_model(catalog: &Catalog, demo: &Demo, verifier: &Verifier) -> Option<Str
         Access::Project(project) => principal.reads(project),
         Access::Admins => principal.is_admin(),
     };
-    let open = catalog.routes.iter().filter(|route| route.enabled && enters(&principal, &route.access));
+    let open = catalog
+        .routes
+        .iter()
+        .filter(|route| route.enabled && enters(&principal, &route.access));
     open.filter_map(|route| {
-        let own = route.deployments.first().map(|deployment| &deployment.endpoint_name);
+        let own = route
+            .deployments
+            .first()
+            .map(|deployment| &deployment.endpoint_name);
         own.or_else(|| route.models.first())
     })
     .map(ToString::to_string)
@@ -111,7 +127,10 @@ impl fmt::Display for Welcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = env!("CARGO_PKG_VERSION");
         let (routes, deployments) = self.serving;
-        writeln!(f, "tidegate {version} serves {routes} routes with {deployments} deployments")?;
+        writeln!(
+            f,
+            "tidegate {version} serves {routes} routes with {deployments} deployments"
+        )?;
         for address in &self.addresses {
             writeln!(f, "  API      {address}/v1")?;
         }
@@ -119,11 +138,21 @@ impl fmt::Display for Welcome {
             writeln!(f, "  Metrics  {metrics}")?;
         }
         if self.errors > 0 {
-            writeln!(f, "  {} errors in route files, see above; `tidegate check` shows them again", self.errors)?;
+            writeln!(
+                f,
+                "  {} errors in route files, see above; `tidegate check` shows them again",
+                self.errors
+            )?;
         }
         match &self.curl {
-            Some(curl) => writeln!(f, "\nTry it, from another terminal in this directory:\n\n{curl}\n"),
-            None => writeln!(f, "\nMake a token with `tidegate token create --workspace NAME`.\n"),
+            Some(curl) => writeln!(
+                f,
+                "\nTry it, from another terminal in this directory:\n\n{curl}\n"
+            ),
+            None => writeln!(
+                f,
+                "\nMake a token with `tidegate token create --workspace NAME`.\n"
+            ),
         }
     }
 }

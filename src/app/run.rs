@@ -7,7 +7,7 @@ use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use crate::admin::{Admin, api, socket};
 use crate::config::watch::Watcher;
 use crate::deployment::{Registry, Status};
 use crate::gateway::Gateway;
+use crate::tasks::Tasks;
 use crate::telemetry::metrics;
 use crate::time::{sleep, unix_time};
 
@@ -37,54 +38,92 @@ impl App {
     /// # Errors
     ///
     /// When signals can't be listened for.
-    pub async fn serve(self, stop_workers: bool) -> Result<u32, Failure> {
-        let mut term = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    pub async fn serve(self, stop_workers: bool) -> Result<usize, Failure> {
+        let mut stop = Stop::listen()?;
         let front = self.tasks.child();
         let cut = CancellationToken::new();
-        let limits = self.settings.gateway.clone();
-        let places = Arc::new(Semaphore::new(limits.connections_max));
+        let (gateway, admin, tasks) = (
+            Arc::clone(&self.gateway),
+            self.admin.clone(),
+            self.tasks.clone(),
+        );
+        let shutdown_max = self.settings.gateway.shutdown_timeout;
+        self.start(&front, &cut);
+        gateway.set_ready(true);
+        tracing::info!("ready");
+
+        stop.asked().await;
+        gateway.set_ready(false);
+        tracing::info!(
+            connections = front.len(),
+            "ending: open requests may finish"
+        );
+        tokio::select! {
+            _ = front.join(shutdown_max) => {}
+            () = stop.asked() => {}
+        }
+        cut.cancel();
+        front.join(LAST_WAIT).await;
+        admin.lifecycle.shutdown(stop_workers).await;
+        let handles = admin.registry.all();
+        let alive = handles
+            .iter()
+            .filter(|handle| handle.snapshot().pid.is_some());
+        let left = if stop_workers { 0 } else { alive.count() };
+        tasks.join(LAST_WAIT).await;
+        Ok(left)
+    }
+
+    /// Starts every task: those of clients on `front`, the others on our own.
+    fn start(self, front: &Tasks, cut: &CancellationToken) {
+        let places = Arc::new(Semaphore::new(self.settings.gateway.connections_max));
         for listener in self.listeners {
             let gateway = Arc::clone(&self.gateway);
-            let connections = front.clone();
-            let serving = listener.serve(gateway, Arc::clone(&places), connections, cut.clone());
+            let serving = listener.serve(gateway, Arc::clone(&places), front.clone(), cut.clone());
             front.spawn("listener", serving);
         }
         let router = api::router(self.admin.clone());
         let path = self.settings.admin.socket.clone();
         let ending = self.tasks.ending();
-        self.tasks.spawn("admin", socket::serve(self.admin_socket, path, router, ending.clone()));
+        let admin = socket::serve(self.admin_socket, path, router, ending.clone());
+        self.tasks.spawn("admin", admin);
         if let Some(socket) = self.metrics_socket {
-            self.tasks.spawn("metrics", scrape(socket, self.metrics.clone(), ending.clone()));
+            let scraped = scrape(socket, self.metrics.clone(), ending.clone());
+            self.tasks.spawn("metrics", scraped);
         }
+        let registry = self.admin.registry.clone();
         let beats = beat(
             Arc::clone(&self.gateway),
-            self.admin.registry.clone(),
+            registry,
             self.metrics,
             ending.clone(),
         );
         self.tasks.spawn("beat", beats);
-        let reloads = reload_on_change(self.watcher, self.admin.clone(), Arc::clone(&self.gateway), ending);
+        let reloads = reload_on_change(self.watcher, self.admin, self.gateway, ending);
         self.tasks.spawn("reload", reloads);
-        self.gateway.set_ready(true);
-        tracing::info!("ready");
+    }
+}
 
+/// SIGTERM and SIGINT.
+struct Stop {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves with the next of either. Cancel-safe, as `recv` is.
+    async fn asked(&mut self) {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        self.gateway.set_ready(false);
-        tracing::info!(connections = front.len(), "ending: open requests may finish");
-        tokio::select! {
-            _ = front.join(limits.shutdown_timeout) => {}
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        cut.cancel();
-        front.join(LAST_WAIT).await;
-        let left = self.admin.lifecycle.shutdown(stop_workers).await;
-        self.tasks.join(LAST_WAIT).await;
-        Ok(left)
     }
 }
 
@@ -92,11 +131,17 @@ impl App {
 async fn scrape(socket: TcpListener, handle: PrometheusHandle, ending: CancellationToken) {
     let render = move || {
         let handle = handle.clone();
-        async move { ([("content-type", "text/plain; version=0.0.4")], handle.render()) }
+        async move {
+            (
+                [("content-type", "text/plain; version=0.0.4")],
+                handle.render(),
+            )
+        }
     };
     let router = Router::new().route("/metrics", get(render));
     let until = ending.clone();
-    let served = axum::serve(socket, router).with_graceful_shutdown(async move { until.cancelled().await });
+    let served =
+        axum::serve(socket, router).with_graceful_shutdown(async move { until.cancelled().await });
     tokio::select! {
         result = served => if let Err(error) = result {
             tracing::error!(error = %error, "the metrics listener broke");
@@ -135,9 +180,17 @@ async fn beat(
 fn report_activity(registry: &Registry, seconds: u64) {
     let names = Status::ALL.map(Status::as_str);
     for handle in registry.all() {
-        let interval = handle.spec().idle.last_action_report_interval.as_secs().max(1);
+        let interval = handle
+            .spec()
+            .idle
+            .last_action_report_interval
+            .as_secs()
+            .max(1);
         if seconds.is_multiple_of(interval) {
-            let ago = registry.clock.now().saturating_sub(handle.gate.last_activity());
+            let ago = registry
+                .clock
+                .now()
+                .saturating_sub(handle.gate.last_activity());
             metrics::last_activity(handle.id.as_str(), unix_time().saturating_sub(ago));
         }
         metrics::deployment_status(handle.id.as_str(), &names, Some(handle.status().as_str()));
@@ -160,7 +213,11 @@ async fn reload_on_change(
         let before = Arc::clone(&previous);
         let read = tokio::task::spawn_blocking(move || reload(&settings, Some(&previous))).await;
         let Ok(catalog) = read else { continue };
-        for error in catalog.errors.iter().filter(|error| !before.errors.contains(error)) {
+        for error in catalog
+            .errors
+            .iter()
+            .filter(|error| !before.errors.contains(error))
+        {
             tracing::error!("{error}; what was read before stays in effect");
         }
         metrics::config_errors(catalog.errors.len());

@@ -25,7 +25,10 @@ impl Check {
                     out::line(error)?;
                 }
                 let count = errors.len();
-                out::line(format_args!("{count} {}", if count == 1 { "error" } else { "errors" }))?;
+                out::line(format_args!(
+                    "{count} {}",
+                    if count == 1 { "error" } else { "errors" }
+                ))?;
                 Ok(ExitCode::FAILURE)
             }
         }

@@ -28,10 +28,14 @@ const CALL_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     /// No one listens.
-    #[error("no gateway runs here ({0} does not answer): start one with `tidegate serve`, or name its configuration with --config")]
+    #[error(
+        "no gateway runs here ({0} does not answer): start one with `tidegate serve`, or name its configuration with --config"
+    )]
     NotRunning(PathBuf),
     /// The socket may not be opened.
-    #[error("the admin socket {0} may not be opened by this user: use the user that runs the gateway")]
+    #[error(
+        "the admin socket {0} may not be opened by this user: use the user that runs the gateway"
+    )]
     Forbidden(PathBuf),
     /// The gateway refused.
     #[error("{0}")]
@@ -78,10 +82,16 @@ impl Client {
             let response = self.send(method, path, body).await?;
             let status = response.status();
             let limited = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-            let bytes = limited.collect().await.map_err(|_| ClientError::Broke)?.to_bytes();
+            let bytes = limited
+                .collect()
+                .await
+                .map_err(|_| ClientError::Broke)?
+                .to_bytes();
             answer(status, &bytes)
         };
-        timeout(CALL_MAX, call).await.map_err(|_| ClientError::Broke)?
+        timeout(CALL_MAX, call)
+            .await
+            .map_err(|_| ClientError::Broke)?
     }
 
     /// Asks, and returns the body to be read as it comes.
@@ -91,7 +101,11 @@ impl Client {
         if status.is_success() {
             return Ok(response.into_body());
         }
-        let bytes = response.into_body().collect().await.map_err(|_| ClientError::Broke)?;
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|_| ClientError::Broke)?;
         answer::<Never>(status, &bytes.to_bytes()).map(|never| match never {})
     }
 
@@ -101,13 +115,20 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<http::Response<Incoming>, Failure> {
-        let socket = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => ClientError::Forbidden(self.socket.clone()),
-            _ => ClientError::NotRunning(self.socket.clone()),
-        })?;
+        let socket =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::PermissionDenied => ClientError::Forbidden(self.socket.clone()),
+                    _ => ClientError::NotRunning(self.socket.clone()),
+                })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-        self.tasks.spawn("connection", async move { drop(connection.await) });
-        let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        self.tasks
+            .spawn("connection", async move { drop(connection.await) });
+        let bytes = body
+            .map(serde_json::to_vec)
+            .transpose()?
+            .unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(format!("/api/v1/{path}"))
@@ -128,30 +149,32 @@ fn answer<T: DeserializeOwned>(status: StatusCode, bytes: &[u8]) -> Result<T, Fa
     }
     let message = serde_json::from_slice::<serde_json::Value>(bytes)
         .ok()
-        .and_then(|value| value.get("error")?.get("message")?.as_str().map(str::to_owned))
+        .and_then(|value| {
+            value
+                .get("error")?
+                .get("message")?
+                .as_str()
+                .map(str::to_owned)
+        })
         .unwrap_or_else(|| String::from_utf8_lossy(bytes).trim().to_owned());
     Err(ClientError::Refused(message).into())
 }
 
 /// Escapes a name for a path or a query.
 pub(super) fn escaped(name: &str) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            text.push(char::from(byte));
-        } else {
-            // Writing to a string can't fail.
-            drop(write!(text, "%{byte:02X}"));
-        }
-    }
-    text
+    name.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }
 
 /// Runs a command's future on a small runtime.
-pub(super) fn block_on<T>(
-    future: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

@@ -21,7 +21,11 @@ impl Name {
         let client = Client::new(&self.config)?;
         let path = format!("instances/{}/{command}", escaped(&self.name));
         let answer: serde_json::Value = client.call(Method::POST, &path, None::<&()>).await?;
-        let ids = answer.get("accepted").and_then(|ids| ids.as_array()).cloned().unwrap_or_default();
+        let ids = answer
+            .get("accepted")
+            .and_then(|ids| ids.as_array())
+            .cloned()
+            .unwrap_or_default();
         for id in ids.iter().filter_map(|id| id.as_str()) {
             out::line(format_args!("{id}: {command} accepted"))?;
         }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::client::{Client, escaped};
 use super::{ConfigArg, Failure, out};
-use crate::lifecycle::DecisionView;
+use crate::admin::view::EventView;
 
 #[derive(Debug, Args)]
 pub(super) struct Events {
@@ -29,13 +29,18 @@ impl Events {
             Some(name) => format!("instances/{}/events?tail={}", escaped(name), self.tail),
             None => format!("events?tail={}", self.tail),
         };
-        let events: Vec<DecisionView> = client.get(&path).await?;
+        let events: Vec<EventView> = client.get(&path).await?;
         if self.json {
             out::json(&events)?;
             return Ok(ExitCode::SUCCESS);
         }
         for event in events {
-            out::line(format_args!("{}  {}  {}", out::date(event.at), event.deployment, event.text))?;
+            out::line(format_args!(
+                "{}  {}  {}",
+                out::date(event.at),
+                event.deployment,
+                event.text
+            ))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,1 +1,138 @@
-//! (being built)
+//! The command line: each command a file.
+//!
+//! Output is for people on a terminal, and JSON with `--json`. Exit codes: 0
+//! done, 1 failed, 2 wrong usage.
+
+mod check;
+mod client;
+mod control;
+mod events;
+mod logs;
+mod out;
+mod ps;
+mod serve;
+mod sim;
+mod token;
+mod worker_exec;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::error::FileError;
+use crate::config::{self, Settings};
+
+/// Why a command failed.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// An authenticating gateway for OpenAI-compatible traffic, and the lifecycle
+/// manager of the vLLM workers behind it.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: the gateway and the lifecycle manager
+    Serve(serve::Serve),
+    /// Show every error in tidegate.toml and the route files
+    Check(check::Check),
+    /// Make, list, look at and revoke tokens
+    Token(token::Token),
+    /// Show instances, deployments and how they stand
+    Ps(ps::Ps),
+    /// Start an instance, or one deployment of it
+    Start(control::Name),
+    /// Stop an instance; it stays down until it is started
+    Stop(control::Name),
+    /// Take an instance's weights off the GPU
+    Offload(control::Name),
+    /// Bring an instance's weights back to the GPU
+    Wake(control::Name),
+    /// Show the console of an instance
+    Logs(logs::Logs),
+    /// Show what was decided, and why
+    Events(events::Events),
+    /// The stand-in engine: `vllm serve`-like, without a GPU
+    Sim(Box<sim::Sim>),
+    /// Run an engine as its own session; used by `serve`
+    #[command(hide = true)]
+    WorkerExec(worker_exec::WorkerExec),
+}
+
+/// Where the settings stand.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConfigArg {
+    /// The configuration file [default: tidegate.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// The settings have errors; each is a line.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", lines(.0))]
+struct InvalidSettings(Vec<FileError>);
+
+fn lines(errors: &[FileError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+impl ConfigArg {
+    /// Reads the settings.
+    fn load(&self) -> Result<Settings, Failure> {
+        config::gateway::load(self.config.as_deref())
+            .map_err(|errors| InvalidSettings(errors).into())
+    }
+}
+
+/// Parses the arguments and runs the command.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            out::error(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(serve) => serve.run(),
+        Command::Check(check) => check.run(),
+        Command::WorkerExec(exec) => exec.run(),
+        Command::Sim(sim) => Ok(sim.run()),
+        Command::Token(token) => client::block_on(token.run()),
+        Command::Ps(ps) => client::block_on(ps.run()),
+        Command::Start(name) => client::block_on(name.run("start")),
+        Command::Stop(name) => client::block_on(name.run("stop")),
+        Command::Offload(name) => client::block_on(name.run("offload")),
+        Command::Wake(name) => client::block_on(name.run("wake")),
+        Command::Logs(logs) => client::block_on(logs.run()),
+        Command::Events(events) => client::block_on(events.run()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -38,7 +38,18 @@ impl Ps {
             .iter()
             .flat_map(|instance| instance.deployments.iter().map(move |d| row(instance, d)))
             .collect();
-        let header = ["INSTANCE", "MODEL", "ENGINE", "STATUS", "IDLE", "GPUS", "IN FLIGHT", "WAITING", "ROUTE", "FOR"];
+        let header = [
+            "INSTANCE",
+            "MODEL",
+            "ENGINE",
+            "STATUS",
+            "IDLE",
+            "GPUS",
+            "IN FLIGHT",
+            "WAITING",
+            "ROUTE",
+            "FOR",
+        ];
         out::table(&header, &rows)?;
         for deployment in instances.iter().flat_map(|instance| &instance.deployments) {
             if let Some(reason) = &deployment.reason {
@@ -46,9 +57,18 @@ impl Ps {
             }
         }
         for error in &status.config_errors {
-            let line = error.line.map_or_else(String::new, |line| format!(":{line}"));
-            let key = if error.key.is_empty() { String::new() } else { format!(" {}:", error.key) };
-            out::line(format_args!("\nnot in effect: {}{line}:{key} {}", error.file, error.message))?;
+            let line = error
+                .line
+                .map_or_else(String::new, |line| format!(":{line}"));
+            let key = if error.key.is_empty() {
+                String::new()
+            } else {
+                format!(" {}:", error.key)
+            };
+            out::line(format_args!(
+                "\nnot in effect: {}{line}:{key} {}",
+                error.file, error.message
+            ))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -61,14 +81,20 @@ fn row(instance: &InstanceView, deployment: &DeploymentView) -> Vec<String> {
         None => deployment.in_flight.to_string(),
     };
     let gpus: Vec<String> = deployment.gpus.iter().map(ToString::to_string).collect();
-    let idle = deployment.idle_seconds.filter(|_| deployment.in_flight == 0);
+    let idle = deployment
+        .idle_seconds
+        .filter(|_| deployment.in_flight == 0);
     vec![
         instance.name.clone(),
         deployment.endpoint.clone(),
         deployment.engine.clone(),
         status(deployment),
         idle.map_or_else(|| "-".to_owned(), out::ago),
-        if gpus.is_empty() { "-".to_owned() } else { gpus.join(",") },
+        if gpus.is_empty() {
+            "-".to_owned()
+        } else {
+            gpus.join(",")
+        },
         in_flight,
         deployment.waiting.to_string(),
         instance.route.clone(),
@@ -78,14 +104,9 @@ fn row(instance: &InstanceView, deployment: &DeploymentView) -> Vec<String> {
 
 /// The status, with the progress of a start behind it.
 fn status(deployment: &DeploymentView) -> String {
-    let mut text = deployment.status.clone();
-    if deployment.status == "loading" {
-        if let Some(percent) = deployment.percent {
-            text.push_str(&format!(" {percent}%"));
-        }
-        if let Some(progress) = &deployment.progress {
-            text.push_str(&format!(" ({progress})"));
-        }
+    let status = &deployment.status;
+    match (status.as_str(), deployment.percent, &deployment.progress) {
+        ("loading", Some(percent), Some(progress)) => format!("{status} {percent}% ({progress})"),
+        _ => status.clone(),
     }
-    text
 }

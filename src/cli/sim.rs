@@ -1,24 +1,38 @@
-//! `tidegate sim`
+//! `tidegate sim`: the stand-in engine.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Args;
+use crate::sim::{self, SimError};
 
-use super::Failure;
-use super::client::block_on;
-use crate::sim;
-
-#[derive(Debug, Args)]
+/// Run the stand-in engine: vLLM's HTTP and lifecycle without a model.
+#[derive(Debug, clap::Args)]
 pub(super) struct Sim {
     #[command(flatten)]
     args: sim::Args,
 }
 
 impl Sim {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        block_on(async {
-            sim::serve(self.args).await?;
-            Ok(ExitCode::SUCCESS)
-        })
+    /// Runs it until it is told to end; returns the exit code.
+    pub(super) fn run(self) -> ExitCode {
+        let ran = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| SimError::Io {
+                what: "start the runtime",
+                source,
+            })
+            .and_then(|runtime| runtime.block_on(sim::serve(self.args, io::stdout())));
+        match ran {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let code = error.exit_code();
+                let chain = std::error::Error::source(&error);
+                let cause = chain.map_or_else(String::new, |cause| format!(": {cause}"));
+                // Nowhere is left to report that standard error is closed.
+                drop(writeln!(io::stderr(), "tidegate sim: {error}{cause}"));
+                ExitCode::from(code)
+            }
+        }
     }
 }

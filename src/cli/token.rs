@@ -157,7 +157,9 @@ async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Fa
         }
     }
     while let Some(next) = before.take() {
-        let page: TokensView = client.get(&format!("tokens?before={}", escaped(&next))).await?;
+        let page: TokensView = client
+            .get(&format!("tokens?before={}", escaped(&next)))
+            .await?;
         records.extend(page.tokens);
         before = page.next;
     }
@@ -165,13 +167,26 @@ async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Fa
         return out::json(&records);
     }
     let rows: Vec<Vec<String>> = records.iter().map(row).collect();
-    let header = ["ID", "LABEL", "TYPE", "ROLE", "WORKSPACE", "SCOPE", "CREATED", "EXPIRES", "STATE"];
+    let header = [
+        "ID",
+        "LABEL",
+        "TYPE",
+        "ROLE",
+        "WORKSPACE",
+        "SCOPE",
+        "CREATED",
+        "EXPIRES",
+        "STATE",
+    ];
     out::table(&header, &rows)
 }
 
 fn row(record: &TokenRecord) -> Vec<String> {
     let projects = record.projects.iter().map(|p| format!("project {p}"));
-    let endpoints = record.endpoints.iter().map(|e| format!("endpoint {}", e.as_str()));
+    let endpoints = record
+        .endpoints
+        .iter()
+        .map(|e| format!("endpoint {}", e.as_str()));
     let scope: Vec<String> = projects.chain(endpoints).collect();
     let state = if record.revoked.is_some() {
         "revoked"
@@ -186,7 +201,11 @@ fn row(record: &TokenRecord) -> Vec<String> {
         format!("{:?}", record.kind).to_lowercase(),
         record.role.as_str().to_owned(),
         record.workspace.to_string(),
-        if scope.is_empty() { "-".to_owned() } else { scope.join(", ") },
+        if scope.is_empty() {
+            "-".to_owned()
+        } else {
+            scope.join(", ")
+        },
         out::date(record.created),
         out::date(record.expires),
         state.to_owned(),
@@ -197,7 +216,10 @@ fn show(settings: &Settings, token: &str) -> Result<ExitCode, Failure> {
     let mut text = token.to_owned();
     if token == "-" {
         text.clear();
-        std::io::stdin().lock().take(64 * 1024).read_to_string(&mut text)?;
+        std::io::stdin()
+            .lock()
+            .take(64 * 1024)
+            .read_to_string(&mut text)?;
     }
     let key = SigningKey::load_or_create(&settings.tokens.signing_key)?.key;
     let keyring = Keyring::own(&key, &settings.tokens.issuer, &settings.tokens.audience);
@@ -225,14 +247,18 @@ fn show(settings: &Settings, token: &str) -> Result<ExitCode, Failure> {
 
 /// The claims as they stand in the token, whoever signed it.
 fn claims(token: &str) -> Option<serde_json::Value> {
-    let bare = token.strip_prefix(crate::auth::TOKEN_PREFIX).unwrap_or(token);
+    let bare = token
+        .strip_prefix(crate::auth::TOKEN_PREFIX)
+        .unwrap_or(token);
     let data = jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(bare).ok()?;
     Some(data.claims)
 }
 
 async fn revoke(settings: &Settings, client: &Client, jti: &str) -> Result<(), Failure> {
     let path = format!("tokens/{}", escaped(jti));
-    let asked = client.call::<serde_json::Value>(Method::DELETE, &path, None::<&()>).await;
+    let asked = client
+        .call::<serde_json::Value>(Method::DELETE, &path, None::<&()>)
+        .await;
     if is_offline(&asked) {
         Store::open(&settings.gateway.state)?.revoke_token(jti, unix_seconds())?;
     } else {

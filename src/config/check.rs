@@ -1,5 +1,6 @@
 //! `tidegate check`: everything that is wrong, or what would be served.
 
+use std::fmt;
 use std::path::Path;
 
 use super::catalog::load_catalog;
@@ -16,6 +17,24 @@ pub struct Summary {
     pub instances: Vec<InstanceName>,
     /// Deployments, by the name of their instance.
     pub deployments: Vec<DeploymentId>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (routes, instances) = (self.routes.len(), self.instances.len());
+        write!(
+            f,
+            "no errors: {routes} routes, {instances} instances, {} deployments",
+            self.deployments.len()
+        )?;
+        for route in &self.routes {
+            write!(f, "\n  route {route}")?;
+        }
+        for deployment in &self.deployments {
+            write!(f, "\n  deployment {deployment}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads the settings, as [`gateway::load`] finds them, and every route file.

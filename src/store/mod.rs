@@ -21,7 +21,10 @@ use redb::{
     WriteTransaction,
 };
 
+pub mod durable;
+pub mod timings;
 pub mod tokens;
+pub mod workers;
 
 /// The store's file in the state directory.
 pub const FILE: &str = "store.redb";

@@ -1,0 +1,133 @@
+//! The seam to a worker's own routes: ready, sleep, wake, proof.
+//!
+//! [`Http`] asks a real worker through [`crate::vllm::client`]. It decides
+//! nothing: when to ask, and what follows a failure, is the machine's.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::launcher::{Boxed, Launched};
+use crate::config::{Address, OffloadTo};
+use crate::names::ModelName;
+use crate::time::sleep;
+use crate::vllm::client::{CallError, Client, Level, Socket};
+
+/// First pause between two looks at a worker that is not ready.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause between two looks.
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A worker, as the calls need it.
+#[derive(Clone, Debug)]
+pub struct Callee {
+    /// What was launched.
+    pub launched: Launched,
+    /// The name that it serves.
+    pub model: ModelName,
+    /// Limit of one call.
+    pub limit: Duration,
+}
+
+/// What an adopted worker was found to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It serves.
+    Awake,
+    /// It sleeps.
+    Asleep,
+}
+
+/// Asks workers.
+pub trait Calls: fmt::Debug + Send + Sync + 'static {
+    /// Resolves once the worker serves; never while it does not.
+    fn ready(&self, worker: Callee) -> Boxed<'_, ()>;
+
+    /// Puts it to sleep. No request may be inside.
+    fn sleep(&self, worker: Callee, to: OffloadTo) -> Boxed<'_, Result<(), String>>;
+
+    /// Wakes it, and makes sure that it answers.
+    fn wake(&self, worker: Callee, from: OffloadTo) -> Boxed<'_, Result<(), String>>;
+
+    /// Whether this address answers for that worker, and what it does.
+    fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proof, String>>;
+}
+
+/// Over HTTP, as vLLM and the stand-in answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Http;
+
+impl Calls for Http {
+    fn ready(&self, worker: Callee) -> Boxed<'_, ()> {
+        Box::pin(async move {
+            let client = client(&worker);
+            let mut pause = LOOK_PAUSE;
+            loop {
+                let ready = match client.health().await {
+                    Ok(()) => client.warm_up(worker.limit).await,
+                    Err(error) => Err(error),
+                };
+                match ready {
+                    Ok(()) => return,
+                    Err(error) => tracing::trace!(%error, "not ready yet"),
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(LOOK_PAUSE_MAX);
+            }
+        })
+    }
+
+    fn sleep(&self, worker: Callee, to: OffloadTo) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            let slept = client(&worker).sleep(level(to), worker.limit).await;
+            slept.map_err(|error| in_words(&error))
+        })
+    }
+
+    fn wake(&self, worker: Callee, from: OffloadTo) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            let woken = client(&worker).wake(level(from), worker.limit).await;
+            woken.map_err(|error| in_words(&error))
+        })
+    }
+
+    fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proof, String>> {
+        Box::pin(async move {
+            let client = client(&worker);
+            let proven = async {
+                client.health().await?;
+                client.prove().await?;
+                client.is_sleeping().await
+            };
+            match proven.await {
+                Ok(true) => Ok(Proof::Asleep),
+                Ok(false) => Ok(Proof::Awake),
+                Err(error) => Err(in_words(&error)),
+            }
+        })
+    }
+}
+
+fn client(worker: &Callee) -> Client {
+    let socket = match &worker.launched.address {
+        Address::Unix(path) => Socket::Unix(path.clone()),
+        Address::Tcp { host, port } => Socket::Tcp(host.clone(), *port),
+    };
+    let key = Arc::clone(&worker.launched.api_key);
+    Client::new(socket, key, Arc::from(worker.model.as_str()))
+}
+
+fn level(to: OffloadTo) -> Level {
+    match to {
+        OffloadTo::Cpu => Level::One,
+        OffloadTo::Disk => Level::Two,
+    }
+}
+
+/// The error with its cause.
+fn in_words(error: &CallError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,502 @@
+//! The one task that owns every lifecycle machine.
+//!
+//! A turn takes one input, steps one machine, does its actions, and publishes.
+//! What an action answers at once is a further event of the same turn. The
+//! conductor never waits for a worker, a file or a reader.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::adoption;
+use super::effects::{Effects, Report, What};
+use super::events::Events;
+use super::launcher::Launched;
+use super::machine::{Action, Desired, Event, Machine, Phase, step};
+use super::member::{Member, Wish, need};
+use super::placement::{Decision, Placement, Standing};
+use super::story;
+use super::{Command, CommandError, Handle, Parts, Request, StartError};
+use crate::config::{self, Catalog, Settings, Start};
+use crate::deployment::{Demands, Refusal, Registry};
+use crate::names::DeploymentId;
+use crate::store::timings::Timings;
+use crate::tasks::Tasks;
+use crate::time::{Clock, Uptime, sleep_until};
+
+/// Requests from outside that wait their turn.
+const REQUESTS_MAX: usize = 64;
+/// Reports of tasks that wait their turn.
+const REPORTS_MAX: usize = 1_024;
+/// Events of one turn; more would be a loop among our own answers.
+const TURN_EVENTS_MAX: usize = 10_000;
+
+/// Owns every machine. See the module docs.
+#[derive(Debug)]
+pub struct Conductor {
+    registry: Registry,
+    settings: Arc<Settings>,
+    clock: Clock,
+    effects: Effects,
+    placement: Placement,
+    timings: Timings,
+    events: Events,
+    members: BTreeMap<DeploymentId, Member>,
+    /// What is still to be done in this turn.
+    turn: VecDeque<(DeploymentId, Event, Option<String>)>,
+    /// Answered once every worker is gone.
+    ending: Option<oneshot::Sender<()>>,
+}
+
+/// Where the conductor's inputs come from.
+#[derive(Debug)]
+struct Inputs {
+    demands: Demands,
+    requests: mpsc::Receiver<Request>,
+    reports: mpsc::Receiver<Report>,
+}
+
+impl Conductor {
+    /// Adopts or reaps what the last run left, then starts what starts with the
+    /// gateway, and runs from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] when it can't be known who is left over.
+    pub async fn start(parts: Parts, catalog: &Catalog) -> Result<Handle, StartError> {
+        let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
+        let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
+        let tasks = parts.tasks.child();
+        let effects = Effects {
+            launcher: parts.launcher,
+            calls: parts.calls,
+            tasks: tasks.clone(),
+            reports: reports_in,
+            call_timeout: parts.settings.workers.call_timeout,
+        };
+        let patience = parts.settings.placement.wait_bound;
+        let mut conductor = Self {
+            placement: Placement::new(parts.gpus.devices, patience),
+            registry: parts.registry,
+            settings: parts.settings,
+            clock: parts.clock,
+            timings: parts.timings,
+            events: Events::default(),
+            members: BTreeMap::new(),
+            turn: VecDeque::new(),
+            ending: None,
+            effects,
+        };
+        for spec in specs(catalog) {
+            conductor.insert(spec);
+        }
+        let found = adoption::sort_out(&conductor.effects, &conductor.settings, |id| {
+            let member = conductor.members.get(id)?;
+            Some((Arc::clone(&member.spec), Arc::clone(&member.fingerprint)))
+        });
+        for (launched, asleep) in found.await? {
+            conductor.adopt(launched, asleep);
+        }
+        conductor.start_at_boot(&specs(catalog));
+        conductor.run_turn();
+        let handle = Handle {
+            requests: requests_in,
+            events: conductor.events.clone(),
+        };
+        let inputs = Inputs {
+            demands: parts.demands,
+            requests,
+            reports,
+        };
+        // With the parts' tasks, so that whoever joins those waits for this too.
+        parts.tasks.spawn("conductor", conductor.run(inputs, tasks));
+        Ok(handle)
+    }
+
+    async fn run(mut self, mut inputs: Inputs, tasks: Tasks) {
+        let ending = tasks.ending();
+        loop {
+            let due = self.next_deadline();
+            let at = self.clock.instant(due.unwrap_or(Uptime::MAX));
+            tokio::select! {
+                // A closed channel can't be: the registry and the effects that
+                // hold its ends are in `self`, and a Handle lives in the app.
+                Some(id) = inputs.demands.recv() => self.on_demand(&id),
+                Some(report) = inputs.reports.recv() => self.on_report(report),
+                Some(request) = inputs.requests.recv() => {
+                    if let Some(done) = self.on_request(request) {
+                        self.end(&tasks, done).await;
+                        return;
+                    }
+                }
+                () = sleep_until(at), if due.is_some() => self.on_time(),
+                () = ending.cancelled() => return,
+            }
+            self.run_turn();
+            if self.ending.is_some()
+                && self.members.values().all(|member| member.running.is_none())
+                && let Some(done) = self.ending.take()
+            {
+                self.end(&tasks, done).await;
+                return;
+            }
+        }
+    }
+
+    /// Ends the tasks, then answers. Workers that live stay.
+    async fn end(&self, tasks: &Tasks, done: oneshot::Sender<()>) {
+        let limit = self.settings.workers.stop_grace;
+        if !tasks.join(limit).await {
+            tracing::warn!("tasks of the control plane did not end in time");
+        }
+        done.send(()).unwrap_or_default();
+    }
+
+    fn on_demand(&mut self, id: &DeploymentId) {
+        if let Some(member) = self.members.get(id) {
+            member.handle.take_demand();
+            self.turn.push_back((id.clone(), Event::Demand, None));
+        }
+    }
+
+    fn on_report(&mut self, Report { id, what }: Report) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        match what {
+            What::Event(Event::Drained { .. }, _) if member.handle.gate.in_flight() > 0 => {
+                // Of an earlier closing; requests came in since.
+            }
+            What::Event(event, why) => self.turn.push_back((id, event, why)),
+            What::Launched(generation, launched) => {
+                if generation == member.machine.worker
+                    && let Some(running) = &mut member.running
+                {
+                    running.launched = Some(launched);
+                    member.publish(&self.timings, self.clock.now());
+                }
+            }
+            What::Progress(generation, words, percent) => {
+                if generation == member.machine.worker && member.machine.phase == Phase::Starting {
+                    member.progress = Some((Arc::from(words), percent));
+                    member.publish(&self.timings, self.clock.now());
+                }
+            }
+        }
+    }
+
+    /// Returns whom to answer if everything is to end now.
+    fn on_request(&mut self, request: Request) -> Option<oneshot::Sender<()>> {
+        match request {
+            Request::Apply(catalog, done) => {
+                self.apply(&catalog);
+                done.send(()).unwrap_or_default();
+            }
+            Request::Command(id, command, reply) => {
+                let obeyed = self.command(&id, command);
+                drop(reply.send(obeyed));
+            }
+            Request::Shutdown { stop_workers, done } => {
+                if !stop_workers {
+                    return Some(done);
+                }
+                self.ending = Some(done);
+                for id in self.members.keys() {
+                    let why = Some("tidegate is shutting down".to_owned());
+                    self.turn.push_back((id.clone(), Event::Stop, why));
+                }
+            }
+        }
+        None
+    }
+
+    fn on_time(&mut self) {
+        let now = self.clock.now();
+        for (id, member) in &self.members {
+            if member.machine.deadline.is_some_and(|due| due <= now) {
+                let idle_since = member.handle.gate.idle_since();
+                let tick = Event::Tick { idle_since };
+                self.turn.push_back((id.clone(), tick, None));
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Uptime> {
+        let machines = self.members.values().filter_map(|m| m.machine.deadline);
+        let claims = self.placement.next_deadline(self.clock.now());
+        machines.chain(claims).min()
+    }
+
+    /// Follows a catalog by difference.
+    fn apply(&mut self, catalog: &Catalog) {
+        let specs = specs(catalog);
+        let gone: Vec<_> = self.members.keys().cloned().collect();
+        for id in gone {
+            if !specs.iter().any(|spec| spec.id == id) {
+                self.dismiss(&id);
+            }
+        }
+        let mut new = Vec::new();
+        for spec in specs {
+            match self.members.get_mut(&spec.id) {
+                Some(member) => {
+                    if std::mem::take(&mut member.leaving) {
+                        self.turn.push_back((spec.id.clone(), Event::Permit, None));
+                    }
+                    let launcher = self.effects.launcher.as_ref();
+                    if let Some(event) = member.respec(&spec, &self.settings, launcher) {
+                        self.turn.push_back((spec.id.clone(), event, None));
+                    }
+                }
+                None => {
+                    self.insert(Arc::clone(&spec));
+                    new.push(spec);
+                }
+            }
+        }
+        self.start_at_boot(&new);
+    }
+
+    fn dismiss(&mut self, id: &DeploymentId) {
+        if let Some(member) = self.members.get_mut(id)
+            && !std::mem::replace(&mut member.leaving, true)
+        {
+            let why = Some("removed from the configuration".to_owned());
+            self.turn.push_back((id.clone(), Event::Stop, why));
+        }
+    }
+
+    fn insert(&mut self, spec: Arc<config::Deployment>) {
+        let id = spec.id.clone();
+        let handle = self.registry.insert(spec);
+        let launcher = self.effects.launcher.as_ref();
+        let member = Member::new(handle, &self.settings, launcher, self.clock.now());
+        self.members.insert(id, member);
+    }
+
+    fn start_at_boot(&mut self, specs: &[Arc<config::Deployment>]) {
+        for spec in specs.iter().filter(|spec| spec.start == Start::Boot) {
+            let why = Some("starts with the gateway".to_owned());
+            self.turn.push_back((spec.id.clone(), Event::Start, why));
+        }
+    }
+
+    fn adopt(&mut self, launched: Launched, asleep: Option<config::OffloadTo>) {
+        let now = self.clock.now();
+        let Some(member) = self.members.get_mut(&launched.deployment) else {
+            return;
+        };
+        let (id, generation) = (launched.deployment.clone(), launched.generation);
+        let gpus = Arc::clone(&launched.gpus);
+        let need = need(&member.spec);
+        self.placement
+            .adopt(&id, need, Arc::clone(&gpus), asleep.is_some());
+        member.gpus = gpus;
+        member.machine = match asleep {
+            Some(at) => Machine::adopted_asleep(generation, at, now, &member.policy),
+            None => Machine::adopted_ready(generation, now),
+        };
+        member.running = Some(self.effects.adopt(member, launched));
+        member.changed_phase(now);
+        member.publish(&self.timings, now);
+        if asleep.is_none() {
+            member.handle.gate.open();
+        }
+        member.tell(
+            &self.events,
+            "adopted: its worker went on while tidegate was away",
+        );
+    }
+
+    fn command(&mut self, id: &DeploymentId, command: Command) -> Result<(), CommandError> {
+        let unknown = || CommandError::Unknown(id.clone());
+        let member = self
+            .members
+            .get(id)
+            .filter(|m| !m.leaving)
+            .ok_or_else(unknown)?;
+        if self.ending.is_some() {
+            return Err(CommandError::Ended);
+        }
+        let event = story::event_of(command, member).map_err(CommandError::Refused)?;
+        let why = Some("asked by an operator".to_owned());
+        self.turn.push_back((id.clone(), event, why));
+        Ok(())
+    }
+
+    /// Does all that is to be done now.
+    fn run_turn(&mut self) {
+        self.turn_events();
+        // Even a turn without events may have let a claim grow too old.
+        self.place();
+        self.turn_events();
+        self.members.retain(|id, member| {
+            let gone = member.leaving
+                && member.running.is_none()
+                && member.machine.phase == Phase::Stopped;
+            if gone {
+                self.registry.remove(id);
+            }
+            !gone
+        });
+    }
+
+    fn turn_events(&mut self) {
+        for _ in 0..TURN_EVENTS_MAX {
+            let Some((id, event, why)) = self.turn.pop_front() else {
+                return;
+            };
+            self.step(&id, event, why);
+            if self.turn.is_empty() {
+                self.place();
+            }
+        }
+        tracing::error!("a turn of the conductor did not end by itself");
+    }
+
+    fn step(&mut self, id: &DeploymentId, event: Event, why: Option<String>) {
+        let now = self.clock.now();
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let before = member.machine;
+        let (after, actions) = step(before, event, now, &member.policy);
+        member.machine = after;
+        if let Some(text) = story::of(member, &before, event, why.as_deref(), now) {
+            member.tell(&self.events, &text);
+        }
+        self.measure(id, &before, event, now);
+        for action in actions {
+            self.act(id, action);
+        }
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        if before.phase != member.machine.phase {
+            member.changed_phase(now);
+            member.progress = None;
+            story::set_reason(member, &before, why.as_deref());
+        }
+        member.publish(&self.timings, now);
+        let at_rest = matches!(
+            member.machine.phase,
+            Phase::Stopped | Phase::Offloaded { .. }
+        );
+        let came_to_rest = at_rest && before.phase != member.machine.phase;
+        if came_to_rest && member.handle.waiting() > 0 {
+            // Whoever came too late for the gate and too early for the change.
+            self.turn.push_back((id.clone(), Event::Demand, None));
+        }
+    }
+
+    /// Remembers how long a start or a wake took.
+    fn measure(&mut self, id: &DeploymentId, before: &Machine, event: Event, now: Uptime) {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let took = now.saturating_sub(member.entered);
+        match (before.phase, member.machine.phase, event) {
+            (Phase::Starting, Phase::Ready, _) => self.timings.started(id, took),
+            (Phase::Waking { .. }, Phase::Ready, _) => self.timings.woke(id, took),
+            _ => {}
+        }
+        if let Event::Exited(generation) | Event::Unlaunchable(generation) = event
+            && generation == before.worker
+            && let Some(member) = self.members.get_mut(id)
+        {
+            if let Some(running) = member.running.take() {
+                running.calls.cancel();
+            }
+            member.gpus = Arc::from([]);
+        }
+    }
+
+    fn act(&mut self, id: &DeploymentId, action: Action) {
+        let now = self.clock.now();
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        match action {
+            Action::AcquireGpus(_) => self.placement.ask(id, need(&member.spec), now),
+            Action::CancelAcquire => self.placement.cancel(id),
+            Action::ShrinkLease => self.placement.shrink(id),
+            Action::ReleaseLease => self.placement.release(id),
+            Action::Spawn(generation) => {
+                member.running = Some(self.effects.spawn(member, generation));
+            }
+            Action::OpenGate => {
+                // Published first: who holds a permit relies on the worker in it.
+                member.changed_phase(now);
+                member.publish(&self.timings, now);
+                member.handle.gate.open();
+            }
+            Action::CloseGate => {
+                member.handle.gate.close();
+                self.effects.drain(&member.handle);
+            }
+            Action::CloseGateIfIdle(rest) => {
+                if member.handle.gate.close_if_idle() {
+                    let idle_since = member.handle.gate.last_activity();
+                    let closed = Event::IdleClosed { rest, idle_since };
+                    self.turn.push_front((id.clone(), closed, None));
+                }
+            }
+            Action::Sleep(generation, to) => self.effects.sleep(member, generation, to),
+            Action::Wake(generation, from) => self.effects.wake(member, generation, from),
+            Action::Terminate(_) => wish(member, |_| Wish::Stop),
+            Action::Kill(_) => wish(member, |old| match old {
+                Wish::Kill(n) => Wish::Kill(n.wrapping_add(1)),
+                Wish::Run | Wish::Stop => Wish::Kill(1),
+            }),
+            Action::RefuseWaiters => {
+                member.refusals += 1;
+                member.refusal = Some(match member.machine.desired {
+                    Desired::Down => Refusal::Stopped,
+                    Desired::OnDemand => Refusal::Failed,
+                });
+            }
+        }
+    }
+
+    /// Serves the claims for GPUs as far as it goes.
+    fn place(&mut self) {
+        let now = self.clock.now();
+        let members = &self.members;
+        let standing =
+            |id: &DeploymentId| members.get(id).map_or(Standing::Fixed, Member::standing);
+        for decision in self.placement.plan(now, &standing) {
+            match decision {
+                Decision::Grant(id) => {
+                    if let Some(member) = self.members.get_mut(&id) {
+                        member.gpus = self.placement.gpus_of(&id);
+                    }
+                    self.turn.push_back((id, Event::Granted, None));
+                }
+                Decision::Refuse(id, why) => self.turn.push_back((id, Event::Refused, Some(why))),
+                Decision::Evict(victim, claimant) => {
+                    let why = Some(format!("needed by {claimant}"));
+                    self.turn.push_back((victim, Event::Evict, why));
+                }
+            }
+        }
+    }
+}
+
+/// Tells the supervisor of the worker, and ends the calls to it.
+fn wish(member: &Member, next: impl FnOnce(Wish) -> Wish) {
+    if let Some(running) = &member.running {
+        running.calls.cancel();
+        running.wish.send_modify(|wish| *wish = next(*wish));
+    }
+}
+
+fn specs(catalog: &Catalog) -> Vec<Arc<config::Deployment>> {
+    let instances = catalog.instances.iter();
+    instances
+        .flat_map(|i| i.deployments.iter().cloned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! The seam to a place where workers run.
+//!
+//! [`Launcher`] is what such a place must offer; [`super::process`] is this
+//! machine, cluster engines come behind the same trait. Nothing above it may
+//! assume a local pid. A launcher starts, signals and watches; it never restarts
+//! a worker and does not judge whether one is ready.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::config::{self, Address, OffloadTo};
+use crate::deployment;
+use crate::names::{DeploymentId, Generation};
+
+/// A future behind a trait object.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Names one worker for ever: 128 random bits.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Nonce(Arc<str>);
+
+impl Nonce {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(Arc::from(random_hex::<16>()))
+    }
+
+    /// One that was written down.
+    pub fn recorded(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `N` random bytes in hexadecimal.
+#[expect(
+    clippy::expect_used,
+    reason = "without randomness a worker's key could be guessed"
+)]
+pub(crate) fn random_hex<const N: usize>() -> String {
+    let mut bytes = [0_u8; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is to be launched.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Names the worker.
+    pub nonce: Nonce,
+    /// Whose it is; its console gets the output.
+    pub handle: Arc<deployment::Handle>,
+    /// What to run.
+    pub spec: Arc<config::Deployment>,
+    /// Which one of its deployment.
+    pub generation: Generation,
+    /// The GPUs granted to it, by index; empty on a machine without.
+    pub gpus: Arc<[u32]>,
+}
+
+/// A worker that was launched.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    /// Its name.
+    pub nonce: Nonce,
+    /// Whose it is.
+    pub deployment: DeploymentId,
+    /// Which one of its deployment.
+    pub generation: Generation,
+    /// Where it will listen.
+    pub address: Address,
+    /// The key that it wants.
+    pub api_key: Arc<str>,
+    /// Its process id, where that means something on this machine.
+    pub pid: Option<u32>,
+    /// Digest of what was launched, see [`Launcher::fingerprint`].
+    pub fingerprint: Arc<str>,
+    /// The GPUs that it was given.
+    pub gpus: Arc<[u32]>,
+    /// Where its weights are, since it was told to sleep.
+    pub asleep: Option<OffloadTo>,
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// In words: `exited with code 1`.
+    pub how: String,
+}
+
+/// Why nothing was launched.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The spec can't be launched; another try would not help.
+    #[error("{0}")]
+    Spec(String),
+    /// It failed now and may do later.
+    #[error("could not launch the worker: {0}")]
+    Now(String),
+}
+
+/// Why the left-over workers are not known.
+#[derive(Debug, thiserror::Error)]
+#[error("could not read who was left over by the last run")]
+pub struct ListError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// A place where workers run.
+pub trait Launcher: fmt::Debug + Send + Sync + 'static {
+    /// Digest of what this spec would launch: a worker whose digest differs must
+    /// be replaced to follow the spec.
+    fn fingerprint(&self, spec: &config::Deployment) -> Arc<str>;
+
+    /// Launches a worker. The same nonce never launches two.
+    fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>>;
+
+    /// The workers of an earlier process that still live. What is left of dead
+    /// ones is removed before this returns.
+    fn list(&self) -> Boxed<'_, Result<Vec<Launched>, ListError>>;
+
+    /// The worker of that name, if it was launched here and lives.
+    fn find(&self, nonce: &Nonce) -> Option<Launched>;
+
+    /// Takes a listed worker over: its output goes to this handle's console.
+    fn adopt(&self, nonce: &Nonce, handle: &Arc<deployment::Handle>);
+
+    /// Asks a worker to end.
+    fn stop(&self, nonce: &Nonce);
+
+    /// Ends a worker, with all that it started.
+    fn kill(&self, nonce: &Nonce);
+
+    /// Resolves once nothing of the worker is left.
+    fn exited(&self, nonce: &Nonce) -> Boxed<'_, Exit>;
+
+    /// Writes down where the worker's weights are, for the next process.
+    fn note_asleep(&self, nonce: &Nonce, asleep: Option<OffloadTo>);
+}

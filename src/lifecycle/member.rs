@@ -1,0 +1,292 @@
+//! One deployment, as the conductor holds it: machine, worker, and what is
+//! published of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::events::Events;
+use super::launcher::{Launched, Launcher};
+use super::machine::{Aim, Event, Machine, Next, Phase, Policy, Rest};
+use super::placement::{Amount, Need, Standing};
+use crate::config::{self, Engine, OffloadTo, Settings, Start};
+use crate::deployment::{Handle, Refusal, Snapshot, Status, Worker, snapshot::Residency};
+use crate::store::timings::{Timing, Timings};
+use crate::time::{Uptime, unix_seconds};
+use crate::units::Span;
+
+/// What the supervisor of a worker is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Let it run.
+    Run,
+    /// Ask it to end.
+    Stop,
+    /// End it, for the nth time.
+    Kill(u32),
+}
+
+/// The worker that lives, or is about to.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// `None` until it was launched.
+    pub(super) launched: Option<Launched>,
+    /// To its supervisor.
+    pub(super) wish: watch::Sender<Wish>,
+    /// Ends the calls that are under way to it.
+    pub(super) calls: CancellationToken,
+}
+
+/// One deployment.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) handle: Arc<Handle>,
+    pub(super) spec: Arc<config::Deployment>,
+    /// Digest of what the spec launches.
+    pub(super) fingerprint: Arc<str>,
+    pub(super) machine: Machine,
+    pub(super) policy: Policy,
+    pub(super) running: Option<Running>,
+    /// No longer in the catalog: forgotten once it has stopped.
+    pub(super) leaving: bool,
+    /// When this phase began.
+    pub(super) entered: Uptime,
+    entered_unix: u64,
+    pub(super) gpus: Arc<[u32]>,
+    pub(super) progress: Option<(Arc<str>, u8)>,
+    /// Why it failed or was stopped.
+    pub(super) reason: Option<Arc<str>>,
+    pub(super) refusals: u64,
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl Member {
+    pub(super) fn new(
+        handle: Arc<Handle>,
+        settings: &Settings,
+        launcher: &dyn Launcher,
+        now: Uptime,
+    ) -> Self {
+        let spec = handle.spec();
+        Self {
+            fingerprint: launcher.fingerprint(&spec),
+            policy: policy(&spec, settings),
+            machine: Machine::stopped(),
+            running: None,
+            leaving: false,
+            entered: now,
+            entered_unix: unix_seconds(),
+            gpus: Arc::from([]),
+            progress: None,
+            reason: None,
+            refusals: 0,
+            refusal: None,
+            handle,
+            spec,
+        }
+    }
+
+    /// Takes a new spec. Returns what the machine has to be told.
+    pub(super) fn respec(
+        &mut self,
+        spec: &Arc<config::Deployment>,
+        settings: &Settings,
+        launcher: &dyn Launcher,
+    ) -> Option<Event> {
+        if *self.spec == **spec {
+            return None;
+        }
+        let fingerprint = launcher.fingerprint(spec);
+        let changed = fingerprint != self.fingerprint;
+        let policy = policy(spec, settings);
+        self.handle.set_spec(Arc::clone(spec));
+        (self.spec, self.fingerprint, self.policy) = (Arc::clone(spec), fingerprint, policy);
+        Some(if changed {
+            Event::SpecChanged
+        } else {
+            Event::IdleChanged
+        })
+    }
+
+    pub(super) fn changed_phase(&mut self, now: Uptime) {
+        (self.entered, self.entered_unix) = (now, unix_seconds());
+    }
+
+    /// How easily it can be made to leave its GPUs.
+    pub(super) fn standing(&self) -> Standing {
+        match self.machine.phase {
+            Phase::Ready if self.spec.keep => Standing::Fixed,
+            Phase::Ready => match self.handle.gate.idle_since() {
+                Some(since) => Standing::Idle(since),
+                None => Standing::Busy,
+            },
+            Phase::Offloaded { .. } => Standing::Asleep,
+            Phase::Draining {
+                rest: Rest::Offload(_) | Rest::Stop,
+            }
+            | Phase::Offloading { .. }
+            | Phase::Stopping { .. } => Standing::Leaving,
+            _ => Standing::Fixed,
+        }
+    }
+
+    /// Publishes how it stands.
+    pub(super) fn publish(&self, timings: &Timings, now: Uptime) {
+        let phase = self.machine.phase;
+        let serves = matches!(phase, Phase::Ready | Phase::Draining { .. });
+        let launched = self.running.as_ref().and_then(|r| r.launched.as_ref());
+        let worker = launched.filter(|_| serves).map(|launched| {
+            Arc::new(Worker {
+                generation: launched.generation,
+                address: launched.address.clone(),
+                api_key: Arc::clone(&launched.api_key),
+            })
+        });
+        let status = self.status();
+        let loading = status == Status::Loading;
+        self.handle.publish(Snapshot {
+            status,
+            phase: phase_name(phase),
+            residency: residency(phase),
+            since: self.entered_unix,
+            worker,
+            generation: self.machine.worker,
+            pid: launched.and_then(|launched| launched.pid),
+            gpus: Arc::clone(&self.gpus),
+            ready_in: self
+                .ready_in(timings.get(&self.handle.id), now)
+                .filter(|_| loading),
+            progress: self.progress.clone().filter(|_| loading),
+            reason: self.reason.clone(),
+            refusals: self.refusals,
+            refusal: self.refusal,
+        });
+    }
+
+    fn status(&self) -> Status {
+        match self.machine.phase {
+            Phase::Placing { .. } | Phase::Starting | Phase::Waking { .. } => Status::Loading,
+            Phase::Ready | Phase::Draining { .. } => Status::Idle,
+            Phase::Offloading { .. } | Phase::Offloaded { .. } => Status::Offloaded,
+            Phase::Stopping { next, .. } if next != Next::Rest || self.machine.wanted => {
+                Status::Loading
+            }
+            Phase::Stopped | Phase::Stopping { .. } => Status::Stopped,
+            // Another try is under way: for whoever waits, it loads.
+            Phase::Failed if self.machine.wanted => Status::Loading,
+            Phase::Failed => Status::Failed,
+        }
+    }
+
+    /// What is left of the usual time, at least a second.
+    fn ready_in(&self, timing: Timing, now: Uptime) -> Option<Duration> {
+        let usual = match self.machine.phase {
+            Phase::Waking { .. }
+            | Phase::Placing {
+                aim: Aim::Wake { .. },
+            } => timing.wake,
+            _ => timing.start,
+        };
+        let in_phase = match self.machine.phase {
+            Phase::Starting | Phase::Waking { .. } => now.saturating_sub(self.entered),
+            _ => Duration::ZERO,
+        };
+        let left = |Span(usual): Span| usual.saturating_sub(in_phase).max(Duration::from_secs(1));
+        usual.map(left)
+    }
+
+    /// Writes down what happened.
+    pub(super) fn tell(&self, events: &Events, text: &str) {
+        events.push(&self.handle.id, text);
+    }
+}
+
+/// What the machine goes by.
+fn policy(spec: &config::Deployment, settings: &Settings) -> Policy {
+    let (workers, idle) = (&settings.workers, &spec.idle);
+    let limit = |limit: Option<Duration>| limit.filter(|_| !spec.keep);
+    // A claim may wait for its patience, and then for others to leave.
+    let leave = workers.drain_timeout + workers.call_timeout + workers.stop_grace * 2;
+    Policy {
+        offload_after: limit(idle.offload.map(|offload| offload.after)),
+        offload_to: idle.offload.map(|offload| offload.to),
+        stop_after: limit(idle.time_limit),
+        place_timeout: settings.placement.wait_bound + leave * 2,
+        start_timeout: workers.start_timeout,
+        call_timeout: workers.call_timeout,
+        drain_timeout: workers.drain_timeout,
+        stop_grace: workers.stop_grace,
+        backoff_base: workers.backoff,
+        stable_after: workers.stable_after,
+        failures_max: workers.failures_max,
+        restart_unasked: spec.start == Start::Boot,
+    }
+}
+
+/// vLLM 0.32's default of `gpu_memory_utilization`.
+const UTILIZATION_DEFAULT: f64 = 0.9;
+/// What an engine that sleeps keeps on a GPU, at most, where it was not measured.
+const ASLEEP_BYTES: u64 = 3 << 29;
+
+/// What a worker of this spec needs.
+pub(super) fn need(spec: &config::Deployment) -> Need {
+    match &spec.engine {
+        Engine::Sim(sim) => Need {
+            gpus: 1,
+            awake: Amount::Bytes(sim.weights.saturating_add(sim.context)),
+            asleep: sim.context,
+        },
+        Engine::Vllm(vllm) => {
+            let option = |name: &str| vllm.options.0.get(name);
+            let count = |name| {
+                option(name)
+                    .and_then(serde_json::Value::as_u64)
+                    .unwrap_or(1)
+            };
+            let gpus =
+                count("tensor_parallel_size").saturating_mul(count("pipeline_parallel_size"));
+            let share = option("gpu_memory_utilization").and_then(serde_json::Value::as_f64);
+            Need {
+                gpus: usize::try_from(gpus).unwrap_or(usize::MAX),
+                awake: Amount::Share(share.unwrap_or(UTILIZATION_DEFAULT)),
+                asleep: ASLEEP_BYTES,
+            }
+        }
+    }
+}
+
+/// The phase as one word.
+pub(super) fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Stopped => "stopped",
+        Phase::Placing { .. } => "placing",
+        Phase::Starting => "starting",
+        Phase::Ready => "ready",
+        Phase::Draining { .. } => "draining",
+        Phase::Offloading { .. } => "offloading",
+        Phase::Offloaded { .. } => "offloaded",
+        Phase::Waking { .. } => "waking",
+        Phase::Stopping { .. } => "stopping",
+        Phase::Failed => "failed",
+    }
+}
+
+fn residency(phase: Phase) -> Residency {
+    match phase {
+        Phase::Offloaded { at } | Phase::Waking { from: at } => rung(at),
+        Phase::Placing {
+            aim: Aim::Wake { from },
+        } => rung(from),
+        Phase::Ready | Phase::Draining { .. } | Phase::Offloading { .. } => Residency::Gpu,
+        _ => Residency::None,
+    }
+}
+
+fn rung(at: OffloadTo) -> Residency {
+    match at {
+        OffloadTo::Cpu => Residency::Cpu,
+        OffloadTo::Disk => Residency::Disk,
+    }
+}

@@ -1,0 +1,37 @@
+//! The body of `tidegate worker-exec`: becomes the engine, in its own session.
+//!
+//! Between fork and exec only a program of our own can call `setsid` without
+//! unsafe code, so the launcher starts this executable first. The pid stays the
+//! same, so the launcher's child is the engine. It changes nothing else: the
+//! environment and the standard streams are as the launcher set them.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// The hidden subcommand that leads here.
+pub const SUBCOMMAND: &str = "worker-exec";
+
+/// Weight of the session against others, as `nice` counts: the gateway and its
+/// health checks should not starve while an engine loads.
+const AUTOGROUP_NICE: &str = "10";
+
+/// How much rather the kernel ends an engine than the gateway, in thousandths.
+const OOM_SCORE_ADJ: &str = "300";
+
+/// Leads a new session and becomes the program named first, with the rest as
+/// its arguments. Returns only if that failed.
+pub fn exec(mut args: impl Iterator<Item = OsString>) -> io::Error {
+    let Some(program) = args.next() else {
+        let text = format!("{SUBCOMMAND} needs the program to run");
+        return io::Error::new(io::ErrorKind::InvalidInput, text);
+    };
+    if let Err(error) = rustix::process::setsid() {
+        return error.into();
+    }
+    // Both are a courtesy that a container may not allow.
+    drop(std::fs::write("/proc/self/autogroup", AUTOGROUP_NICE));
+    drop(std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ));
+    Command::new(program).args(args).exec()
+}

@@ -1,0 +1,353 @@
+//! Workers as processes of this machine.
+//!
+//! Each worker leads a session of its own and is ended with all that it
+//! started. It holds its log and its socket itself, so it outlives this process;
+//! the journal says who it is, so the next process finds it. `Exited` means that
+//! nothing of it is left.
+//!
+//! A pid is never trusted alone: a process is signalled through a pidfd that was
+//! opened before its identity was checked.
+
+pub mod exec;
+mod log;
+mod places;
+pub(crate) mod proc;
+mod worker;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::command::Engines;
+use super::launcher::{
+    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, random_hex,
+};
+use crate::config::{self, Address, OffloadTo};
+use crate::deployment::Handle;
+use crate::names::DeploymentId;
+use crate::store::workers::{Journal, JournalError, Record};
+use crate::tasks::Tasks;
+use places::Places;
+use worker::Worker;
+
+/// How long the remains of a dead worker may take to end.
+const REMAINS_LIMIT: Duration = Duration::from_secs(10);
+
+/// Tries for the lock of the state directory, and the pause between two.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why workers can't be run here.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The directories can't be used.
+    #[error("could not prepare {path} for workers")]
+    Io {
+        /// The state directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Two would reap each other's workers.
+    #[error("another tidegate runs with the state directory {0}: stop it, or set gateway.state")]
+    Busy(PathBuf),
+    /// The journal can't be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// What the launcher is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The state directory.
+    pub state: PathBuf,
+    /// Our own executable, which runs `worker-exec`. `/proc/self/exe` stays
+    /// right when the file is replaced.
+    pub own: PathBuf,
+    /// Where engines come from.
+    pub engines: Engines,
+    /// Size at which a log is rotated, in bytes.
+    pub log_bytes_max: u64,
+    /// Runs the tails of logs.
+    pub tasks: Tasks,
+}
+
+/// Runs workers on this machine.
+#[derive(Clone, Debug)]
+pub struct ProcessLauncher {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    places: Places,
+    journal: Journal,
+    boot_id: String,
+    /// Held for a look or a change, never over an await.
+    workers: Mutex<HashMap<Nonce, Arc<Worker>>>,
+    /// Locked as long as we live, so no second one uses the directory.
+    _lock: File,
+}
+
+impl ProcessLauncher {
+    /// Prepares the directories and takes the state directory for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError`].
+    pub fn open(options: Options) -> Result<Self, ProcessError> {
+        let wrong = |source| ProcessError::Io {
+            path: options.state.clone(),
+            source,
+        };
+        let places = Places::below(&options.state).map_err(wrong)?;
+        let lock = File::create(places.journal.join("lock")).map_err(wrong)?;
+        if !locked(&lock) {
+            return Err(ProcessError::Busy(options.state.clone()));
+        }
+        // What a worker started becomes ours when the worker dies, so that we
+        // can reap it. Without it init does.
+        if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+            tracing::debug!(%error, "orphans of workers are left to init");
+        }
+        let journal = Journal::open(places.journal.clone())?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                places,
+                journal,
+                boot_id: proc::boot_id(),
+                workers: Mutex::default(),
+                _lock: lock,
+                options,
+            }),
+        })
+    }
+}
+
+/// Takes the lock. A process that just ended may seem to hold it for a moment
+/// longer, while a child of its own has not begun to run its program.
+fn locked(lock: &File) -> bool {
+    (0..LOCK_TRIES).any(|attempt| {
+        if attempt > 0 {
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+    })
+}
+
+impl Inner {
+    fn worker(&self, nonce: &Nonce) -> Option<Arc<Worker>> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.get(nonce).cloned()
+    }
+
+    fn keep(&self, nonce: Nonce, worker: Worker) -> Launched {
+        let launched = worker.launched();
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.insert(nonce, Arc::new(worker));
+        launched
+    }
+
+    fn log_of(&self, id: &DeploymentId) -> PathBuf {
+        self.places.logs.join(format!("{}.log", id.file_stem()))
+    }
+
+    /// Writes the intent, starts the process, and writes who it is.
+    fn launch(&self, order: &Order) -> Result<Launched, LaunchError> {
+        if let Some(worker) = self.worker(&order.nonce) {
+            return Ok(worker.launched());
+        }
+        let engines = &self.options.engines;
+        engines.check(&order.spec).map_err(LaunchError::Spec)?;
+        let record = Record {
+            nonce: order.nonce.as_str().to_owned(),
+            deployment: order.spec.id.as_str().to_owned(),
+            generation: order.generation,
+            fingerprint: engines.fingerprint(&order.spec),
+            boot_id: self.boot_id.clone(),
+            process: None,
+            socket: self.places.socket(order.nonce.as_str()),
+            api_key: random_hex::<16>(),
+            gpus: order.gpus.to_vec(),
+            log: self.log_of(&order.spec.id),
+            asleep: None,
+        };
+        let started = self.start(order, record);
+        if started.is_err() {
+            self.forget(order.nonce.as_str());
+        }
+        started.map_err(|error| LaunchError::Now(chain(error.as_ref())))
+    }
+
+    fn start(
+        &self,
+        order: &Order,
+        record: Record,
+    ) -> Result<Launched, Box<dyn std::error::Error + Send + Sync>> {
+        self.journal.write(&record)?;
+        let temporary = self.places.temporary(&record.nonce);
+        std::fs::create_dir_all(&temporary)?;
+        let line = self
+            .options
+            .engines
+            .command_line(&order.spec, &record.socket);
+        let tail = log::Tail::new(
+            record.log.clone(),
+            Arc::clone(&order.handle),
+            self.options.log_bytes_max,
+            log::From::End,
+        );
+        let worker = Worker::spawn(&self.options.own, &line, record, &temporary)?;
+        self.journal.write(&worker.record())?;
+        worker.follow(tail, &self.options.tasks);
+        Ok(self.keep(order.nonce.clone(), worker))
+    }
+
+    /// Removes the record and the files of a worker of which nothing is left.
+    fn forget(&self, nonce: &str) {
+        self.places.clean(nonce);
+        self.journal.remove(nonce);
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.remove(&Nonce::recorded(nonce));
+    }
+
+    /// Of the recorded workers, those whose leader lives. Ends the rest.
+    async fn recover(&self) -> Result<Vec<Launched>, JournalError> {
+        let mut living = Vec::new();
+        for record in self.journal.load()? {
+            let nonce = Nonce::recorded(&record.nonce);
+            if self.worker(&nonce).is_some() {
+                continue;
+            }
+            let same_boot = record.boot_id == self.boot_id;
+            match Worker::found(&record).filter(|_| same_boot) {
+                Some(worker) => living.push(self.keep(nonce, worker)),
+                None => self.end_remains(&record, same_boot).await,
+            }
+        }
+        Ok(living)
+    }
+
+    async fn end_remains(&self, record: &Record, same_boot: bool) {
+        let gone = worker::end_remains(record);
+        let gone = !same_boot || crate::time::timeout(REMAINS_LIMIT, gone).await.is_ok();
+        if gone {
+            self.forget(&record.nonce);
+        } else {
+            tracing::error!(deployment.id = %record.deployment, pid = ?record.process,
+                "processes of a worker of the last run can't be killed; they may hold memory");
+        }
+    }
+}
+
+impl Launcher for ProcessLauncher {
+    fn fingerprint(&self, spec: &config::Deployment) -> Arc<str> {
+        Arc::from(self.inner.options.engines.fingerprint(spec))
+    }
+
+    fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            let launch = tokio::task::spawn_blocking(move || inner.launch(&order));
+            match launch.await {
+                Ok(launched) => launched,
+                Err(error) => Err(LaunchError::Now(error.to_string())),
+            }
+        })
+    }
+
+    fn list(&self) -> Boxed<'_, Result<Vec<Launched>, ListError>> {
+        Box::pin(async {
+            let recovered = self.inner.recover().await;
+            recovered.map_err(|error| ListError(Box::new(error)))
+        })
+    }
+
+    fn find(&self, nonce: &Nonce) -> Option<Launched> {
+        self.inner.worker(nonce).map(|worker| worker.launched())
+    }
+
+    fn adopt(&self, nonce: &Nonce, handle: &Arc<Handle>) {
+        if let Some(worker) = self.inner.worker(nonce) {
+            let (log, handle) = (worker.record().log, Arc::clone(handle));
+            let bytes_max = self.inner.options.log_bytes_max;
+            let tail = log::Tail::new(log, handle, bytes_max, log::From::LastLines);
+            worker.follow(tail, &self.inner.options.tasks);
+        }
+    }
+
+    fn stop(&self, nonce: &Nonce) {
+        if let Some(worker) = self.inner.worker(nonce) {
+            worker.stop();
+        }
+    }
+
+    fn kill(&self, nonce: &Nonce) {
+        if let Some(worker) = self.inner.worker(nonce) {
+            worker.kill();
+        }
+    }
+
+    fn exited(&self, nonce: &Nonce) -> Boxed<'_, Exit> {
+        let (inner, nonce) = (Arc::clone(&self.inner), nonce.clone());
+        Box::pin(async move {
+            let Some(worker) = inner.worker(&nonce) else {
+                return Exit::default();
+            };
+            let exit = worker.exited().await;
+            inner.forget(nonce.as_str());
+            exit
+        })
+    }
+
+    fn note_asleep(&self, nonce: &Nonce, asleep: Option<OffloadTo>) {
+        if let Some(worker) = self.inner.worker(nonce) {
+            let record = worker.set_asleep(asleep);
+            if let Err(error) = self.inner.journal.write(&record) {
+                // The next process then finds it asleep unawares, and reaps it.
+                tracing::warn!(%error, "could not note that a worker sleeps");
+            }
+        }
+    }
+}
+
+/// What was launched, from its record.
+fn launched(record: &Record, id: DeploymentId) -> Launched {
+    Launched {
+        nonce: Nonce::recorded(&record.nonce),
+        deployment: id,
+        generation: record.generation,
+        address: Address::Unix(record.socket.clone()),
+        api_key: Arc::from(record.api_key.as_str()),
+        pid: record.process.as_ref().map(|process| process.pid),
+        fingerprint: Arc::from(record.fingerprint.as_str()),
+        gpus: Arc::from(record.gpus.as_slice()),
+        asleep: record.asleep.map(OffloadTo::from),
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The executable that runs now, also after its file was replaced.
+pub fn own_executable() -> &'static Path {
+    Path::new("/proc/self/exe")
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

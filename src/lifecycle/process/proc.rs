@@ -1,0 +1,144 @@
+//! What `/proc` tells about processes.
+//!
+//! Reads only. A pid alone never identifies a process here: it goes with a start
+//! time, a session, or a proof that the process is of our making.
+
+use std::fs;
+use std::path::Path;
+
+use crate::store::workers::ProcessId;
+
+/// The variable that carries a worker's nonce in its environment.
+pub(crate) const NONCE_VARIABLE: &str = "TIDEGATE_WORKER_NONCE";
+
+/// The part of `/proc/PID/stat` that we need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// `Z` for one that has ended and was not reaped.
+    pub(crate) state: char,
+    pub(crate) parent: u32,
+    pub(crate) session: u32,
+    /// In clock ticks since boot.
+    pub(crate) start_time: u64,
+}
+
+/// Identifies this boot; empty where the kernel does not tell.
+pub(crate) fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    text.unwrap_or_default().trim().to_owned()
+}
+
+/// `None` when there is no such process.
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The name stands in parentheses and may hold anything, also parentheses.
+    let (_, rest) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        start_time: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// Whether exactly this process lives (an unreaped one does not).
+pub(crate) fn lives(process: &ProcessId) -> bool {
+    stat(process.pid).is_some_and(|stat| stat.start_time == process.start_time && stat.state != 'Z')
+}
+
+/// Every process id there is.
+pub(crate) fn pids() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    names.collect()
+}
+
+/// How a worker's processes are told from all others.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks<'a> {
+    /// In the environment of each, unless it overwrote that memory.
+    pub(crate) nonce: &'a str,
+    /// The standard output or error of each, unless it redirected them.
+    pub(crate) log: &'a Path,
+    /// The leader's pid, which is the session's id too; `None` if not known.
+    pub(crate) leader: Option<&'a ProcessId>,
+    /// Whether the leader still holds its pid, so that no other session can have
+    /// this id.
+    pub(crate) leader_held: bool,
+}
+
+impl Marks<'_> {
+    /// The processes of the worker, its leader left out. Ended ones that nobody
+    /// has reaped are among them, with state `Z`.
+    pub(crate) fn members(&self) -> Vec<(ProcessId, Stat)> {
+        let own = std::process::id();
+        let leader = self.leader.map(|leader| leader.pid);
+        let others = pids()
+            .into_iter()
+            .filter(|pid| *pid != own && Some(*pid) != leader);
+        let found = others.filter_map(|pid| {
+            let stat = stat(pid)?;
+            let start_time = stat.start_time;
+            self.is_member(pid, &stat)
+                .then_some((ProcessId { pid, start_time }, stat))
+        });
+        found.collect()
+    }
+
+    fn is_member(&self, pid: u32, stat: &Stat) -> bool {
+        let of_session = self.leader.is_some_and(|leader| {
+            stat.session == leader.pid && stat.start_time >= leader.start_time
+        });
+        // An engine that sets its title overwrites its environment, so the log
+        // that it writes to is the other proof.
+        (of_session && (self.leader_held || holds(pid, self.log))) || has_nonce(pid, self.nonce)
+    }
+}
+
+/// Whether the process was started with this nonce.
+fn has_nonce(pid: u32, nonce: &str) -> bool {
+    let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else {
+        return false;
+    };
+    let wanted = format!("{NONCE_VARIABLE}={nonce}");
+    environ
+        .split(|byte| *byte == 0)
+        .any(|variable| variable == wanted.as_bytes())
+}
+
+/// Whether the process writes its standard output or error to this file.
+fn holds(pid: u32, log: &Path) -> bool {
+    [1, 2]
+        .iter()
+        .any(|fd| fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| target == log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse_the_fields() {
+        let text =
+            "26535 (VLLM) S 1 (x)) S 26248 26200 26201 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 777 1 2";
+        let stat = parse_stat(text).unwrap();
+        assert_eq!((stat.state, stat.parent, stat.session), ('S', 26248, 26201));
+        assert_eq!(stat.start_time, 777);
+        assert_eq!(parse_stat("1 (x) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_lives_only_with_its_own_start_time() {
+        let pid = std::process::id();
+        let start_time = stat(pid).unwrap().start_time;
+        assert!(lives(&ProcessId { pid, start_time }));
+        let start_time = start_time + 1;
+        assert!(!lives(&ProcessId { pid, start_time }), "a reused pid");
+    }
+}

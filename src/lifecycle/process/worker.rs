@@ -1,0 +1,296 @@
+//! One worker's processes: started, signalled, watched to the last.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, pidfd_send_signal,
+    waitpid,
+};
+use tokio::net::unix::pipe::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use super::log::{self, Tail};
+use super::proc::{self, Marks, NONCE_VARIABLE};
+use super::{exec, launched};
+use crate::config::OffloadTo;
+use crate::lifecycle::command::CommandLine;
+use crate::lifecycle::launcher::{Exit, Launched};
+use crate::names::DeploymentId;
+use crate::store::workers::{ProcessId, Record};
+use crate::tasks::Tasks;
+use crate::time::sleep;
+
+/// First and longest pause between two looks at what is left of a worker.
+const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long the last lines of a log are waited for.
+const TAIL_LIMIT: Duration = Duration::from_secs(2);
+
+/// A worker whose leader was started or found by us.
+#[derive(Debug)]
+pub(super) struct Worker {
+    id: DeploymentId,
+    process: ProcessId,
+    /// Refers to the leader and to no later process with its pid.
+    pidfd: Arc<OwnedFd>,
+    /// Held for a look or a change, never over an await.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    record: Record,
+    /// The leader, while it is ours to reap.
+    child: Option<Child>,
+    tail: Option<RunningTail>,
+}
+
+/// A task that follows the log.
+#[derive(Debug)]
+struct RunningTail {
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Worker {
+    /// Starts the engine in a session of its own.
+    pub(super) fn spawn(
+        own: &Path,
+        line: &CommandLine,
+        mut record: Record,
+        temporary: &Path,
+    ) -> io::Result<Self> {
+        let log = log::open(&record.log)?;
+        let mut command = Command::new(own);
+        command
+            .arg(exec::SUBCOMMAND)
+            .arg(&line.program)
+            .args(&line.args)
+            .envs(line.env.iter().map(|(name, value)| (name, value)))
+            .env(NONCE_VARIABLE, &record.nonce)
+            .env("VLLM_API_KEY", &record.api_key)
+            .env("TMPDIR", temporary)
+            .env("VLLM_RPC_BASE_PATH", temporary)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        if !record.gpus.is_empty() {
+            let gpus: Vec<_> = record.gpus.iter().map(u32::to_string).collect();
+            command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
+        }
+        let id = record.id().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut child = command.spawn()?;
+        let pid = child.id();
+        // Not reaped yet, so the pid is still its own even if it has ended.
+        let identity = proc::stat(pid).ok_or(io::ErrorKind::NotFound);
+        let opened = identity.map_err(io::Error::from).and_then(|stat| {
+            let start_time = stat.start_time;
+            Ok((ProcessId { pid, start_time }, open_pidfd(pid)?))
+        });
+        let (process, pidfd) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                return Err(error);
+            }
+        };
+        record.process = Some(process.clone());
+        Ok(Self::new(id, process, pidfd, record, Some(child)))
+    }
+
+    /// The worker of an earlier process, if its leader lives.
+    pub(super) fn found(record: &Record) -> Option<Self> {
+        let process = record.process.clone()?;
+        let id = record.id()?;
+        // Opened first: what is checked is then what will be signalled.
+        let pidfd = open_pidfd(process.pid).ok()?;
+        proc::lives(&process).then(|| Self::new(id, process, pidfd, record.clone(), None))
+    }
+
+    fn new(
+        id: DeploymentId,
+        process: ProcessId,
+        pidfd: OwnedFd,
+        record: Record,
+        child: Option<Child>,
+    ) -> Self {
+        Self {
+            id,
+            process,
+            pidfd: Arc::new(pidfd),
+            state: Mutex::new(State {
+                record,
+                child,
+                tail: None,
+            }),
+        }
+    }
+
+    pub(super) fn launched(&self) -> Launched {
+        launched(&self.record(), self.id.clone())
+    }
+
+    pub(super) fn record(&self) -> Record {
+        self.locked().record.clone()
+    }
+
+    pub(super) fn set_asleep(&self, asleep: Option<OffloadTo>) -> Record {
+        let mut state = self.locked();
+        state.record.asleep = asleep.map(Into::into);
+        state.record.clone()
+    }
+
+    /// Follows the log until [`Self::exited`] resolves.
+    pub(super) fn follow(&self, tail: Tail, tasks: &Tasks) {
+        let running = RunningTail {
+            stop: tasks.ending().child_token(),
+            ended: CancellationToken::new(),
+        };
+        let (stop, ended) = (running.stop.clone(), running.ended.clone());
+        tasks.spawn("worker log", async move {
+            tail.run(stop).await;
+            ended.cancel();
+        });
+        self.locked().tail = Some(running);
+    }
+
+    /// Asks the leader to end.
+    pub(super) fn stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends the leader and whatever it started.
+    pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+        self.kill_members();
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Err(error) = pidfd_send_signal(self.pidfd.as_fd(), signal) {
+            tracing::debug!(deployment.id = %self.id, pid = self.process.pid, %error, "not signalled");
+        }
+    }
+
+    /// Resolves once no process of this worker is left.
+    pub(super) async fn exited(&self) -> Exit {
+        if let Err(error) = ended(Arc::clone(&self.pidfd)).await {
+            tracing::debug!(%error, "a pidfd can't be watched; looking instead");
+            while proc::lives(&self.process) {
+                sleep(PAUSE_MAX).await;
+            }
+        }
+        let mut pause = PAUSE;
+        while self.kill_members() {
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        let status = self.reap();
+        let tail = self.locked().tail.take();
+        if let Some(tail) = tail {
+            tail.stop.cancel();
+            let read = crate::time::timeout(TAIL_LIMIT, tail.ended.cancelled()).await;
+            drop(read);
+        }
+        Exit {
+            how: status.map_or_else(|| "ended".to_owned(), in_words),
+        }
+    }
+
+    /// Reaps the leader; only then may its pid be another's.
+    fn reap(&self) -> Option<ExitStatus> {
+        let child = self.locked().child.take();
+        child.and_then(|mut child| child.wait().ok())
+    }
+
+    /// Kills what the leader started. Returns whether anything was left.
+    fn kill_members(&self) -> bool {
+        let state = self.locked();
+        let held = state.child.is_some() || proc::lives(&self.process);
+        if state.child.is_some()
+            && let Some(group) = Pid::from_raw(self.process.pid.cast_signed())
+        {
+            // The unreaped leader keeps the group's number ours. No such group
+            // means that nobody is left to kill.
+            kill_process_group(group, Signal::KILL).unwrap_or_default();
+        }
+        let marks = Marks {
+            nonce: &state.record.nonce,
+            log: &state.record.log,
+            leader: Some(&self.process),
+            leader_held: held,
+        };
+        kill_all(&marks)
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Kills what is left of a worker whose leader is gone or was never known, and
+/// resolves once nothing is.
+pub(super) async fn end_remains(record: &Record) {
+    let marks = Marks {
+        nonce: &record.nonce,
+        log: &record.log,
+        leader: record.process.as_ref(),
+        leader_held: false,
+    };
+    let mut pause = PAUSE;
+    while kill_all(&marks) {
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Kills each member, and reaps those that are ours. Returns whether any lived.
+fn kill_all(marks: &Marks<'_>) -> bool {
+    let mut any = false;
+    for (process, stat) in marks.members() {
+        let Some(pid) = Pid::from_raw(process.pid.cast_signed()) else {
+            continue;
+        };
+        if stat.state == 'Z' {
+            if stat.parent == std::process::id() {
+                waitpid(Some(pid), WaitOptions::NOHANG).unwrap_or_default();
+            }
+            continue;
+        }
+        any = true;
+        // Opened first, then checked: never a later process with this pid.
+        if let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+            && proc::lives(&process)
+        {
+            pidfd_send_signal(&pidfd, Signal::KILL).unwrap_or_default();
+        }
+    }
+    any
+}
+
+fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+}
+
+/// Resolves once the process of this pidfd has ended.
+async fn ended(pidfd: Arc<OwnedFd>) -> io::Result<()> {
+    // A pidfd becomes readable as a pipe does; no safe type of tokio's is nearer.
+    let watched = Receiver::from_owned_fd_unchecked(pidfd.try_clone()?)?;
+    watched.readable().await
+}
+
+fn in_words(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(9)) => "was killed (signal 9; out of memory?)".to_owned(),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}

@@ -1,0 +1,164 @@
+//! What happened, in words with figures; and what a command means as it stands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Command;
+use super::machine::{Aim, Event, Machine, Phase, Rest};
+use super::member::Member;
+use crate::config::OffloadTo;
+use crate::time::Uptime;
+use crate::units::Span;
+
+/// The event of a command, or why it can't be obeyed now.
+pub(super) fn event_of(command: Command, member: &Member) -> Result<Event, String> {
+    let (id, phase) = (&member.handle.id, member.machine.phase);
+    let is_up = matches!(phase, Phase::Ready);
+    match command {
+        Command::Stop => Ok(Event::Stop),
+        Command::Start => Ok(Event::Start),
+        Command::Wake => match phase {
+            Phase::Offloaded { .. } | Phase::Offloading { .. } => Ok(Event::Start),
+            Phase::Draining {
+                rest: Rest::Offload(_),
+            } => Ok(Event::Start),
+            Phase::Stopped | Phase::Failed => {
+                Err(format!("{id} has no worker to wake: start it instead"))
+            }
+            _ if is_up => Err(format!("{id} is awake")),
+            _ => Err(format!("{id} is {} now", super::member::phase_name(phase))),
+        },
+        Command::Offload if member.policy.offload_to.is_none() => Err(format!(
+            "{id} can't be offloaded: set automatic_cpu_offloading or disk_swapping in its \
+             instance's options"
+        )),
+        Command::Offload => match phase {
+            _ if is_up => Ok(Event::Offload),
+            Phase::Offloaded { .. } | Phase::Offloading { .. } => {
+                Err(format!("{id} is offloaded already"))
+            }
+            Phase::Stopped | Phase::Failed => Err(format!("{id} has no worker to offload")),
+            _ => Err(format!(
+                "{id} is {} now: try again once it is ready",
+                super::member::phase_name(phase)
+            )),
+        },
+    }
+}
+
+/// Tells a transition; `None` where there is none, or none worth telling.
+pub(super) fn of(
+    member: &Member,
+    before: &Machine,
+    event: Event,
+    why: Option<&str>,
+    now: Uptime,
+) -> Option<String> {
+    let after = &member.machine;
+    if before.phase == after.phase {
+        return None;
+    }
+    let why = why.or_else(|| cause(event, before, after)).unwrap_or("");
+    let took = span(now.saturating_sub(member.entered));
+    let text = match after.phase {
+        Phase::Placing { aim: Aim::Spawn } => format!("starting: {why}"),
+        Phase::Placing {
+            aim: Aim::Wake { .. },
+        } => format!("waking: {why}"),
+        Phase::Starting => match member.gpus.as_ref() {
+            [] => format!("launching worker {}", after.worker),
+            gpus => format!("launching worker {} on GPU {gpus:?}", after.worker),
+        },
+        Phase::Waking { from } => format!("wakes from {}", rung(from)),
+        Phase::Ready => format!("ready after {took}"),
+        Phase::Draining { .. } => {
+            format!(
+                "draining {} request(s): {why}",
+                member.handle.gate.in_flight()
+            )
+        }
+        Phase::Offloading { to } => format!("offloading to {}: {why}", rung(to)),
+        Phase::Offloaded { at } => format!("offloaded to {} in {took}", rung(at)),
+        Phase::Stopping { killed: true, .. } => format!("killed: did not end within {took}"),
+        Phase::Stopping { .. } => format!("stopping: {why}"),
+        Phase::Stopped => format!("stopped: {why}"),
+        Phase::Failed => failure(member, why, now),
+    };
+    Some(text)
+}
+
+fn failure(member: &Member, why: &str, now: Uptime) -> String {
+    match member.machine.deadline {
+        Some(due) => {
+            let wait = span(due.saturating_sub(now));
+            format!("failed: {why}; tries again in {wait}")
+        }
+        None => format!("failed: {why}; not tried again until started or changed"),
+    }
+}
+
+/// Keeps or forgets why it failed.
+pub(super) fn set_reason(member: &mut Member, before: &Machine, why: Option<&str>) {
+    match member.machine.phase {
+        Phase::Ready => member.reason = None,
+        Phase::Failed => {
+            // What came before the exit tells more than that it exited.
+            let known = matches!(before.phase, Phase::Stopping { .. })
+                .then(|| member.reason.clone())
+                .flatten();
+            member.reason = known.or_else(|| why.map(Arc::from));
+        }
+        Phase::Stopping { .. } => {
+            let overran = match before.phase {
+                Phase::Starting => Some("the start took longer than workers.start_timeout"),
+                Phase::Waking { .. } => Some("the wake took longer than workers.call_timeout"),
+                Phase::Offloading { .. } => Some("the sleep took longer than workers.call_timeout"),
+                _ => None,
+            };
+            member.reason = why.or(overran).map(Arc::from);
+        }
+        _ => {}
+    }
+}
+
+/// What an event means where nothing else was said.
+fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str> {
+    Some(match event {
+        Event::Demand => "a request waits",
+        Event::Start => "asked to start",
+        Event::Stop => "asked to stop",
+        Event::Offload => "asked to offload",
+        Event::SpecChanged => "its options changed",
+        Event::Evict => "its GPU memory is needed",
+        Event::Refused => "it does not fit",
+        Event::IdleClosed { .. } => "idle",
+        Event::Drained { .. } => "no request is inside any more",
+        Event::Exited(_) if after.wanted => "its worker ended, and a request waits",
+        Event::Exited(_) => "its worker ended",
+        Event::Slept(_) => "a request waits",
+        Event::Tick { .. } => match before.phase {
+            Phase::Offloaded { .. } => "idle for its time limit",
+            Phase::Failed => "its pause is over",
+            _ => "it took too long",
+        },
+        _ => return None,
+    })
+}
+
+fn rung(level: OffloadTo) -> &'static str {
+    match level {
+        OffloadTo::Cpu => "cpu",
+        OffloadTo::Disk => "disk",
+    }
+}
+
+/// Rounded to what a person reads: milliseconds only below ten seconds.
+fn span(duration: Duration) -> Span {
+    let round = if duration < Duration::from_secs(10) {
+        1
+    } else {
+        1_000
+    };
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Span(Duration::from_millis(millis / round * round))
+}

@@ -1,0 +1,302 @@
+//! The journal of workers: who was launched, so that the next process can adopt
+//! or reap them.
+//!
+//! One JSON file per worker, named by its nonce. It is written before the worker
+//! is launched (without a pid: the intent) and again once its pid is known, so
+//! no moment leaves a process that nobody knows of. Judging whether a recorded
+//! process still is ours is `lifecycle::process`'s part.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::OffloadTo;
+use crate::names::{DeploymentId, Generation};
+
+/// Format that this version writes; a newer one is not guessed at.
+const FORMAT: u32 = 1;
+
+/// Why the journal can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file system failed.
+    #[error("could not use the journal of workers at {path}")]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A newer Tidegate wrote it.
+    #[error(
+        "{path} was written by a newer Tidegate (format {format}, this one reads up to {FORMAT}): \
+         start that version, stop its workers, then start this one"
+    )]
+    Newer {
+        /// The record.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+}
+
+/// A process, told apart from a later one with the same pid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Process id.
+    pub pid: u32,
+    /// Start time in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// One worker that was launched, or was about to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Names the worker; in its environment too.
+    pub nonce: String,
+    /// Whose worker it is.
+    pub deployment: String,
+    /// Which one of its deployment.
+    pub generation: Generation,
+    /// Digest of what was launched.
+    pub fingerprint: String,
+    /// The boot during which it was launched.
+    pub boot_id: String,
+    /// The leader; `None` until it is known.
+    pub process: Option<ProcessId>,
+    /// The socket that it serves on.
+    pub socket: PathBuf,
+    /// The key that it wants, and that proves it.
+    pub api_key: String,
+    /// GPUs that it was given, by index.
+    pub gpus: Vec<u32>,
+    /// Its log file, which its processes hold open.
+    pub log: PathBuf,
+    /// Where its weights are, since it was told to sleep.
+    pub asleep: Option<Asleep>,
+}
+
+/// [`OffloadTo`], as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Asleep {
+    /// In host memory.
+    Cpu,
+    /// On disk.
+    Disk,
+}
+
+impl From<OffloadTo> for Asleep {
+    fn from(to: OffloadTo) -> Self {
+        match to {
+            OffloadTo::Cpu => Self::Cpu,
+            OffloadTo::Disk => Self::Disk,
+        }
+    }
+}
+
+impl From<Asleep> for OffloadTo {
+    fn from(asleep: Asleep) -> Self {
+        match asleep {
+            Asleep::Cpu => Self::Cpu,
+            Asleep::Disk => Self::Disk,
+        }
+    }
+}
+
+impl Record {
+    /// The deployment's id; `None` when no deployment can have that name.
+    pub fn id(&self) -> Option<DeploymentId> {
+        DeploymentId::parse(&self.deployment).ok()
+    }
+}
+
+/// A record with the version of its format.
+#[derive(Serialize, Deserialize)]
+struct Versioned {
+    format: u32,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The directory of records.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+}
+
+impl Journal {
+    /// Opens the journal, and makes its directory.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Io`].
+    pub fn open(dir: PathBuf) -> Result<Self, JournalError> {
+        fs::create_dir_all(&dir).map_err(|source| JournalError::Io {
+            path: dir.clone(),
+            source,
+        })?;
+        Ok(Self { dir })
+    }
+
+    fn path(&self, nonce: &str) -> PathBuf {
+        self.dir.join(format!("{nonce}.json"))
+    }
+
+    /// Writes a record, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Io`]; an older record of that worker then stands.
+    pub fn write(&self, record: &Record) -> Result<(), JournalError> {
+        let path = self.path(&record.nonce);
+        let bytes = serde_json::to_value(record)
+            .and_then(|value| {
+                let rest = value.as_object().cloned().unwrap_or_default();
+                serde_json::to_vec_pretty(&Versioned {
+                    format: FORMAT,
+                    rest,
+                })
+            })
+            .map_err(io::Error::other);
+        bytes
+            .and_then(|bytes| super::durable::write_whole(&path, &bytes))
+            .map_err(|source| JournalError::Io { path, source })
+    }
+
+    /// Forgets a worker that is gone.
+    pub fn remove(&self, nonce: &str) {
+        let path = self.path(nonce);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // The next start finds no such process, and removes it then.
+                tracing::warn!(path = %path.display(), %error, "a record of a worker stays");
+            }
+            _ => {}
+        }
+    }
+
+    /// Every record. One that can't be read is set aside as `*.bad`.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Io`] when the directory can't be read, and
+    /// [`JournalError::Newer`].
+    pub fn load(&self) -> Result<Vec<Record>, JournalError> {
+        let wrong = |source| JournalError::Io {
+            path: self.dir.clone(),
+            source,
+        };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(wrong)? {
+            let path = entry.map_err(wrong)?.path();
+            if path.extension().is_some_and(|ext| ext == "json") {
+                records.extend(read(&path)?);
+            }
+        }
+        records.sort_by(|a, b| a.nonce.cmp(&b.nonce));
+        Ok(records)
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Record>, JournalError> {
+    let bytes = fs::read(path).map_err(|source| JournalError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let parsed = match serde_json::from_slice::<Versioned>(&bytes) {
+        Ok(versioned) if versioned.format > FORMAT => {
+            return Err(JournalError::Newer {
+                path: path.to_owned(),
+                format: versioned.format,
+            });
+        }
+        Ok(versioned) => serde_json::from_value(serde_json::Value::Object(versioned.rest)),
+        Err(error) => Err(error),
+    };
+    match parsed {
+        Ok(record) => Ok(Some(record)),
+        Err(error) => {
+            let aside = path.with_extension("bad");
+            let moved = fs::rename(path, &aside).is_ok();
+            tracing::warn!(path = %path.display(), moved, %error,
+                "a record of a worker can't be read and is set aside; its worker, if any, is not known");
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            nonce: "0123abcd".to_owned(),
+            deployment: "team/tiny".to_owned(),
+            generation: Generation(3),
+            fingerprint: "f".to_owned(),
+            boot_id: "b".to_owned(),
+            process: None,
+            socket: PathBuf::from("/run/a.sock"),
+            api_key: "k".to_owned(),
+            gpus: vec![0, 1],
+            log: PathBuf::from("/logs/a.log"),
+            asleep: Some(Asleep::Cpu),
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_as_last_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path().join("workers")).unwrap();
+        let mut record = record();
+        journal.write(&record).unwrap();
+        let process = ProcessId {
+            pid: 42,
+            start_time: 7,
+        };
+        record.process = Some(process);
+        journal.write(&record).unwrap();
+        assert_eq!(journal.load().unwrap(), [record.clone()]);
+        journal.remove(&record.nonce);
+        journal.remove(&record.nonce);
+        assert_eq!(journal.load().unwrap(), []);
+    }
+
+    #[test]
+    fn a_torn_record_is_set_aside_and_the_others_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path().to_owned()).unwrap();
+        journal.write(&record()).unwrap();
+        for (name, text) in [
+            ("torn.json", "{\"format\":1,\"non"),
+            ("empty.json", ""),
+            ("odd.json", "{\"format\":1}"),
+        ] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        assert_eq!(journal.load().unwrap().len(), 1);
+        for name in ["torn.bad", "empty.bad", "odd.bad"] {
+            assert!(dir.path().join(name).exists(), "{name}");
+        }
+        assert_eq!(journal.load().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_record_of_a_newer_format_is_not_guessed_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path().to_owned()).unwrap();
+        fs::write(dir.path().join("new.json"), "{\"format\":2,\"x\":1}").unwrap();
+        let error = journal.load().unwrap_err();
+        assert!(
+            matches!(error, JournalError::Newer { format: 2, .. }),
+            "{error}"
+        );
+        assert!(dir.path().join("new.json").exists());
+    }
+}

@@ -1,0 +1,319 @@
+//! What a worker is asked over HTTP: is it well, sleep, wake, answer one token.
+//!
+//! Owns the paths and bodies of vLLM's own routes. Each call is one connection
+//! with a time limit and a bounded answer. When to ask is the conductor's to
+//! decide, and requests of clients do not pass here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::time::timeout;
+
+/// Largest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of an answer that an error quotes.
+const QUOTE_CHARS_MAX: usize = 200;
+/// Limit of a call that only looks.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where a worker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// Host and port, plain HTTP.
+    Tcp(String, u16),
+}
+
+/// How deep a worker sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Weights in host memory.
+    One,
+    /// Weights dropped, to be read again.
+    Two,
+}
+
+/// Why a call did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No connection, or it broke.
+    #[error("{path}: no answer from the worker")]
+    Connection {
+        /// What was asked.
+        path: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The time limit passed.
+    #[error("{path}: no answer within {limit:?}")]
+    Timeout {
+        /// What was asked.
+        path: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+    /// An answer that is not the one wanted.
+    #[error("{path}: the worker answered {status}: {text}")]
+    Answer {
+        /// What was asked.
+        path: &'static str,
+        /// Its status.
+        status: StatusCode,
+        /// The beginning of its text.
+        text: String,
+    },
+    /// It says that it did, and `/is_sleeping` says that it did not.
+    #[error("the worker reports is_sleeping={0}, against what it was told")]
+    NotObeyed(bool),
+}
+
+/// Asks one worker.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: Socket,
+    api_key: Arc<str>,
+    model: Arc<str>,
+}
+
+impl Client {
+    /// Asks the worker at `socket`, which serves `model`.
+    pub fn new(socket: Socket, api_key: Arc<str>, model: Arc<str>) -> Self {
+        Self {
+            socket,
+            api_key,
+            model,
+        }
+    }
+
+    /// Whether `/health` answers 200.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn health(&self) -> Result<(), CallError> {
+        self.expect(Method::GET, "/health", None, LOOK_TIMEOUT)
+            .await
+            .map(drop)
+    }
+
+    /// Whether the worker knows our key and serves our model: the proof that
+    /// this address answers for that worker and no other.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn prove(&self) -> Result<(), CallError> {
+        const PATH: &str = "/v1/models";
+        let text = self.expect(Method::GET, PATH, None, LOOK_TIMEOUT).await?;
+        let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let models = answer.get("data").and_then(Value::as_array);
+        let serves = models.is_some_and(|models| {
+            models
+                .iter()
+                .any(|model| model.get("id").and_then(Value::as_str) == Some(&self.model))
+        });
+        if serves {
+            Ok(())
+        } else {
+            Err(unwanted(PATH, StatusCode::OK, &text))
+        }
+    }
+
+    /// Whether it sleeps. A worker without that route never does.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn is_sleeping(&self) -> Result<bool, CallError> {
+        const PATH: &str = "/is_sleeping";
+        let (status, text) = self.call(Method::GET, PATH, None, LOOK_TIMEOUT).await?;
+        if status == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
+        answer
+            .get("is_sleeping")
+            .and_then(Value::as_bool)
+            .ok_or_else(|| unwanted(PATH, status, &text))
+    }
+
+    /// Asks for one token, or one embedding, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] of the first route that the worker has.
+    pub async fn warm_up(&self, limit: Duration) -> Result<(), CallError> {
+        let completion = json!({"model": &*self.model, "prompt": "a", "max_tokens": 1});
+        let input = json!({"model": &*self.model, "input": "a"});
+        for (path, body) in [
+            ("/v1/completions", &completion),
+            ("/v1/embeddings", &input),
+            ("/pooling", &input),
+            ("/classify", &input),
+        ] {
+            let (status, text) = self.call(Method::POST, path, Some(body), limit).await?;
+            match status {
+                StatusCode::OK => return Ok(()),
+                // vLLM 0.32 has only the routes of the model's tasks.
+                StatusCode::NOT_FOUND if is_route_missing(&text) => {}
+                _ => return Err(unwanted(path, status, &text)),
+            }
+        }
+        // Speech models and the like: nothing cheap can be asked of them.
+        Ok(())
+    }
+
+    /// Puts the worker to sleep, and makes sure that it does. No request may be
+    /// inside.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; the worker's state is then unknown.
+    pub async fn sleep(&self, level: Level, limit: Duration) -> Result<(), CallError> {
+        // The default mode of vLLM 0.32 is abort, which cuts what is inside.
+        let path = match level {
+            Level::One => "/sleep?level=1&mode=wait",
+            Level::Two => "/sleep?level=2&mode=wait",
+        };
+        self.expect(Method::POST, path, None, limit).await?;
+        self.confirm(true).await
+    }
+
+    /// Wakes the worker, and makes sure that it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; the worker must then not be used again.
+    pub async fn wake(&self, level: Level, limit: Duration) -> Result<(), CallError> {
+        match level {
+            Level::One => {
+                self.expect(Method::POST, "/wake_up", None, limit).await?;
+            }
+            // Without the reload vLLM 0.32 answers garbage with status 200.
+            Level::Two => {
+                let reload = json!({"method": "reload_weights"});
+                for (path, body) in [
+                    ("/wake_up?tags=weights", None),
+                    ("/collective_rpc", Some(&reload)),
+                    ("/wake_up?tags=kv_cache", None),
+                    ("/reset_prefix_cache", None),
+                ] {
+                    self.expect(Method::POST, path, body, limit).await?;
+                }
+            }
+        }
+        self.confirm(false).await?;
+        self.warm_up(limit).await
+    }
+
+    async fn confirm(&self, wanted: bool) -> Result<(), CallError> {
+        match self.is_sleeping().await? {
+            sleeping if sleeping == wanted => Ok(()),
+            sleeping => Err(CallError::NotObeyed(sleeping)),
+        }
+    }
+
+    async fn expect(
+        &self,
+        method: Method,
+        path: &'static str,
+        body: Option<&Value>,
+        limit: Duration,
+    ) -> Result<Bytes, CallError> {
+        match self.call(method, path, body, limit).await? {
+            (StatusCode::OK, text) => Ok(text),
+            (status, text) => Err(unwanted(path, status, &text)),
+        }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &'static str,
+        body: Option<&Value>,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        match timeout(limit, self.exchange(method, path, body)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(CallError::Connection { path, source }),
+            Err(_) => Err(CallError::Timeout { path, limit }),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "worker")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.api_key))
+            .header(header::CONNECTION, "close")
+            .body(Full::new(Bytes::from(body)))?;
+        match &self.socket {
+            Socket::Unix(path) => send(UnixStream::connect(path).await?, request).await,
+            Socket::Tcp(host, port) => {
+                send(TcpStream::connect((host.as_str(), *port)).await?, request).await
+            }
+        }
+    }
+}
+
+async fn send<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+        Ok((status, body.collect().await?.to_bytes()))
+    };
+    tokio::pin!(answer, connection);
+    // Biased: an answer that is complete counts, though its connection closed.
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        ended = &mut connection => {
+            ended?;
+            // What came with the end waits inside the response.
+            answer.await
+        }
+    }
+}
+
+/// Whether a 404 means that the route, and not the model, is missing.
+fn is_route_missing(text: &[u8]) -> bool {
+    let answer: Value = serde_json::from_slice(text).unwrap_or_default();
+    answer.get("detail").and_then(Value::as_str) == Some("Not Found")
+}
+
+fn unwanted(path: &'static str, status: StatusCode, text: &[u8]) -> CallError {
+    let text = String::from_utf8_lossy(text);
+    CallError::Answer {
+        path,
+        status,
+        text: text.chars().take(QUOTE_CHARS_MAX).collect(),
+    }
+}
