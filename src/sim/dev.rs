@@ -262,7 +262,7 @@ pub(super) async fn collective_rpc(app: &Arc<App>, body: &[u8]) -> Answer {
             return Err(rpc_failed(
                 "collective_rpc",
                 &format!(
-                    "Worker failed with error ''Worker' object has no attribute '{other}'', please check the stack trace above for the root cause"
+                    "Worker failed with error ''CPUWorker' object has no attribute '{other}'', please check the stack trace above for the root cause"
                 ),
             ));
         }
