@@ -17,13 +17,16 @@
 
 mod canned;
 mod cold;
+mod driver;
 mod error;
 mod floor;
 mod histogram;
 mod load;
+mod machine;
 mod measure;
 mod mock;
 mod peers;
+mod process;
 mod report;
 mod run;
 mod scenario;

@@ -6,22 +6,22 @@
 //! load, when its connections already stand. Does not judge figures: see
 //! [`crate::report`]. Wrong answers make the command fail at the end.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
+use crate::driver::{Load, finish, shape};
 use crate::error::{BenchError, During};
 use crate::floor::Upstream;
 use crate::histogram::to_f64;
-use crate::load::{CONNECTED, LoadReport};
-use crate::peers::{self, Contestant, Running, Site};
+use crate::load::LoadReport;
+use crate::peers::{self, Contestant, Site};
+use crate::process::{self, Running};
 use crate::report::{Report, Row, Sample};
 use crate::scenario::{Amount, Figure, SCENARIOS, Scenario};
 use crate::tls::Certificate;
-use crate::{cold, measure};
+use crate::{cold, machine, measure};
 
 /// Runs scenarios against Tidegate, the floor, nginx and HAProxy, and prints ratios
 #[derive(clap::Args)]
@@ -73,7 +73,7 @@ fn scenario(name: &str) -> Result<&'static Scenario, String> {
 /// Runs what was asked for and prints it.
 pub(crate) fn run(args: &RunArgs) -> Result<(), BenchError> {
     if args.install {
-        install()?;
+        machine::install()?;
     }
     let dir = tempfile::Builder::new()
         .prefix("tidegate-bench-")
@@ -118,15 +118,15 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(args: &'a RunArgs, dir: PathBuf) -> Result<Self, BenchError> {
-        let descriptors = raise_descriptors()?;
-        let (contestant_cpus, mock_cpus, load_cpus) = cpus(args.no_pin)?;
+        let descriptors = machine::raise_descriptors()?;
+        let (contestant_cpus, mock_cpus, load_cpus) = machine::cpus(args.no_pin)?;
         let socket = dir.join("mock.sock");
-        let mut command = peers::pinned(&mock_cpus, peers::own_binary()?);
+        let mut command = process::pinned(&mock_cpus, process::own_binary()?);
         command.arg("mock").arg("--unix").arg(&socket);
-        let mock = peers::start_own(command)?;
+        let mock = process::start_own(command)?;
         let tidegate = match &args.tidegate {
             Some(path) => path.clone(),
-            None => peers::own_binary()?.with_file_name("tidegate"),
+            None => process::own_binary()?.with_file_name("tidegate"),
         };
         // It is started in another directory.
         let tidegate = std::path::absolute(&tidegate).during(|| "find tidegate".to_owned())?;
@@ -285,8 +285,8 @@ impl<'a> Run<'a> {
     }
 
     fn load_command(&self, url: &str) -> Command {
-        let program = peers::own_binary().unwrap_or_else(|_| "tidegate-bench".into());
-        let mut command = peers::pinned(&self.load_cpus, program);
+        let program = process::own_binary().unwrap_or_else(|_| "tidegate-bench".into());
+        let mut command = process::pinned(&self.load_cpus, program);
         command.args(["load", "--url", url]);
         command
     }
@@ -310,8 +310,10 @@ impl<'a> Run<'a> {
                 command.arg("--rate").arg(rate.to_string());
                 self.args.seconds
             }
-            Amount::StreamSeconds(_) => {
+            Amount::StreamSeconds(seconds) => {
                 let streams = scenario.connections * scenario.streams;
+                let ramp = f64::from(seconds) / 2.0;
+                command.arg("--ramp").arg(ramp.to_string());
                 command.arg("--requests").arg(streams.to_string());
                 60.0
             }
@@ -320,101 +322,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What of a scenario does not depend on the run.
-fn shape(command: &mut Command, scenario: &Scenario) {
-    // The mock alone speaks HTTP/1.1 without TLS, and no latency scenario needs more.
-    let arguments = [
-        ("--http", u64::from(scenario.http)),
-        ("--connections", scenario.connections as u64),
-        ("--streams", scenario.streams as u64),
-        ("--body", scenario.body as u64),
-        ("--events", u64::from(scenario.tokens())),
-        ("--event-rate", u64::from(scenario.event_rate)),
-    ];
-    for (name, value) in arguments {
-        command.arg(name).arg(value.to_string());
-    }
-    if scenario.fresh {
-        command.arg("--fresh");
-    }
-}
-
 fn say(text: &str) -> Result<(), BenchError> {
     writeln!(std::io::stdout(), "{text}").during(|| "write to stdout".to_owned())
-}
-
-/// A load in its own process.
-struct Load {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Load {
-    /// Starts it and waits until it has its connections.
-    fn start(mut command: Command) -> Result<Self, BenchError> {
-        let mut child = command.spawn().during(|| "start the load".to_owned())?;
-        let Some(stdout) = child.stdout.take() else {
-            return Err(BenchError::said("the load has no output"));
-        };
-        let mut load = Self {
-            child,
-            lines: BufReader::new(stdout),
-        };
-        let line = load.line()?;
-        if line.trim() != CONNECTED {
-            return Err(BenchError::said(
-                "the load could not connect; its words stand above",
-            ));
-        }
-        Ok(load)
-    }
-
-    fn go(&mut self) -> Result<(), BenchError> {
-        match &mut self.child.stdin {
-            Some(stdin) => stdin
-                .write_all(b"go\n")
-                .during(|| "start the load".to_owned()),
-            None => Err(BenchError::said("the load was not told to hold")),
-        }
-    }
-
-    fn ended(&mut self) -> Result<bool, BenchError> {
-        let status = self
-            .child
-            .try_wait()
-            .during(|| "wait for the load".to_owned())?;
-        Ok(status.is_some())
-    }
-
-    fn report(&mut self) -> Result<LoadReport, BenchError> {
-        let line = self.line()?;
-        serde_json::from_str(&line)
-            .map_err(|_| BenchError::said("the load failed; its words stand above"))
-    }
-
-    fn line(&mut self) -> Result<String, BenchError> {
-        let mut line = String::new();
-        self.lines
-            .read_line(&mut line)
-            .during(|| "hear from the load".to_owned())?;
-        Ok(line)
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        peers::end(&mut self.child);
-    }
-}
-
-/// Waits for a load that does not hold.
-fn finish(spawned: std::io::Result<Child>) -> Result<LoadReport, BenchError> {
-    let child = spawned.during(|| "start the load".to_owned())?;
-    let output = child
-        .wait_with_output()
-        .during(|| "wait for the load".to_owned())?;
-    serde_json::from_slice(&output.stdout)
-        .map_err(|_| BenchError::said("a load failed; its words stand above"))
 }
 
 /// The contestants asked for, or those that are installed.
@@ -440,63 +349,4 @@ fn present(args: &RunArgs, site: &Site) -> Result<Vec<Contestant>, BenchError> {
             .during(|| "write to stdout".to_owned())?;
     }
     Ok(present)
-}
-
-/// Raises this process's limit of open files, which its children inherit, to the most
-/// that is allowed.
-fn raise_descriptors() -> Result<u64, BenchError> {
-    let limit = getrlimit(Resource::Nofile);
-    let most = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, most)
-        .map_err(std::io::Error::from)
-        .during(|| "raise the limit of open files".to_owned())?;
-    Ok(limit.maximum.unwrap_or(1 << 20).min(1 << 20))
-}
-
-/// CPUs of the contestants, the mock and the load: one each, mock and load on one where
-/// there are only two; empty lists where there is only one.
-fn cpus(no_pin: bool) -> Result<(String, String, String), BenchError> {
-    let set = rustix::thread::sched_getaffinity(None)
-        .map_err(std::io::Error::from)
-        .during(|| "see which CPUs may be used".to_owned())?;
-    let allowed: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
-        .filter(|&cpu| set.is_set(cpu))
-        .collect();
-    let name = |at: usize| allowed.get(at).map(ToString::to_string).unwrap_or_default();
-    Ok(match (no_pin, allowed.len()) {
-        (true, _) | (false, 0 | 1) => Default::default(),
-        (false, 2) => (name(0), name(1), name(1)),
-        (false, _) => (name(0), name(1), name(2)),
-    })
-}
-
-fn install() -> Result<(), BenchError> {
-    let commands: [&[&str]; 2] = [
-        &["update", "-qq"],
-        &[
-            "install",
-            "-y",
-            "-qq",
-            "--no-install-recommends",
-            "nginx",
-            "haproxy",
-        ],
-    ];
-    for arguments in commands {
-        let status = Command::new("apt-get")
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(Stdio::null())
-            .status()
-            .during(|| "run apt-get; install nginx and haproxy by other means".to_owned())?;
-        if !status.success() {
-            return Err(BenchError::said(
-                "apt-get failed; run as root, or install nginx and haproxy by other means",
-            ));
-        }
-    }
-    Ok(())
 }

@@ -24,7 +24,8 @@ pub(crate) enum Amount {
     Requests(u64),
     /// An open loop of so many a second, for a round's seconds.
     Rate(u32),
-    /// One stream on each connection, for so many seconds.
+    /// Each connection's streams once, for so many seconds. They begin within half of it,
+    /// so for the other half all are open.
     StreamSeconds(u32),
 }
 
@@ -116,7 +117,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "sse-10k",
         shows: "10,000 streams at once at 5 tokens a second, 100 on each HTTP/2 connection",
         figure: Figure::CpuPerEvent,
-        amount: Amount::StreamSeconds(6),
+        amount: Amount::StreamSeconds(8),
         http: 2,
         connections: 100,
         streams: 100,

@@ -8,33 +8,31 @@
 
 pub(crate) mod client;
 mod pace;
+mod template;
 mod verify;
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::HeaderMap;
 use hyper::{Method, Request, StatusCode, Uri};
-use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 
 use self::client::{Http, Link, Target, said};
 use self::pace::Pace;
+use self::template::{chat_uri, headers, in_the_form_of, target};
 use self::verify::{Check, EventTimes, Expected, since};
 use crate::canned::{self, Instructions};
 use crate::error::{BenchError, During};
 use crate::histogram::{Histogram, Quantiles, to_f64};
-use crate::tls::{self, Trust};
 
 /// What a load that was told to hold prints once it has its connections.
 pub(crate) const CONNECTED: &str = "connected";
@@ -80,6 +78,9 @@ pub(crate) struct LoadArgs {
     /// Open loop: requests due a second, over all connections
     #[arg(long)]
     pub(crate) rate: Option<f64>,
+    /// Closed loop: seconds over which the first requests start, evenly
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) ramp: f64,
     /// Bytes of a request's body
     #[arg(long, default_value_t = 1024)]
     pub(crate) body: usize,
@@ -171,8 +172,11 @@ async fn drive(args: &LoadArgs) -> Result<LoadReport, BenchError> {
         pace.release(start, load.duration);
     }
     let workers = TaskTracker::new();
+    let step = Duration::from_secs_f64(args.ramp.clamp(0.0, 60.0) / to_f64(links.len() as u64));
+    let mut first = start;
     for link in links {
-        drop(workers.spawn_local(load.clone().work(link)));
+        drop(workers.spawn_local(load.clone().work(first, link)));
+        first += step;
     }
     workers.close();
     let limit = Duration::from_secs_f64(args.seconds_max.clamp(1.0, 3600.0));
@@ -265,8 +269,9 @@ impl Load {
         })
     }
 
-    /// One worker: a request after another.
-    async fn work(self: Rc<Self>, mut link: Option<Link>) {
+    /// One worker: a request after another, the first not before `first`.
+    async fn work(self: Rc<Self>, first: Instant, mut link: Option<Link>) {
+        tokio::time::sleep_until(first).await;
         let mut failures_in_a_row = 0;
         while let Some(due) = self.next_start().await {
             match self.request(&mut link, due).await {
@@ -326,7 +331,8 @@ impl Load {
                 .await
                 .map_err(|error| said(&error))?
                 .to_bytes();
-            let text = String::from_utf8_lossy(body.get(..200).unwrap_or(&body)).into_owned();
+            let text = String::from_utf8_lossy(body.get(..200).unwrap_or(&body));
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
             return Err(format!("status {status}: {text}"));
         }
         let mut check = Check::new(&self.expected);
@@ -363,90 +369,4 @@ impl Tally {
             inter_event: self.times.between.quantiles(),
         }
     }
-}
-
-fn chat_uri(url: &Uri) -> Result<Uri, BenchError> {
-    if url.host().is_none() || !matches!(url.scheme_str(), Some("http" | "https")) {
-        return Err(BenchError::said(format!(
-            "{url} is not a URL: write http://HOST:PORT or https://HOST:PORT"
-        )));
-    }
-    if url.path() != "/" {
-        return Ok(url.clone());
-    }
-    format!(
-        "{}/v1/chat/completions",
-        url.to_string().trim_end_matches('/')
-    )
-    .parse()
-    .map_err(|error| BenchError::said(format!("{url}: {error}")))
-}
-
-/// HTTP/1.1 wants the path in its request line, HTTP/2 the whole URI.
-fn in_the_form_of(http: Http, uri: Uri) -> Result<Uri, BenchError> {
-    match (http, uri.path_and_query()) {
-        (Http::One, Some(path)) => path
-            .as_str()
-            .parse()
-            .map_err(|error| BenchError::said(format!("{uri}: {error}"))),
-        _ => Ok(uri),
-    }
-}
-
-fn target(args: &LoadArgs, uri: &Uri) -> Result<Target, BenchError> {
-    let host = uri.host().unwrap_or_default();
-    let secure = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let address: SocketAddr = (host, port)
-        .to_socket_addrs()
-        .during(|| format!("find the address of {host}"))?
-        .next()
-        .ok_or_else(|| BenchError::said(format!("{host} has no address")))?;
-    let tls = match (&args.ca, args.insecure) {
-        _ if !secure => None,
-        (Some(ca), _) => Some(Trust::Ca(ca.clone())),
-        (None, true) => Some(Trust::Anyone),
-        (None, false) => {
-            return Err(BenchError::said("https needs --ca FILE or --insecure"));
-        }
-    };
-    let tls = tls
-        .map(|trust| {
-            let connector = TlsConnector::from(tls::client(&trust, args.http.alpn())?);
-            let name = ServerName::try_from(host.to_owned())
-                .map_err(|_| BenchError::said(format!("{host} is no name for TLS")))?;
-            Ok::<_, BenchError>((connector, name))
-        })
-        .transpose()?;
-    Ok(Target {
-        address,
-        tls,
-        http: args.http,
-        tasks: TaskTracker::new(),
-    })
-}
-
-/// The headers that OpenAI's Python SDK sends.
-fn headers(args: &LoadArgs, uri: &Uri) -> Result<HeaderMap, BenchError> {
-    let mut headers = HeaderMap::new();
-    let mut put = |name: HeaderName, value: &str| {
-        let value = HeaderValue::try_from(value)
-            .map_err(|_| BenchError::said(format!("{name} can't be sent as it was given")))?;
-        headers.insert(name, value);
-        Ok::<_, BenchError>(())
-    };
-    if let (Http::One, Some(authority)) = (args.http, uri.authority()) {
-        put(header::HOST, authority.as_str())?;
-    }
-    put(header::ACCEPT, "application/json")?;
-    put(header::ACCEPT_ENCODING, "identity")?;
-    put(header::CONTENT_TYPE, "application/json")?;
-    put(header::USER_AGENT, "OpenAI/Python 2.8.1")?;
-    put(HeaderName::from_static("x-stainless-lang"), "python")?;
-    put(HeaderName::from_static("x-stainless-runtime"), "CPython")?;
-    put(HeaderName::from_static("x-stainless-retry-count"), "0")?;
-    if let Some(token) = &args.token {
-        put(header::AUTHORIZATION, &format!("Bearer {token}"))?;
-    }
-    Ok(headers)
 }
