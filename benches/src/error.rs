@@ -4,6 +4,7 @@
 //! caller never has to tell them apart. Does not hold failed requests of a load:
 //! those are counted, see [`crate::load`].
 
+use std::error::Error as _;
 use std::io;
 
 /// Why a command could not go on.
@@ -52,4 +53,15 @@ impl<T> During<T> for io::Result<T> {
             source,
         })
     }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &BenchError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
 }

@@ -32,13 +32,12 @@ mod run;
 mod scenario;
 mod tls;
 
-use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::error::BenchError;
+use crate::error::chain;
 
 /// What a request costs in Tidegate, as a ratio to a bare hyper proxy, nginx and HAProxy
 #[derive(Parser)]
@@ -69,15 +68,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &BenchError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }

@@ -20,6 +20,7 @@ use crate::tls::Certificate;
 
 const NGINX: &str = include_str!("../peers/nginx.conf.in");
 const HAPROXY: &str = include_str!("../peers/haproxy.cfg.in");
+const TIDEGATE_TOML: &str = "tidegate.toml";
 /// How long a contestant may take to accept connections.
 const START_MAX: Duration = Duration::from_secs(15);
 
@@ -198,7 +199,8 @@ impl Site {
     fn tidegate_toml(&self, address: SocketAddr, metrics: SocketAddr, admin: SocketAddr) -> String {
         let dir = self.dir.display();
         format!(
-            "[gateway]\nlisten = [\"{address}\"]\nroutes = \"{dir}/routes.d\"\nstate = \".tidegate\"\n\n\
+            "[gateway]\nlisten = [\"{address}\"]\nroutes = \"{dir}/routes.d\"\nstate = \".tidegate\"\n\
+             access_log = \".tidegate/access.log\"\n\n\
              [tls]\ncertificate = \"{}\"\nprivate_key = \"{}\"\n\n\
              [tokens]\nsigning_key = \"{dir}/tokens.key\"\n\n\
              [admin]\nlisten = \"{admin}\"\nsocket = \".tidegate/admin.sock\"\n\n\
@@ -218,17 +220,8 @@ impl Site {
 
     /// The token that Tidegate makes for the run.
     pub(crate) fn tidegate_token(&self) -> Result<String, BenchError> {
-        let config = self.write_tidegate(free_address()?)?;
-        let config = config.display().to_string();
-        let arguments = [
-            "token",
-            "create",
-            "--workspace",
-            "bench",
-            "--config",
-            &config,
-        ];
-        let printed = self.tidegate_here(&arguments)?;
+        self.write_tidegate(free_address()?)?;
+        let printed = self.tidegate_here(&["token", "create", "--workspace", "bench"])?;
         let token = printed.split_whitespace().find(|word| is_token(word));
         token
             .map(str::to_owned)
@@ -241,6 +234,7 @@ impl Site {
         let output = Command::new(&self.tidegate)
             .args(arguments)
             .current_dir(&self.dir)
+            .env("TIDEGATE_CONFIG", self.dir.join(TIDEGATE_TOML))
             .output()
             .during(|| format!("run {what}"))?;
         if !output.status.success() {

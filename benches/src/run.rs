@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::driver::{Load, finish, shape};
-use crate::error::{BenchError, During};
+use crate::error::{BenchError, During, chain};
 use crate::floor::Upstream;
 use crate::histogram::to_f64;
 use crate::load::LoadReport;
@@ -86,15 +86,28 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), BenchError> {
     } else {
         args.scenarios.clone()
     };
+    let mut failed = Vec::new();
     for scenario in chosen {
         say(&format!("{}: {}", scenario.name, scenario.shows))?;
-        let rows = run.scenario(scenario)?;
-        run.report.add(scenario, rows);
-        say(&run.report.last_table())?;
+        match run.scenario(scenario) {
+            Ok(rows) => {
+                run.report.add(scenario, rows);
+                say(&run.report.last_table())?;
+            }
+            // The others may still tell something; the command fails at the end.
+            Err(error) => {
+                say(&format!("failed: {}\n", chain(&error)))?;
+                failed.push(scenario.name);
+            }
+        }
     }
     if let Some(path) = &args.json {
         let json = serde_json::to_string_pretty(&run.report)?;
         std::fs::write(path, json).during(|| format!("write {}", path.display()))?;
+    }
+    if !failed.is_empty() {
+        let names = failed.join(", ");
+        return Err(BenchError::said(format!("not all could be run: {names}")));
     }
     let failures = run.report.failures();
     if failures > 0 {
@@ -212,7 +225,15 @@ impl<'a> Run<'a> {
                 "https://{}/cold/v1/chat/completions",
                 process.address
             ));
-            command.args(["--model", "cold", "--any-reply", "--requests", "1"]);
+            command.args([
+                "--model",
+                "cold",
+                "--any-reply",
+                "--requests",
+                "1",
+                "--seconds-max",
+                "20",
+            ]);
             self.trust(&mut command);
             finish(command.stdout(Stdio::piped()).spawn())
         };

@@ -53,7 +53,12 @@ impl Wheel {
         let turn = self.added.get().wrapping_mul(0x9E37_79B9) & 0xFFFF_FFFF;
         self.added.set(self.added.get() + 1);
         let phase = (turn * stream.interval_micros) >> 32;
-        stream.due.set(self.now() + phase);
+        let now = self.now();
+        stream.due.set(now + phase);
+        if self.streams.get() == 0 {
+            // The wheel stood still with all slots empty.
+            self.served.set(now / SLOT_MICROS);
+        }
         self.streams.set(self.streams.get() + 1);
         self.put(stream);
         self.wake.notify_one();
@@ -66,7 +71,6 @@ impl Wheel {
         loop {
             if self.streams.get() == 0 {
                 self.wake.notified().await;
-                self.served.set(self.now() / SLOT_MICROS);
             }
             slot.tick().await;
             self.serve(self.now());
@@ -188,5 +192,59 @@ impl SlowStream {
     fn finish(&self) {
         self.over.set(true);
         self.done.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::canned::Stream;
+
+    fn stream(events: u32, rate: u32) -> (Rc<SlowStream>, UnixStream, usize) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let script = Rc::new(Stream::wire(events, false));
+        let bytes = script.bytes.len();
+        let stream = SlowStream::new(Rc::new(Socket::Unix(ours)), script, rate);
+        (Rc::new(stream), theirs, bytes)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_takes_its_events_times_its_interval_even_after_a_standstill() {
+        let wheel = Wheel::default();
+        let turning = async {
+            wheel.turn().await;
+            unreachable!("the wheel turns forever")
+        };
+        let streaming = async {
+            for (events, rate) in [(8, 20), (8, 1), (80, 1000)] {
+                tokio::time::sleep(Duration::from_millis(1234)).await;
+                let (stream, mut client, bytes) = stream(events, rate);
+                // Its readiness comes from the kernel, which knows no paused clock.
+                stream.socket.write_all(b"").await.unwrap();
+                let begun = Instant::now();
+                wheel.add(stream.clone());
+                stream.ended().await.unwrap();
+                // The role and the end are events too; the first comes within an interval.
+                let interval = Duration::from_secs(1) / rate;
+                let took = begun.elapsed();
+                assert!(took >= interval * (events + 1), "{rate}: {took:?}");
+                assert!(
+                    took <= interval * (events + 2) + Duration::from_millis(5),
+                    "{rate}: {took:?}"
+                );
+                drop(stream);
+                let mut got = vec![0; bytes];
+                client.read_exact(&mut got).await.unwrap();
+                assert_eq!(got, Stream::wire(events, false).bytes);
+            }
+        };
+        tokio::select! {
+            () = streaming => {}
+            () = turning => {}
+        }
+        assert_eq!(wheel.streams.get(), 0);
     }
 }
