@@ -17,6 +17,6 @@ pub(super) struct WorkerExec {
 impl WorkerExec {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         // Returns only when the engine could not be run.
-        Err(crate::lifecycle::process::exec::exec(self.command.into_iter()).into())
+        Err(crate::lifecycle::process::exec::exec(&self.command).into())
     }
 }

@@ -8,7 +8,8 @@ use serde_json::Map;
 use super::OffloadTo;
 use super::problems::{Problems, cut};
 use super::tree::{Entry, Node, Value};
-use crate::vllm::options::OptionSet;
+use crate::vllm::options::{OptionError, OptionSet, Scope, shown_key};
+use crate::vllm::rules;
 
 const TO_CPU: &str = "automatic_cpu_offloading";
 const TO_DISK: &str = "disk_swapping";
@@ -28,28 +29,52 @@ pub(super) fn merge(
     deployment: Options<'_>,
     problems: &Problems,
 ) -> OptionSet {
-    let mut merged = set(instance, problems);
-    merged.0.extend(set(deployment, problems).0);
+    let own = set(deployment, Scope::Deployment, problems);
+    let merged = set(instance, Scope::Instance, problems).merge(&own);
+    for error in rules::across(&merged) {
+        // Two ways to offload at once: `offload_to` says it.
+        if error.key != TO_DISK {
+            note(&error, &[deployment, instance], problems);
+        }
+    }
     merged
 }
 
-fn set(options: Options<'_>, problems: &Problems) -> OptionSet {
+fn set(options: Options<'_>, scope: Scope, problems: &Problems) -> OptionSet {
     let mut map = Map::new();
     for entry in options.entries {
         match json(&entry.node) {
+            // As an export writes what is unset.
+            Ok(serde_json::Value::Null) => {}
             Ok(value) => {
                 map.insert(entry.key.clone(), value);
             }
             Err((line, message)) => {
-                problems.add(
-                    line,
-                    format!("{}.{}", options.path, cut(&entry.key)),
-                    message,
-                );
+                let path = format!("{}.{}", options.path, cut(&entry.key));
+                problems.add(line, path, message);
             }
         }
     }
-    OptionSet(map.into_iter().collect())
+    OptionSet::parse(scope, &map).unwrap_or_else(|errors| {
+        for error in &errors {
+            note(error, &[options], problems);
+        }
+        OptionSet::default()
+    })
+}
+
+/// Notes what is wrong with an option, at the first table that holds it.
+fn note(error: &OptionError, tables: &[Options<'_>], problems: &Problems) {
+    for table in tables {
+        let named = |entry: &&Entry| shown_key(&entry.key) == error.key;
+        if let Some(entry) = table.entries.iter().find(named) {
+            let path = format!("{}.{}", table.path, error.key);
+            problems.add(entry.line, path, error.message.as_str());
+            return;
+        }
+    }
+    // Every error has its option in a table; should one not, it still counts.
+    problems.add(1, error.key.as_str(), error.message.as_str());
 }
 
 /// A value as JSON; else the line and what is wrong with it.

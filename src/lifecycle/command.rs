@@ -7,14 +7,19 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest;
-use serde_json::Value;
-
 use crate::config::{self, Engine};
+use crate::vllm::args::{self, Launch, Listen, Sleep};
+use crate::vllm::options::{Secret, SecretSource};
+use crate::vllm::rules::{Allowed, Machine};
+use crate::vllm::versions::{Version, VersionArgs};
+use aws_lc_rs::digest;
 
 /// How long an idle connection to a worker stays open, in seconds; the
 /// gateway's pool closes its own sooner. vLLM's default is 5 s.
 pub const KEEP_ALIVE_SECONDS: u64 = 300;
+
+/// The version that a vllm without a word about its own is taken for.
+const VERSION_ASSUMED: &str = "0.32.0";
 
 /// A command as it will be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,41 +45,44 @@ pub struct Engines {
 
 impl Engines {
     /// The command of this spec, serving on `socket`.
-    pub fn command_line(&self, spec: &config::Deployment, socket: &Path) -> CommandLine {
-        let offloads = spec.idle.offload.is_some();
+    ///
+    /// # Errors
+    ///
+    /// Everything about the options that the engine would refuse, as sentences.
+    pub fn command_line(
+        &self,
+        spec: &config::Deployment,
+        socket: &Path,
+    ) -> Result<CommandLine, String> {
         let mut line = match &spec.engine {
-            Engine::Sim(sim) => self.sim(spec, sim),
-            Engine::Vllm(vllm) => self.vllm(spec, vllm, offloads),
+            Engine::Sim(sim) => self.sim(spec, sim, socket),
+            Engine::Vllm(vllm) => self.vllm(spec, vllm, socket)?,
         };
-        line.args.extend([
-            "--served-model-name".to_owned(),
-            spec.endpoint_name.to_string(),
-            "--uds".to_owned(),
-            socket.display().to_string(),
-        ]);
         let keep_alive = KEEP_ALIVE_SECONDS.to_string();
         line.env
             .push(("VLLM_HTTP_TIMEOUT_KEEP_ALIVE".to_owned(), keep_alive));
-        if offloads {
-            // vLLM 0.32 serves /sleep and /wake_up only in this mode.
-            line.env
-                .push(("VLLM_SERVER_DEV_MODE".to_owned(), "1".to_owned()));
-        }
-        line
+        Ok(line)
     }
 
     /// Digest of what this spec launches, whatever its socket.
     pub fn fingerprint(&self, spec: &config::Deployment) -> String {
-        let line = self.command_line(spec, Path::new("socket"));
         let mut context = digest::Context::new(&digest::SHA256);
+        let line = match self.command_line(spec, Path::new("socket")) {
+            Ok(line) => line,
+            // What can't run is told from what can, and by what is wrong with it.
+            Err(error) => CommandLine {
+                program: PathBuf::new(),
+                args: vec![error],
+                env: Vec::new(),
+            },
+        };
         let program = line.program.display().to_string();
         let env = line.env.iter().flat_map(|(name, value)| [name, value]);
         for part in [&program].into_iter().chain(&line.args).chain(env) {
             context.update(part.as_bytes());
             context.update(&[0]);
         }
-        let digest = context.finish();
-        digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+        super::launcher::hex(context.finish().as_ref())
     }
 
     /// Finds what would fail for sure, in a sentence.
@@ -95,7 +103,7 @@ impl Engines {
         }
         let program = self.vllm_program(spec);
         if is_runnable(&program) {
-            return Ok(());
+            return self.command_line(spec, Path::new("socket")).map(drop);
         }
         Err(if program.components().count() > 1 {
             format!(
@@ -116,11 +124,13 @@ impl Engines {
         self.vllm.clone()
     }
 
-    fn sim(&self, spec: &config::Deployment, sim: &config::Sim) -> CommandLine {
+    fn sim(&self, spec: &config::Deployment, sim: &config::Sim, socket: &Path) -> CommandLine {
         let span = |duration| crate::units::Span(duration).to_string();
         let size = |bytes: u64| format!("{bytes}B");
         let mut args = vec!["sim".to_owned(), spec.model.clone()];
         let mut set = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
+        set("--served-model-name", spec.endpoint_name.to_string());
+        set("--uds", socket.display().to_string());
         set("--load", span(sim.load));
         set("--wake", span(sim.wake));
         set("--sleep", span(sim.sleep));
@@ -131,72 +141,72 @@ impl Engines {
         for fault in &sim.faults {
             set("--fault", fault.clone());
         }
+        // As vLLM 0.32: /sleep and /wake_up are served only in this mode.
+        let offloads = spec.idle.offload.is_some();
+        let dev_mode = offloads.then(|| ("VLLM_SERVER_DEV_MODE".to_owned(), "1".to_owned()));
         CommandLine {
             program: self.own.clone(),
             args,
-            env: Vec::new(),
+            env: dev_mode.into_iter().collect(),
         }
     }
 
-    fn vllm(&self, spec: &config::Deployment, vllm: &config::Vllm, offloads: bool) -> CommandLine {
-        let mut args = vec!["serve".to_owned(), spec.model.clone()];
-        args.extend(option_args(&vllm.options.0));
-        // Without GPUs vLLM 0.32 refuses the flag, and sleeps without it.
-        if offloads && self.gpus {
-            args.push("--enable-sleep-mode".to_owned());
-        }
-        CommandLine {
+    fn vllm(
+        &self,
+        spec: &config::Deployment,
+        vllm: &config::Vllm,
+        socket: &Path,
+    ) -> Result<CommandLine, String> {
+        let version = vllm.version.as_deref().unwrap_or(VERSION_ASSUMED);
+        let version: Version = version.parse().map_err(|error| format!("{error}"))?;
+        let knowledge = VersionArgs::built_in(version);
+        let launch = Launch {
+            model: &spec.model,
+            served_names: &[spec.endpoint_name.as_str()],
+            options: &vllm.options,
+            version: &version,
+            knowledge: &knowledge,
+            listen: Listen::Unix(socket),
+            sleep: match (spec.idle.offload, self.gpus) {
+                (None, _) => Sleep::No,
+                (Some(_), true) => Sleep::Yes,
+                (Some(_), false) => Sleep::RoutesOnly,
+            },
+            // Route files are the admin's own, who may run any program here.
+            allowed: &Allowed::all(),
+            machine: Machine {
+                amd64: cfg!(target_arch = "x86_64"),
+                ..Machine::default()
+            },
+            resolve: &secret,
+        };
+        let line = args::command_line(&launch).map_err(|errors| {
+            let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            sentences.join("; ")
+        })?;
+        let env = line.env.iter();
+        Ok(CommandLine {
             program: self.vllm_program(spec),
-            args,
-            env: Vec::new(),
-        }
+            env: env
+                .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+                .collect(),
+            args: line.argv,
+        })
     }
 }
 
-/// The options that have a flag of the same meaning.
-fn option_args(options: &std::collections::BTreeMap<String, Value>) -> Vec<String> {
-    let mut args = Vec::new();
-    for (name, flag) in [
-        ("dtype", "--dtype"),
-        ("max_model_len", "--max-model-len"),
-        ("gpu_memory_utilization", "--gpu-memory-utilization"),
-        ("tensor_parallel_size", "--tensor-parallel-size"),
-    ] {
-        match options.get(name) {
-            Some(Value::String(text)) => args.extend([flag.to_owned(), text.clone()]),
-            Some(Value::Number(number)) => args.extend([flag.to_owned(), number.to_string()]),
-            _ => {}
-        }
+/// The text of a secret, from where the file says.
+fn secret(source: &SecretSource) -> Result<Secret, String> {
+    match source {
+        SecretSource::Literal(secret) => Ok(secret.clone()),
+        SecretSource::Env(name) => std::env::var(name)
+            .map(Secret::new)
+            .map_err(|_| format!("the environment of tidegate has no variable {name}")),
+        SecretSource::File(path) => std::fs::read_to_string(path)
+            .map(|text| Secret::new(text.trim().to_owned()))
+            .map_err(|error| format!("the file {path} can't be read: {error}")),
+        SecretSource::Named(name) => Err(format!("there is no secret {name} in the store")),
     }
-    if options.get("enforce_eager") == Some(&Value::Bool(true)) {
-        args.push("--enforce-eager".to_owned());
-    }
-    if let Some(Value::String(cli)) = options.get("cli") {
-        args.extend(split_words(cli));
-    }
-    args
-}
-
-/// Splits as a shell would, with quotes and backslashes, without expanding.
-fn split_words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (c, quote) {
-            (c, Some(q)) if c == q => quote = None,
-            ('\\', None | Some('"')) => word.get_or_insert_default().extend(chars.next()),
-            ('\'' | '"', None) => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (c, None) if c.is_whitespace() => words.extend(word.take()),
-            (c, _) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 fn is_runnable(program: &Path) -> bool {
@@ -216,25 +226,6 @@ fn is_runnable(program: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_split_as_in_a_shell() {
-        for (text, words) in [
-            ("", vec![]),
-            (" a  b ", vec!["a", "b"]),
-            (
-                "--x 'a b' --y \"c \\\" d\"",
-                vec!["--x", "a b", "--y", "c \" d"],
-            ),
-            ("a\\ b ''", vec!["a b", ""]),
-            (
-                r#"--hf-overrides '{"a": 1}'"#,
-                vec!["--hf-overrides", r#"{"a": 1}"#],
-            ),
-        ] {
-            assert_eq!(split_words(text), words, "{text}");
-        }
-    }
 
     #[test]
     fn a_missing_program_is_found_before_it_is_run() {

@@ -286,13 +286,14 @@ fn exit_in_words(handle: &Handle, how: &str, lines_from: u64) -> String {
     let Some(telling) = progress::telling_line(texts) else {
         return how.to_owned();
     };
-    let last: Vec<&str> = lines
+    let mut last: Vec<&str> = lines
         .iter()
         .rev()
         .map(AsRef::as_ref)
         .filter(|line: &&str| !line.trim().is_empty() && *line != telling)
         .take(QUOTED_LINES - 1)
         .collect();
-    let rest: String = last.iter().rev().map(|line| format!("\n{line}")).collect();
-    format!("{how}: {telling}{rest}")
+    last.push(telling);
+    last.reverse();
+    format!("{how}: {}", last.join("\n"))
 }

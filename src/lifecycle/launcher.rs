@@ -5,7 +5,7 @@
 //! assume a local pid. A launcher starts, signals and watches; it never restarts
 //! a worker and does not judge whether one is ready.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -58,7 +58,16 @@ impl fmt::Debug for Nonce {
 pub(crate) fn random_hex<const N: usize>() -> String {
     let mut bytes = [0_u8; N];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&bytes)
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string can't fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
 }
 
 /// What is to be launched.

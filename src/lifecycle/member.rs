@@ -239,15 +239,8 @@ pub(super) fn need(spec: &config::Deployment) -> Need {
             asleep: sim.context,
         },
         Engine::Vllm(vllm) => {
-            let option = |name: &str| vllm.options.0.get(name);
-            let count = |name| {
-                option(name)
-                    .and_then(serde_json::Value::as_u64)
-                    .unwrap_or(1)
-            };
-            let gpus =
-                count("tensor_parallel_size").saturating_mul(count("pipeline_parallel_size"));
-            let share = option("gpu_memory_utilization").and_then(serde_json::Value::as_f64);
+            let gpus = vllm.options.gpus();
+            let share = vllm.options.get_float("gpu_memory_utilization");
             Need {
                 gpus: usize::try_from(gpus).unwrap_or(usize::MAX),
                 awake: Amount::Share(share.unwrap_or(UTILIZATION_DEFAULT)),

@@ -159,10 +159,10 @@ impl Placement {
         lease.map_or_else(|| Arc::from([]), |lease| Arc::clone(&lease.gpus))
     }
 
-    /// When a claim becomes so old that busy ones must leave for it.
-    pub fn next_deadline(&self, now: Uptime) -> Option<Uptime> {
-        let due = self.queue.iter().map(|claim| claim.since + self.patience);
-        due.filter(|due| *due > now).min()
+    /// Whether a claim waits. Time alone can help it: others become idle, and it
+    /// loses its patience.
+    pub fn is_waiting(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Memory that is held on each device, in bytes, in the order of devices.

@@ -18,8 +18,9 @@ pub(super) fn event_of(command: Command, member: &Member) -> Result<Event, Strin
         Command::Stop => Ok(Event::Stop),
         Command::Start => Ok(Event::Start),
         Command::Wake => match phase {
-            Phase::Offloaded { .. } | Phase::Offloading { .. } => Ok(Event::Start),
-            Phase::Draining {
+            Phase::Offloaded { .. }
+            | Phase::Offloading { .. }
+            | Phase::Draining {
                 rest: Rest::Offload(_),
             } => Ok(Event::Start),
             Phase::Stopped | Phase::Failed => {
@@ -124,7 +125,7 @@ pub(super) fn set_reason(member: &mut Member, before: &Machine, why: Option<&str
 /// What an event means where nothing else was said.
 fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str> {
     Some(match event {
-        Event::Demand => "a request waits",
+        Event::Demand | Event::Slept(_) => "a request waits",
         Event::Start => "asked to start",
         Event::Stop => "asked to stop",
         Event::Offload => "asked to offload",
@@ -135,7 +136,6 @@ fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str
         Event::Drained { .. } => "no request is inside any more",
         Event::Exited(_) if after.wanted => "its worker ended, and a request waits",
         Event::Exited(_) => "its worker ended",
-        Event::Slept(_) => "a request waits",
         Event::Tick { .. } => match before.phase {
             Phase::Offloaded { .. } => "idle for its time limit",
             Phase::Failed => "its pause is over",

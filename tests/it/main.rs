@@ -7,3 +7,4 @@
 
 mod floors;
 mod sim;
+mod workers;

@@ -1,1 +1,440 @@
-//! (tests)
+//! The conductor against a scripted launcher, on a paused clock.
+
+mod fake;
+
+use super::super::launcher::Nonce;
+use super::super::process::tests::spec;
+use super::*;
+use crate::config::{Deployment, Idle, Instance, Offload, OffloadTo};
+use crate::deployment::{self, Permit, Refusal, Status};
+use crate::gpu::Inventory;
+use crate::names::{InstanceName, QueueName, RouteName};
+use fake::{Fake, Fate, LOAD, launched};
+
+/// A running conductor.
+struct Stage {
+    fake: Fake,
+    conductor: Handle,
+    registry: Registry,
+    clock: Clock,
+}
+
+impl Stage {
+    async fn with(fake: Fake, gpus: &[u64], specs: &[Arc<Deployment>]) -> Self {
+        let clock = Clock::start();
+        let (registry, demands) = Registry::new(clock);
+        let settings = Settings {
+            workers: config::Workers {
+                backoff: Duration::from_secs(2),
+                failures_max: 3,
+                start_timeout: Duration::from_mins(2),
+                call_timeout: Duration::from_secs(30),
+                drain_timeout: Duration::from_secs(30),
+                stop_grace: Duration::from_secs(10),
+                ..Settings::default().workers
+            },
+            ..Settings::default()
+        };
+        let parts = Parts {
+            registry: registry.clone(),
+            demands,
+            settings: Arc::new(settings),
+            tasks: Tasks::new(),
+            clock,
+            launcher: Arc::new(fake.clone()),
+            calls: Arc::new(fake.clone()),
+            gpus: Inventory::simulated(gpus),
+            timings: Timings::default(),
+        };
+        let conductor = Conductor::start(parts, &catalog(specs)).await.unwrap();
+        Self {
+            fake,
+            conductor,
+            registry,
+            clock,
+        }
+    }
+
+    async fn new(specs: &[Arc<Deployment>]) -> Self {
+        Self::with(Fake::default(), &[], specs).await
+    }
+
+    fn handle(&self, id: &str) -> Arc<deployment::Handle> {
+        self.registry
+            .get(&DeploymentId::parse(id).unwrap())
+            .unwrap()
+    }
+
+    async fn command(&self, id: &str, command: Command) -> Result<(), CommandError> {
+        let id = DeploymentId::parse(id).unwrap();
+        self.conductor.command(&id, command).await
+    }
+
+    /// Waits until its phase is this one.
+    async fn phase(&self, id: &str, phase: &str) -> Arc<deployment::Snapshot> {
+        let mut watch = self.handle(id).watch();
+        let reached = watch.wait_for(|snapshot| snapshot.phase == phase);
+        let reached = tokio::time::timeout(Duration::from_hours(1), reached).await;
+        let Ok(reached) = reached else {
+            panic!("never {phase}: {:?}", self.conductor.events(None, 30));
+        };
+        Arc::clone(&reached.unwrap())
+    }
+
+    /// What a request does: enter, or wait for the gate; `None` when refused.
+    async fn request(&self, id: &str) -> Option<Permit> {
+        let handle = self.handle(id);
+        let mut watch = handle.watch();
+        let refusals = watch.borrow().refusals;
+        let _waiting = handle.wait();
+        loop {
+            if let Some(permit) = handle.gate.enter() {
+                return Some(permit);
+            }
+            watch.mark_unchanged();
+            handle.demand();
+            if watch.changed().await.is_err() || watch.borrow().refusals > refusals {
+                return None;
+            }
+        }
+    }
+}
+
+fn catalog(specs: &[Arc<Deployment>]) -> Catalog {
+    let instance = Instance {
+        name: InstanceName::new("t").unwrap(),
+        project: None,
+        queue: QueueName::new("local").unwrap(),
+        route: RouteName::new("t").unwrap(),
+        deployments: specs.to_vec(),
+        file: "t.toml".into(),
+    };
+    Catalog {
+        instances: vec![Arc::new(instance)],
+        ..Catalog::default()
+    }
+}
+
+fn changed(spec: &Arc<Deployment>, change: impl FnOnce(&mut Deployment)) -> Arc<Deployment> {
+    let mut spec = Deployment::clone(spec);
+    change(&mut spec);
+    Arc::new(spec)
+}
+
+/// Offloaded after a minute, stopped after five.
+fn idles(id: &str) -> Arc<Deployment> {
+    changed(&spec(id), |spec| {
+        spec.idle = Idle {
+            time_limit: Some(Duration::from_mins(5)),
+            offload: Some(Offload {
+                after: Duration::from_mins(1),
+                to: OffloadTo::Cpu,
+            }),
+            ..spec.idle
+        };
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn simultaneous_requests_start_one_worker_and_all_are_served() {
+    let stage = Stage::new(&[spec("t/a")]).await;
+    let requests = (0..50).map(|_| stage.request("t/a"));
+    let mut served = Vec::new();
+    let tasks: Vec<_> = requests.map(Box::pin).collect();
+    for task in tasks {
+        served.push(task.await.expect("served"));
+    }
+    assert_eq!((served.len(), stage.fake.count("launch")), (50, 1));
+    let snapshot = stage.handle("t/a").snapshot();
+    assert!(snapshot.worker.is_some() && snapshot.status == Status::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_worker_is_offloaded_then_woken_then_stopped() {
+    let stage = Stage::new(&[idles("t/a")]).await;
+    let permit = stage.request("t/a").await.unwrap();
+    // Inside for long: that is not idleness.
+    tokio::time::advance(Duration::from_mins(20)).await;
+    assert_eq!(stage.handle("t/a").snapshot().phase, "ready");
+    drop(permit);
+    let left = stage.clock.now();
+    let snapshot = stage.phase("t/a", "offloaded").await;
+    let waited = stage.clock.now().saturating_sub(left);
+    assert!(
+        waited >= Duration::from_mins(1) && waited < Duration::from_secs(90),
+        "{waited:?}"
+    );
+    assert!(snapshot.worker.is_none() && snapshot.status == Status::Offloaded);
+
+    let permit = stage.request("t/a").await.unwrap();
+    assert_eq!(
+        (stage.fake.count("launch"), stage.fake.count("wake")),
+        (1, 1)
+    );
+    drop(permit);
+    let left = stage.clock.now();
+    stage.phase("t/a", "stopped").await;
+    let waited = stage.clock.now().saturating_sub(left);
+    assert!(
+        waited >= Duration::from_mins(5) && waited < Duration::from_secs(303),
+        "{waited:?}"
+    );
+    assert!(stage.fake.world().alive.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn crashes_back_off_and_are_given_up_with_the_reason() {
+    let fake = Fake::default();
+    fake.world().starts.extend([Fate::Crashes; 3]);
+    let stage = Stage::with(fake, &[], &[spec("t/a")]).await;
+    let began = stage.clock.now();
+    assert!(stage.request("t/a").await.is_none(), "refused in the end");
+    // Three starts, with pauses of 2 s and 4 s between.
+    let waited = stage.clock.now().saturating_sub(began);
+    let least = LOAD * 3 + Duration::from_secs(6);
+    assert!(
+        waited >= least && waited < least + Duration::from_secs(1),
+        "{waited:?}"
+    );
+    let snapshot = stage.handle("t/a").snapshot();
+    assert_eq!(
+        (snapshot.status, snapshot.refusal),
+        (Status::Failed, Some(Refusal::Failed))
+    );
+    assert_eq!(snapshot.reason.as_deref(), Some("exited with code 1"));
+    assert_eq!(stage.fake.count("launch"), 3);
+    stage.command("t/a", Command::Start).await.unwrap();
+    stage.phase("t/a", "ready").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_launched_is_refused_at_once() {
+    let fake = Fake::default();
+    fake.world().starts.push_back(Fate::Unlaunchable);
+    let stage = Stage::with(fake, &[], &[spec("t/a")]).await;
+    assert!(stage.request("t/a").await.is_none());
+    let snapshot = stage.handle("t/a").snapshot();
+    assert_eq!(snapshot.reason.as_deref(), Some("there is no such model"));
+    assert_eq!(stage.fake.count("launch"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_hangs_is_ended_and_tried_again() {
+    let fake = Fake::default();
+    fake.world().starts.push_back(Fate::NeverReady);
+    fake.world().deaf = true;
+    let stage = Stage::with(fake, &[], &[spec("t/a")]).await;
+    assert!(stage.request("t/a").await.is_some());
+    assert_eq!(
+        (stage.fake.count("launch"), stage.fake.count("kill")),
+        (2, 1)
+    );
+    assert_eq!(stage.fake.world().most_at_once, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_serving_is_made_good_by_the_next_request() {
+    let stage = Stage::new(&[spec("t/a")]).await;
+    let permit = stage.request("t/a").await.unwrap();
+    stage.fake.crash_all();
+    stage.phase("t/a", "failed").await;
+    assert!(!stage.handle("t/a").gate.is_open());
+    drop(permit);
+    assert!(stage.request("t/a").await.is_some());
+    assert_eq!(stage.handle("t/a").snapshot().generation.0, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_waits_for_the_requests_inside_and_refuses_others_until_a_start() {
+    let stage = Stage::new(&[spec("t/a")]).await;
+    let permit = stage.request("t/a").await.unwrap();
+    stage.command("t/a", Command::Stop).await.unwrap();
+    stage.phase("t/a", "draining").await;
+    assert_eq!(stage.fake.count("stop"), 0);
+    assert!(stage.request("t/a").await.is_none());
+    assert_eq!(
+        stage.handle("t/a").snapshot().refusal,
+        Some(Refusal::Stopped)
+    );
+    drop(permit);
+    stage.phase("t/a", "stopped").await;
+    assert!(stage.request("t/a").await.is_none(), "stays down");
+    stage.command("t/a", Command::Start).await.unwrap();
+    assert!(stage.request("t/a").await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_that_make_no_sense_are_refused_in_words() {
+    let stage = Stage::new(&[spec("t/a"), idles("t/b")]).await;
+    for (id, command, word) in [
+        ("t/none", Command::Start, "no deployment"),
+        ("t/a", Command::Offload, "automatic_cpu_offloading"),
+        ("t/b", Command::Offload, "no worker to offload"),
+        ("t/b", Command::Wake, "start it instead"),
+    ] {
+        let error = stage.command(id, command).await.unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    drop(stage.request("t/b").await);
+    stage.command("t/b", Command::Offload).await.unwrap();
+    stage.phase("t/b", "offloaded").await;
+    stage.command("t/b", Command::Wake).await.unwrap();
+    stage.phase("t/b", "ready").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_touches_only_what_changed() {
+    let specs = ["t/a", "t/b", "t/c", "t/d"].map(idles);
+    let stage = Stage::new(&specs).await;
+    for id in ["t/a", "t/b", "t/c", "t/d"] {
+        drop(stage.request(id).await);
+    }
+    let next = [
+        // Shorter idle time: at once, without touching the worker.
+        changed(&specs[0], |spec| {
+            spec.idle.time_limit = Some(Duration::from_mins(9));
+        }),
+        // Another engine option: rolled.
+        changed(&specs[1], |spec| {
+            let config::Engine::Sim(sim) = &mut spec.engine else {
+                panic!("not a stand-in");
+            };
+            sim.weights += 1;
+        }),
+        Arc::clone(&specs[2]),
+        spec("t/new"),
+    ];
+    stage.conductor.apply(Arc::new(catalog(&next))).await;
+    let snapshot = stage.phase("t/b", "starting").await;
+    assert_eq!(snapshot.generation.0, 2);
+    stage.phase("t/b", "ready").await;
+    for id in ["t/a", "t/c"] {
+        assert_eq!(stage.handle(id).snapshot().generation.0, 1, "{id}");
+    }
+    assert_eq!(stage.handle("t/a").spec().idle, next[0].idle);
+    assert_eq!(stage.handle("t/new").snapshot().phase, "stopped");
+    let gone = DeploymentId::parse("t/d").unwrap();
+    assert!(
+        stage.registry.get(&gone).is_none(),
+        "stopped, then forgotten"
+    );
+    assert_eq!(stage.fake.world().alive.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_removed_and_added_again_serves_again() {
+    let specs = [spec("t/a")];
+    let stage = Stage::new(&specs).await;
+    let permit = stage.request("t/a").await;
+    stage.conductor.apply(Arc::new(catalog(&[]))).await;
+    stage.phase("t/a", "draining").await;
+    stage.conductor.apply(Arc::new(catalog(&specs))).await;
+    drop(permit);
+    assert!(stage.request("t/a").await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_stops_every_worker_or_leaves_every_worker() {
+    for stop_workers in [true, false] {
+        let boot = changed(&spec("t/b"), |spec| spec.start = Start::Boot);
+        let stage = Stage::new(&[spec("t/a"), boot]).await;
+        drop(stage.request("t/a").await);
+        stage.phase("t/b", "ready").await;
+        stage.conductor.shutdown(stop_workers).await;
+        let left = stage.fake.world().alive.len();
+        assert_eq!(left, if stop_workers { 0 } else { 2 });
+        let refused = stage.command("t/a", Command::Start).await;
+        assert_eq!(refused, Err(CommandError::Ended));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_of_the_last_run_are_adopted_if_they_prove_themselves() {
+    let specs = [
+        idles("t/serves"),
+        idles("t/sleeps"),
+        spec("t/other"),
+        spec("t/foreign"),
+    ];
+    let fake = Fake::default();
+    let of = |spec: &Arc<Deployment>| launched(spec, Nonce::random());
+    fake.world().left = vec![
+        of(&specs[0]),
+        Launched {
+            asleep: Some(OffloadTo::Disk),
+            ..of(&specs[1])
+        },
+        Launched {
+            fingerprint: Arc::from("older"),
+            ..of(&specs[2])
+        },
+        Launched {
+            api_key: Arc::from(""),
+            ..of(&specs[3])
+        },
+        of(&spec("t/unknown")),
+    ];
+    let stage = Stage::with(fake, &[], &specs).await;
+    assert_eq!(stage.fake.world().alive.len(), 2);
+    assert_eq!(
+        (stage.fake.count("adopt"), stage.fake.count("stop")),
+        (2, 3)
+    );
+    assert!(stage.handle("t/serves").gate.enter().is_some());
+    assert_eq!(stage.handle("t/sleeps").snapshot().phase, "offloaded");
+    assert!(stage.request("t/sleeps").await.is_some());
+    assert_eq!(
+        (stage.fake.count("launch"), stage.fake.count("wake")),
+        (0, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_gpu_is_shared_by_turns_and_never_overfilled() {
+    let memory = [20 << 30];
+    let specs = [idles("t/a"), idles("t/b")];
+    let stage = Stage::with(Fake::default(), &memory, &specs).await;
+    let first = stage.request("t/a").await.unwrap();
+    drop(first);
+    let second = stage.request("t/b").await.unwrap();
+    assert_eq!(stage.handle("t/a").snapshot().phase, "offloaded");
+    assert_eq!(*stage.handle("t/b").snapshot().gpus, [0]);
+    // `b` is busy: `a` waits until it is not.
+    let handle = stage.handle("t/a");
+    let (back, ()) = tokio::join!(stage.request("t/a"), async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(handle.gate.enter().is_none());
+        drop(second);
+    });
+    assert!(back.is_some());
+    let texts = stage.conductor.events(None, 100);
+    assert!(
+        texts.iter().any(|h| h.text.contains("needed by t/b")),
+        "{texts:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_can_never_fit_is_refused_with_figures() {
+    let stage = Stage::with(Fake::default(), &[8 << 30], &[spec("t/a")]).await;
+    assert!(stage.request("t/a").await.is_none());
+    let reason = stage.handle("t/a").snapshot().reason.clone().unwrap();
+    assert!(
+        reason.contains("17GiB") && reason.contains("8GiB"),
+        "{reason}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sleep_that_fails_ends_the_worker_and_the_next_request_starts_another() {
+    let stage = Stage::new(&[idles("t/a")]).await;
+    stage.fake.world().sleep_fails = true;
+    drop(stage.request("t/a").await);
+    stage.phase("t/a", "stopped").await;
+    let permit = stage.request("t/a").await;
+    assert!(permit.is_some());
+    assert_eq!(
+        (stage.fake.count("launch"), stage.fake.count("stop")),
+        (2, 1)
+    );
+}

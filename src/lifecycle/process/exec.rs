@@ -22,8 +22,8 @@ const OOM_SCORE_ADJ: &str = "300";
 
 /// Leads a new session and becomes the program named first, with the rest as
 /// its arguments. Returns only if that failed.
-pub fn exec(mut args: impl Iterator<Item = OsString>) -> io::Error {
-    let Some(program) = args.next() else {
+pub fn exec(command: &[OsString]) -> io::Error {
+    let Some((program, args)) = command.split_first() else {
         let text = format!("{SUBCOMMAND} needs the program to run");
         return io::Error::new(io::ErrorKind::InvalidInput, text);
     };
@@ -31,7 +31,7 @@ pub fn exec(mut args: impl Iterator<Item = OsString>) -> io::Error {
         return error.into();
     }
     // Both are a courtesy that a container may not allow.
-    drop(std::fs::write("/proc/self/autogroup", AUTOGROUP_NICE));
-    drop(std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ));
+    std::fs::write("/proc/self/autogroup", AUTOGROUP_NICE).unwrap_or_default();
+    std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ).unwrap_or_default();
     Command::new(program).args(args).exec()
 }

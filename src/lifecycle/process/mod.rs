@@ -197,7 +197,7 @@ impl Inner {
         let line = self
             .options
             .engines
-            .command_line(&order.spec, &record.socket);
+            .command_line(&order.spec, &record.socket)?;
         let tail = log::Tail::new(
             record.log.clone(),
             Arc::clone(&order.handle),

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
+use crate::lifecycle::launcher::hex;
+
 /// Longest path of a run directory: a Unix socket path holds 107 bytes, and an
 /// engine adds about 50 of its own.
 const RUN_BYTES_MAX: usize = 55;
@@ -27,7 +29,7 @@ impl Places {
     pub(super) fn below(state: &Path) -> io::Result<Self> {
         let state = std::path::absolute(state)?;
         let places = Self {
-            run: run_dir(&state)?,
+            run: run_dir(&state),
             logs: state.join("logs"),
             journal: state.join("workers"),
         };
@@ -68,26 +70,21 @@ fn short(nonce: &str) -> &str {
     nonce.get(..12).unwrap_or(nonce)
 }
 
-fn run_dir(state: &Path) -> io::Result<PathBuf> {
+fn run_dir(state: &Path) -> PathBuf {
     let near = state.join("run");
     if near.as_os_str().len() <= RUN_BYTES_MAX {
-        return Ok(near);
+        return near;
     }
     let digest = digest::digest(&digest::SHA256, state.as_os_str().as_encoded_bytes());
-    let tag: String = digest
-        .as_ref()
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let tag = hex(digest.as_ref().get(..6).unwrap_or_default());
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let base = runtime.filter(|dir| dir.is_absolute() && dir.is_dir());
     let name = format!("tidegate-{tag}");
     let far = base.unwrap_or_else(|| PathBuf::from("/tmp")).join(name);
     if far.as_os_str().len() <= RUN_BYTES_MAX {
-        return Ok(far);
+        return far;
     }
-    Ok(Path::new("/tmp").join(format!("tidegate-{tag}")))
+    Path::new("/tmp").join(format!("tidegate-{tag}"))
 }
 
 /// Makes a directory that only we can enter, or makes sure that it is one.

@@ -1,0 +1,199 @@
+//! A scripted place to run workers, and scripted workers.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Deployment, OffloadTo};
+use crate::deployment;
+use crate::lifecycle::calls::{Callee, Calls, Proof};
+use crate::lifecycle::launcher::{
+    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order,
+};
+
+/// What the scripted world does next, and what it was asked.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    /// Every worker that was launched and has not ended.
+    pub(super) alive: HashMap<Nonce, CancellationToken>,
+    /// What was asked, in order.
+    pub(super) log: Vec<String>,
+    /// How the next starts go; ready when empty.
+    pub(super) starts: VecDeque<Fate>,
+    /// Whether calls to sleep fail.
+    pub(super) sleep_fails: bool,
+    /// Workers that ignore being asked to end.
+    pub(super) deaf: bool,
+    /// What the last run left.
+    pub(super) left: Vec<Launched>,
+    pub(super) most_at_once: usize,
+}
+
+/// How a start goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Crashes,
+    NeverReady,
+    Unlaunchable,
+}
+
+/// How long a start takes.
+pub(super) const LOAD: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fake(Arc<Mutex<World>>);
+
+impl Fake {
+    pub(super) fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note(&self, text: &str) {
+        self.world().log.push(text.to_owned());
+    }
+
+    pub(super) fn count(&self, what: &str) -> usize {
+        self.world().log.iter().filter(|line| *line == what).count()
+    }
+
+    fn end(&self, nonce: &Nonce) {
+        if let Some(gone) = self.world().alive.remove(nonce) {
+            gone.cancel();
+        }
+    }
+
+    pub(super) fn crash_all(&self) {
+        let nonces: Vec<_> = self.world().alive.keys().cloned().collect();
+        for nonce in &nonces {
+            self.end(nonce);
+        }
+    }
+}
+
+impl Launcher for Fake {
+    fn fingerprint(&self, spec: &Deployment) -> Arc<str> {
+        Arc::from(format!("{:?}", spec.engine))
+    }
+
+    fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>> {
+        Box::pin(async move {
+            self.note("launch");
+            let mut world = self.world();
+            if world.starts.front() == Some(&Fate::Unlaunchable) {
+                world.starts.pop_front();
+                return Err(LaunchError::Spec("there is no such model".to_owned()));
+            }
+            world
+                .alive
+                .insert(order.nonce.clone(), CancellationToken::new());
+            world.most_at_once = world.most_at_once.max(world.alive.len());
+            Ok(Launched {
+                generation: order.generation,
+                gpus: Arc::clone(&order.gpus),
+                ..launched(&order.spec, order.nonce)
+            })
+        })
+    }
+
+    fn list(&self) -> Boxed<'_, Result<Vec<Launched>, ListError>> {
+        let left = std::mem::take(&mut self.world().left);
+        for launched in &left {
+            let token = CancellationToken::new();
+            self.world().alive.insert(launched.nonce.clone(), token);
+        }
+        Box::pin(async { Ok(left) })
+    }
+
+    fn find(&self, _nonce: &Nonce) -> Option<Launched> {
+        None
+    }
+
+    fn adopt(&self, _nonce: &Nonce, _handle: &Arc<deployment::Handle>) {
+        self.note("adopt");
+    }
+
+    fn stop(&self, nonce: &Nonce) {
+        self.note("stop");
+        if !self.world().deaf {
+            self.end(nonce);
+        }
+    }
+
+    fn kill(&self, nonce: &Nonce) {
+        self.note("kill");
+        self.end(nonce);
+    }
+
+    fn exited(&self, nonce: &Nonce) -> Boxed<'_, Exit> {
+        let gone = self.world().alive.get(nonce).cloned();
+        Box::pin(async move {
+            if let Some(gone) = gone {
+                gone.cancelled().await;
+            }
+            let how = "exited with code 1".to_owned();
+            Exit { how }
+        })
+    }
+
+    fn note_asleep(&self, _nonce: &Nonce, _asleep: Option<OffloadTo>) {}
+}
+
+impl Calls for Fake {
+    fn ready(&self, worker: Callee) -> Boxed<'_, ()> {
+        let fate = self.world().starts.pop_front();
+        Box::pin(async move {
+            match fate {
+                None => crate::time::sleep(LOAD).await,
+                Some(Fate::Crashes) => {
+                    crate::time::sleep(LOAD).await;
+                    self.end(&worker.launched.nonce);
+                    std::future::pending::<()>().await;
+                }
+                Some(_) => std::future::pending().await,
+            }
+        })
+    }
+
+    fn sleep(&self, _worker: Callee, _to: OffloadTo) -> Boxed<'_, Result<(), String>> {
+        self.note("sleep");
+        let fails = self.world().sleep_fails;
+        Box::pin(async move {
+            crate::time::sleep(Duration::from_millis(300)).await;
+            if fails { Err("no".to_owned()) } else { Ok(()) }
+        })
+    }
+
+    fn wake(&self, _worker: Callee, _from: OffloadTo) -> Boxed<'_, Result<(), String>> {
+        self.note("wake");
+        Box::pin(async {
+            crate::time::sleep(Duration::from_millis(200)).await;
+            Ok(())
+        })
+    }
+
+    fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proof, String>> {
+        Box::pin(async move {
+            match worker.launched.asleep {
+                _ if worker.launched.api_key.is_empty() => Err("it is another".to_owned()),
+                Some(_) => Ok(Proof::Asleep),
+                None => Ok(Proof::Awake),
+            }
+        })
+    }
+}
+
+pub(super) fn launched(spec: &Deployment, nonce: Nonce) -> Launched {
+    Launched {
+        nonce,
+        deployment: spec.id.clone(),
+        generation: crate::names::Generation(1),
+        address: config::Address::Unix("/tmp/none.sock".into()),
+        api_key: Arc::from("key"),
+        pid: Some(7),
+        fingerprint: Arc::from(format!("{:?}", spec.engine)),
+        gpus: Arc::from([]),
+        asleep: None,
+    }
+}

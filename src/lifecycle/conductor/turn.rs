@@ -1,0 +1,185 @@
+//! One turn: step the machine, do its actions, serve the claims, publish.
+
+use std::sync::Arc;
+
+use super::super::machine::{Action, Desired, Event, Machine, Phase, step};
+use super::super::member::{Member, Wish, need};
+use super::super::placement::{Decision, Standing};
+use super::super::story;
+use super::Conductor;
+use crate::deployment::Refusal;
+use crate::names::DeploymentId;
+use crate::time::Uptime;
+
+/// Events of one turn; more would be a loop among our own answers.
+const TURN_EVENTS_MAX: usize = 10_000;
+
+impl Conductor {
+    /// Does all that is to be done now.
+    pub(super) fn run_turn(&mut self) {
+        self.turn_events();
+        // Even a turn without events may have let a claim grow too old.
+        self.place();
+        self.turn_events();
+        self.members.retain(|id, member| {
+            let gone = member.leaving
+                && member.running.is_none()
+                && member.machine.phase == Phase::Stopped;
+            if gone {
+                self.registry.remove(id);
+            }
+            !gone
+        });
+    }
+
+    fn turn_events(&mut self) {
+        for _ in 0..TURN_EVENTS_MAX {
+            let Some((id, event, why)) = self.turn.pop_front() else {
+                return;
+            };
+            self.step(&id, event, why.as_deref());
+            if self.turn.is_empty() {
+                self.place();
+            }
+        }
+        tracing::error!("a turn of the conductor did not end by itself");
+    }
+
+    fn step(&mut self, id: &DeploymentId, event: Event, why: Option<&str>) {
+        let now = self.clock.now();
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let (before, refusals) = (member.machine, member.refusals);
+        let (after, actions) = step(before, event, now, &member.policy);
+        member.machine = after;
+        if let Some(text) = story::of(member, &before, event, why, now) {
+            member.tell(&self.events, &text);
+        }
+        self.measure(id, &before, event, now);
+        for action in actions {
+            self.act(id, action);
+        }
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        if before.phase != member.machine.phase {
+            member.changed_phase(now);
+            member.progress = None;
+            story::set_reason(member, &before, why);
+        }
+        // Whoever waits looks again at every snapshot, so only news is published.
+        if before != member.machine || member.refusals != refusals {
+            member.publish(&self.timings, now);
+        }
+        let at_rest = matches!(
+            member.machine.phase,
+            Phase::Stopped | Phase::Offloaded { .. }
+        );
+        let came_to_rest = at_rest && before.phase != member.machine.phase;
+        if came_to_rest && member.handle.waiting() > 0 {
+            // Whoever came too late for the gate and too early for the change.
+            self.turn.push_back((id.clone(), Event::Demand, None));
+        }
+    }
+
+    /// Remembers how long a start or a wake took.
+    fn measure(&mut self, id: &DeploymentId, before: &Machine, event: Event, now: Uptime) {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let took = now.saturating_sub(member.entered);
+        match (before.phase, member.machine.phase, event) {
+            (Phase::Starting, Phase::Ready, _) => self.timings.started(id, took),
+            (Phase::Waking { .. }, Phase::Ready, _) => self.timings.woke(id, took),
+            _ => {}
+        }
+        if let Event::Exited(generation) | Event::Unlaunchable(generation) = event
+            && generation == before.worker
+            && let Some(member) = self.members.get_mut(id)
+        {
+            if let Some(running) = member.running.take() {
+                running.calls.cancel();
+            }
+            member.gpus = Arc::from([]);
+        }
+    }
+
+    fn act(&mut self, id: &DeploymentId, action: Action) {
+        let now = self.clock.now();
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        match action {
+            Action::AcquireGpus(_) => self.placement.ask(id, need(&member.spec), now),
+            Action::CancelAcquire => self.placement.cancel(id),
+            Action::ShrinkLease => self.placement.shrink(id),
+            Action::ReleaseLease => self.placement.release(id),
+            Action::Spawn(generation) => {
+                member.running = Some(self.effects.spawn(member, generation));
+            }
+            Action::OpenGate => {
+                // Published first: who holds a permit relies on the worker in it.
+                member.changed_phase(now);
+                member.publish(&self.timings, now);
+                member.handle.gate.open();
+            }
+            Action::CloseGate => {
+                member.handle.gate.close();
+                self.effects.drain(&member.handle);
+            }
+            Action::CloseGateIfIdle(rest) => {
+                if member.handle.gate.close_if_idle() {
+                    let idle_since = member.handle.gate.last_activity();
+                    let closed = Event::IdleClosed { rest, idle_since };
+                    self.turn.push_front((id.clone(), closed, None));
+                }
+            }
+            Action::Sleep(generation, to) => self.effects.sleep(member, generation, to),
+            Action::Wake(generation, from) => self.effects.wake(member, generation, from),
+            Action::Terminate(_) => wish(member, |_| Wish::Stop),
+            Action::Kill(_) => wish(member, |old| match old {
+                Wish::Kill(n) => Wish::Kill(n.wrapping_add(1)),
+                Wish::Run | Wish::Stop => Wish::Kill(1),
+            }),
+            Action::RefuseWaiters => {
+                member.refusals += 1;
+                member.refusal = Some(match member.machine.desired {
+                    Desired::Down => Refusal::Stopped,
+                    Desired::OnDemand => Refusal::Failed,
+                });
+            }
+        }
+    }
+
+    /// Serves the claims for GPUs as far as it goes.
+    fn place(&mut self) {
+        let now = self.clock.now();
+        let members = &self.members;
+        let standing =
+            |id: &DeploymentId| members.get(id).map_or(Standing::Fixed, Member::standing);
+        for decision in self.placement.plan(now, &standing) {
+            match decision {
+                Decision::Grant(id) => {
+                    if let Some(member) = self.members.get_mut(&id) {
+                        member.gpus = self.placement.gpus_of(&id);
+                    }
+                    self.turn.push_back((id, Event::Granted, None));
+                }
+                Decision::Refuse(id, why) => self.turn.push_back((id, Event::Refused, Some(why))),
+                Decision::Evict(victim, claimant) => {
+                    let why = Some(format!("needed by {claimant}"));
+                    self.turn.push_back((victim, Event::Evict, why));
+                }
+            }
+        }
+    }
+}
+
+/// Tells the supervisor of the worker, and ends the calls to it.
+fn wish(member: &Member, next: impl FnOnce(Wish) -> Wish) {
+    if let Some(running) = &member.running {
+        running.calls.cancel();
+        running.wish.send_modify(|wish| *wish = next(*wish));
+    }
+}

@@ -1,0 +1,234 @@
+//! What each event means in each phase: one function per phase.
+
+use super::{Action, Aim, Event, Next, Phase, Rest, Step};
+use crate::config::OffloadTo;
+
+impl Step<'_> {
+    pub(super) fn in_stopped(&mut self, event: Event) {
+        if matches!(event, Event::Demand | Event::Start) {
+            self.place(Aim::Spawn);
+        }
+    }
+
+    pub(super) fn in_placing(&mut self, event: Event, aim: Aim) {
+        match (event, aim) {
+            (Event::Granted, Aim::Spawn) => self.spawn(),
+            (Event::Granted, Aim::Wake { from }) => {
+                self.act(Action::Wake(self.m.worker, from));
+                self.enter(Phase::Waking { from }, self.policy.call_timeout);
+            }
+            (Event::Refused, Aim::Spawn) => self.give_up(),
+            (Event::Tick { .. }, Aim::Spawn) if self.overdue() => {
+                self.act(Action::CancelAcquire);
+                self.fail();
+            }
+            // A sleeping worker is bound to its GPUs: if those can't be had, a
+            // new worker may still fit elsewhere.
+            (Event::Refused, Aim::Wake { .. }) => self.terminate(Next::Restart),
+            (Event::Tick { .. }, Aim::Wake { .. }) if self.overdue() => {
+                self.act(Action::CancelAcquire);
+                self.terminate(Next::Restart);
+            }
+            (Event::Stop, Aim::Spawn) => {
+                self.act(Action::CancelAcquire);
+                self.rest_stopped();
+            }
+            (Event::Stop | Event::Evict, Aim::Wake { .. }) => {
+                self.act(Action::CancelAcquire);
+                self.terminate(Next::Rest);
+            }
+            // What it needs may have changed: ask anew.
+            (Event::SpecChanged, Aim::Spawn) => {
+                self.act(Action::CancelAcquire);
+                self.place(Aim::Spawn);
+            }
+            (Event::SpecChanged, Aim::Wake { .. }) => {
+                self.act(Action::CancelAcquire);
+                self.terminate(Next::Restart);
+            }
+            (Event::Exited(_), Aim::Wake { .. }) => {
+                self.act(Action::CancelAcquire);
+                self.act(Action::ReleaseLease);
+                self.fail();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn in_starting(&mut self, event: Event) {
+        match event {
+            Event::WorkerReady(_) => self.serve(),
+            Event::Exited(_) => self.release_and_fail(),
+            Event::Unlaunchable(_) => {
+                self.act(Action::ReleaseLease);
+                self.give_up();
+            }
+            Event::Tick { .. } if self.overdue() => self.terminate(Next::Retry),
+            Event::Stop | Event::Evict => self.terminate(Next::Rest),
+            Event::SpecChanged => self.terminate(Next::Restart),
+            _ => {}
+        }
+    }
+
+    pub(super) fn in_ready(&mut self, event: Event) {
+        match event {
+            Event::IdleClosed { rest, idle_since } => {
+                self.m.idle_since = idle_since;
+                match rest {
+                    Rest::Offload(to) => self.sleep(to),
+                    Rest::Stop | Rest::Restart => self.terminate(Next::Rest),
+                }
+            }
+            Event::Tick { idle_since } => self.look_idle(idle_since),
+            Event::IdleChanged => self.m.deadline = Some(self.now),
+            Event::Evict => self.drain(self.rung()),
+            Event::Offload if self.policy.offload_to.is_some() => self.drain(self.rung()),
+            Event::Stop => self.drain(Rest::Stop),
+            Event::SpecChanged => self.drain(Rest::Restart),
+            Event::Exited(_) => {
+                if self.now >= self.m.ready_since + self.policy.stable_after {
+                    self.m.failures = 0;
+                }
+                self.act(Action::CloseGate);
+                self.release_and_fail();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn in_draining(&mut self, event: Event, rest: Rest) {
+        match (event, rest) {
+            (Event::Drained { idle_since }, _) => {
+                self.m.idle_since = idle_since;
+                match rest {
+                    Rest::Offload(to) => self.sleep(to),
+                    Rest::Stop => self.terminate(Next::Rest),
+                    Rest::Restart => self.terminate(Next::Restart),
+                }
+            }
+            // Out of patience: the requests inside are cut.
+            (Event::Tick { .. }, Rest::Restart) if self.overdue() => self.terminate(Next::Restart),
+            (Event::Tick { .. }, _) if self.overdue() => self.terminate(Next::Rest),
+            (Event::Stop, _) => self.m.phase = Phase::Draining { rest: Rest::Stop },
+            (Event::SpecChanged, Rest::Offload(_)) => {
+                self.m.phase = Phase::Draining {
+                    rest: Rest::Restart,
+                }
+            }
+            (Event::Exited(_), _) => self.release_and_fail(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn in_offloading(&mut self, event: Event, to: OffloadTo) {
+        match event {
+            Event::Slept(_) => {
+                self.act(Action::ShrinkLease);
+                if self.m.wanted {
+                    self.place(Aim::Wake { from: to });
+                } else {
+                    self.m.phase = Phase::Offloaded { at: to };
+                    self.m.deadline = self.stop_due();
+                }
+            }
+            // Whoever needs these GPUs gets them either way.
+            Event::CallFailed(_) => {
+                self.break_rung(to);
+                self.terminate(Next::Rest);
+            }
+            Event::Tick { .. } if self.overdue() => {
+                self.break_rung(to);
+                self.terminate(Next::Rest);
+            }
+            Event::Stop => self.terminate(Next::Rest),
+            Event::SpecChanged => self.terminate(Next::Restart),
+            Event::Exited(_) => self.release_and_fail(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn in_offloaded(&mut self, event: Event, at: OffloadTo) {
+        match event {
+            Event::Demand | Event::Start => self.place(Aim::Wake { from: at }),
+            Event::Stop | Event::Evict | Event::SpecChanged => self.terminate(Next::Rest),
+            Event::IdleChanged => self.m.deadline = self.stop_due(),
+            Event::Tick { .. } if self.overdue() => self.terminate(Next::Rest),
+            Event::Exited(_) => {
+                self.act(Action::ReleaseLease);
+                self.rest_stopped();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn in_waking(&mut self, event: Event, from: OffloadTo) {
+        match event {
+            Event::WorkerReady(_) => self.serve(),
+            Event::CallFailed(_) => {
+                self.break_rung(from);
+                self.terminate(Next::Restart);
+            }
+            Event::Tick { .. } if self.overdue() => {
+                self.break_rung(from);
+                self.terminate(Next::Restart);
+            }
+            Event::SpecChanged => self.terminate(Next::Restart),
+            Event::Stop | Event::Evict => self.terminate(Next::Rest),
+            Event::Exited(_) => self.release_and_fail(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn in_stopping(&mut self, event: Event, next: Next, killed: bool) {
+        match event {
+            Event::Exited(_) => {
+                self.act(Action::ReleaseLease);
+                match next {
+                    Next::Retry => self.fail(),
+                    Next::Restart => self.place(Aim::Spawn),
+                    Next::Rest if self.m.wanted => self.place(Aim::Spawn),
+                    Next::Rest => self.rest_stopped(),
+                }
+            }
+            // Never give the GPUs away under a living process: kill again.
+            Event::Tick { .. } if self.overdue() => {
+                self.act(Action::Kill(self.m.worker));
+                self.enter(
+                    Phase::Stopping { next, killed: true },
+                    self.policy.stop_grace,
+                );
+            }
+            Event::Stop => {
+                self.m.phase = Phase::Stopping {
+                    next: Next::Rest,
+                    killed,
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn in_failed(&mut self, event: Event) {
+        match event {
+            Event::Start => self.place(Aim::Spawn),
+            Event::Stop => self.rest_stopped(),
+            Event::SpecChanged => {
+                self.m.failures = 0;
+                if self.m.wanted {
+                    self.place(Aim::Spawn);
+                } else {
+                    self.rest_stopped();
+                }
+            }
+            Event::Demand if self.m.deadline.is_none() => self.act(Action::RefuseWaiters),
+            Event::Tick { .. } if self.overdue() => {
+                if self.m.wanted {
+                    self.place(Aim::Spawn);
+                } else {
+                    self.rest_stopped();
+                }
+            }
+            _ => {}
+        }
+    }
+}

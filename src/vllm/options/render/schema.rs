@@ -1,0 +1,261 @@
+//! A JSON Schema of route files, for editors.
+//!
+//! Draft 7, which editors of TOML understand. The option tables come from the
+//! rows; the tables around them are stated here, in the order of the file.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value as Json, json};
+
+use super::super::OPTIONS;
+use super::super::row::{Home, Kind, OptionRow, Scope};
+use super::{is_gone, state};
+use crate::vllm::versions::Version;
+
+/// Prints the schema; options that the version lacks are marked as deprecated.
+///
+/// # Errors
+///
+/// Those of the writer.
+pub fn schema(out: &mut dyn Write, version: Version) -> io::Result<()> {
+    super::pretty(out, &schema_value(version))
+}
+
+/// The schema as a value.
+pub fn schema_value(version: Version) -> Json {
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Tidegate route file",
+        "description": format!("A route, an instance, or both; options as of vLLM {version}."),
+        "type": "object",
+        "additionalProperties": false,
+        "anyOf": [{ "required": ["route"] }, { "required": ["instance"] }],
+        "dependencies": { "upstream": ["route"], "deployment": ["instance"], "instance": ["deployment"] },
+        "properties": {
+            "$schema": { "type": "string" },
+            "route": route(),
+            "upstream": { "type": "array", "items": upstream(), "minItems": 1 },
+            "instance": instance(version),
+            "deployment": { "type": "array", "items": deployment(version), "minItems": 1 }
+        }
+    })
+}
+
+fn table(required: &[&str], properties: &Json) -> Json {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": required,
+        "properties": properties
+    })
+}
+
+fn said(schema: Json, description: &str) -> Json {
+    let mut schema = schema;
+    if let Some(map) = schema.as_object_mut() {
+        map.insert("description".to_owned(), description.into());
+    }
+    schema
+}
+
+fn name() -> Json {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" })
+}
+
+fn model() -> Json {
+    json!({ "type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\s\"\\\\]+$" })
+}
+
+fn span() -> Json {
+    json!({ "type": "string", "pattern": "^([0-9.]+ ?(ms|us|s|m|h|d) ?)+$", "examples": ["15s", "1h30m"] })
+}
+
+fn size() -> Json {
+    json!({ "type": "string", "pattern": "^[0-9.]+ ?([KMGT]i?)?B$", "examples": ["64MiB"] })
+}
+
+fn count(min: u64) -> Json {
+    json!({ "type": "integer", "minimum": min })
+}
+
+fn route() -> Json {
+    let timeouts = table(
+        &[],
+        &json!({
+            "first_byte": said(span(), "From the request sent to the head of the response."),
+            "idle": said(span(), "Longest silence of the upstream within a response."),
+            "cold_start": said(span(), "Longest wait for a worker to start or wake."),
+            "connect": said(span(), "Limit of a connection to the upstream.")
+        }),
+    );
+    table(
+        &["name"],
+        &json!({
+            "name": said(name(), "The route's name."),
+            "path": { "type": "string", "pattern": "^/[A-Za-z0-9._~-]{1,63}$", "description": "First path segment under which it stands. Unset: its name." },
+            "models": { "type": "array", "items": model(), "description": "Names that reach it on /v1. Unset: its name." },
+            "project": said(name(), "The project that tokens need read access to."),
+            "public": { "type": "boolean", "description": "Lets any valid token of any workspace in." },
+            "enabled": { "type": "boolean", "default": true },
+            "max_concurrent_requests": said(count(1), "Requests at once. Unset: no limit."),
+            "queue_requests_max": said(count(0), "Requests that may wait; 0 denies at once."),
+            "queue_wait_max": said(span(), "Longest wait for a place."),
+            "requests_per_minute": said(count(1), "Per token. Unset: no limit."),
+            "tokens_per_minute": said(count(1), "Per token. Unset: no limit."),
+            "timeouts": timeouts
+        }),
+    )
+}
+
+fn upstream() -> Json {
+    table(
+        &["url"],
+        &json!({
+            "url": { "type": "string", "minLength": 1, "examples": ["http://127.0.0.1:8000", "unix:/run/vllm.sock"], "description": "Where the server listens." },
+            "model": said(model(), "The name that the server knows. Unset: passed as it came."),
+            "api_key_env": { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "description": "Variable that holds the server's key." },
+            "api_key_file": { "type": "string", "minLength": 1, "description": "File that holds the server's key." }
+        }),
+    )
+}
+
+fn instance(version: Version) -> Json {
+    let idle = table(
+        &[],
+        &json!({
+            "time_limit": described("idle_time_limit"),
+            "offload_after": said(span(), "Idle time after which the weights leave the GPU."),
+            "last_action_report_interval": described("last_action_report_interval")
+        }),
+    );
+    table(
+        &["name"],
+        &json!({
+            "name": said(name(), help("instance_name")),
+            "project": said(name(), help("project")),
+            "queue": said(name(), help("queue")),
+            "route": said(name(), help("route")),
+            "engine": { "enum": ["vllm", "sim"], "default": "vllm", "description": "vLLM, or the built-in stand-in." },
+            "vllm_version": { "type": "string", "pattern": "^[0-9][A-Za-z0-9.+-]{0,39}$", "description": help("vllm_version") },
+            "idle": idle,
+            "options": options(Scope::Instance, version)
+        }),
+    )
+}
+
+fn deployment(version: Version) -> Json {
+    let sim = table(
+        &[],
+        &json!({
+            "load": span(), "wake": span(), "sleep": span(), "first_token": span(),
+            "tokens_per_second": { "type": "number", "exclusiveMinimum": 0 },
+            "weights": size(), "context": size(),
+            "faults": { "type": "array", "items": { "type": "string" } }
+        }),
+    );
+    table(
+        &["model"],
+        &json!({
+            "model": { "type": "string", "minLength": 1, "maxLength": 1024, "description": help("model") },
+            "endpoint_name": said(model(), help("endpoint_name")),
+            "max_concurrent_requests": said(count(1), help("max_concurrent_requests")),
+            "start": { "enum": ["on-demand", "boot"], "default": "on-demand", "description": "Whether the worker starts with its first request or with the gateway." },
+            "keep": { "type": "boolean", "description": "Never stopped to make room for another, never idled out." },
+            "options": options(Scope::Deployment, version),
+            "sim": said(sim, "Speeds and sizes of the stand-in.")
+        }),
+    )
+}
+
+fn help(name: &str) -> &'static str {
+    super::super::find(name).map_or("", |row| row.help)
+}
+
+fn described(name: &str) -> Json {
+    super::super::find(name).map_or(Json::Bool(true), |row| said(of(row), row.help))
+}
+
+/// The options that may stand in one table.
+fn options(scope: Scope, version: Version) -> Json {
+    let mut properties = Map::new();
+    for row in OPTIONS {
+        let Home::Options(own) = row.home else {
+            continue;
+        };
+        if !own.allows(scope) {
+            continue;
+        }
+        let mut property = said(of(row), &format!("{}\n\n{}", row.help, state(row, version)));
+        if let Some(map) = property.as_object_mut() {
+            map.insert("title".to_owned(), row.label.into());
+            if is_gone(row, version) {
+                map.insert("deprecated".to_owned(), true.into());
+            }
+        }
+        properties.insert(row.name.to_owned(), property);
+    }
+    table(&[], &Json::Object(properties))
+}
+
+/// The schema of one option's values.
+pub(super) fn of(row: &OptionRow) -> Json {
+    let text = || json!({ "type": "string", "minLength": 1 });
+    let plain = || json!({ "type": "string", "pattern": "^[^-]" });
+    match row.kind {
+        Kind::Switch | Kind::TriState => json!({ "type": "boolean" }),
+        Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Tokens => json!({ "anyOf": [
+            { "type": "integer", "minimum": -1 },
+            { "type": "string", "pattern": "^(auto|[0-9]+(\\.[0-9]+)?[km]|[0-9]+[KM]?)$" }
+        ] }),
+        Kind::Float { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
+        Kind::Gibibytes => json!({ "anyOf": [{ "type": "number", "minimum": 0 }, size()] }),
+        Kind::Text => plain(),
+        Kind::Choice(choices) => {
+            let others = row.synonyms.iter().map(|(other, _)| *other);
+            let all: Vec<&str> = choices.iter().copied().chain(others).collect();
+            json!({ "enum": all })
+        }
+        Kind::Open(usual) => {
+            json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:][A-Za-z0-9_.:-]*$", "examples": usual })
+        }
+        Kind::Json => json!({ "type": ["object", "string"] }),
+        Kind::List => {
+            json!({ "anyOf": [{ "type": "array", "items": plain(), "minItems": 1 }, plain()] })
+        }
+        Kind::Numbers => json!({ "anyOf": [
+            { "type": "array", "items": { "type": "number", "exclusiveMinimum": 0 }, "minItems": 1 },
+            { "type": "number", "exclusiveMinimum": 0 },
+            text()
+        ] }),
+        Kind::Counts => json!({ "anyOf": [
+            { "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } },
+            text()
+        ] }),
+        Kind::Adapters => json!({ "anyOf": [
+            { "type": "array", "minItems": 1, "items": { "anyOf": [text(), adapter()] } },
+            { "type": "object", "additionalProperties": text() },
+            text()
+        ] }),
+        Kind::CommandLine => json!({ "type": "string" }),
+        Kind::Secret => {
+            json!({ "anyOf": [secret("env"), secret("file"), secret("secret"), text()] })
+        }
+        Kind::Duration => span(),
+    }
+}
+
+fn adapter() -> Json {
+    let text = json!({ "type": "string", "minLength": 1 });
+    table(
+        &["name", "path"],
+        &json!({ "name": text, "path": text, "base_model_name": text }),
+    )
+}
+
+fn secret(key: &str) -> Json {
+    table(
+        &[key],
+        &json!({ key: { "type": "string", "minLength": 1 } }),
+    )
+}

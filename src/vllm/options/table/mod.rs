@@ -1,0 +1,57 @@
+//! The rows, in the order of the form; a file for each group.
+
+mod advanced;
+mod general;
+mod instance;
+mod lora;
+mod model;
+mod speculative;
+
+use super::row::OptionRow;
+use crate::vllm::versions::Version;
+
+/// Versions between which options came and went.
+const V0_7_2: Version = Version::new(0, 7, 2);
+const V0_9_2: Version = Version::new(0, 9, 2);
+const V0_11: Version = Version::new(0, 11, 0);
+const V0_15: Version = Version::new(0, 15, 0);
+/// vLLM 0.18.0 removed `--swap-space` (its pull request 36216).
+const V0_18: Version = Version::new(0, 18, 0);
+const V0_32: Version = Version::new(0, 32, 0);
+
+const PARTS: [&[OptionRow]; 6] = [
+    instance::ROWS,
+    model::ROWS,
+    speculative::ROWS,
+    lora::ROWS,
+    general::ROWS,
+    advanced::ROWS,
+];
+
+const COUNT: usize = {
+    let [a, b, c, d, e, f] = PARTS;
+    a.len() + b.len() + c.len() + d.len() + e.len() + f.len()
+};
+
+/// Every option.
+pub static OPTIONS: &[OptionRow] = &joined();
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::large_stack_arrays,
+    reason = "evaluated by the compiler, which refuses an index out of bounds; const code has no iterators"
+)]
+const fn joined() -> [OptionRow; COUNT] {
+    let mut all = [PARTS[0][0]; COUNT];
+    let (mut part, mut at) = (0, 0);
+    while part < PARTS.len() {
+        let mut i = 0;
+        while i < PARTS[part].len() {
+            all[at] = PARTS[part][i];
+            at += 1;
+            i += 1;
+        }
+        part += 1;
+    }
+    all
+}

@@ -1,0 +1,495 @@
+//! Rules across options, and what the admin and the machine allow.
+//!
+//! Pure functions over an [`OptionSet`]: nothing here looks at a disk, a GPU or
+//! the network. Paths are judged by their text, so the admin's directories should
+//! be ones that only the admin writes to.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::vllm::options::{OptionError, OptionSet};
+
+/// What an admin allows instances to load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// Directories of models, tokenizers, adapters, templates and media.
+    pub directories: Vec<PathBuf>,
+    /// Hub names: `*` for all, `Qwen/*` for one owner, or a whole name.
+    pub sources: Vec<String>,
+    /// Python files with parsers, or directories of such.
+    pub plugins: Vec<PathBuf>,
+    /// Whether models may bring code of their own.
+    pub trust_remote_code: bool,
+    /// Whether arguments may name Python code to load.
+    pub code: bool,
+}
+
+impl Default for Allowed {
+    /// Every model of the hub; no directory, no plugin, no code.
+    fn default() -> Self {
+        Self {
+            directories: Vec::new(),
+            sources: vec!["*".to_owned()],
+            plugins: Vec::new(),
+            trust_remote_code: false,
+            code: false,
+        }
+    }
+}
+
+impl Allowed {
+    /// Everything: for those who may run any program here anyway.
+    pub fn all() -> Self {
+        Self {
+            directories: vec![PathBuf::from("/")],
+            sources: vec!["*".to_owned()],
+            plugins: vec![PathBuf::from("/")],
+            trust_remote_code: true,
+            code: true,
+        }
+    }
+
+    /// Whether a model, tokenizer or adapter may be loaded.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what to do.
+    pub fn model(&self, source: &str) -> Result<(), String> {
+        if is_path(source) {
+            return self.path(source);
+        }
+        if source.contains("://") {
+            return Err(format!(
+                "{source:?} is an address: name a model of the hub, or a directory"
+            ));
+        }
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => source.starts_with(prefix),
+            None => pattern == source,
+        };
+        if self.sources.iter().any(fits) {
+            return Ok(());
+        }
+        Err(format!(
+            "the admin does not allow {source:?}; allowed are: {}",
+            listed(&self.sources)
+        ))
+    }
+
+    /// Whether a file or directory may be used.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what to do.
+    pub fn path(&self, path: &str) -> Result<(), String> {
+        within(path, &self.directories)
+    }
+
+    /// Whether a plugin may be loaded.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what to do.
+    pub fn plugin(&self, path: &str) -> Result<(), String> {
+        within(path, &self.plugins)
+    }
+
+    /// Whether models may bring code of their own.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what to do.
+    pub fn remote_code(&self) -> Result<(), String> {
+        self.trust_remote_code
+            .then_some(())
+            .ok_or_else(|| "the admin does not allow trust_remote_code".to_owned())
+    }
+
+    /// Whether `what` may name Python code to load.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what to do.
+    pub fn code(&self, what: &str) -> Result<(), String> {
+        self.code.then_some(()).ok_or_else(|| {
+            format!("{what} names code or files to load, which the admin does not allow")
+        })
+    }
+}
+
+/// Whether a model's name is a path: the hub's have at most one slash, between
+/// names that begin with a letter or digit.
+pub fn is_path(source: &str) -> bool {
+    source.starts_with(['/', '.', '~', '\\'])
+        || source.matches('/').count() > 1
+        || source.ends_with('/')
+        || source.contains("/.")
+}
+
+fn within(path: &str, directories: &[PathBuf]) -> Result<(), String> {
+    let text = path;
+    let path = Path::new(path);
+    let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    if !path.is_absolute() || !path.components().all(plain) {
+        return Err(format!("write {text:?} as an absolute path without \"..\""));
+    }
+    if directories
+        .iter()
+        .any(|directory| path.starts_with(directory))
+    {
+        return Ok(());
+    }
+    let names: Vec<String> = directories
+        .iter()
+        .map(|d| d.display().to_string())
+        .collect();
+    Err(format!(
+        "the admin does not allow {text:?}; allowed are paths in: {}",
+        listed(&names)
+    ))
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// What options depend on where the worker will run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// GPUs of the queue; `None` where it has none or they are not known yet.
+    pub gpus: Option<u32>,
+    /// Memory of its smallest GPU, in bytes.
+    pub gpu_memory: Option<u64>,
+    /// Whether its processors are amd64.
+    pub amd64: bool,
+}
+
+impl Machine {
+    /// Memory of the smallest GPU, in GiB.
+    pub(super) fn gpu_gib(self) -> Option<f64> {
+        let bytes = self.gpu_memory.filter(|bytes| *bytes > 0)?;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53 bytes")]
+        let bytes = bytes as f64;
+        Some(bytes / 1_073_741_824.0)
+    }
+
+    /// Whether that many GPUs fit the queue.
+    ///
+    /// # Errors
+    ///
+    /// Names both sizes.
+    pub fn fits(self, wanted: u64) -> Result<(), OptionError> {
+        match self.gpus {
+            Some(gpus) if wanted > u64::from(gpus) => Err(OptionError::new(
+                "tensor_parallel_size",
+                format!(
+                    "tensor_parallel_size times pipeline_parallel_size is {wanted}, and the queue has {gpus} GPUs"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the platform refuses.
+    pub fn platform(self, options: &OptionSet) -> Vec<OptionError> {
+        if options.contains("max_cuda_memory") && !self.amd64 {
+            return vec![OptionError::new(
+                "max_cuda_memory",
+                "max_cuda_memory works only on amd64; leave it out on this machine",
+            )];
+        }
+        Vec::new()
+    }
+}
+
+/// An option that needs another to be set.
+struct Needs {
+    option: &'static str,
+    other: &'static str,
+    why: &'static str,
+}
+
+const fn needs(option: &'static str, other: &'static str, why: &'static str) -> Needs {
+    Needs { option, other, why }
+}
+
+const LORA: &str = "adapters are not served without it";
+const DRAFT: &str = "nothing is guessed without a draft model";
+
+/// Options that have no meaning without another. A switch counts when it is on.
+const NEEDS: &[Needs] = &[
+    needs(
+        "enable_auto_tool_choice",
+        "tool_call_parser",
+        "vLLM refuses to start without a parser",
+    ),
+    needs(
+        "tool_parser_plugin",
+        "tool_call_parser",
+        "the plugin's parser is chosen there",
+    ),
+    needs(
+        "enable_reasoning",
+        "reasoning_parser",
+        "vLLM refuses to start without a parser",
+    ),
+    needs("lora_modules", "enable_lora", LORA),
+    needs("max_loras", "enable_lora", LORA),
+    needs("long_lora_scaling_factors", "enable_lora", LORA),
+    needs("max_lora_rank", "enable_lora", LORA),
+    needs("lora_extra_vocab_size", "enable_lora", LORA),
+    needs("lora_dtype", "enable_lora", LORA),
+    needs("max_cpu_loras", "enable_lora", LORA),
+    needs("enable_lora_bias", "enable_lora", LORA),
+    needs("fully_sharded_loras", "enable_lora", LORA),
+    needs(
+        "max_cuda_memory",
+        "automatic_cpu_offloading",
+        "what exceeds the GPU is offloaded to host memory",
+    ),
+    needs(
+        "cuda_memory_manager_min_threshold",
+        "automatic_cpu_offloading",
+        "it says what is offloaded",
+    ),
+    needs(
+        "max_prompt_adapter_token",
+        "enable_prompt_adapter",
+        "prompt adapters are not served without it",
+    ),
+    needs("speculative_decoding", "speculative_model", DRAFT),
+    needs("speculative_disable_mqa_scorer", "speculative_model", DRAFT),
+    needs(
+        "spec_decoding_acceptance_method",
+        "speculative_model",
+        DRAFT,
+    ),
+    needs("num_speculative_tokens", "speculative_model", DRAFT),
+    needs(
+        "speculative_disable_by_batch_size",
+        "speculative_model",
+        DRAFT,
+    ),
+    needs(
+        "speculative_draft_tensor_parallel_size",
+        "speculative_model",
+        DRAFT,
+    ),
+    needs("speculative_max_model_len", "speculative_model", DRAFT),
+    needs("speculative_model_quantization", "speculative_model", DRAFT),
+    needs("ngram_prompt_lookup_max", "speculative_model", DRAFT),
+    needs("ngram_prompt_lookup_min", "speculative_model", DRAFT),
+    needs(
+        "tokenizer_revision",
+        "tokenizer",
+        "without a tokenizer of its own, revision holds for both",
+    ),
+];
+
+/// The option that another has no meaning without.
+pub fn needed_by(option: &str) -> Option<&'static str> {
+    NEEDS
+        .iter()
+        .find(|rule| rule.option == option)
+        .map(|rule| rule.other)
+}
+
+/// Checks options against each other. With `cli` set, only those that still count.
+pub fn across(options: &OptionSet) -> Vec<OptionError> {
+    let mut errors = Vec::new();
+    if options.is_on("automatic_cpu_offloading") && options.is_on("disk_swapping") {
+        errors.push(OptionError::new(
+            "disk_swapping",
+            "disk_swapping and automatic_cpu_offloading exclude each other: turn one off",
+        ));
+    }
+    let raw = options.contains("cli");
+    let speculative_off = options.get_bool("speculative_decoding") == Some(false);
+    for rule in NEEDS {
+        let lifecycle = rule.other == "automatic_cpu_offloading";
+        let off = rule.other == "speculative_model" && speculative_off;
+        if is_set(options, rule.option)
+            && !is_set(options, rule.other)
+            && !off
+            && (!raw || lifecycle)
+        {
+            errors.push(OptionError::new(
+                rule.option,
+                format!("{} needs {}: {}", rule.option, rule.other, rule.why),
+            ));
+        }
+    }
+    if !raw {
+        ordered(options, &mut errors);
+    }
+    errors
+}
+
+/// Whether an option is set, and on if it is a switch.
+fn is_set(options: &OptionSet, name: &str) -> bool {
+    options.contains(name) && options.get_bool(name) != Some(false)
+}
+
+/// Rules that compare two numbers, or name two ways to say one thing.
+fn ordered(options: &OptionSet, errors: &mut Vec<OptionError>) {
+    let number = |name| options.get_integer(name);
+    let mut at_least = |larger: &'static str, smaller: &'static str| {
+        if let (Some(a), Some(b)) = (number(larger), number(smaller))
+            && a < b
+        {
+            let message = format!("{larger} is {a}, and must be at least {smaller}, which is {b}");
+            errors.push(OptionError::new(larger, message));
+        }
+    };
+    at_least("max_cpu_loras", "max_num_seqs");
+    at_least("max_cpu_loras", "max_loras");
+    at_least("ngram_prompt_lookup_max", "ngram_prompt_lookup_min");
+    if options.contains("max_cuda_memory")
+        && options
+            .get_float("cpu_offload_gb")
+            .is_some_and(|gib| gib > 0.0)
+    {
+        errors.push(OptionError::new(
+            "cpu_offload_gb",
+            "cpu_offload_gb and max_cuda_memory say the same in two ways: keep one",
+        ));
+    }
+    let ngram = options.get_text("speculative_model") == Some("[ngram]");
+    for name in ["ngram_prompt_lookup_max", "ngram_prompt_lookup_min"] {
+        if options.contains(name) && options.contains("speculative_model") && !ngram {
+            let message = format!(
+                "{name} needs speculative_model = \"[ngram]\": a draft model looks nothing up"
+            );
+            errors.push(OptionError::new(name, message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vllm::options::{Scope, find};
+    use serde_json::json;
+
+    fn keys(raw: &serde_json::Value) -> Vec<String> {
+        let set = OptionSet::parse(Scope::Both, raw.as_object().unwrap()).unwrap();
+        across(&set).into_iter().map(|error| error.key).collect()
+    }
+
+    #[test]
+    fn options_that_need_another_name_both() {
+        for rule in NEEDS {
+            assert!(find(rule.option).is_some(), "{}", rule.option);
+            assert!(find(rule.other).is_some(), "{}", rule.other);
+            let example = serde_json::from_str(find(rule.option).unwrap().example).unwrap();
+            let table: serde_json::Map<_, _> =
+                [(rule.option.to_owned(), example)].into_iter().collect();
+            let set = OptionSet::parse(Scope::Both, &table).unwrap();
+            let errors = across(&set);
+            let error = errors
+                .iter()
+                .find(|error| error.message.contains(rule.other))
+                .unwrap();
+            assert!(error.message.contains(rule.option), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_together_passes() {
+        for good in [
+            json!({}),
+            json!({"enable_auto_tool_choice": true, "tool_call_parser": "hermes"}),
+            json!({"enable_auto_tool_choice": false}),
+            json!({"enable_lora": true, "max_cpu_loras": 8, "max_num_seqs": 8, "max_loras": 2}),
+            json!({"automatic_cpu_offloading": true, "disk_swapping": false, "max_cuda_memory": 80}),
+            json!({"speculative_model": "[ngram]", "ngram_prompt_lookup_max": 4, "ngram_prompt_lookup_min": 4}),
+            json!({"speculative_decoding": false, "num_speculative_tokens": 5}),
+            json!({"cli": "--enable-lora", "max_loras": 2}),
+        ] {
+            assert_eq!(keys(&good), Vec::<String>::new(), "{good}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_is_refused() {
+        for (bad, key) in [
+            (
+                json!({"automatic_cpu_offloading": true, "disk_swapping": true}),
+                "disk_swapping",
+            ),
+            (
+                json!({"enable_lora": true, "max_cpu_loras": 4, "max_num_seqs": 8}),
+                "max_cpu_loras",
+            ),
+            (
+                json!({"enable_lora": true, "max_cpu_loras": 1, "max_loras": 2}),
+                "max_cpu_loras",
+            ),
+            (json!({"enable_lora": false, "max_loras": 2}), "max_loras"),
+            (
+                json!({"speculative_model": "[ngram]", "ngram_prompt_lookup_max": 2, "ngram_prompt_lookup_min": 4}),
+                "ngram_prompt_lookup_max",
+            ),
+            (
+                json!({"speculative_model": "a/b", "ngram_prompt_lookup_max": 2}),
+                "ngram_prompt_lookup_max",
+            ),
+            (
+                json!({"automatic_cpu_offloading": true, "max_cuda_memory": 80, "cpu_offload_gb": 4}),
+                "cpu_offload_gb",
+            ),
+            (json!({"cli": "", "max_cuda_memory": 80}), "max_cuda_memory"),
+        ] {
+            assert_eq!(keys(&bad), [key], "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_allowed_sources_and_directories_pass() {
+        let allowed = Allowed {
+            directories: vec!["/srv/models".into()],
+            sources: vec!["Qwen/*".into(), "gpt2".into()],
+            ..Allowed::default()
+        };
+        for good in ["Qwen/Qwen3-8B", "gpt2", "/srv/models/llama", "/srv/models"] {
+            assert_eq!(allowed.model(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "meta/llama",
+            "gpt2-x",
+            "/srv/modelsx",
+            "/srv/models/../secret",
+            "/etc",
+            "./models",
+            "../x",
+            "~/x",
+            "a/b/c",
+            "s3://bucket/x",
+            "Qwen/../..",
+            "Qwen/..",
+        ] {
+            assert!(allowed.model(bad).is_err(), "{bad}");
+        }
+        assert!(Allowed::default().model("/srv/models/x").is_err());
+        assert!(Allowed::default().plugin("/srv/p.py").is_err());
+        assert!(Allowed::default().remote_code().is_err() && Allowed::default().code("x").is_err());
+        assert!(Allowed::all().model("/anything").is_ok() && Allowed::all().code("x").is_ok());
+    }
+
+    #[test]
+    fn parallel_sizes_fit_the_queue() {
+        let machine = |gpus| Machine {
+            gpus,
+            gpu_memory: None,
+            amd64: true,
+        };
+        assert!(machine(Some(4)).fits(4).is_ok() && machine(None).fits(8).is_ok());
+        let error = machine(Some(2)).fits(4).unwrap_err();
+        assert!(
+            error.message.contains("pipeline_parallel_size") && error.message.contains("2 GPUs")
+        );
+    }
+}
