@@ -1,7 +1,7 @@
 //! The contestants: how each is configured, started and ended.
 //!
 //! Owns their processes and configuration files. All get the same certificate, token and
-//! upstream, one worker thread and, where there are two CPUs, one CPU (`taskset`). What
+//! upstream, one worker thread and, where there are two CPUs, one CPU (`taskset`; `setpriv` ends them with the run). What
 //! each does beyond passing bytes: the floor nothing, nginx and HAProxy compare one
 //! header, Tidegate all that its default configuration does. Does not measure.
 
@@ -166,6 +166,7 @@ impl Site {
     fn render(&self, template: &str, address: SocketAddr, upstream: &str) -> String {
         let connections = self.descriptors.saturating_sub(200);
         let values = [
+            ("USER", nginx_user().to_owned()),
             ("PORT", address.port().to_string()),
             ("UPSTREAM", upstream.to_owned()),
             ("DIR", self.dir.display().to_string()),
@@ -253,6 +254,15 @@ const TIDEGATE_COLD: &str = "[route]\nname = \"cold\"\npublic = true\n\n\
     [[deployment]]\nmodel = \"bench/cold\"\nendpoint_name = \"cold\"\nstart = \"on-demand\"\n\n\
     [deployment.sim]\nload = \"0s\"\nwake = \"0s\"\nsleep = \"0s\"\nfirst_token = \"0s\"\n\
     tokens_per_second = 100000\nweights = \"1GiB\"\ncontext = \"1GiB\"\n";
+
+/// Workers of nginx under root would be nobody, who may not enter the run's directory.
+fn nginx_user() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    }
+}
 
 /// Three parts of base64 between dots.
 fn is_token(word: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Processes of a run: pinned to CPUs, ended without fail.
 //!
-//! Owns how a process is started and ended; a process ends with the value that stands for
-//! it, so an error leaves nothing behind. Does not know what the processes are.
+//! Owns how a process is started and ended: with the value that stands for it, and with
+//! this process even when that is killed, so nothing is left behind. Does not know what the processes are.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -54,13 +54,15 @@ pub(crate) fn end(child: &mut Child) {
     drop(child.wait());
 }
 
-/// A command on some CPUs; an empty list is any.
+/// A command on some CPUs; an empty list is any. It is told to end when this process
+/// ends, however that comes about.
 pub(crate) fn pinned(cpus: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    if cpus.is_empty() {
-        return Command::new(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]);
+    if !cpus.is_empty() {
+        command.args(["taskset", "-c", cpus]);
     }
-    let mut command = Command::new("taskset");
-    command.arg("-c").arg(cpus).arg(program);
+    command.arg(program);
     command
 }
 
