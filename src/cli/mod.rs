@@ -70,7 +70,7 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ConfigArg {
     /// The configuration file [default: tidegate.toml, if it is there]
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
 }
 
