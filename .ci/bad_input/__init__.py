@@ -1,0 +1,1 @@
+"""What is wrong with the surroundings: each told in a sentence, nothing half started."""

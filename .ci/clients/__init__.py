@@ -1,0 +1,1 @@
+"""The SDKs and tools that people use, against the built-in stand-in engine."""

@@ -1,0 +1,60 @@
+"""What is served to the clients: models of the stand-in engine, each with its own manners."""
+
+#: Fast, and like vLLM.
+PLAIN = "plain"
+#: One place only, and slow.
+NARROW = "narrow"
+#: Takes seconds to load, behind a route that waits for a moment only.
+COLD = "cold"
+#: Answers everything with 500.
+BROKEN = "broken"
+#: Its streams break off.
+CUT = "cut"
+
+_SPEED = 'wake = "10ms"\nsleep = "10ms"\nfirst_token = "5ms"\n'
+
+
+def _instance(name, sim, deployment="", route=""):
+    return f"""
+[route]
+name = "{name}"
+project = "research"
+{route}
+[instance]
+name = "{name}"
+project = "research"
+engine = "sim"
+[[deployment]]
+model = "tidegate/{name}"
+endpoint_name = "{name}"
+{deployment}
+[deployment.sim]
+{_SPEED}{sim}
+"""
+
+
+#: Name to text of every route file.
+ROUTES = {
+    PLAIN: _instance(PLAIN, 'load = "0s"\ntokens_per_second = 500'),
+    NARROW: _instance(NARROW, 'load = "0s"\ntokens_per_second = 20', "max_concurrent_requests = 1"),
+    COLD: _instance(COLD, 'load = "2s"\ntokens_per_second = 500', "",
+                    '[route.timeouts]\ncold_start = "300ms"\n'),
+    BROKEN: _instance(BROKEN, 'load = "0s"\ntokens_per_second = 500\nfaults = ["status-500"]'),
+    CUT: _instance(CUT, 'load = "0s"\ntokens_per_second = 500\nfaults = ["cut-mid-stream:3"]'),
+}
+#: tidegate.toml beside the ports.
+SETTINGS = '[gpus]\nsource = "none"\n'
+
+#: A function that models may call, in OpenAI's form.
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather at a place",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"type": "string"}},
+            "required": ["place"],
+        },
+    },
+}

@@ -1,0 +1,1 @@
+"""Tidegate against real vLLM on a CPU, driven by the openai SDK."""

@@ -1,0 +1,102 @@
+"""python3 -m real_vllm: exits 0 when all passed, or when there is no recipe for vLLM here."""
+
+import json
+import signal
+import sys
+import time
+
+from checks.report import Report
+from checks.tidegate import Tidegate
+from real_vllm import data_plane, engine, lifecycle
+from real_vllm.served import Served
+
+#: Requests at once of the second model.
+PLACES = 2
+#: Longest context of the models, and so about the longest answer.
+CONTEXT = 2048
+
+
+def settings(programs):
+    """tidegate.toml: no GPU, vLLM from the installation, quick to retry."""
+    command = json.dumps(str(programs / "vllm"))
+    return f'[gpus]\nsource = "none"\n[engines.vllm]\ncommand = {command}\n[workers]\nbackoff = "200ms"\n'
+
+
+def shape_of(models):
+    """The route file, with idle times to be filled in."""
+    def shape(offload_after="30m", time_limit="4h"):
+        text = f"""
+[route]
+name = "tiny"
+project = "research"
+[route.timeouts]
+cold_start = "{lifecycle.START_MAX}s"
+
+[instance]
+name = "tiny"
+project = "research"
+[instance.idle]
+offload_after = "{offload_after}"
+time_limit = "{time_limit}"
+[instance.options]
+automatic_cpu_offloading = true
+dtype = "bfloat16"
+max_model_len = {CONTEXT}
+enforce_eager = true
+"""
+        for name, path in models.items():
+            text += f'[[deployment]]\nmodel = "{path}"\nendpoint_name = "{name}"\n'
+            text += f"max_concurrent_requests = {PLACES}\n" if name == "beta" else ""
+        return text
+
+    return shape
+
+
+def run(report, gateway, shape):
+    """The checks, in an order that needs each worker started twice only."""
+    gateway.route("tiny", shape())
+    gateway.start()
+    token = gateway.token("--workspace", "w1", "--project", "research")
+    alpha, beta = (
+        Served(gateway, token, name, f"tiny/{name}", CONTEXT - 100) for name in ("alpha", "beta")
+    )
+    both = [alpha, beta]
+    data_plane.models(report, alpha, ["alpha", "beta"])
+    texts = lifecycle.cold_start(report, "requests to a stopped model are held and answered", both, 2)
+    if len(texts) < 2:
+        report.note("no worker: the rest can't be tried; the console and the log say")
+        print(gateway.run("logs", "tiny", "--tail", "60", check=False).stdout, gateway.log()[-3000:])
+        report.fail("real vLLM serves", "not started")
+        return
+    lifecycle.one_worker(report, alpha)
+    for served in both:
+        data_plane.answers(report, served)
+    data_plane.refusals(report, alpha)
+    data_plane.limit(report, beta, PLACES)
+    data_plane.abort(report, alpha)
+    lifecycle.offload_and_wake(report, alpha, shape, texts["alpha"])
+    lifecycle.killed_gateway(report, both, texts)
+    lifecycle.killed_server(report, beta)
+    lifecycle.idle_stop(report, alpha, shape)
+    lifecycle.cold_start(report, "cold start again, after a stop or a crash", both, 1)
+    lifecycle.end(report, gateway, both)
+
+
+def main():
+    """Installs, serves, checks."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if not engine.is_possible():
+        print("SKIPPED  REAL vLLM: there is no ../shared/vllm/cpu here, so nothing was tried against vLLM")
+        return 0
+    report, began = Report("real vLLM"), time.monotonic()
+    programs = engine.install()
+    report.note(f"vLLM is installed [{time.monotonic() - began:.0f} s]")
+    models = {name: engine.model(programs, seed) for seed, name in enumerate(["alpha", "beta"])}
+    report.note(f"models are made [{time.monotonic() - began:.0f} s]")
+    shape = shape_of(models)
+    with Tidegate(settings(programs), {"VLLM_CPU_KVCACHE_SPACE": "1"}) as gateway:
+        run(report, gateway, shape)
+    return report.finish()
+
+
+sys.exit(main())

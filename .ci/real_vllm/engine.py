@@ -1,0 +1,52 @@
+"""Real vLLM for a CPU and tiny models for it, kept between runs outside the repository."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from checks.tidegate import REPOSITORY
+
+#: The recipe, beside the repository; absent in most checkouts.
+RECIPE = REPOSITORY.parent / "shared" / "vllm" / "cpu"
+
+
+def cache():
+    """Where installations are kept; TIDEGATE_CI_CACHE names another place."""
+    default = Path.home() / ".cache" / "tidegate-ci"
+    return Path(os.environ.get("TIDEGATE_CI_CACHE", default)).resolve()
+
+
+def is_possible():
+    """Whether the recipe is there."""
+    return (RECIPE / "install.sh").is_file()
+
+
+def install():
+    """The directory of vLLM's programs; installed unless that was done before."""
+    directory = cache() / "vllm"
+    done = cache() / "vllm.installed"
+    if not done.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        _run(["bash", RECIPE / "install.sh", directory], 900)
+        shutil.rmtree(directory / "uvcache", ignore_errors=True)
+        done.touch()
+    return directory / "venv" / "bin"
+
+
+def model(programs, seed, kind="llama"):
+    """A tiny model with random weights from this seed."""
+    directory = cache() / "models" / f"{kind}-{seed}"
+    if not (directory / "tokenizer.json").exists():
+        maker = RECIPE / "make_tiny_model.py"
+        _run([programs / "python", maker, directory, "--kind", kind, "--seed", str(seed)], 300)
+    return directory
+
+
+def _run(command, seconds):
+    done = subprocess.run(
+        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, timeout=seconds, check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-3000:]}")
