@@ -98,10 +98,16 @@ impl Metered {
             };
             match exchange.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
+                    let was_last = exchange.has_ended();
                     self.silence.broken();
                     // Trailers carry nothing in these APIs.
                     if let Ok(bytes) = frame.into_data() {
                         self.pass(bytes);
+                    }
+                    // hyper drops a body of known length with its last byte, and
+                    // does not ask for its end.
+                    if was_last {
+                        self.end();
                     }
                 }
                 Poll::Ready(None) => self.end(),

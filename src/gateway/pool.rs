@@ -296,6 +296,11 @@ impl Exchange {
         polled
     }
 
+    /// Whether the last frame was given out: the next would be `None`.
+    pub fn has_ended(&self) -> bool {
+        self.conn.is_none()
+    }
+
     fn end(&mut self, cx: &mut Context<'_>) {
         if let Some(mut conn) = self.conn.take() {
             // Lets the driver see the end of the body and become idle.

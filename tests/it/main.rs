@@ -6,5 +6,6 @@
 )]
 
 mod floors;
+mod outcomes;
 mod sim;
 mod workers;

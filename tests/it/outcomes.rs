@@ -1,0 +1,179 @@
+//! How requests end, as the access log tells it: one line each.
+
+use std::fs;
+use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tidegate::auth::{
+    Issuer, Keyring, Revocations, RevokedSet, Role, SigningKey, TokenLimits, TokenSpec, Verifier,
+};
+use tidegate::config::{Settings, load_catalog};
+use tidegate::deployment::Registry;
+use tidegate::gateway::Gateway;
+use tidegate::gateway::listener::Listener;
+use tidegate::names::Workspace;
+use tidegate::tasks::Tasks;
+use tidegate::telemetry::access::AccessLog;
+use tidegate::time::{Clock, unix_time};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// No read in these tests may be longer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A gateway before one server, with its access log in a pipe.
+struct Bench {
+    address: SocketAddr,
+    token: String,
+    log: BufReader<PipeReader>,
+    tasks: Tasks,
+}
+
+impl Bench {
+    async fn new(upstream: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let route = format!(
+            "[route]\nname = \"chat\"\npublic = true\n[[upstream]]\nurl = \"http://{upstream}\"\n"
+        );
+        fs::write(dir.path().join("chat.toml"), route).unwrap();
+        let settings = Arc::new(Settings::default());
+        let catalog = load_catalog(dir.path(), &settings.queues, None);
+        assert!(catalog.errors.is_empty(), "{:?}", catalog.errors);
+
+        let key = SigningKey::ephemeral().unwrap();
+        let keyring = Keyring::own(&key, "tidegate", "tidegate");
+        let revocations = Arc::new(Revocations::new(RevokedSet::default()));
+        let verifier = Arc::new(Verifier::new(keyring, revocations).unwrap());
+        let issuer = Issuer::new(key, "tidegate", "tidegate");
+        let (token, _) = issuer.issue(token_spec(), unix_time()).unwrap();
+
+        let (log, line) = pipe().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", line.as_raw_fd()));
+        let log_to = AccessLog::open(Some(&path)).unwrap();
+        let (registry, _demands) = Registry::new(Clock::start());
+        let gateway = Gateway::new(Arc::clone(&settings), verifier, registry, log_to);
+        gateway.install(&catalog);
+        gateway.set_ready(true);
+
+        let any = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::bind(any, None, "test").await.unwrap();
+        let address = listener.address().unwrap();
+        let tasks = Tasks::new();
+        let (places, cut) = (Arc::new(Semaphore::new(16)), CancellationToken::new());
+        let connections = tasks.child();
+        let serving = listener.serve(gateway, places, connections, cut);
+        tasks.spawn("listener", serving);
+        Self {
+            address,
+            token,
+            log: BufReader::new(log),
+            tasks,
+        }
+    }
+
+    /// Sends a chat request and reads the answer to its end.
+    fn ask(&self) -> String {
+        let body = r#"{"model":"chat","messages":[]}"#;
+        let mut client = TcpStream::connect(self.address).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        write!(
+            client,
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.token,
+            body.len(),
+        )
+        .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// The next line of the access log.
+    fn logged(&mut self) -> Value {
+        let mut line = String::new();
+        self.log.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.tasks.end();
+    }
+}
+
+fn token_spec() -> TokenSpec {
+    TokenSpec {
+        workspace: Workspace::new("w1").unwrap(),
+        subject: None,
+        role: Role::User,
+        projects: Vec::new(),
+        endpoints: Vec::new(),
+        label: None,
+        ttl: Duration::from_mins(1),
+        metadata: None,
+        limits: TokenLimits::default(),
+    }
+}
+
+/// A server that gives one answer to its first request, and keeps the connection
+/// open.
+fn upstream(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut buffer = [0; 4096];
+        let mut request = Vec::new();
+        while !request.ends_with(b"}") {
+            let count = socket.read(&mut buffer).unwrap();
+            request.extend_from_slice(&buffer[..count]);
+        }
+        socket.write_all(answer.as_bytes()).unwrap();
+        // Until the gateway closes it.
+        let _ends = socket.read(&mut buffer);
+    });
+    address
+}
+
+async fn outcome_of(answer: &'static str) -> Value {
+    let mut bench = Bench::new(upstream(answer)).await;
+    tokio::task::spawn_blocking(move || {
+        let read = bench.ask();
+        assert!(read.starts_with("HTTP/1.1 200"), "{read}");
+        bench.logged()
+    })
+    .await
+    .unwrap()
+}
+
+/// hyper drops a body of known length with its last byte, without asking for its
+/// end: such an answer was once taken for one that the client gave up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_of_known_length_that_was_read_whole_is_ok() {
+    let line = outcome_of(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 64\r\n\r\n\
+         {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4},\"pad\":\"1234\"}",
+    )
+    .await;
+    assert_eq!(line["outcome"], "ok", "{line}");
+    assert_eq!(line["completion_tokens"], 4, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_in_chunks_that_was_read_whole_is_ok() {
+    let line = outcome_of(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2\r\n{}\r\n0\r\n\r\n",
+    )
+    .await;
+    assert_eq!(line["outcome"], "ok", "{line}");
+}
