@@ -162,11 +162,21 @@ class Tidegate:
 
     def wait_status(self, identifier, status, seconds):
         """Waits until a deployment has this status; returns it as shown."""
-        def probe():
-            shown = self.deployment(identifier)
-            return shown if shown["status"] == status else None
+        return self.wait_shown(identifier, "status", status, seconds)
 
-        return wait_for(f"{identifier} is {status}", probe, seconds, pause=0.25)
+    def wait_shown(self, identifier, key, value, seconds):
+        """Waits until `tidegate ps` shows this value of a deployment; returns all it shows."""
+        shown = {}
+
+        def probe():
+            shown.update(self.deployment(identifier))
+            return shown[key] == value
+
+        try:
+            wait_for(f"{key} {value}", probe, seconds, pause=0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {shown}") from None
+        return shown
 
     def last_access(self):
         """The newest line of the access log."""

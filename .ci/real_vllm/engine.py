@@ -7,8 +7,8 @@ from pathlib import Path
 
 from checks.tidegate import REPOSITORY
 
-#: The recipe, beside the repository; absent in most checkouts.
-RECIPE = REPOSITORY.parent / "shared" / "vllm" / "cpu"
+#: The recipe, beside the repository; absent in most checkouts. TIDEGATE_CI_RECIPE names another.
+RECIPE = Path(os.environ.get("TIDEGATE_CI_RECIPE", REPOSITORY.parent / "shared" / "vllm" / "cpu"))
 
 
 def cache():

@@ -182,8 +182,4 @@ def end(report, gateway, group):
 
 
 def _wait_residency(served, residency, seconds):
-    def probe():
-        shown = served.gateway.deployment(served.identifier)
-        return shown if shown["residency"] == residency else None
-
-    return wait_for(f"residency {residency} of {served.identifier}", probe, seconds, pause=0.2)
+    return served.gateway.wait_shown(served.identifier, "residency", residency, seconds)
