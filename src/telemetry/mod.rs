@@ -4,5 +4,6 @@
 //! anything; it only records.
 
 pub mod access;
+pub mod history;
 pub mod log;
 pub mod metrics;

@@ -1,0 +1,436 @@
+//! The series behind the plots: collected here, kept by the store.
+//!
+//! The gateway tells an [`Account`] of each request once, at its end; whoever
+//! samples gauges tells the [`Recorder`]. Every [`INTERVAL`] someone calls
+//! [`Recorder::flush`], which empties both into [`Point`]s for the store. All of
+//! it is memory of bounded size; nothing here reads a disk or decides anything.
+//!
+//! Tokens and times count in the interval in which their request ends: a long
+//! answer shows as one step there, not spread over its time.
+
+mod cell;
+pub mod series;
+pub mod sketch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::metrics::Outcome;
+use crate::time::Clock;
+
+pub use cell::{Cell, Point};
+pub use series::{Count, Gauge, Metric, Quantile, Scope, Series, Times};
+pub use sketch::Sketch;
+
+/// Time between two flushes.
+pub const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Seconds over which live values are taken.
+const LIVE_SECONDS: u8 = 10;
+
+/// Most scopes, and most gauges, that are kept between two flushes; what comes
+/// beyond is not recorded.
+const SCOPES_MAX: usize = 10_000;
+
+/// What is known of one request when it ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From its head to the last byte.
+    pub total: Duration,
+    /// From its head to the first token.
+    pub first_token: Option<Duration>,
+    /// Prompt tokens.
+    pub prompt_tokens: u64,
+    /// Completion tokens.
+    pub completion_tokens: u64,
+}
+
+/// Rates of now: the mean of the last ten seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Live {
+    /// Requests that ended, per second.
+    pub requests: f64,
+    /// Prompt tokens per second.
+    pub prompt_tokens: f64,
+    /// Completion tokens per second.
+    pub completion_tokens: f64,
+}
+
+/// Collects the points of the next flush.
+#[derive(Debug)]
+pub struct Recorder {
+    clock: Clock,
+    /// Locked for a look-up, and once per flush; never over an await.
+    accounts: Mutex<HashMap<Scope, Arc<Account>>>,
+    /// Locked for one addition.
+    gauges: Mutex<HashMap<(Scope, Gauge), Cell>>,
+}
+
+impl Recorder {
+    /// Records nothing yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            accounts: Mutex::default(),
+            gauges: Mutex::default(),
+        }
+    }
+
+    /// The account of a scope, made when there is none: look it up once, when
+    /// routes are compiled. It is flushed for as long as someone holds it.
+    pub fn account(&self, scope: &Scope) -> Arc<Account> {
+        let mut accounts = lock(&self.accounts);
+        if let Some(account) = accounts.get(scope) {
+            return Arc::clone(account);
+        }
+        let account = Arc::new(Account::new(self.clock));
+        if accounts.len() < SCOPES_MAX {
+            accounts.insert(scope.clone(), Arc::clone(&account));
+        }
+        account
+    }
+
+    /// Adds one sample of a gauge; the flush takes the mean of all since the last.
+    pub fn gauge(&self, scope: &Scope, gauge: Gauge, value: f64) {
+        let sample = Cell::gauge(gauge, value);
+        let mut gauges = lock(&self.gauges);
+        let key = (scope.clone(), gauge);
+        if let Some(cell) = gauges.get_mut(&key) {
+            cell.merge(&sample);
+        } else if gauges.len() < SCOPES_MAX {
+            gauges.insert(key, sample);
+        }
+    }
+
+    /// Takes everything since the last flush.
+    ///
+    /// Every account gives its counts, zero or not: a missing point means that
+    /// nothing was recorded. Only starts and errors are left out when zero, and
+    /// a distribution of nothing. An account that no one holds ends with this.
+    pub fn flush(&self) -> Vec<Point> {
+        let mut points = Vec::new();
+        lock(&self.accounts).retain(|scope, account| {
+            // Looked at under the lock, without which no one can get a second one.
+            let held = Arc::strong_count(account) > 1;
+            account.take().into_points(scope, &mut points);
+            held
+        });
+        let gauges = std::mem::take(&mut *lock(&self.gauges));
+        points.extend(gauges.into_iter().map(|((scope, gauge), cell)| Point {
+            scope,
+            series: Series::Gauge(gauge),
+            cell,
+        }));
+        points
+    }
+
+    /// Rates of now of all that a scope covers.
+    pub fn live(&self, scope: &Scope) -> Live {
+        let traffic = Series::Count(Count::Requests);
+        let accounts = lock(&self.accounts);
+        accounts
+            .iter()
+            .filter(|(stored, _)| scope.covers(stored, traffic))
+            .map(|(_, account)| account.live())
+            .fold(Live::default(), |sum, live| Live {
+                requests: sum.requests + live.requests,
+                prompt_tokens: sum.prompt_tokens + live.prompt_tokens,
+                completion_tokens: sum.completion_tokens + live.completion_tokens,
+            })
+    }
+}
+
+/// What one deployment or route did since the last flush.
+#[derive(Debug)]
+pub struct Account {
+    clock: Clock,
+    /// Locked for a few additions per request; never over an await.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sums: Sums,
+    /// The last seconds, by second modulo their number.
+    recent: [Second; LIVE_SECONDS as usize],
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    traffic: Traffic,
+    cold_starts: u64,
+    outcomes: [u64; Outcome::ALL.len()],
+    latency: Sketch,
+    first_token: Sketch,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Traffic {
+    requests: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+}
+
+impl Traffic {
+    fn add(&mut self, ended: &Ended) {
+        self.requests += 1;
+        self.prompt_tokens = self.prompt_tokens.saturating_add(ended.prompt_tokens);
+        self.completion_tokens = self
+            .completion_tokens
+            .saturating_add(ended.completion_tokens);
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Second {
+    /// Which one, since the clock's start.
+    at: u64,
+    traffic: Traffic,
+}
+
+impl Account {
+    fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Counts a request, once, at its end.
+    pub fn ended(&self, ended: &Ended) {
+        let second = self.clock.now().as_secs();
+        let mut state = lock(&self.state);
+        let sums = &mut state.sums;
+        sums.traffic.add(ended);
+        if let Some(count) = sums.outcomes.get_mut(ended.outcome as usize) {
+            *count += 1;
+        }
+        // A refusal in a millisecond says nothing of how fast answers are.
+        if ended.outcome == Outcome::Ok {
+            sums.latency.add(ended.total);
+        }
+        if let Some(first) = ended.first_token {
+            sums.first_token.add(first);
+        }
+        let place = usize::try_from(second % u64::from(LIVE_SECONDS)).unwrap_or_default();
+        if let Some(slot) = state.recent.get_mut(place) {
+            if slot.at != second {
+                *slot = Second {
+                    at: second,
+                    traffic: Traffic::default(),
+                };
+            }
+            slot.traffic.add(ended);
+        }
+    }
+
+    /// Counts a start or a wake of the worker.
+    pub fn cold_start(&self) {
+        lock(&self.state).sums.cold_starts += 1;
+    }
+
+    /// Rates of now.
+    pub fn live(&self) -> Live {
+        let now = self.clock.now().as_secs();
+        let mut sum = Traffic::default();
+        let state = lock(&self.state);
+        for second in &state.recent {
+            if second.at + u64::from(LIVE_SECONDS) > now {
+                sum.requests += second.traffic.requests;
+                sum.prompt_tokens += second.traffic.prompt_tokens;
+                sum.completion_tokens += second.traffic.completion_tokens;
+            }
+        }
+        Live {
+            requests: per_second(sum.requests),
+            prompt_tokens: per_second(sum.prompt_tokens),
+            completion_tokens: per_second(sum.completion_tokens),
+        }
+    }
+
+    fn take(&self) -> Sums {
+        std::mem::take(&mut lock(&self.state).sums)
+    }
+}
+
+impl Sums {
+    fn into_points(self, scope: &Scope, points: &mut Vec<Point>) {
+        let mut point = |series, cell| {
+            points.push(Point {
+                scope: scope.clone(),
+                series,
+                cell,
+            });
+        };
+        let Traffic {
+            requests,
+            prompt_tokens,
+            completion_tokens,
+        } = self.traffic;
+        for (count, sum) in [
+            (Count::Requests, requests),
+            (Count::PromptTokens, prompt_tokens),
+            (Count::CompletionTokens, completion_tokens),
+        ] {
+            point(Series::Count(count), Cell::count(sum));
+        }
+        let outcomes = series::errors().map(|outcome| {
+            let count = self.outcomes.get(outcome as usize);
+            (Count::Ended(outcome), count.copied().unwrap_or_default())
+        });
+        for (count, sum) in outcomes.chain([(Count::ColdStarts, self.cold_starts)]) {
+            if sum > 0 {
+                point(Series::Count(count), Cell::count(sum));
+            }
+        }
+        for (times, sketch) in [
+            (Times::Latency, self.latency),
+            (Times::FirstToken, self.first_token),
+        ] {
+            if !sketch.is_empty() {
+                point(Series::Times(times), Cell::Times(sketch));
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "for display; beyond 2^53 the last digit does not matter"
+)]
+fn per_second(sum: u64) -> f64 {
+    sum as f64 / f64::from(LIVE_SECONDS)
+}
+
+/// No one panics while holding one of these locks, and sums have no half state.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn deployment(text: &str) -> Scope {
+        format!("deployment:{text}").parse().unwrap()
+    }
+
+    fn ended(outcome: Outcome) -> Ended {
+        Ended {
+            outcome,
+            total: Duration::from_millis(200),
+            first_token: Some(Duration::from_millis(50)),
+            prompt_tokens: 10,
+            completion_tokens: 30,
+        }
+    }
+
+    fn find(points: &[Point], series: Series) -> Option<&Cell> {
+        let found = points.iter().find(|point| point.series == series);
+        found.map(|point| &point.cell)
+    }
+
+    #[tokio::test]
+    async fn a_flush_takes_every_request_once_even_under_race() {
+        let recorder = Arc::new(Recorder::new(Clock::start()));
+        let account = recorder.account(&deployment("a/b"));
+        let mut points = Vec::new();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1_000).for_each(|_| account.ended(&ended(Outcome::Ok))));
+            }
+            for _ in 0..50 {
+                points.extend(recorder.flush());
+            }
+        });
+        points.extend(recorder.flush());
+        let (mut requests, mut tokens, mut times) = (0, 0, Sketch::default());
+        for point in &points {
+            match (&point.series, &point.cell) {
+                (Series::Count(Count::Requests), Cell::Count { sum, .. }) => requests += sum,
+                (Series::Count(Count::CompletionTokens), Cell::Count { sum, .. }) => tokens += sum,
+                (Series::Times(Times::Latency), Cell::Times(sketch)) => times.merge(sketch),
+                _ => {}
+            }
+        }
+        assert_eq!((requests, tokens, times.count()), (4_000, 120_000, 4_000));
+    }
+
+    #[tokio::test]
+    async fn errors_count_by_outcome_and_tell_nothing_of_latency() {
+        let recorder = Recorder::new(Clock::start());
+        let account = recorder.account(&deployment("a/b"));
+        account.ended(&Ended {
+            first_token: None,
+            ..ended(Outcome::Limited)
+        });
+        account.cold_start();
+        let points = recorder.flush();
+        let limited = Series::Count(Count::Ended(Outcome::Limited));
+        assert_eq!(find(&points, limited), Some(&Cell::count(1)));
+        let starts = Series::Count(Count::ColdStarts);
+        assert_eq!(find(&points, starts), Some(&Cell::count(1)));
+        assert_eq!(find(&points, Series::Times(Times::Latency)), None);
+        let quiet = recorder.flush();
+        assert_eq!(find(&quiet, limited), None);
+        let requests = Series::Count(Count::Requests);
+        assert_eq!(
+            find(&quiet, requests),
+            Some(&Cell::count(0)),
+            "recorded, and none"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_account_that_no_one_holds_is_flushed_once_more_and_forgotten() {
+        let recorder = Recorder::new(Clock::start());
+        recorder.account(&deployment("a/b")).cold_start();
+        assert_eq!(recorder.flush().len(), 4);
+        assert_eq!(recorder.flush(), []);
+    }
+
+    #[tokio::test]
+    async fn samples_of_a_gauge_come_together_in_one_point() {
+        let recorder = Recorder::new(Clock::start());
+        for value in [1.0, 2.0, f64::NAN] {
+            recorder.gauge(&Scope::Host, Gauge::Cpu, value);
+        }
+        let expected = Cell::Gauge {
+            sum: 3_000,
+            samples: 3,
+        };
+        let points = recorder.flush();
+        assert_eq!(find(&points, Series::Gauge(Gauge::Cpu)), Some(&expected));
+        assert_eq!(recorder.flush(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn live_rates_are_of_the_last_ten_seconds_and_sum_over_an_instance() {
+        let recorder = Recorder::new(Clock::start());
+        let accounts = ["a/b", "a/c", "x/y"].map(|id| recorder.account(&deployment(id)));
+        for account in &accounts {
+            account.ended(&ended(Outcome::Ok));
+        }
+        let instance: Scope = "instance:a".parse().unwrap();
+        let expected = Live {
+            requests: 0.2,
+            prompt_tokens: 2.0,
+            completion_tokens: 6.0,
+        };
+        assert_eq!(recorder.live(&instance), expected);
+        drop(recorder.flush());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(
+            recorder.live(&instance),
+            expected,
+            "a flush takes nothing off"
+        );
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(recorder.live(&instance), Live::default());
+    }
+}
