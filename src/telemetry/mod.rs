@@ -5,5 +5,6 @@
 
 pub mod access;
 pub mod history;
+pub mod host;
 pub mod log;
 pub mod metrics;
