@@ -22,6 +22,7 @@ use redb::{
 };
 
 pub mod durable;
+pub mod history;
 pub mod timings;
 pub mod tokens;
 pub mod workers;
