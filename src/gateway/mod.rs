@@ -45,6 +45,7 @@ use crate::config::{Catalog, Settings};
 use crate::deployment::Registry;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::RequestMetrics;
+use crate::telemetry::usage::Ledger;
 use record::Sink;
 use router::{Kept, Table};
 
@@ -79,6 +80,7 @@ impl Gateway {
             sink: Sink {
                 log,
                 unrouted: RequestMetrics::new("-", "-"),
+                ledger: Arc::new(Ledger::new()),
             },
             ids: RequestIds::new(),
             ready: AtomicBool::new(false),
@@ -94,6 +96,11 @@ impl Gateway {
     /// Sets what `/readyz` says.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// What each token used since it was last taken from here to the store.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.sink.ledger
     }
 
     fn is_ready(&self) -> bool {

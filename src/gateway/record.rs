@@ -1,4 +1,4 @@
-//! The end-of-request record: the one source of metrics and access log.
+//! The end-of-request record: the one source of metrics, access log and usage.
 //!
 //! It travels with the request: first in the service future, then in the body of
 //! the response. However the request ends, dropping the record writes it; until
@@ -19,7 +19,8 @@ use crate::openai::api::Api;
 use crate::openai::usage::Usage;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::{Outcome, RequestMetrics};
-use crate::time::Instant;
+use crate::telemetry::usage::Ledger;
+use crate::time::{Instant, unix_seconds};
 
 /// How far a request has come; where a client left is logged with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,6 +49,8 @@ pub struct Sink {
     pub log: AccessLog,
     /// Counts requests that reached no route.
     pub unrouted: Arc<RequestMetrics>,
+    /// Adds up what each token used.
+    pub ledger: Arc<Ledger>,
 }
 
 /// All that is known of one request when it ends.
@@ -193,6 +196,17 @@ impl Record {
         }
     }
 
+    /// Counts what the token used, once a server was found for it.
+    fn charge(&self) {
+        if let (Some(principal), Some(_)) = (&self.principal, &self.target) {
+            let (prompt, completion) = self.usage.map_or((0, 0), |u| (u.prompt, u.completion));
+            let token = &principal.token_id;
+            self.sink
+                .ledger
+                .add(token, prompt, completion, unix_seconds());
+        }
+    }
+
     /// Mean seconds between events with content.
     fn inter_token(&self) -> Option<f64> {
         let (first, last) = (self.tokens.first?, self.tokens.last?);
@@ -252,6 +266,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let total = self.elapsed();
         self.count(total);
+        self.charge();
         // Health checks and the like would drown the rest.
         if self.outcome != Outcome::Local {
             self.log(total);

@@ -21,10 +21,12 @@ use redb::{
     WriteTransaction,
 };
 
+pub mod cutoffs;
 pub mod durable;
 pub mod history;
 pub mod timings;
 pub mod tokens;
+pub mod usage;
 pub mod workers;
 
 /// The store's file in the state directory.
@@ -98,6 +100,9 @@ pub enum StoreError {
     /// A text that is no token id.
     #[error("{0:?} is not a token id: take it from `tidegate token list`")]
     TokenId(String),
+    /// A text that is no subject.
+    #[error("{0:?} is not a subject: take it from `tidegate token list` or the access log")]
+    Subject(String),
     /// A transaction failed; nothing was changed.
     #[error("the store could not be read or written, and nothing was changed: see to the disk")]
     Transaction(#[source] Box<redb::Error>),
@@ -204,7 +209,9 @@ fn prepare(transaction: &WriteTransaction, path: &Path) -> Result<(), StoreError
         }
         _ => meta.insert("schema", SCHEMA)?,
     };
-    tokens::prepare(transaction)
+    tokens::prepare(transaction)?;
+    cutoffs::prepare(transaction)?;
+    usage::prepare(transaction)
 }
 
 fn opening(error: DatabaseError, path: &Path) -> StoreError {

@@ -8,9 +8,9 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, cutoffs};
 use crate::auth::{RevokedSet, TokenRecord, issue};
 use crate::names::Workspace;
 
@@ -67,10 +67,12 @@ impl Store {
         self.read(|transaction| {
             let tokens = transaction.open_table(TOKENS)?;
             let revoked = transaction.open_table(REVOKED)?;
-            tokens
-                .get(jti)?
-                .map(|json| decode(jti, json.value(), &revoked))
-                .transpose()
+            let Some(json) = tokens.get(jti)? else {
+                return Ok(None);
+            };
+            let mut record = decode(jti, json.value(), &revoked)?;
+            note_cutoff(transaction, &mut record)?;
+            Ok(Some(record))
         })
     }
 
@@ -102,9 +104,10 @@ impl Store {
                     break;
                 }
                 let (jti, json) = entry?;
-                let record = decode(jti.value(), json.value(), &revoked)?;
+                let mut record = decode(jti.value(), json.value(), &revoked)?;
                 last = Some(record.jti.clone());
                 if workspace.is_none_or(|workspace| *workspace == record.workspace) {
+                    note_cutoff(transaction, &mut record)?;
                     page.records.push(record);
                 }
             }
@@ -148,6 +151,7 @@ impl Store {
             for entry in transaction.open_table(REVOKED)?.iter()? {
                 set.tokens.insert(Arc::from(entry?.0.value()));
             }
+            cutoffs::load(transaction, &mut set)?;
             Ok(set)
         })
     }
@@ -196,6 +200,15 @@ fn decode(
         serde_json::from_slice(json).map_err(|source| unreadable(jti, source))?;
     record.revoked = revoked.get(jti)?.map(|entry| entry.value().0);
     Ok(record)
+}
+
+/// A record shows the cutoff of its workspace or subject too.
+fn note_cutoff(transaction: &ReadTransaction, record: &mut TokenRecord) -> Result<(), StoreError> {
+    let moment = cutoffs::moment(transaction, &record.workspace, &record.subject)?;
+    if record.revoked.is_none() && record.created < moment {
+        record.revoked = Some(moment);
+    }
+    Ok(())
 }
 
 fn unreadable(jti: &str, source: serde_json::Error) -> StoreError {
@@ -277,6 +290,29 @@ mod tests {
         assert_eq!(store.revoke_token("01A", NOW + 9).unwrap(), NOW);
         store.put_token(&record("01A", "acme")).unwrap();
         assert_eq!(store.token("01A").unwrap().unwrap().revoked, Some(NOW));
+    }
+
+    #[test]
+    fn a_record_shows_that_its_workspace_or_subject_was_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let acme = Workspace::new("acme").unwrap();
+        store.put_token(&record("01A", "acme")).unwrap();
+        store.put_token(&record("01B", "other")).unwrap();
+        let revoked = |jti: &str| store.token(jti).unwrap().unwrap().revoked;
+        store.cut_off(&acme, Some("user:bob"), NOW).unwrap();
+        assert_eq!(revoked("01A"), None);
+        store.cut_off(&acme, Some("user:ana"), NOW).unwrap();
+        assert_eq!((revoked("01A"), revoked("01B")), (Some(NOW + 1), None));
+        let later = TokenRecord {
+            created: NOW + 1,
+            ..record("01C", "acme")
+        };
+        store.put_token(&later).unwrap();
+        assert_eq!(revoked("01C"), None);
+        store.cut_off(&acme, None, NOW + 9).unwrap();
+        let page = store.tokens(Some(&acme), None, 9).unwrap();
+        assert!(page.records.iter().all(|r| r.revoked == Some(NOW + 10)));
     }
 
     #[test]

@@ -30,6 +30,9 @@ const BUILD_INFO: &str = "tidegate_build_info";
 const CONNECTIONS: &str = "tidegate_connections";
 const LOG_DROPPED: &str = "tidegate_access_log_dropped_total";
 const REPLAYS: &str = "tidegate_upstream_replays_total";
+const JWKS_AGE: &str = "tidegate_jwks_age_seconds";
+const JWKS_REFRESHES: &str = "tidegate_jwks_refreshes_total";
+const USAGE_LOST: &str = "tidegate_token_usage_lost_total";
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
 const LONG: [f64; 16] = [
@@ -124,6 +127,23 @@ fn describe() {
     describe_counter!(
         REPLAYS,
         "Requests sent again because a kept connection had died."
+    );
+    describe_tokens();
+}
+
+fn describe_tokens() {
+    describe_gauge!(
+        JWKS_AGE,
+        Unit::Seconds,
+        "Time since an issuer's key set was last fetched whole."
+    );
+    describe_counter!(
+        JWKS_REFRESHES,
+        "Fetches of an issuer's key set, by how they ended."
+    );
+    describe_counter!(
+        USAGE_LOST,
+        "Requests that no token's usage counts, as too many tokens were in use."
     );
 }
 
@@ -293,6 +313,23 @@ pub fn replays() -> Counter {
 /// The counter of access log lines that were lost.
 pub fn log_dropped() -> Counter {
     counter!(LOG_DROPPED)
+}
+
+/// Reports how the key set of a trusted issuer stands. `age`: since it was last
+/// fetched whole, none before the first time; the counts are since the start.
+pub fn jwks(issuer: &str, age: Option<Duration>, fetched: u64, failed: u64) {
+    if let Some(age) = age {
+        gauge!(JWKS_AGE, "issuer" => issuer.to_owned()).set(age.as_secs_f64());
+    }
+    for (outcome, count) in [("ok", fetched), ("failed", failed)] {
+        counter!(JWKS_REFRESHES, "issuer" => issuer.to_owned(), "outcome" => outcome)
+            .absolute(count);
+    }
+}
+
+/// Reports how many requests the ledger of usage lost since the start.
+pub fn usage_lost(count: u64) {
+    counter!(USAGE_LOST).absolute(count);
 }
 
 /// Sets how many errors the files have.

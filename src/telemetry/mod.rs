@@ -1,4 +1,5 @@
-//! What is seen from outside: metrics, the access log, the process's own log.
+//! What is seen from outside: metrics, the access log, the process's own log,
+//! what each token used.
 //!
 //! Every metric name stands in [`metrics`] and nowhere else. Nothing here decides
 //! anything; it only records.
@@ -8,3 +9,4 @@ pub mod history;
 pub mod host;
 pub mod log;
 pub mod metrics;
+pub mod usage;
