@@ -49,6 +49,12 @@ impl Staged {
             Err(error) => Err(error),
         }
     }
+
+    /// Puts the file in its place, over whatever is there.
+    pub(super) fn replace(self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.target)?;
+        sync_directory(&self.target)
+    }
 }
 
 impl Drop for Staged {

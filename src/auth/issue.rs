@@ -3,16 +3,19 @@
 //! Owns the bounds of what a token may hold. The token itself is returned once and
 //! kept nowhere; what is kept is its [`TokenRecord`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::claims::{Claims, Header, TYPE, VERSION};
-use super::keys::{Algorithm, SigningKey};
+use super::keys::SigningKey;
 use super::pattern::Pattern;
+use super::ring::Algorithm;
 use super::ulid::ulid;
 use super::{Role, TOKEN_BYTES_MAX, TOKEN_PREFIX, TokenKind, TokenLimits};
 use crate::names::{Project, Workspace};
@@ -137,7 +140,8 @@ pub enum IssueError {
 /// Issues tokens in one issuer's name, for one audience.
 #[derive(Debug)]
 pub struct Issuer {
-    key: SigningKey,
+    /// Swapped by a rotation; a token that is being made keeps the one it began with.
+    key: ArcSwap<SigningKey>,
     name: String,
     audience: String,
 }
@@ -146,15 +150,20 @@ impl Issuer {
     /// Issues with this key as `issuer`, for `audience`.
     pub fn new(key: SigningKey, issuer: &str, audience: &str) -> Self {
         Self {
-            key,
+            key: ArcSwap::from_pointee(key),
             name: issuer.to_owned(),
             audience: audience.to_owned(),
         }
     }
 
     /// The key that signs.
-    pub fn key(&self) -> &SigningKey {
-        &self.key
+    pub fn key(&self) -> Arc<SigningKey> {
+        self.key.load_full()
+    }
+
+    /// Signs with another key from now on.
+    pub(super) fn replace_key(&self, key: SigningKey) {
+        self.key.store(Arc::new(key));
     }
 
     /// Makes a token: its text with prefix, to be shown once, and its record.
@@ -228,9 +237,10 @@ impl Issuer {
     }
 
     fn signed(&self, claims: &Claims) -> Result<String, IssueError> {
+        let key = self.key.load();
         let header = Header {
             alg: Algorithm::EdDsa.name().into(),
-            kid: self.key.kid().into(),
+            kid: key.kid().into(),
             typ: TYPE.into(),
         };
         let mut token = TOKEN_PREFIX.to_owned();
@@ -240,10 +250,7 @@ impl Issuer {
         let claims = serde_json::to_vec(claims).map_err(|_| IssueError::Crypto)?;
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);
         let message = token.strip_prefix(TOKEN_PREFIX).unwrap_or_default();
-        let signature = self
-            .key
-            .sign(message.as_bytes())
-            .ok_or(IssueError::Crypto)?;
+        let signature = key.sign(message.as_bytes()).ok_or(IssueError::Crypto)?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
         Ok(token)

@@ -1,10 +1,7 @@
-//! The key that signs tokens, and the keys that verify them.
-//!
-//! Owns the signing key's file: PKCS#8 PEM, mode 0600, made on first start. Each
-//! verifying key is pinned to one algorithm, issuer and audience; a token's `kid`
-//! chooses among them and decides nothing else (RFC 8725, 3.1 and 3.10).
+//! The key that signs tokens, and its file: PKCS#8 PEM, mode 0600, made on first
+//! start. Replacing it is `rotate`'s; which keys are trusted for what is
+//! [`super::ring`]'s.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,14 +13,18 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::{AlgorithmFamily, DecodingKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::files::{PRIVATE, Staged};
 
+mod rotate;
+
+pub(in crate::auth) use rotate::parse_previous;
+pub use rotate::{PREVIOUS_MAX, PublicKey, Rotated, previous_beside, rotate};
+
 /// Largest key file that is read, in bytes. An Ed25519 key takes about 120.
-const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
+pub(super) const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// Why there is no signing key.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,24 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
+    /// The file of previous keys holds something else.
+    #[error(
+        "{path} is not a file of 1 to {PREVIOUS_MAX} Ed25519 keys in PEM form: write the public \
+         keys of `openssl pkey -pubout`, or take the file out of tokens.previous_keys"
+    )]
+    Previous {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no key to rotate, or none any more.
+    #[error(
+        "the token signing key {path} is gone: restore it from a backup; without it a new one is \
+         made at the next start, under which no earlier token is valid"
+    )]
+    Gone {
+        /// The key's file.
+        path: PathBuf,
+    },
     /// The system has no random bytes, or the key can't be encoded.
     #[error("the cryptographic library could not make a token signing key")]
     Make,
@@ -97,8 +116,7 @@ impl SigningKey {
             return Ok(loaded);
         }
         let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::Make)?;
-        let document = pair.to_pkcs8v1().map_err(|_| KeyError::Make)?;
-        let text = pem("PRIVATE KEY", document.as_ref());
+        let text = private_pem(&pair)?;
         let write = |source| KeyError::Write {
             path: path.to_owned(),
             source,
@@ -139,7 +157,7 @@ impl SigningKey {
         self.pair.try_sign(message).ok()
     }
 
-    fn load(path: &Path) -> Result<Option<LoadedKey>, KeyError> {
+    pub(super) fn load(path: &Path) -> Result<Option<LoadedKey>, KeyError> {
         let read = |source| KeyError::Read {
             path: path.to_owned(),
             source,
@@ -157,14 +175,7 @@ impl SigningKey {
         let key = Self::from_pem(&content).ok_or_else(|| KeyError::Invalid {
             path: path.to_owned(),
         })?;
-        let note = (mode & 0o077 != 0).then(|| {
-            format!(
-                "the token signing key {file} can be read by other users (mode {mode:04o}): \
-                 run `chmod 600 {file}`",
-                file = path.display(),
-                mode = mode & 0o7777
-            )
-        });
+        let note = readable_by_others("the token signing key", path, mode);
         Ok(Some(LoadedKey {
             key,
             made: false,
@@ -192,6 +203,22 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// What to say of a secret file that others can read.
+pub(super) fn readable_by_others(what: &str, path: &Path, mode: u32) -> Option<String> {
+    (mode & 0o077 != 0).then(|| {
+        format!(
+            "{what} {file} can be read by other users (mode {mode:04o}): run `chmod 600 {file}`",
+            file = path.display(),
+            mode = mode & 0o7777
+        )
+    })
+}
+
+fn private_pem(pair: &Ed25519KeyPair) -> Result<String, KeyError> {
+    let document = pair.to_pkcs8v1().map_err(|_| KeyError::Make)?;
+    Ok(pem("PRIVATE KEY", document.as_ref()))
+}
+
 /// The first 8 bytes of the public key's SHA-256, in 11 characters.
 fn kid(public_key: &[u8]) -> String {
     let hash = digest(&SHA256, public_key);
@@ -207,119 +234,6 @@ fn pem(label: &str, der: &[u8]) -> String {
         text.push(c);
     }
     text + "\n-----END " + label + "-----\n"
-}
-
-/// The signature algorithms that a key can be pinned to. None has a shared secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// Ed25519.
-    EdDsa,
-    /// ECDSA on P-256.
-    Es256,
-    /// RSA, PKCS#1 v1.5.
-    Rs256,
-}
-
-impl Algorithm {
-    /// As `alg` names it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EdDsa => "EdDSA",
-            Self::Es256 => "ES256",
-            Self::Rs256 => "RS256",
-        }
-    }
-
-    pub(super) const fn of_jwt(self) -> jsonwebtoken::Algorithm {
-        match self {
-            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-            Self::Es256 => jsonwebtoken::Algorithm::ES256,
-            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
-        }
-    }
-
-    fn fits(self, family: AlgorithmFamily) -> bool {
-        self.of_jwt().family() == family
-    }
-}
-
-/// One key that tokens are verified with, and all that it is trusted for.
-#[derive(Clone)]
-pub struct TrustedKey {
-    pub(super) algorithm: Algorithm,
-    pub(super) key: DecodingKey,
-    pub(super) issuer: Arc<str>,
-    pub(super) audience: Arc<str>,
-}
-
-impl TrustedKey {
-    /// Trusts a key for one issuer and audience; `None` when it is not a key of that algorithm.
-    pub fn new(
-        algorithm: Algorithm,
-        key: DecodingKey,
-        issuer: &str,
-        audience: &str,
-    ) -> Option<Self> {
-        algorithm.fits(key.family()).then(|| Self {
-            algorithm,
-            key,
-            issuer: Arc::from(issuer),
-            audience: Arc::from(audience),
-        })
-    }
-}
-
-impl fmt::Debug for TrustedKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TrustedKey")
-            .field("algorithm", &self.algorithm)
-            .field("issuer", &self.issuer)
-            .field("audience", &self.audience)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Two keys claim one `kid`; which one a token means would be chance.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("two trusted keys have the key id {0:?}: remove one of them")]
-pub struct DuplicateKid(pub String);
-
-/// The keys that tokens are verified with, by `kid`. Immutable once in use.
-#[derive(Clone, Debug, Default)]
-pub struct Keyring {
-    keys: HashMap<Box<str>, TrustedKey>,
-}
-
-impl Keyring {
-    /// Trusts the gateway's own key for the tokens that it issues.
-    pub fn own(key: &SigningKey, issuer: &str, audience: &str) -> Self {
-        let trusted = TrustedKey {
-            algorithm: Algorithm::EdDsa,
-            key: DecodingKey::from_ed_der(key.public_key()),
-            issuer: Arc::from(issuer),
-            audience: Arc::from(audience),
-        };
-        Self {
-            keys: HashMap::from([(Box::from(key.kid()), trusted)]),
-        }
-    }
-
-    /// Trusts one more key.
-    ///
-    /// # Errors
-    ///
-    /// [`DuplicateKid`] when another key has that id.
-    pub fn insert(&mut self, kid: &str, key: TrustedKey) -> Result<(), DuplicateKid> {
-        if self.keys.contains_key(kid) {
-            return Err(DuplicateKid(kid.chars().take(80).collect()));
-        }
-        self.keys.insert(Box::from(kid), key);
-        Ok(())
-    }
-
-    pub(super) fn get(&self, kid: &str) -> Option<&TrustedKey> {
-        self.keys.get(kid)
-    }
 }
 
 #[cfg(test)]
@@ -387,16 +301,6 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }
         assert!(refused(dir.path()).contains("could not read"));
-    }
-
-    #[test]
-    fn one_key_id_names_one_key() {
-        let key = SigningKey::ephemeral().unwrap();
-        let mut ring = Keyring::own(&key, "i", "a");
-        let decoding = DecodingKey::from_ed_der(key.public_key());
-        let trusted = TrustedKey::new(Algorithm::EdDsa, decoding.clone(), "j", "a").unwrap();
-        assert!(ring.insert(key.kid(), trusted).is_err());
-        assert!(TrustedKey::new(Algorithm::Rs256, decoding, "j", "a").is_none());
     }
 
     #[test]

@@ -5,17 +5,27 @@
 //! and remembers that it did, [`revoked`] takes it back at once. [`certs`] makes
 //! the TLS pair where there is none.
 //!
+//! Tokens of other issuers are read by [`foreign`], with keys that stand in a file or
+//! are fetched ([`jwks`], [`fetch`], [`refetch`]). All keys together are a [`ring`],
+//! which [`keeper`] makes from files, and again when they change.
+//!
 //! This room decides who someone is and what their token says. It does not know
 //! routes, HTTP, status codes or where records are kept: the gateway asks a
 //! principal, `store` keeps the records.
 
 pub mod certs;
 pub mod claims;
+pub mod fetch;
+pub mod foreign;
 pub mod issue;
+pub mod jwks;
+pub mod keeper;
 pub mod keys;
 pub mod pattern;
 pub mod principal;
+pub mod refetch;
 pub mod revoked;
+pub mod ring;
 pub mod secret;
 pub mod verify;
 
@@ -25,10 +35,12 @@ mod ulid;
 
 pub use claims::{Role, TokenKind, TokenLimits};
 pub use issue::{IssueError, Issuer, TokenRecord, TokenSpec};
-pub use keys::{Keyring, SigningKey};
+pub use keeper::{KeySources, Keys, TrustedIssuer, TrustedKeys};
+pub use keys::SigningKey;
 pub use pattern::Pattern;
 pub use principal::Principal;
 pub use revoked::{Cutoffs, Revocations, RevokedSet};
+pub use ring::{Algorithm, Keyring};
 pub use secret::Secret;
 pub use verify::{Denied, Verifier};
 

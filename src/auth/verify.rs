@@ -3,6 +3,8 @@
 //! The order is the defence: size, alphabet and header are looked at before any
 //! cryptography, the signature before any claim. The key is chosen by `kid` and
 //! brings its own algorithm; the header's `alg` must equal it and chooses nothing.
+//! Of a token with another `typ` than ours, `iss` is looked at to find whose keys to
+//! try, and believed only when one of those has signed it.
 //! `jsonwebtoken` checks the signature and only that: it would pass unknown
 //! `crit` and huge tokens, and reads a clock of its own, so header and claims are
 //! read here.
@@ -21,9 +23,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::cache::{Cache, CacheKey, Entry};
 use super::claims::{Claims, Header, TYPE, VERSION};
-use super::keys::{Keyring, TrustedKey};
+use super::foreign::{self, ForeignHeader};
+use super::jwks::KeySet;
 use super::principal::Principal;
+use super::refetch::Refetch;
 use super::revoked::Revocations;
+use super::ring::{Keyring, TrustedKey, signed};
 use super::{NoRandomBytes, TOKEN_BYTES_MAX, TOKEN_PREFIX};
 
 /// How far clocks may differ, in seconds.
@@ -103,6 +108,38 @@ impl Verifier {
         self.keys_generation.fetch_add(1, Ordering::Release);
     }
 
+    /// Puts other keys in place of the present ones, made from these; `None` leaves
+    /// all as it is, and what was verified before in force.
+    pub(super) fn change_keys(&self, change: impl Fn(&Keyring) -> Option<Keyring>) {
+        let mut changed = false;
+        // Reload and the fetches of several issuers may meet here.
+        self.keys.rcu(|keys| {
+            let new = change(keys);
+            changed = new.is_some();
+            new.map_or_else(|| Arc::clone(keys), Arc::new)
+        });
+        if changed {
+            self.keys_generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    pub(super) fn set_issuer_keys(&self, issuer: &str, keys: &Arc<KeySet>) {
+        self.change_keys(|ring| {
+            let old = ring.foreign(issuer)?;
+            if old.keys.same(keys) {
+                return None;
+            }
+            let mut ring = ring.clone();
+            ring.set_foreign_keys(issuer, Arc::clone(keys));
+            Some(ring)
+        });
+    }
+
+    /// The keys that tokens are verified with now.
+    pub fn keys(&self) -> Arc<Keyring> {
+        self.keys.load_full()
+    }
+
     /// The revocations that tokens are held against.
     pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
@@ -115,11 +152,48 @@ impl Verifier {
     /// [`Denied`] with the reason. Expired and revoked are said only of tokens that
     /// were signed by a trusted key.
     pub fn verify(&self, presented: &str, now_unix: u64) -> Result<Arc<Principal>, Denied> {
+        self.look_at(presented, now_unix).map_err(Refused::denied)
+    }
+
+    /// As [`Self::verify`]; where another issuer's key set lacks the key, waits for it
+    /// to be fetched again, at most [`super::refetch::WAIT_MAX`]. Any other token is
+    /// answered without a pause.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::verify`].
+    pub async fn verify_or_refetch(
+        &self,
+        presented: &str,
+        now_unix: u64,
+    ) -> Result<Arc<Principal>, Denied> {
+        match self.look_at(presented, now_unix) {
+            Ok(principal) => Ok(principal),
+            Err(Refused::Denied(denied)) => Err(denied),
+            // Boxed: this is rare, and every request's future would carry it.
+            Err(Refused::UnknownKey { refetch, kid }) => {
+                let wait = async {
+                    if !refetch.awaited(kid.as_deref()).await {
+                        return Err(Denied::Invalid);
+                    }
+                    self.look_at(presented, now_unix).map_err(|refused| {
+                        if matches!(refused, Refused::UnknownKey { .. }) {
+                            refetch.still_unknown(kid.as_deref());
+                        }
+                        refused.denied()
+                    })
+                };
+                Box::pin(wait).await
+            }
+        }
+    }
+
+    fn look_at(&self, presented: &str, now_unix: u64) -> Result<Arc<Principal>, Refused> {
         if presented.is_empty() {
-            return Err(Denied::Missing);
+            return Err(Denied::Missing.into());
         }
         if presented.len() > TOKEN_BYTES_MAX {
-            return Err(Denied::Invalid);
+            return Err(Denied::Invalid.into());
         }
         let token = presented.strip_prefix(TOKEN_PREFIX).unwrap_or(presented);
         let key = self.cache.key(token.as_bytes());
@@ -127,7 +201,9 @@ impl Verifier {
         // never marked newer than the keys and revocations it was held against.
         let keys = self.keys_generation.load(Ordering::Acquire);
         match self.cache.get(key) {
-            Some(entry) if entry.keys == keys => self.remembered(key, entry, now_unix),
+            Some(entry) if entry.keys == keys => {
+                self.remembered(key, entry, now_unix).map_err(Into::into)
+            }
             _ => self.afresh(key, token, keys, now_unix),
         }
     }
@@ -159,20 +235,20 @@ impl Verifier {
         token: &str,
         keys: u64,
         now: u64,
-    ) -> Result<Arc<Principal>, Denied> {
+    ) -> Result<Arc<Principal>, Refused> {
         let revocations = self.revocations.generation();
-        let claims = trusted_claims(&self.keys.load(), token).ok_or(Denied::Invalid)?;
-        let not_yet = |moment: Option<u64>| moment.is_some_and(|m| m > now.saturating_add(LEEWAY));
-        if not_yet(claims.nbf) || not_yet(claims.iat) {
-            return Err(Denied::Invalid);
+        let (principal, not_before) = trusted(&self.keys.load(), token)?;
+        let not_yet = |moment: u64| moment > now.saturating_add(LEEWAY);
+        if not_before.is_some_and(not_yet) || not_yet(principal.issued_at) {
+            return Err(Denied::Invalid.into());
         }
-        let valid_until = claims.exp.saturating_add(LEEWAY);
+        let valid_until = principal.expires_at.saturating_add(LEEWAY);
         if now >= valid_until {
-            return Err(Denied::Expired);
+            return Err(Denied::Expired.into());
         }
-        let principal = Arc::new(principal(claims, token));
+        let principal = Arc::new(principal);
         if self.revocations.is_revoked(&principal) {
-            return Err(Denied::Revoked);
+            return Err(Denied::Revoked.into());
         }
         let entry = Entry {
             principal: Arc::clone(&principal),
@@ -182,6 +258,32 @@ impl Verifier {
         };
         self.cache.put(key, entry, now);
         Ok(principal)
+    }
+}
+
+/// Why a token is not let in yet.
+#[derive(Debug)]
+enum Refused {
+    Denied(Denied),
+    /// Its issuer may have made a key that we have not fetched.
+    UnknownKey {
+        refetch: Arc<Refetch>,
+        kid: Option<String>,
+    },
+}
+
+impl Refused {
+    fn denied(self) -> Denied {
+        match self {
+            Self::Denied(denied) => denied,
+            Self::UnknownKey { .. } => Denied::Invalid,
+        }
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
     }
 }
 
@@ -202,27 +304,87 @@ pub fn hash8(token: &str) -> [u8; 8] {
     digits
 }
 
-/// The claims of a token whose signature, issuer, audience and shape are right;
-/// times and revocation are not looked at.
-fn trusted_claims(keys: &Keyring, token: &str) -> Option<Claims> {
-    let (message, signature) = token.rsplit_once('.')?;
-    let (header, payload) = message.split_once('.')?;
-    let header = URL_SAFE_NO_PAD.decode(header).ok()?;
-    let header: Header<'_> = object(&header)?;
+/// Whom a token stands for whose signature, issuer, audience and shape are right, and
+/// from when on, where it says so; times and revocation are not looked at.
+fn trusted(keys: &Keyring, token: &str) -> Result<(Principal, Option<u64>), Refused> {
+    let parts = Parts::of(token).ok_or(Denied::Invalid)?;
+    match object::<Header<'_>>(&parts.header) {
+        Some(header) if header.typ == TYPE => {
+            let claims = own(keys, &header, &parts).ok_or(Denied::Invalid)?;
+            let not_before = claims.nbf;
+            Ok((principal(claims, token), not_before))
+        }
+        _ => foreign(keys, &parts, token),
+    }
+}
+
+/// A token taken apart at its two last dots.
+struct Parts<'a> {
+    message: &'a str,
+    header: Vec<u8>,
+    payload: &'a str,
+    signature: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(token: &'a str) -> Option<Self> {
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, payload) = message.split_once('.')?;
+        let header = URL_SAFE_NO_PAD.decode(header).ok()?;
+        Some(Self {
+            message,
+            header,
+            payload,
+            signature,
+        })
+    }
+
+    /// Another dot in the payload fails here, it is no letter of base64.
+    fn claims(&self) -> Option<Vec<u8>> {
+        URL_SAFE_NO_PAD.decode(self.payload).ok()
+    }
+}
+
+/// The claims of a token of our own shape.
+fn own(keys: &Keyring, header: &Header<'_>, parts: &Parts<'_>) -> Option<Claims> {
     let key = keys.get(&header.kid)?;
-    if header.typ != TYPE || header.alg != key.algorithm.name() {
+    if header.alg != key.algorithm.name()
+        || !signed(key.algorithm, &key.key, parts.message, parts.signature)
+    {
         return None;
     }
-    let algorithm = key.algorithm.of_jwt();
-    let signed =
-        jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.key, algorithm).ok()?;
-    if !signed {
-        return None;
-    }
-    // Another dot in the payload would fail here, it is no letter of base64.
-    let claims = URL_SAFE_NO_PAD.decode(payload).ok()?;
-    let claims: Claims = object(&claims)?;
+    let claims: Claims = object(&parts.claims()?)?;
     acceptable(&claims, key).then_some(claims)
+}
+
+/// Whom a token of another issuer stands for.
+fn foreign(
+    keys: &Keyring,
+    parts: &Parts<'_>,
+    token: &str,
+) -> Result<(Principal, Option<u64>), Refused> {
+    let header = ForeignHeader::read(&parts.header).ok_or(Denied::Invalid)?;
+    let claims = parts.claims().ok_or(Denied::Invalid)?;
+    let claims = foreign::claims(&claims).ok_or(Denied::Invalid)?;
+    let named = claims.get("iss").and_then(serde_json::Value::as_str);
+    let issuer = named
+        .and_then(|name| keys.foreign(name))
+        .ok_or(Denied::Invalid)?;
+    let Some(key) = issuer.keys.choose(header.kid.as_deref()) else {
+        return Err(match &issuer.refetch {
+            Some(refetch) => Refused::UnknownKey {
+                refetch: Arc::clone(refetch),
+                kid: header.kid,
+            },
+            None => Denied::Invalid.into(),
+        });
+    };
+    if header.alg != key.algorithm.name()
+        || !signed(key.algorithm, &key.key, parts.message, parts.signature)
+    {
+        return Err(Denied::Invalid.into());
+    }
+    foreign::principal(&issuer.terms, &claims, token).ok_or(Denied::Invalid.into())
 }
 
 /// Reads a JSON object, and not the array of its values that serde would take too.
@@ -232,16 +394,19 @@ fn object<'a, T: serde::Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
 }
 
 fn acceptable(claims: &Claims, key: &TrustedKey) -> bool {
-    let is_id = |text: &str| {
-        (1..=ID_BYTES_MAX).contains(&text.len())
-            && !text.chars().any(|c| c.is_control() || c.is_whitespace())
-    };
     claims.iss == *key.issuer
         && claims.aud == *key.audience
         && claims.ver == VERSION
+        && claims.rol <= key.role_max
         && is_id(&claims.jti)
         && is_id(&claims.sub)
         && claims.agree()
+}
+
+/// Whether a text can be a token's id or subject.
+pub(super) fn is_id(text: &str) -> bool {
+    (1..=ID_BYTES_MAX).contains(&text.len())
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 fn principal(claims: Claims, token: &str) -> Principal {

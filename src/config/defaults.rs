@@ -70,6 +70,8 @@ impl Default for Tokens {
             issuer: "tidegate".to_owned(),
             audience: "tidegate".to_owned(),
             signing_key: PathBuf::from("certs/tokens.key"),
+            previous_keys: None,
+            hs256: None,
             trusted: Vec::new(),
         }
     }

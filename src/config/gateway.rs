@@ -18,11 +18,12 @@ use super::error::FileError;
 use super::problems::{Problems, cut};
 use super::reader::Reader;
 use super::tree::{self, Entry, FILE_BYTES_MAX, Node, Value};
-use super::trusted::{self, TrustedKeys};
+use super::trusted;
 use super::{
     Admin, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tls, Tokens,
     VllmEngine, Workers, file,
 };
+use crate::auth::keeper::{SecretSource, TrustedKeys};
 use crate::names::QueueName;
 use crate::units::Bytes;
 
@@ -189,17 +190,30 @@ fn tokens(mut table: Reader<'_>, to: &mut Tokens) {
         table.words("audience").map(|text| text.value),
     );
     set(&mut to.signing_key, table.path("signing_key"));
+    if let Some(previous) = table.parsed_list::<PathBuf>("previous_keys") {
+        to.previous_keys = Some(previous.value);
+    }
     let mut issuers = HashSet::from([to.issuer.clone()]);
+    let twice = |issuer: &str| format!("the issuer {:?} stands here twice", cut(issuer));
+    if let Some(hs256) = table.table("hs256") {
+        let line = hs256.line;
+        to.hs256 = trusted::read_hs256(hs256);
+        if let Some(hs256) = &to.hs256
+            && !issuers.insert(hs256.issuer.clone())
+        {
+            table.wrong(line, "hs256.issuer", twice(&hs256.issuer));
+        }
+    }
     for trusted in table.tables("trusted") {
         let line = trusted.line;
-        let Some(issuer) = trusted::read(trusted) else {
+        let Some(trusted) = trusted::read(trusted) else {
             continue;
         };
-        if issuers.insert(issuer.issuer.clone()) {
-            to.trusted.push(issuer);
+        let issuer = &*trusted.terms.issuer;
+        if issuers.insert(issuer.to_owned()) {
+            to.trusted.push(trusted);
         } else {
-            let message = format!("the issuer {:?} stands here twice", cut(&issuer.issuer));
-            table.wrong(line, "trusted.issuer", message);
+            table.wrong(line, "trusted.issuer", twice(issuer));
         }
     }
     table.finish();
@@ -362,8 +376,14 @@ fn resolve(settings: &mut Settings, base: &Path) {
     for trusted in &mut settings.tokens.trusted {
         match &mut trusted.keys {
             TrustedKeys::JwksFile(file) | TrustedKeys::PublicKey { file, .. } => paths.push(file),
-            TrustedKeys::JwksUrl(_) => {}
+            TrustedKeys::JwksUrl { ca, .. } => paths.extend(ca.as_mut()),
         }
+    }
+    paths.extend(settings.tokens.previous_keys.iter_mut().flatten());
+    if let Some(hs256) = &mut settings.tokens.hs256
+        && let SecretSource::File(file) = &mut hs256.source
+    {
+        paths.push(file);
     }
     // A bare command is looked up on PATH.
     if settings.vllm.command.components().count() > 1 {

@@ -18,7 +18,7 @@ mod problems;
 mod reader;
 mod route;
 mod tree;
-pub mod trusted;
+mod trusted;
 mod upstream;
 pub mod watch;
 
@@ -27,13 +27,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::keeper::{KeySources, SharedSecret, TrustedIssuer};
 use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
 
 pub use catalog::{load_catalog, with_file};
 pub use check::check;
 pub use error::FileError;
 pub use gateway::load;
-pub use trusted::TrustedIssuer;
 pub use watch::Watcher;
 
 /// `tidegate.toml`, with every default filled in.
@@ -108,8 +108,27 @@ pub struct Tokens {
     pub audience: String,
     /// Ed25519 private key, PKCS#8 PEM.
     pub signing_key: PathBuf,
+    /// Keys that signed before and still verify; `None`: what `tidegate token rotate`
+    /// keeps beside the signing key.
+    pub previous_keys: Option<Vec<PathBuf>>,
+    /// `[tokens.hs256]`: a secret that others sign tokens of our shape with.
+    pub hs256: Option<SharedSecret>,
     /// `[[tokens.trusted]]`: others whose tokens are accepted.
     pub trusted: Vec<TrustedIssuer>,
+}
+
+impl Tokens {
+    /// The same, as [`crate::auth::Keys::load`] takes it.
+    pub fn key_sources(&self) -> KeySources {
+        KeySources {
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            signing_key: self.signing_key.clone(),
+            previous_keys: self.previous_keys.clone(),
+            shared_secret: self.hs256.clone(),
+            trusted: self.trusted.clone(),
+        }
+    }
 }
 
 /// `[admin]`: the admin API.

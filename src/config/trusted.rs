@@ -1,98 +1,97 @@
-//! `[[tokens.trusted]]`: further issuers whose tokens are accepted.
+//! `[[tokens.trusted]]` and `[tokens.hs256]`: others whose tokens are accepted.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::reader::Reader;
+use super::reader::{Found, Reader};
+use crate::auth::foreign::{Terms, WorkspaceFrom};
+use crate::auth::keeper::{SecretSource, SharedSecret, TrustedIssuer, TrustedKeys};
+use crate::auth::{Algorithm, Role};
+use crate::names::{Project, Workspace};
 
-/// An issuer other than ourselves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustedIssuer {
-    /// The `iss` claim that its tokens carry.
-    pub issuer: String,
-    /// The `aud` claim that its tokens must carry.
-    pub audience: String,
-    /// Where its keys come from.
-    pub keys: TrustedKeys,
-}
+/// The key id of tokens signed with a shared secret, unless the settings say another.
+const HS256_KID: &str = "hs256";
 
-/// Where the keys of an issuer come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TrustedKeys {
-    /// A JWKS document at an https address.
-    JwksUrl(String),
-    /// A JWKS document in a file.
-    JwksFile(PathBuf),
-    /// One public key in a PEM file, for one algorithm.
-    PublicKey {
-        /// The file.
-        file: PathBuf,
-        /// The algorithm that its signatures are made with.
-        algorithm: TokenAlgorithm,
-    },
-}
-
-/// A way to sign a token with a private key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenAlgorithm {
-    /// Ed25519.
-    EdDsa,
-    /// ECDSA over P-256.
-    Es256,
-    /// ECDSA over P-384.
-    Es384,
-    /// RSA PKCS#1 v1.5 with SHA-256.
-    Rs256,
-    /// RSA PKCS#1 v1.5 with SHA-384.
-    Rs384,
-    /// RSA PKCS#1 v1.5 with SHA-512.
-    Rs512,
-    /// RSA-PSS with SHA-256.
-    Ps256,
-    /// RSA-PSS with SHA-384.
-    Ps384,
-    /// RSA-PSS with SHA-512.
-    Ps512,
-}
-
-const ALGORITHMS: [(&str, TokenAlgorithm); 9] = [
-    ("EdDSA", TokenAlgorithm::EdDsa),
-    ("ES256", TokenAlgorithm::Es256),
-    ("ES384", TokenAlgorithm::Es384),
-    ("RS256", TokenAlgorithm::Rs256),
-    ("RS384", TokenAlgorithm::Rs384),
-    ("RS512", TokenAlgorithm::Rs512),
-    ("PS256", TokenAlgorithm::Ps256),
-    ("PS384", TokenAlgorithm::Ps384),
-    ("PS512", TokenAlgorithm::Ps512),
-];
-
-/// Reads one table; `None` when something was wrong and noted.
+/// Reads one trusted issuer; `None` when something was wrong and noted.
 pub(super) fn read(mut table: Reader<'_>) -> Option<TrustedIssuer> {
     let issuer = table.required_words("issuer");
     let audience = table.required_words("audience");
+    let keys = keys(&mut table);
+    let workspace = workspace(&mut table);
+    let projects = table.parsed_list::<Project>("projects");
+    let projects_claim = table.words("projects_claim");
+    if let Some(role) = table.text("role")
+        && role.value != "user"
+    {
+        let message = "write \"user\", or leave the key out: tokens for operators and admins are \
+                       issued by tidegate itself";
+        table.wrong(role.line, "role", message);
+    }
+    table.finish();
+    Some(TrustedIssuer {
+        terms: Terms {
+            issuer: Arc::from(issuer?.value),
+            audience: Arc::from(audience?.value),
+            workspace: workspace?,
+            projects: projects.map(|list| list.value).unwrap_or_default(),
+            projects_claim: projects_claim.map(|claim| claim.value),
+        },
+        keys: keys?,
+    })
+}
+
+fn workspace(table: &mut Reader<'_>) -> Option<WorkspaceFrom> {
+    let fixed = table.parsed::<Workspace>("workspace");
+    let claim = table.words("workspace_claim");
+    match (fixed, claim) {
+        (Some(fixed), None) => Some(WorkspaceFrom::Fixed(fixed.value)),
+        (None, Some(claim)) => Some(WorkspaceFrom::Claim(claim.value)),
+        (Some(_), Some(claim)) => {
+            let message = "write workspace or workspace_claim, not both";
+            table.wrong(claim.line, "workspace_claim", message);
+            None
+        }
+        (None, None) => {
+            table.missing(
+                "workspace",
+                "the workspace of this issuer's tokens, or workspace_claim",
+            );
+            None
+        }
+    }
+}
+
+fn keys(table: &mut Reader<'_>) -> Option<TrustedKeys> {
     let jwks = table.words("jwks");
     let public_key = table.words("public_key");
-    let algorithm = table.choice("algorithm", &ALGORITHMS);
-    let line = table.line;
-    let keys = match (jwks, public_key) {
-        (Some(jwks), None) => {
-            if let Some(algorithm) = algorithm {
-                let message = "this goes with public_key only: the keys of a JWKS name theirs";
-                table.wrong(algorithm.line, "algorithm", message);
-            }
-            if jwks.value.starts_with("https://") {
-                Some(TrustedKeys::JwksUrl(jwks.value))
-            } else if jwks.value.contains("://") {
-                table.wrong(
-                    jwks.line,
-                    "jwks",
-                    "write an https:// address or the path of a file",
-                );
+    let algorithm = table.choice("algorithm", &Algorithm::PUBLIC);
+    let ca = table.words("ca");
+    if let Some(algorithm) = &algorithm
+        && public_key.is_none()
+    {
+        let message = "this goes with public_key only: the keys of a JWKS name theirs";
+        table.wrong(algorithm.line, "algorithm", message);
+    }
+    let is_https = |jwks: &Found<String>| jwks.value.starts_with("https://");
+    if let Some(ca) = &ca
+        && !jwks.as_ref().is_some_and(is_https)
+    {
+        let message = "this goes with an https:// address in jwks only";
+        table.wrong(ca.line, "ca", message);
+    }
+    match (jwks, public_key) {
+        (Some(jwks), None) if jwks.value.contains("://") => match jwks.value.parse() {
+            Ok(url) => Some(TrustedKeys::JwksUrl {
+                url,
+                ca: ca.map(|ca| PathBuf::from(ca.value)),
+            }),
+            Err(error) => {
+                let message = format!("{error}, or the path of a file");
+                table.wrong(jwks.line, "jwks", message);
                 None
-            } else {
-                Some(TrustedKeys::JwksFile(PathBuf::from(jwks.value)))
             }
-        }
+        },
+        (Some(jwks), None) => Some(TrustedKeys::JwksFile(PathBuf::from(jwks.value))),
         (None, Some(file)) => {
             if algorithm.is_none() {
                 let message = "this is missing: name the algorithm of the public key, as \"EdDSA\"";
@@ -108,14 +107,42 @@ pub(super) fn read(mut table: Reader<'_>) -> Option<TrustedIssuer> {
             None
         }
         (None, None) => {
-            table.wrong(line, "jwks", "this is missing: write jwks or public_key");
+            let message = "this is missing: write jwks or public_key";
+            table.wrong(table.line, "jwks", message);
+            None
+        }
+    }
+}
+
+/// Reads `[tokens.hs256]`; `None` when something was wrong and noted.
+pub(super) fn read_hs256(mut table: Reader<'_>) -> Option<SharedSecret> {
+    let issuer = table.required_words("issuer");
+    let kid = table.words("kid");
+    let roles = [Role::User, Role::Operator, Role::Admin].map(|role| (role.as_str(), role));
+    let role = table.choice("role_max", &roles);
+    let file = table.words("secret_file");
+    let env = table.words("secret_env");
+    let source = match (file, env) {
+        (Some(file), None) => Some(SecretSource::File(PathBuf::from(file.value))),
+        (None, Some(env)) => Some(SecretSource::Env(env.value)),
+        (Some(_), Some(env)) => {
+            let message = "write secret_file or secret_env, not both";
+            table.wrong(env.line, "secret_env", message);
+            None
+        }
+        (None, None) => {
+            table.missing("secret_file", "the path of a file, or secret_env");
             None
         }
     };
     table.finish();
-    Some(TrustedIssuer {
+    Some(SharedSecret {
         issuer: issuer?.value,
-        audience: audience?.value,
-        keys: keys?,
+        kid: kid.map_or_else(|| HS256_KID.to_owned(), |kid| kid.value),
+        role_max: role.map_or(Role::User, |role| role.value),
+        source: source?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,15 +12,20 @@ use crate::time::unix_seconds;
 /// Where a token may stand: OpenAI's way, Anthropic's, Azure's.
 const KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
 
-/// Checks the token of a request.
+/// Checks the token of a request. Waits, and not for long, only for a key of another
+/// issuer that is not known yet.
 ///
 /// # Errors
 ///
 /// [`Refusal::Token`] when there is none or it is not valid.
-pub fn authorize(headers: &HeaderMap, verifier: &Verifier) -> Result<Arc<Principal>, Refusal> {
+pub async fn authorize(
+    headers: &HeaderMap,
+    verifier: &Verifier,
+) -> Result<Arc<Principal>, Refusal> {
     let presented = presented(headers).ok_or(Refusal::Token(Denied::Missing))?;
     verifier
-        .verify(presented, unix_seconds())
+        .verify_or_refetch(presented, unix_seconds())
+        .await
         .map_err(Refusal::Token)
 }
 

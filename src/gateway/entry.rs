@@ -19,6 +19,8 @@ pub enum Entry {
     Health,
     /// `GET /readyz`: does it accept work?
     Ready,
+    /// `GET /.well-known/jwks.json`: our public keys.
+    Jwks,
     /// `GET …/v1/models`
     Models {
         /// The route whose path it was asked on.
@@ -67,6 +69,7 @@ impl Entry {
         match path {
             "/healthz" => return only(method, &Method::GET, Self::Health),
             "/readyz" => return only(method, &Method::GET, Self::Ready),
+            "/.well-known/jwks.json" => return only(method, &Method::GET, Self::Jwks),
             _ => {}
         }
         let (route, path) = split_route(path, table);
@@ -145,4 +148,34 @@ fn percent_decoded(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_keys_are_read_at_their_one_address_and_never_written() {
+        let read = |method: Method, path: &str| {
+            let uri: Uri = path.parse().unwrap();
+            Entry::read(&method, &uri, Version::HTTP_11, &Table::default())
+        };
+        let address = "/.well-known/jwks.json";
+        assert_eq!(read(Method::GET, address).unwrap(), Entry::Jwks);
+        assert_eq!(read(Method::HEAD, address).unwrap(), Entry::Jwks);
+        assert!(matches!(
+            read(Method::POST, address),
+            Err(Refusal::Method { allow: "GET" })
+        ));
+        for other in [
+            "/.well-known/jwks.json/",
+            "/.well-known",
+            "/.well-known/%6awks.json",
+        ] {
+            assert!(
+                matches!(read(Method::GET, other), Err(Refusal::UnknownPath)),
+                "{other}"
+            );
+        }
+    }
 }

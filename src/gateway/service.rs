@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -20,7 +21,7 @@ use super::record::{Phase, Record};
 use super::respond;
 use super::router::{Destination, Table, may_use};
 use super::{Gateway, headers, models, receive};
-use crate::auth::Principal;
+use crate::auth::{Keyring, Principal};
 use crate::openai::api::Api;
 use crate::openai::request::{Scan, scan};
 
@@ -90,8 +91,9 @@ async fn answer(
             return Ok(Answer::Ours(plain(StatusCode::OK, "ready\n")));
         }
         Entry::Ready => return Err(Refusal::ShuttingDown),
+        Entry::Jwks => return Ok(Answer::Ours(jwks(&gateway.verifier.keys()))),
         Entry::Models { route } => {
-            let principal = authorize(&parts.headers, &gateway.verifier)?;
+            let principal = authorize(&parts.headers, &gateway.verifier).await?;
             return Ok(Answer::Ours(models::list(
                 &table,
                 route.as_deref(),
@@ -99,7 +101,7 @@ async fn answer(
             )));
         }
         Entry::Model { route, id } => {
-            let principal = authorize(&parts.headers, &gateway.verifier)?;
+            let principal = authorize(&parts.headers, &gateway.verifier).await?;
             return models::one(&table, route.as_deref(), &id, &principal).map(Answer::Ours);
         }
         Entry::Api {
@@ -108,7 +110,7 @@ async fn answer(
             upstream_path,
         } => (route, api, upstream_path),
     };
-    let principal = authorize(&parts.headers, &gateway.verifier)?;
+    let principal = authorize(&parts.headers, &gateway.verifier).await?;
     record.principal = Some(Arc::clone(&principal));
     receive::check_headers(&parts.headers, api)?;
     let head_took = record.elapsed();
@@ -204,6 +206,18 @@ fn waited(record: &Record) -> Duration {
 fn retry_count(parts: &Parts) -> Option<u32> {
     let value = parts.headers.get("x-stainless-retry-count")?;
     value.to_str().ok()?.parse().ok()
+}
+
+/// Our public keys. Whoever verifies our tokens asks again within minutes, so that a
+/// rotation does not have to wait for them.
+fn jwks(keys: &Keyring) -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from(keys.jwks_json())));
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/jwk-set+json");
+    headers.insert(CONTENT_TYPE, json);
+    let minutes = HeaderValue::from_static("public, max-age=300");
+    headers.insert(CACHE_CONTROL, minutes);
+    response
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {

@@ -1,4 +1,5 @@
-//! Edges of time, revocation, and bounds of the cache; hostile tokens in [`hostile`].
+//! Edges of time, revocation, and bounds of the cache; hostile tokens in [`hostile`],
+//! those of other issuers in [`foreign`].
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::*;
 use crate::auth::{Issuer, Pattern, Role, SigningKey, TokenKind, TokenLimits, TokenSpec};
 use crate::names::{Project, Workspace};
 
+mod foreign;
 mod hostile;
 
 const NOW: u64 = 1_800_000_000;
@@ -17,7 +19,7 @@ fn issuer() -> Issuer {
 }
 
 fn verifier(issuer: &Issuer) -> Verifier {
-    let keys = Keyring::own(issuer.key(), "tidegate", "here");
+    let keys = Keyring::own(&issuer.key(), "tidegate", "here");
     Verifier::remembering(keys, Arc::default(), 64).unwrap()
 }
 
@@ -159,7 +161,7 @@ fn a_revocation_is_effective_for_the_next_request() {
     assert!(verifier.verify(&one, NOW).is_ok());
     // Never seen before it was revoked.
     let cold = Verifier::new(
-        Keyring::own(issuer.key(), "tidegate", "here"),
+        Keyring::own(&issuer.key(), "tidegate", "here"),
         Arc::clone(verifier.revocations()),
     )
     .unwrap();
@@ -205,7 +207,7 @@ fn keys_that_are_replaced_end_what_they_had_verified() {
 #[test]
 fn more_tokens_than_places_stay_within_bounds_and_still_hit() {
     let issuer = issuer();
-    let keys = Keyring::own(issuer.key(), "tidegate", "here");
+    let keys = Keyring::own(&issuer.key(), "tidegate", "here");
     let verifier = Verifier::remembering(keys, Arc::default(), 64).unwrap();
     let tokens: Vec<String> = (0..100).map(|_| issue(&issuer, spec())).collect();
     for _ in 0..3 {

@@ -1,7 +1,7 @@
 //! What `tidegate.toml` may say.
 
-use super::trusted::TokenAlgorithm;
 use super::*;
+use crate::auth::Algorithm;
 
 /// The settings of the contract, with every key that has a default.
 const ALL: &str = r#"
@@ -73,7 +73,7 @@ fn no_file_an_empty_file_and_every_key_written_out_are_the_same() {
 
 #[test]
 fn paths_are_relative_to_the_directory_of_the_file() {
-    let content = "[gateway]\nstate = \"/var/lib/tidegate\"\n[engines.vllm]\ncommand = \"venv/bin/vllm\"\n[[tokens.trusted]]\nissuer = \"i\"\naudience = \"a\"\njwks = \"idp.json\"";
+    let content = "[gateway]\nstate = \"/var/lib/tidegate\"\n[engines.vllm]\ncommand = \"venv/bin/vllm\"\n[[tokens.trusted]]\nissuer = \"i\"\naudience = \"a\"\njwks = \"idp.json\"\nworkspace = \"w\"";
     let (settings, errors) = parse(Path::new("/etc/tidegate/t.toml"), content.as_bytes());
     assert_eq!(errors, []);
     assert_eq!(settings.gateway.routes, Path::new("/etc/tidegate/routes.d"));
@@ -96,8 +96,8 @@ fn what_is_written_takes_effect() {
         metrics = { listen = "[::1]:1" }
         queues.big.launcher = "process"
         gateway = { listen = [], plain_listen = ["0.0.0.0:80"], access_log = "a.log" }
-        tokens.trusted = [{ issuer = "i", audience = "a", public_key = "k.pem", algorithm = "ES256" },
-            { issuer = "j", audience = "a", jwks = "https://j/jwks" }]
+        tokens.trusted = [{ issuer = "i", audience = "a", public_key = "k.pem", algorithm = "ES256", workspace = "w" },
+            { issuer = "j", audience = "a", jwks = "https://j/jwks", workspace = "w" }]
     "#;
     let (settings, errors) = parse(Path::new("t.toml"), content.as_bytes());
     assert_eq!(errors, []);
@@ -122,12 +122,13 @@ fn what_is_written_takes_effect() {
         .collect();
     let key = TrustedKeys::PublicKey {
         file: "k.pem".into(),
-        algorithm: TokenAlgorithm::Es256,
+        algorithm: Algorithm::Es256,
     };
-    assert_eq!(
-        keys,
-        [&key, &TrustedKeys::JwksUrl("https://j/jwks".to_owned())]
-    );
+    let jwks = TrustedKeys::JwksUrl {
+        url: "https://j/jwks".parse().unwrap(),
+        ca: None,
+    };
+    assert_eq!(keys, [&key, &jwks]);
 }
 
 #[test]
@@ -173,12 +174,12 @@ fn everything_wrong_is_told_at_once() {
             ],
         ),
         (
-            "[[tokens.trusted]]\nissuer = \"i\"\njwks = \"http://i/jwks\"\n[[tokens.trusted]]\nissuer = \"tidegate\"\naudience = \"a\"\njwks = \"f\"\n[[tokens.trusted]]\nissuer = \"k\"\naudience = \"a\"\npublic_key = \"k.pem\"",
+            "[[tokens.trusted]]\nissuer = \"i\"\njwks = \"http://i/jwks\"\nworkspace = \"w\"\n[[tokens.trusted]]\nissuer = \"tidegate\"\naudience = \"a\"\njwks = \"f\"\nworkspace = \"w\"\n[[tokens.trusted]]\nissuer = \"k\"\naudience = \"a\"\npublic_key = \"k.pem\"\nworkspace = \"w\"",
             &[
                 "1: tokens.trusted.audience: this is missing: write a text in quotes",
-                "3: tokens.trusted.jwks: write an https:// address or the path of a file",
-                "4: tokens.trusted.issuer: the issuer \"tidegate\" stands here twice",
-                "11: tokens.trusted.algorithm: this is missing: name the algorithm of the public key, as \"EdDSA\"",
+                "3: tokens.trusted.jwks: write an https:// address without user and fragment, as \"https://idp.example.org/jwks.json\"; http:// only with localhost, 127.0.0.1 or [::1], or the path of a file",
+                "5: tokens.trusted.issuer: the issuer \"tidegate\" stands here twice",
+                "13: tokens.trusted.algorithm: this is missing: name the algorithm of the public key, as \"EdDSA\"",
             ],
         ),
     ] {

@@ -128,8 +128,8 @@ fn claims_that_are_missing_or_of_another_type_are_invalid_though_well_signed() {
 fn signatures_that_are_not_by_the_named_key_are_invalid() {
     let issuer = issuer();
     let stranger = self::issuer();
-    let mut keys = Keyring::own(issuer.key(), "tidegate", "here");
-    let other = Keyring::own(stranger.key(), "other", "here");
+    let mut keys = Keyring::own(&issuer.key(), "tidegate", "here");
+    let other = Keyring::own(&stranger.key(), "other", "here");
     let key = other.get(stranger.key().kid()).unwrap().clone();
     keys.insert(stranger.key().kid(), key).unwrap();
     let verifier = Verifier::new(keys, Arc::default()).unwrap();

@@ -1,0 +1,295 @@
+//! Gets a key set over HTTPS: one small request, one bounded answer.
+//!
+//! A connection for each, as they are minutes apart. Redirects are not followed, so
+//! that the address in the settings is the one that is trusted. Plain HTTP goes to
+//! this machine only, whatever a name resolves to.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HOST, USER_AGENT};
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio_rustls::TlsConnector;
+
+use super::jwks::JWKS_BYTES_MAX;
+
+/// Most header bytes of an answer.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Where distributions keep the authorities that they trust.
+const SYSTEM_ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The address of a key set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwksUrl {
+    uri: Uri,
+    tls: bool,
+    host: String,
+    port: u16,
+}
+
+/// A text that is no address of a key set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write an https:// address without user and fragment, as \
+     \"https://idp.example.org/jwks.json\"; http:// only with localhost, 127.0.0.1 or [::1]"
+)]
+pub struct NotJwksUrl;
+
+impl FromStr for JwksUrl {
+    type Err = NotJwksUrl;
+
+    fn from_str(text: &str) -> Result<Self, NotJwksUrl> {
+        let uri: Uri = text.parse().map_err(|_| NotJwksUrl)?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(NotJwksUrl),
+        };
+        let authority = uri.authority().ok_or(NotJwksUrl)?;
+        let host = authority.host();
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let here = host == "localhost"
+            || host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        let odd = text.contains(['@', '#']) || ServerName::try_from(host.to_owned()).is_err();
+        if odd || !(tls || here) {
+            return Err(NotJwksUrl);
+        }
+        let has_port = authority.as_str() != authority.host();
+        let port = match (has_port, tls) {
+            (true, _) => authority.port_u16().ok_or(NotJwksUrl)?,
+            (false, true) => 443,
+            (false, false) => 80,
+        };
+        let host = host.to_owned();
+        Ok(Self {
+            uri,
+            tls,
+            host,
+            port,
+        })
+    }
+}
+
+impl fmt::Display for JwksUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uri.fmt(f)
+    }
+}
+
+/// Why a key set could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No connection.
+    #[error("could not connect")]
+    Connect(#[source] io::Error),
+    /// A plain address that does not lead to this machine.
+    #[error("plain http leads to another machine")]
+    NotHere,
+    /// The server's certificate is not trusted, or TLS failed.
+    #[error(
+        "TLS failed: if the server has a certificate of your own authority, set ca to its file"
+    )]
+    Tls(#[source] io::Error),
+    /// The exchange broke off.
+    #[error("the exchange broke off")]
+    Http(#[source] hyper::Error),
+    /// An answer other than 200; redirects are not followed.
+    #[error("the server answered {0}")]
+    Status(StatusCode),
+    /// The body is too large or broke off.
+    #[error("the answer is larger than {JWKS_BYTES_MAX} bytes, or broke off")]
+    Body,
+    /// It took too long.
+    #[error("the server took too long")]
+    Timeout,
+}
+
+/// Why there are no authorities to verify a server with.
+#[derive(Debug, thiserror::Error)]
+pub enum RootsError {
+    /// The file can't be read.
+    #[error(
+        "could not read the certificate authorities in {path}: make the file readable, or set \
+         ca of this issuer to another one"
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What reading it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file has no usable certificate.
+    #[error(
+        "{path} holds no usable certificate in PEM form: set ca of this issuer to one that does"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// This system keeps no list of authorities in a usual place.
+    #[error(
+        "this system has no list of certificate authorities in a usual place: set ca of this \
+         issuer to a PEM file with the authority of its server"
+    )]
+    Missing,
+}
+
+/// Fetches one key set.
+#[derive(Clone)]
+pub struct Fetcher {
+    url: JwksUrl,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fetcher").field(&self.url).finish()
+    }
+}
+
+impl Fetcher {
+    /// Fetches from `url`, whose server is verified with the authorities in `ca`, or
+    /// with those that the system trusts. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`RootsError`] when there is none.
+    pub fn new(url: JwksUrl, ca: Option<&Path>) -> Result<Self, RootsError> {
+        let tls = url.tls.then(|| client_config(ca)).transpose()?;
+        Ok(Self { url, tls })
+    }
+
+    /// Where it fetches from.
+    pub fn url(&self) -> &JwksUrl {
+        &self.url
+    }
+
+    /// Fetches the document. The caller bounds the time.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] with the reason.
+    pub async fn fetch(&self) -> Result<Bytes, FetchError> {
+        let JwksUrl { host, port, .. } = &self.url;
+        let found = lookup_host((host.as_str(), *port)).await;
+        let mut addresses: Vec<SocketAddr> = found.map_err(FetchError::Connect)?.collect();
+        if !self.url.tls {
+            addresses.retain(|address| address.ip().is_loopback());
+            if addresses.is_empty() {
+                return Err(FetchError::NotHere);
+            }
+        }
+        let tcp = TcpStream::connect(addresses.as_slice())
+            .await
+            .map_err(FetchError::Connect)?;
+        let Some(tls) = &self.tls else {
+            return self.exchange(tcp).await;
+        };
+        let name = ServerName::try_from(host.clone())
+            .map_err(|error| FetchError::Tls(io::Error::other(error)))?;
+        let connector = TlsConnector::from(Arc::clone(tls));
+        let stream = connector.connect(name, tcp).await;
+        self.exchange(stream.map_err(FetchError::Tls)?).await
+    }
+
+    async fn exchange(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send,
+    ) -> Result<Bytes, FetchError> {
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(FetchError::Http)?;
+        let uri = &self.url.uri;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let host = uri.authority().map_or("", |authority| authority.as_str());
+        let request = Request::get(path)
+            .header(HOST, host)
+            .header(ACCEPT, "application/json, application/jwk-set+json")
+            .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| FetchError::Connect(io::Error::other(error)))?;
+        let mut exchange = pin!(async move {
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(FetchError::Http)?;
+            if response.status() != StatusCode::OK {
+                return Err(FetchError::Status(response.status()));
+            }
+            let body = Limited::new(response.into_body(), JWKS_BYTES_MAX);
+            let whole = body.collect().await.map_err(|_| FetchError::Body)?;
+            Ok(whole.to_bytes())
+        });
+        tokio::select! {
+            done = &mut exchange => return done,
+            // The connection may end before its last bytes are taken.
+            _ = connection => {}
+        }
+        exchange.await
+    }
+}
+
+fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
+    let path = match ca {
+        Some(path) => path.to_owned(),
+        None => system_roots().ok_or(RootsError::Missing)?,
+    };
+    let text = std::fs::read(&path).map_err(|source| RootsError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    let mut roots = RootCertStore::empty();
+    // A system's list may hold some that rustls does not take; the rest are good.
+    let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
+    let (usable, _) = roots.add_parsable_certificates(certificates);
+    let empty = || RootsError::Empty { path: path.clone() };
+    if usable == 0 {
+        return Err(empty());
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|_| empty())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn system_roots() -> Option<PathBuf> {
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    named
+        .into_iter()
+        .chain(SYSTEM_ROOTS.map(PathBuf::from))
+        .find(|path| path.is_file())
+}
+
+#[cfg(test)]
+pub(super) mod tests;
