@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::admin::{self, Admin};
 use crate::auth::certs::{Made, ensure_server_pair};
-use crate::auth::{Issuer, Keyring, Revocations, SigningKey, Verifier};
+use crate::auth::{Keys, Revocations};
 use crate::config::{self, Catalog, Settings};
 use crate::deployment::Registry;
 use crate::gateway::listener::{BindError, Listener};
@@ -67,6 +67,7 @@ struct AccessLogError {
 pub struct App {
     settings: Arc<Settings>,
     gateway: Arc<Gateway>,
+    keys: Arc<Keys>,
     admin: Admin,
     tasks: Tasks,
     listeners: Vec<Listener>,
@@ -89,15 +90,13 @@ impl App {
         make_state(&settings.gateway.state)?;
         let made = ensure_server_pair(&settings.tls.certificate, &settings.tls.private_key)?;
         let tls = tls::server_config(&settings.tls.certificate, &settings.tls.private_key)?;
-        let key = signing_key(&settings)?;
         // The store's lock also keeps a second gateway off this directory.
         let store = Store::open(&settings.gateway.state)?;
         store.purge_expired_tokens(unix_seconds())?;
+        store.purge_cutoffs(unix_seconds())?;
         let revocations = Arc::new(Revocations::new(store.revoked_tokens()?));
-        let (issuer, audience) = (&settings.tokens.issuer, &settings.tokens.audience);
-        let keyring = Keyring::own(&key, issuer, audience);
-        let verifier = Arc::new(Verifier::new(keyring, Arc::clone(&revocations))?);
-        let issuer = Arc::new(Issuer::new(key, issuer, audience));
+        let keys = token_keys(&settings, &revocations)?;
+        let (verifier, issuer) = (Arc::clone(keys.verifier()), Arc::clone(keys.issuer()));
         let metrics = metrics::install()?;
 
         let catalog = first::catalog(&settings);
@@ -146,6 +145,7 @@ impl App {
         Ok(Self {
             settings,
             gateway,
+            keys,
             admin,
             tasks,
             listeners,
@@ -163,12 +163,12 @@ impl App {
     }
 }
 
-fn signing_key(settings: &Settings) -> Result<SigningKey, Failure> {
-    let loaded = SigningKey::load_or_create(&settings.tokens.signing_key)?;
-    if let Some(note) = &loaded.note {
+fn token_keys(settings: &Settings, revocations: &Arc<Revocations>) -> Result<Arc<Keys>, Failure> {
+    let loaded = Keys::load(settings.tokens.key_sources(), Arc::clone(revocations))?;
+    for note in &loaded.notes {
         tracing::warn!("{note}");
     }
-    Ok(loaded.key)
+    Ok(loaded.keys)
 }
 
 fn make_state(path: &Path) -> Result<(), StateError> {

@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, Failure, reload};
 use crate::admin::{Admin, api, socket};
+use crate::auth::Keys;
 use crate::config::watch::Watcher;
 use crate::deployment::{Registry, Status};
 use crate::gateway::Gateway;
+use crate::store::usage;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics;
 use crate::time::{sleep, unix_time};
@@ -91,9 +93,14 @@ impl App {
             let scraped = scrape(socket, self.metrics.clone(), ending.clone());
             self.tasks.spawn("metrics", scraped);
         }
+        self.keys.start(&self.tasks);
+        let ledger = Arc::clone(self.gateway.ledger());
+        let kept = usage::keep(self.admin.store.clone(), ledger, ending.clone());
+        self.tasks.spawn("usage", kept);
         let registry = self.admin.registry.clone();
         let beats = beat(
             Arc::clone(&self.gateway),
+            self.keys,
             registry,
             self.metrics,
             ending.clone(),
@@ -154,6 +161,7 @@ async fn scrape(socket: TcpListener, handle: PrometheusHandle, ending: Cancellat
 /// What must be done now and then.
 async fn beat(
     gateway: Arc<Gateway>,
+    keys: Arc<Keys>,
     registry: Registry,
     handle: PrometheusHandle,
     ending: CancellationToken,
@@ -168,11 +176,20 @@ async fn beat(
             _ = upkeep.tick() => handle.run_upkeep(),
             _ = report.tick() => {
                 report_activity(&registry, seconds);
+                report_tokens(&keys, &gateway);
                 seconds += 1;
             }
             () = ending.cancelled() => return,
         }
     }
+}
+
+/// Reports how fetched keys stand, and what the ledger of usage lost.
+fn report_tokens(keys: &Keys, gateway: &Gateway) {
+    for status in keys.jwks_status() {
+        metrics::jwks(&status.issuer, status.age, status.fetched, status.failed);
+    }
+    metrics::usage_lost(gateway.ledger().lost());
 }
 
 /// Reports each deployment's status, and its last activity as often as its
