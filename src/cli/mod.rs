@@ -3,11 +3,13 @@
 //! Output is for people on a terminal, and JSON with `--json`. Exit codes: 0
 //! done, 1 failed, 2 wrong usage.
 
+mod args;
 mod check;
 mod client;
 mod control;
 mod events;
 mod logs;
+mod options;
 mod out;
 mod ps;
 mod serve;
@@ -59,6 +61,10 @@ enum Command {
     Logs(logs::Logs),
     /// Show what was decided, and why
     Events(events::Events),
+    /// Show every option of a deployment
+    Options(options::Options),
+    /// Show the vLLM command line that a file would run, secrets masked
+    Args(args::Args),
     /// The stand-in engine: `vllm serve`-like, without a GPU
     Sim(Box<sim::Sim>),
     /// Run an engine as its own session; used by `serve`
@@ -114,6 +120,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
+        Command::Options(options) => options.run(),
+        Command::Args(args) => args.run(),
         Command::WorkerExec(exec) => exec.run(),
         Command::Sim(sim) => Ok(sim.run()),
         Command::Token(token) => client::block_on(token.run()),

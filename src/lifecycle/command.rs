@@ -157,6 +157,28 @@ impl Engines {
         vllm: &config::Vllm,
         socket: &Path,
     ) -> Result<CommandLine, String> {
+        let line = self.vllm_line(spec, vllm, socket)?;
+        let env = line.env.iter();
+        Ok(CommandLine {
+            program: self.vllm_program(spec),
+            env: env
+                .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+                .collect(),
+            args: line.argv,
+        })
+    }
+
+    /// vLLM's own part of the command, which prints with its secrets masked.
+    ///
+    /// # Errors
+    ///
+    /// Everything about the options that vLLM would refuse, as sentences.
+    pub fn vllm_line(
+        &self,
+        spec: &config::Deployment,
+        vllm: &config::Vllm,
+        socket: &Path,
+    ) -> Result<args::CommandLine, String> {
         let version = vllm.version.as_deref().unwrap_or(VERSION_ASSUMED);
         let version: Version = version.parse().map_err(|error| format!("{error}"))?;
         let knowledge = VersionArgs::built_in(version);
@@ -180,17 +202,9 @@ impl Engines {
             },
             resolve: &secret,
         };
-        let line = args::command_line(&launch).map_err(|errors| {
+        args::command_line(&launch).map_err(|errors| {
             let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
             sentences.join("; ")
-        })?;
-        let env = line.env.iter();
-        Ok(CommandLine {
-            program: self.vllm_program(spec),
-            env: env
-                .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-                .collect(),
-            args: line.argv,
         })
     }
 }
