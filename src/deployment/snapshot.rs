@@ -100,6 +100,9 @@ pub struct Snapshot {
     pub residency: Residency,
     /// When this phase began, seconds since 1970.
     pub since: u64,
+    /// When a request was last inside, seconds since 1970, as last reported;
+    /// `None` before the first worker was ready.
+    pub last_activity: Option<u64>,
     /// The worker, from ready to the end of draining.
     pub worker: Option<Arc<Worker>>,
     /// Generation of the newest worker, alive or not.
@@ -129,6 +132,7 @@ impl Snapshot {
             phase: "stopped",
             residency: Residency::None,
             since: unix_seconds(),
+            last_activity: None,
             worker: None,
             generation: Generation(0),
             pid: None,

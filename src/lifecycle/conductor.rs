@@ -223,6 +223,11 @@ impl Conductor {
                 self.turn.push_back((id.clone(), tick, None));
             }
         }
+        for member in self.members.values_mut() {
+            if member.report_due().is_some_and(|due| due <= now) {
+                member.report(&self.timings, now);
+            }
+        }
     }
 
     fn next_deadline(&self) -> Option<Uptime> {
@@ -230,7 +235,8 @@ impl Conductor {
         // No one reports that a gate became empty: it is looked at.
         let waits = self.placement.is_waiting();
         let claims = waits.then(|| self.clock.now() + CLAIM_RELOOK);
-        machines.chain(claims).min()
+        let reports = self.members.values().filter_map(Member::report_due);
+        machines.chain(claims).chain(reports).min()
     }
 
     /// Follows a catalog by difference.

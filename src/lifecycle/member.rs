@@ -17,6 +17,9 @@ use crate::store::timings::{Timing, Timings};
 use crate::time::{Uptime, unix_seconds};
 use crate::units::Span;
 
+/// Shortest pause between two reports of last activity.
+const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
 /// What the supervisor of a worker is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -54,6 +57,8 @@ pub(super) struct Member {
     /// When this phase began.
     pub(super) entered: Uptime,
     entered_unix: u64,
+    /// When the last activity was last reported.
+    pub(super) reported: Uptime,
     pub(super) gpus: Arc<[u32]>,
     pub(super) progress: Option<(Arc<str>, u8)>,
     /// Why it failed or was stopped.
@@ -78,6 +83,7 @@ impl Member {
             leaving: false,
             entered: now,
             entered_unix: unix_seconds(),
+            reported: now,
             gpus: Arc::from([]),
             progress: None,
             reason: None,
@@ -151,6 +157,7 @@ impl Member {
             phase: phase_name(phase),
             residency: residency(phase),
             since: self.entered_unix,
+            last_activity: self.last_activity(now),
             worker,
             generation: self.machine.worker,
             pid: launched.and_then(|launched| launched.pid),
@@ -163,6 +170,29 @@ impl Member {
             refusals: self.refusals,
             refusal: self.refusal,
         });
+    }
+
+    /// When a request was last inside, in seconds since 1970.
+    fn last_activity(&self, now: Uptime) -> Option<u64> {
+        let ago = now.saturating_sub(self.handle.gate.last_activity());
+        let served = self.machine.ready_since > Uptime::ZERO;
+        served.then(|| unix_seconds().saturating_sub(ago.as_secs()))
+    }
+
+    /// When the last activity is to be looked at again, while it serves: no one
+    /// tells that a request came or went.
+    pub(super) fn report_due(&self) -> Option<Uptime> {
+        let interval = self.spec.idle.last_action_report_interval;
+        let serves = matches!(self.machine.phase, Phase::Ready | Phase::Draining { .. });
+        serves.then(|| self.reported + interval.max(REPORT_INTERVAL_MIN))
+    }
+
+    /// Reports the last activity if there was any since the last report.
+    pub(super) fn report(&mut self, timings: &Timings, now: Uptime) {
+        let since = std::mem::replace(&mut self.reported, now);
+        if self.handle.gate.last_activity() > since {
+            self.publish(timings, now);
+        }
     }
 
     fn status(&self) -> Status {

@@ -6,6 +6,7 @@
 )]
 
 mod floors;
+mod lifecycle;
 mod outcomes;
 mod sim;
 mod workers;

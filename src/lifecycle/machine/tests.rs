@@ -225,6 +225,7 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
                 (Event::WorkerReady(worker), soon),
                 (Event::Unlaunchable(worker), soon),
             ]),
+            Phase::Stopping { .. } => events.push((Event::Unlaunchable(worker), soon)),
             Phase::Waking { .. } => events.extend([
                 (Event::WorkerReady(worker), soon),
                 (Event::CallFailed(worker), soon),

@@ -206,7 +206,15 @@ impl Worker {
     /// Reaps the leader; only then may its pid be another's.
     fn reap(&self) -> Option<ExitStatus> {
         let child = self.locked().child.take();
-        child.and_then(|mut child| child.wait().ok())
+        if let Some(mut child) = child {
+            return child.wait().ok();
+        }
+        // An adopted worker may be ours all the same, as its parent has ended.
+        let stat = proc::stat(self.process.pid);
+        if stat.is_some_and(|stat| stat.start_time == self.process.start_time) {
+            reap_orphan(&self.process);
+        }
+        None
     }
 
     /// Kills what the leader started. Returns whether anything was left.
@@ -258,9 +266,7 @@ fn kill_all(marks: &Marks<'_>) -> bool {
             continue;
         };
         if stat.state == 'Z' {
-            if stat.parent == std::process::id() {
-                waitpid(Some(pid), WaitOptions::NOHANG).unwrap_or_default();
-            }
+            reap_orphan(&process);
             continue;
         }
         any = true;
@@ -272,6 +278,13 @@ fn kill_all(marks: &Marks<'_>) -> bool {
         }
     }
     any
+}
+
+/// Reaps an ended process if we are its parent; else its parent does.
+fn reap_orphan(process: &ProcessId) {
+    if let Some(pid) = Pid::from_raw(process.pid.cast_signed()) {
+        waitpid(Some(pid), WaitOptions::NOHANG).unwrap_or_default();
+    }
 }
 
 fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {

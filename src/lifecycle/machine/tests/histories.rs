@@ -11,7 +11,7 @@ use crate::names::DeploymentId;
 
 /// Histories of a run, and the steps of each.
 const HISTORIES: u64 = 10_000;
-const STEPS: usize = 60;
+const STEPS: usize = 40;
 
 /// Memory of the devices, in units; needs are chosen so that not all fit.
 const DEVICES: [u64; 2] = [10, 6];

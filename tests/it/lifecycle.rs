@@ -1,0 +1,216 @@
+//! The control plane end to end: real processes of the stand-in, from the first
+//! request to the last, over a restart.
+#![expect(clippy::panic, reason = "a test that fails says why")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::config::{
+    Catalog, Deployment, Engine, GpuSource, Idle, Instance, Offload, OffloadTo, Settings, Sim,
+    Start,
+};
+use tidegate::deployment::{Handle as Held, Registry, Snapshot};
+use tidegate::gpu::Inventory;
+use tidegate::lifecycle::calls::Http;
+use tidegate::lifecycle::command::Engines;
+use tidegate::lifecycle::process::{Options, ProcessLauncher};
+use tidegate::lifecycle::{Command, Conductor, Handle, Parts};
+use tidegate::names::{DeploymentId, InstanceName, ModelName, QueueName, RouteName};
+use tidegate::store::timings::Timings;
+use tidegate::tasks::Tasks;
+use tidegate::time::Clock;
+use tidegate::vllm::client::{Client, Socket};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// One run of the control plane.
+struct Run {
+    tasks: Tasks,
+    conductor: Handle,
+    held: Arc<Held>,
+}
+
+async fn run(state: &Path, to: OffloadTo, faults: &[&str]) -> Run {
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_tidegate"));
+    let (clock, tasks) = (Clock::start(), Tasks::new());
+    let (registry, demands) = Registry::new(clock);
+    let mut settings = Settings::default();
+    settings.gateway.state = state.to_owned();
+    settings.gpus.source = GpuSource::None;
+    settings.workers.backoff = Duration::from_millis(50);
+    settings.workers.failures_max = 2;
+    let engines = Engines {
+        own: own.clone(),
+        vllm: PathBuf::from("vllm"),
+        gpus: false,
+    };
+    let launcher = ProcessLauncher::open(Options {
+        state: state.to_owned(),
+        own,
+        engines,
+        log_bytes_max: 1 << 20,
+        tasks: tasks.clone(),
+    })
+    .unwrap();
+    let parts = Parts {
+        registry: registry.clone(),
+        demands,
+        settings: Arc::new(settings),
+        tasks: tasks.clone(),
+        clock,
+        launcher: Arc::new(launcher),
+        calls: Arc::new(Http),
+        gpus: Inventory::none(),
+        timings: Timings::open(state.join("timings.json")),
+    };
+    let spec = spec(to, faults);
+    let conductor = Conductor::start(parts, &catalog(&spec)).await.unwrap();
+    let held = registry.get(&spec.id).unwrap();
+    Run {
+        tasks,
+        conductor,
+        held,
+    }
+}
+
+impl Run {
+    async fn phase(&self, phase: &str) -> Arc<Snapshot> {
+        let mut watch = self.held.watch();
+        let reached = watch.wait_for(|snapshot| snapshot.phase == phase);
+        let Ok(reached) = tokio::time::timeout(LIMIT, reached).await else {
+            let events = self.conductor.events(None, 50);
+            panic!("never {phase}: {events:?} {:?}", self.held.console.tail(20));
+        };
+        Arc::clone(&reached.unwrap())
+    }
+
+    /// Ready after a demand, and answering through the open gate.
+    async fn serves(&self) -> Arc<Snapshot> {
+        self.held.demand();
+        let snapshot = self.phase("ready").await;
+        let _permit = self.held.gate.enter().unwrap();
+        let worker = snapshot.worker.as_ref().unwrap();
+        let tidegate::config::Address::Unix(path) = &worker.address else {
+            panic!("not a socket: {:?}", worker.address);
+        };
+        let socket = Socket::Unix(path.clone());
+        let client = Client::new(socket, Arc::clone(&worker.api_key), Arc::from("tiny"));
+        client.warm_up(LIMIT).await.unwrap();
+        snapshot
+    }
+
+    async fn command(&self, command: Command) {
+        let done = self.conductor.command(&self.held.id, command).await;
+        done.unwrap();
+    }
+
+    /// Ends the process, as far as a test can.
+    async fn end(self, stop_workers: bool) {
+        self.conductor.shutdown(stop_workers).await;
+        assert!(self.tasks.join(LIMIT).await, "tasks are left");
+    }
+}
+
+fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
+    let instance = InstanceName::new("team").unwrap();
+    let endpoint_name = ModelName::new("tiny").unwrap();
+    Arc::new(Deployment {
+        id: DeploymentId::new(&instance, &endpoint_name),
+        instance,
+        endpoint_name,
+        model: "models/tiny".to_owned(),
+        max_concurrent_requests: None,
+        start: Start::OnDemand,
+        keep: false,
+        idle: Idle {
+            time_limit: None,
+            offload: Some(Offload {
+                after: Duration::from_hours(1),
+                to,
+            }),
+            last_action_report_interval: Duration::from_secs(10),
+        },
+        engine: Engine::Sim(Sim {
+            load: Duration::from_millis(100),
+            wake: Duration::from_millis(20),
+            sleep: Duration::from_millis(20),
+            first_token: Duration::ZERO,
+            tokens_per_second: 1e9,
+            weights: 1 << 30,
+            context: 1 << 20,
+            faults: faults.iter().map(|&fault| fault.to_owned()).collect(),
+        }),
+    })
+}
+
+fn catalog(spec: &Arc<Deployment>) -> Catalog {
+    let mut catalog = Catalog::default();
+    catalog.instances.push(Arc::new(Instance {
+        name: InstanceName::new("team").unwrap(),
+        project: None,
+        queue: QueueName::new("local").unwrap(),
+        route: RouteName::new("team").unwrap(),
+        deployments: vec![Arc::clone(spec)],
+        file: "team.toml".into(),
+    }));
+    catalog
+}
+
+#[tokio::test]
+async fn a_request_starts_a_worker_that_sleeps_wakes_and_stops_when_told() {
+    for to in [OffloadTo::Cpu, OffloadTo::Disk] {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run(dir.path(), to, &[]).await;
+        let first = run.serves().await;
+        run.command(Command::Offload).await;
+        run.phase("offloaded").await;
+        let again = run.serves().await;
+        assert_eq!(first.pid, again.pid, "woken, not started");
+        run.command(Command::Stop).await;
+        run.phase("stopped").await;
+        assert!(!Path::new(&format!("/proc/{}", first.pid.unwrap())).exists());
+        run.end(true).await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_serves_on_over_a_restart_awake_or_asleep() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = run(dir.path(), OffloadTo::Cpu, &[]).await;
+    let pid = first.serves().await.pid;
+    first.end(false).await;
+
+    let second = run(dir.path(), OffloadTo::Cpu, &[]).await;
+    assert_eq!(second.held.snapshot().phase, "ready", "adopted at once");
+    assert_eq!(second.serves().await.pid, pid);
+    second.command(Command::Offload).await;
+    second.phase("offloaded").await;
+    second.end(false).await;
+
+    let third = run(dir.path(), OffloadTo::Cpu, &[]).await;
+    assert_eq!(third.held.snapshot().phase, "offloaded");
+    assert_eq!(third.serves().await.pid, pid);
+    third.end(false).await;
+
+    // Another command line: ended before anything is placed.
+    let fourth = run(dir.path(), OffloadTo::Cpu, &["slow-start:1ms"]).await;
+    assert_eq!(fourth.held.snapshot().phase, "stopped");
+    assert!(!Path::new(&format!("/proc/{}", pid.unwrap())).exists());
+    fourth.end(true).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_at_its_start_is_given_up_with_its_last_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run(dir.path(), OffloadTo::Cpu, &["oom-at-start"]).await;
+    run.held.demand();
+    let mut watch = run.held.watch();
+    let refused = watch.wait_for(|snapshot| snapshot.refusals > 0);
+    let refused = tokio::time::timeout(LIMIT, refused).await.unwrap().unwrap();
+    let reason = refused.reason.clone().unwrap();
+    assert!(reason.starts_with("exited with code 1: "), "{reason}");
+    assert!(reason.contains("Error"), "{reason}");
+    drop(refused);
+    run.end(true).await;
+}
