@@ -28,7 +28,6 @@ const ANSWER_BYTES_MAX: u64 = 2 << 20;
 const COMPLAINT_BYTES_MAX: u64 = 64 << 10;
 
 const ARGUMENTS: &str = include_str!("introspect.py");
-const VERSION: &str = "import importlib.metadata as m; print(m.version('vllm'))";
 
 /// Why an installed vLLM did not tell its arguments.
 #[derive(Debug, thiserror::Error)]
@@ -167,8 +166,7 @@ fn named_interpreter(head: &str) -> Option<PathBuf> {
 ///
 /// The interpreter does not run, or has no vLLM.
 pub async fn installed(python: &Path) -> Result<Installed, IntrospectError> {
-    let answer = run(python, VERSION, VERSION_TIMEOUT).await?;
-    let text = String::from_utf8_lossy(&answer).trim().to_owned();
+    let text = package_version(python, "vllm").await?;
     Ok(Installed {
         python: python.to_owned(),
         version: text.parse()?,
@@ -176,7 +174,18 @@ pub async fn installed(python: &Path) -> Result<Installed, IntrospectError> {
     })
 }
 
-/// The arguments of an installed vLLM: built in, from the cache, or told by it.
+/// The version of a package that an interpreter has. `package` is a name of ours.
+///
+/// # Errors
+///
+/// The interpreter does not run, or has no such package.
+pub async fn package_version(python: &Path, package: &str) -> Result<String, IntrospectError> {
+    let program = format!("import importlib.metadata as m; print(m.version({package:?}))");
+    let answer = run(python, &program, VERSION_TIMEOUT).await?;
+    Ok(String::from_utf8_lossy(&answer).trim().to_owned())
+}
+
+/// The arguments of an installed vLLM: from the cache, or told by it.
 ///
 /// `cache` is a directory; it is made if it is not there. That the answer could
 /// not be kept there only costs the next call its time.
