@@ -138,6 +138,19 @@ impl fmt::Display for CommandLine {
     }
 }
 
+/// Prints a command line and its notes, for people.
+///
+/// # Errors
+///
+/// Those of the writer.
+pub fn print(out: &mut dyn std::io::Write, line: &CommandLine) -> std::io::Result<()> {
+    writeln!(out, "{line}")?;
+    for note in &line.notes {
+        writeln!(out, "# {note}")?;
+    }
+    Ok(())
+}
+
 /// A word as a shell would read it back.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
