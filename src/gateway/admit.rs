@@ -117,11 +117,27 @@ async fn wait_for_gate(handle: &Arc<Handle>, patience: Duration) -> Result<Permi
     let deadline = Instant::now() + patience;
     let mut snapshots = handle.watch();
     let refusals = snapshots.borrow_and_update().refusals;
+    let mut demanded_in = None;
     loop {
         if let Some(permit) = handle.gate.enter() {
             return Ok(permit);
         }
-        handle.demand();
+        // Once in each phase: the conductor answers a demand with a snapshot, and
+        // to answer that with a demand would never end.
+        let stands = {
+            let snapshot = snapshots.borrow_and_update();
+            if snapshot.refusals > refusals {
+                return Err(match snapshot.refusal {
+                    Some(WaitersRefused::Stopped) => Refusal::Stopped,
+                    Some(WaitersRefused::Failed) | None => Refusal::Failed,
+                });
+            }
+            Some((snapshot.phase, snapshot.generation))
+        };
+        if demanded_in != stands {
+            demanded_in = stands;
+            handle.demand();
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         let Ok(changed) = timeout(left, snapshots.changed()).await else {
             let ready_in = handle.snapshot().ready_in;
@@ -130,12 +146,55 @@ async fn wait_for_gate(handle: &Arc<Handle>, patience: Duration) -> Result<Permi
         if changed.is_err() {
             return Err(Refusal::ShuttingDown);
         }
-        let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        if snapshot.refusals > refusals {
-            return Err(match snapshot.refusal {
-                Some(WaitersRefused::Stopped) => Refusal::Stopped,
-                Some(WaitersRefused::Failed) | None => Refusal::Failed,
-            });
-        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Deployment, Engine, Idle, Sim, Start};
+    use crate::deployment::Registry;
+    use crate::names::{DeploymentId, InstanceName, ModelName};
+    use crate::time::Clock;
+
+    fn spec() -> Arc<Deployment> {
+        let instance = InstanceName::new("lab").unwrap();
+        let endpoint_name = ModelName::new("chat").unwrap();
+        Arc::new(Deployment {
+            id: DeploymentId::new(&instance, &endpoint_name),
+            instance,
+            endpoint_name,
+            model: "m".to_owned(),
+            max_concurrent_requests: None,
+            start: Start::OnDemand,
+            keep: false,
+            idle: Idle {
+                time_limit: None,
+                offload: None,
+                last_action_report_interval: Duration::from_secs(10),
+            },
+            engine: Engine::Sim(Sim::default()),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_demand_that_is_answered_by_a_snapshot_is_not_repeated() {
+        let (registry, mut demands) = Registry::new(Clock::start());
+        let handle = registry.insert(spec());
+        let mut demanded = 0;
+        let conductor = async {
+            while demands.recv().await.is_some() {
+                demanded += 1;
+                assert!(demanded < 10, "the same demand again and again");
+                handle.take_demand();
+                handle.publish((*handle.snapshot()).clone());
+            }
+        };
+        let waited = tokio::select! {
+            waited = wait_for_gate(&handle, Duration::from_secs(1)) => waited,
+            () = conductor => unreachable!("the registry lives"),
+        };
+        assert!(matches!(waited, Err(Refusal::Loading { .. })), "{waited:?}");
+        assert_eq!(demanded, 1);
     }
 }

@@ -221,7 +221,11 @@ impl Step<'_> {
                     self.rest_stopped();
                 }
             }
-            Event::Demand if self.m.deadline.is_none() => self.act(Action::RefuseWaiters),
+            // Refused, so no longer wanted: else it would be shown as loading.
+            Event::Demand if self.m.deadline.is_none() => {
+                self.m.wanted = false;
+                self.act(Action::RefuseWaiters);
+            }
             Event::Tick { .. } if self.overdue() => {
                 if self.m.wanted {
                     self.place(Aim::Spawn);

@@ -304,6 +304,11 @@ fn check(machine: &Machine, world: World) {
         !(at_rest && world.waiting),
         "rests while a request waits: {machine:?}"
     );
+    let given_up = phase == Phase::Failed && machine.deadline.is_none();
+    assert!(
+        !(given_up && machine.wanted),
+        "a demand that was refused is still wanted: {machine:?}"
+    );
     let moot = phase == Phase::Ready && machine.wanted;
     assert!(
         !moot,
