@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import openai
 
 from checks import openai_client, processes
 from checks.openai_client import hello, raised
-from checks.report import Report, expect
+from checks.report import Report, exit_on_sigterm, expect
 from checks.tidegate import Tidegate, binary, free_port
 
 INSTANCE = """
@@ -132,7 +131,7 @@ def deployments(report):
 
 def main():
     """Tries them all."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    exit_on_sigterm()
     report = Report("bad input")
     starts(report)
     deployments(report)

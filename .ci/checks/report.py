@@ -5,6 +5,7 @@ fails it and the next check goes on.
 """
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -77,6 +78,15 @@ class Report:
         own = [line for line in text if line.lstrip().startswith("File") and ".ci" in line]
         for line in [*own[-2:], *str(text[-1]).splitlines()]:
             print(f"      | {line.strip()[:600]}", file=sys.stdout, flush=True)
+
+
+def exit_on_sigterm():
+    """SIGTERM unwinds the script, so that what it started is ended; a second one changes nothing."""
+    def leave(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(1)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def expect(condition, message):

@@ -115,7 +115,7 @@ class Tidegate:
         keep = os.environ.get("TIDEGATE_CI_KEEP")
         if keep:
             shutil.copytree(self.directory, Path(keep) / self.directory.name, dirs_exist_ok=True,
-                            ignore=shutil.ignore_patterns("*.sock"))
+                            ignore=shutil.ignore_patterns("run", "*.sock"))
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # Questions.

@@ -17,13 +17,18 @@ class _Connection(http.client.HTTPConnection):
 
 def get(socket_path, path, timeout=30.0):
     """The body of `GET path`; raises unless the answer is 200."""
+    return ask(socket_path, "GET", path, None, timeout)
+
+
+def ask(socket_path, method, path, body, timeout=30.0):
+    """The body of the answer; raises unless it is 200."""
     connection = _Connection(socket_path, timeout)
     try:
-        connection.request("GET", path)
+        connection.request(method, path, body)
         response = connection.getresponse()
         body = response.read().decode()
     finally:
         connection.close()
     if response.status != 200:
-        raise AssertionError(f"GET {path} of the worker: {response.status} {body[:200]}")
+        raise AssertionError(f"{method} {path} of the worker: {response.status} {body[:200]}")
     return body

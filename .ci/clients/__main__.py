@@ -1,9 +1,8 @@
 """python3 -m clients: every client against the stand-in engine."""
 
-import signal
 import sys
 
-from checks.report import Report
+from checks.report import Report, exit_on_sigterm
 from checks.tidegate import Tidegate
 from clients import (
     anthropic_python,
@@ -18,7 +17,7 @@ from clients import (
 
 def main():
     """Serves the models and lets the clients at them."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    exit_on_sigterm()
     report = Report("clients")
     first_run.run(report)
     with Tidegate(stand_in.SETTINGS) as gateway:

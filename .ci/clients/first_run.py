@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -44,6 +45,14 @@ class _Terminal:
         raise AssertionError(f"{pattern!r} was not printed: {self.text[-1500:]}")
 
 
+def _readme_block(language):
+    """The first block of README.md in this language."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    match = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    expect(match, f"README.md has no block of {language}")
+    return match[1]
+
+
 def run(report):
     """Serves the shipped routes, and does what the terminal says."""
     mark = os.urandom(8).hex()
@@ -68,6 +77,13 @@ def run(report):
             answer = json.loads(done.stdout)
             expect(answer["choices"][0]["message"]["content"], f"{answer}")
             check.figure = f"{answer['model']} answered {time.monotonic() - began:.1f} s after the first start"
+        with report.check("first run: the Python lines of README.md work as they are written") as check:
+            script = _readme_block("python").replace("127.0.0.1:8443", f"127.0.0.1:{ports[0]}")
+            done = subprocess.run(
+                [sys.executable, "-c", script], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True,
+                text=True, timeout=60, check=False)
+            expect(done.returncode == 0, f"{done.stderr.strip()[-300:]}")
+            check.figure = done.stdout.strip()[:60]
         with report.check("first run: keys and tokens are for their owner only"):
             for name in ("certs/server.key", "certs/tokens.key", ".tidegate/demo.token", ".tidegate/admin.sock"):
                 mode = (directory / name).stat().st_mode & 0o777

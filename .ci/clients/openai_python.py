@@ -7,7 +7,7 @@ import time
 
 import openai
 
-from checks import openai_client
+from checks import openai_client, processes, unix_http
 from checks.openai_client import Exchanges, hello, raised, text_of
 from checks.report import expect, wait_for
 from clients.stand_in import BROKEN, COLD, CUT, NARROW, PLAIN, TOOL
@@ -36,10 +36,6 @@ def _answers(report, gateway, sdk, token):
         listed = [model.id for model in by_path.models.list()]
         expect(listed == [PLAIN], f"{listed}")
         check.figure = answer.choices[0].finish_reason
-    with report.check("openai-python: the API key in the header of Azure") as check:
-        azure = openai_client.client(gateway, "unused").with_options(
-            default_headers={"api-key": token, "authorization": openai.Omit()})
-        check.figure = str(len(azure.models.list().data)) + " models"
     with report.check("openai-python, asynchronous: 20 streams at once") as check:
         check.figure = asyncio.run(_many(gateway, token, 20))
     with report.check("openai-python: every answered request counts as ok, none as client_gone") as check:
@@ -145,8 +141,12 @@ def _retries(report, gateway, token):
         expect(asked <= pause <= asked + 1.5, f"waited {pause:.2f} s, asked for {asked:.2f} s")
         check.figure = f"statuses {seen.statuses}, waited {pause:.2f} s of {asked:.2f} s"
     with report.check("openai-python: an engine's 500 is InternalServerError") as check:
-        error = raised(openai.InternalServerError, lambda: openai_client.client(
-            gateway, token).chat.completions.create(model=BROKEN, messages=hello()))
+        sdk = openai_client.client(gateway, token)
+        sdk.chat.completions.create(model=BROKEN, messages=hello())
+        worker = processes.argument_after(gateway.deployment(f"{BROKEN}/{BROKEN}")["pid"], "--uds")
+        unix_http.ask(worker, "POST", "/sim/fault", '{"fault": "status-500"}')
+        error = raised(openai.InternalServerError, lambda: sdk.chat.completions.create(
+            model=BROKEN, messages=hello()))
         check.figure = f"{error.status_code}: {error.body}"[:120]
         expect(isinstance(error.body, dict) and "message" in error.body, f"{error.body!r}")
 

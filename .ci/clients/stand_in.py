@@ -6,7 +6,7 @@ PLAIN = "plain"
 NARROW = "narrow"
 #: Takes seconds to load, behind a route that waits for a moment only.
 COLD = "cold"
-#: Answers everything with 500.
+#: Can be told over its socket what to do wrong.
 BROKEN = "broken"
 #: Its streams break off.
 CUT = "cut"
@@ -14,7 +14,7 @@ CUT = "cut"
 _SPEED = 'wake = "10ms"\nsleep = "10ms"\nfirst_token = "5ms"\n'
 
 
-def _instance(name, sim, deployment="", route=""):
+def _instance(name, sim, deployment="", route="", instance=""):
     return f"""
 [route]
 name = "{name}"
@@ -24,7 +24,7 @@ project = "research"
 name = "{name}"
 project = "research"
 engine = "sim"
-[[deployment]]
+{instance}[[deployment]]
 model = "tidegate/{name}"
 endpoint_name = "{name}"
 {deployment}
@@ -39,7 +39,9 @@ ROUTES = {
     NARROW: _instance(NARROW, 'load = "0s"\ntokens_per_second = 20', "max_concurrent_requests = 1"),
     COLD: _instance(COLD, 'load = "2s"\ntokens_per_second = 500', "",
                     '[route.timeouts]\ncold_start = "300ms"\n'),
-    BROKEN: _instance(BROKEN, 'load = "0s"\ntokens_per_second = 500\nfaults = ["status-500"]'),
+    # With an idle time it is started in the mode in which faults are taken.
+    BROKEN: _instance(BROKEN, 'load = "0s"\ntokens_per_second = 500', "",
+                      instance='[instance.idle]\noffload_after = "1h"\n'),
     CUT: _instance(CUT, 'load = "0s"\ntokens_per_second = 500\nfaults = ["cut-mid-stream:3"]'),
 }
 #: tidegate.toml beside the ports.

@@ -1,11 +1,10 @@
 """python3 -m real_vllm: exits 0 when all passed, or when there is no recipe for vLLM here."""
 
 import json
-import signal
 import sys
 import time
 
-from checks.report import Report
+from checks.report import Report, exit_on_sigterm
 from checks.tidegate import Tidegate
 from real_vllm import data_plane, engine, lifecycle
 from real_vllm.served import Served
@@ -84,7 +83,7 @@ def run(report, gateway, shape):
 
 def main():
     """Installs, serves, checks."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    exit_on_sigterm()
     if not engine.is_possible():
         print("SKIPPED  REAL vLLM: there is no ../shared/vllm/cpu here, so nothing was tried against vLLM")
         return 0
