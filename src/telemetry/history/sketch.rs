@@ -43,6 +43,11 @@ impl Sketch {
             return;
         }
         let bucket = bucket.min(BUCKETS - 1);
+        // As read from the store: ascending.
+        if self.counts.last().is_none_or(|last| last.0 < bucket) {
+            self.counts.push((bucket, count));
+            return;
+        }
         match self.counts.binary_search_by_key(&bucket, |entry| entry.0) {
             Ok(at) => {
                 if let Some(entry) = self.counts.get_mut(at) {
@@ -59,8 +64,16 @@ impl Sketch {
             self.counts.clone_from(&other.counts);
             return;
         }
+        // Both ascend: one walk through both, as plots merge millions of entries.
+        let mut at = 0;
         for (bucket, count) in &other.counts {
-            self.add_to(*bucket, *count);
+            while self.counts.get(at).is_some_and(|entry| entry.0 < *bucket) {
+                at += 1;
+            }
+            match self.counts.get_mut(at) {
+                Some(entry) if entry.0 == *bucket => entry.1 = entry.1.saturating_add(*count),
+                _ => self.counts.insert(at, (*bucket, *count)),
+            }
         }
     }
 
