@@ -60,12 +60,9 @@ fn line(engines: &Engines, spec: &config::Deployment) -> Result<String, String> 
     match &spec.engine {
         Engine::Vllm(vllm) => {
             let line = engines.vllm_line(spec, vllm, socket)?;
-            let notes: String = line
-                .notes
-                .iter()
-                .map(|note| format!("# {note}\n"))
-                .collect();
-            Ok(format!("{notes}{line}"))
+            let mut text = Vec::new();
+            crate::vllm::args::print(&mut text, &line).map_err(|error| error.to_string())?;
+            Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
         }
         Engine::Sim(_) => {
             let line = engines.command_line(spec, socket)?;

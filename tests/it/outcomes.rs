@@ -135,7 +135,7 @@ fn upstream(answer: &'static str) -> SocketAddr {
         let mut request = Vec::new();
         while !request.ends_with(b"}") {
             let count = socket.read(&mut buffer).unwrap();
-            request.extend_from_slice(&buffer[..count]);
+            request.extend_from_slice(buffer.get(..count).unwrap());
         }
         socket.write_all(answer.as_bytes()).unwrap();
         // Until the gateway closes it.
