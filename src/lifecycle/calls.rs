@@ -14,7 +14,7 @@ use crate::time::sleep;
 use crate::vllm::client::{CallError, Client, Level, Socket};
 
 /// First pause between two looks at a worker that is not ready.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
 /// Longest pause between two looks.
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -72,7 +72,8 @@ impl Calls for Http {
                     Err(error) => tracing::trace!(%error, "not ready yet"),
                 }
                 sleep(pause).await;
-                pause = (pause * 2).min(LOOK_PAUSE_MAX);
+                // Grows slowly, so that a start is seen at most a quarter late.
+                pause = (pause + pause / 4).min(LOOK_PAUSE_MAX);
             }
         })
     }

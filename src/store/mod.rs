@@ -22,11 +22,12 @@ use redb::{
 };
 
 pub mod cutoffs;
-pub mod durable;
+
 pub mod history;
 pub mod timings;
 pub mod tokens;
 pub mod usage;
+pub mod whole;
 pub mod workers;
 
 /// The store's file in the state directory.

@@ -61,7 +61,7 @@ impl Timings {
         let Some(path) = &self.path else { return };
         let written = serde_json::to_vec_pretty(&self.known)
             .map_err(std::io::Error::other)
-            .and_then(|bytes| super::durable::write_whole(path, &bytes));
+            .and_then(|bytes| super::whole::write_whole(path, &bytes));
         if let Err(error) = written {
             tracing::debug!(%error, "the times of starts were not kept");
         }

@@ -147,7 +147,7 @@ impl Journal {
         self.dir.join(format!("{nonce}.json"))
     }
 
-    /// Writes a record, durably.
+    /// Writes a record, whole.
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl Journal {
             })
             .map_err(io::Error::other);
         bytes
-            .and_then(|bytes| super::durable::write_whole(&path, &bytes))
+            .and_then(|bytes| super::whole::write_whole(&path, &bytes))
             .map_err(|source| JournalError::Io { path, source })
     }
 

@@ -1,12 +1,17 @@
 //! Small files that are whole or absent.
+//!
+//! Whole for every process that reads them, also after this one was killed. They
+//! are not forced to the disk: what they tell of, workers and their times, does
+//! not survive a loss of power either, and a file that such a loss tears is set
+//! aside by whoever reads it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Writes a file whole or not at all: beside it first, then renamed, both made
-/// durable. Readable by the owner only.
+/// Writes a file whole or not at all: beside it first, then renamed. Readable by
+/// the owner only.
 ///
 /// # Errors
 ///
@@ -20,10 +25,6 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(&beside)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    drop(file);
+    fs::rename(&beside, path)
 }
