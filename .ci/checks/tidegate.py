@@ -79,11 +79,11 @@ class Tidegate:
 
     # Its life.
 
-    def start(self, seconds=30):
+    def start(self, *arguments, seconds=30):
         """Starts it and waits until it accepts work; returns the seconds that took."""
         with (self.directory / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [binary(), "serve"], cwd=self.directory, env=self._environment,
+                [binary(), "serve", *arguments], cwd=self.directory, env=self._environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
         wait_for(f"tidegate is ready ({self.log()[-400:]})", self._ready, seconds, pause=0.02)

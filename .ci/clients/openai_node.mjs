@@ -128,7 +128,7 @@ await check("429 at the limit; the retry obeys our headers and is answered", asy
 
 await check("503 while loading; the retries obey our headers and are answered", async () => {
   const seen = new Exchanges();
-  const answer = await client({ maxRetries: 10, fetch: seen.fetch }).chat.completions.create({ model: "cold", messages });
+  const answer = await client({ maxRetries: 10, fetch: seen.fetch }).chat.completions.create({ model: "cold-node", messages });
   expect(answer.choices[0].message.content, "no content");
   expect(seen.responses[0].status === 503, `first status ${seen.responses[0].status}`);
   return seen.pause();

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from checks.report import expect
-from clients.stand_in import COLD, TOOL
+from clients.stand_in import TOOL
 
 SCRIPT = Path(__file__).with_name("openai_node.mjs")
 
@@ -17,9 +17,6 @@ def run(report, gateway, token):
     if not modules:
         report.fail("openai-node", "TIDEGATE_CI_NODE does not say where the SDK is; see .ci/run")
         return
-    gateway.run("stop", COLD)
-    gateway.wait_status(f"{COLD}/{COLD}", "stopped", 20)
-    gateway.run("start", COLD)
     environment = {
         **os.environ, "NODE_EXTRA_CA_CERTS": str(gateway.ca), "TIDEGATE_NODE_MODULES": modules,
         "TIDEGATE_URL": gateway.url, "TIDEGATE_TOKEN": token, "TIDEGATE_TOOL": json.dumps(TOOL),

@@ -6,11 +6,14 @@ PLAIN = "plain"
 NARROW = "narrow"
 #: Takes seconds to load, behind a route that waits for a moment only.
 COLD = "cold"
+#: Another one, for the client that comes later.
+COLD_NODE = "cold-node"
 #: Can be told over its socket what to do wrong.
 BROKEN = "broken"
 #: Its streams break off.
 CUT = "cut"
 
+_IMPATIENT = '[route.timeouts]\ncold_start = "300ms"\n'
 _SPEED = 'wake = "10ms"\nsleep = "10ms"\nfirst_token = "5ms"\n'
 
 
@@ -37,8 +40,8 @@ endpoint_name = "{name}"
 ROUTES = {
     PLAIN: _instance(PLAIN, 'load = "0s"\ntokens_per_second = 500'),
     NARROW: _instance(NARROW, 'load = "0s"\ntokens_per_second = 20', "max_concurrent_requests = 1"),
-    COLD: _instance(COLD, 'load = "2s"\ntokens_per_second = 500', "",
-                    '[route.timeouts]\ncold_start = "300ms"\n'),
+    COLD: _instance(COLD, 'load = "2s"\ntokens_per_second = 500', "", _IMPATIENT),
+    COLD_NODE: _instance(COLD_NODE, 'load = "2s"\ntokens_per_second = 500', "", _IMPATIENT),
     # With an idle time it is started in the mode in which faults are taken.
     BROKEN: _instance(BROKEN, 'load = "0s"\ntokens_per_second = 500', "",
                       instance='[instance.idle]\noffload_after = "1h"\n'),

@@ -11,8 +11,8 @@ from real_vllm.served import Served
 
 #: Requests at once of the second model.
 PLACES = 2
-#: Longest context of the models, and so about the longest answer.
-CONTEXT = 2048
+#: Longest context of the models, and so about the longest answer: a minute or more.
+CONTEXT = 16384
 
 
 def settings(programs):
@@ -90,7 +90,7 @@ def main():
     report, began = Report("real vLLM"), time.monotonic()
     programs = engine.install()
     report.note(f"vLLM is installed [{time.monotonic() - began:.0f} s]")
-    models = {name: engine.model(programs, seed) for seed, name in enumerate(["alpha", "beta"])}
+    models = {name: engine.model(programs, seed, CONTEXT) for seed, name in enumerate(["alpha", "beta"])}
     report.note(f"models are made [{time.monotonic() - began:.0f} s]")
     shape = shape_of(models)
     with Tidegate(settings(programs), {"VLLM_CPU_KVCACHE_SPACE": "1"}) as gateway:

@@ -34,12 +34,12 @@ def install():
     return directory / "venv" / "bin"
 
 
-def model(programs, seed, kind="llama"):
-    """A tiny model with random weights from this seed."""
-    directory = cache() / "models" / f"{kind}-{seed}"
+def model(programs, seed, context):
+    """A tiny model with random weights from this seed, for a context of so many tokens."""
+    directory = cache() / "models" / f"llama-{context}-{seed}"
     if not (directory / "tokenizer.json").exists():
         maker = RECIPE / "make_tiny_model.py"
-        _run([programs / "python", maker, directory, "--kind", kind, "--seed", str(seed)], 300)
+        _run([programs / "python", maker, directory, "--seed", str(seed), "--max-len", str(context)], 300)
     return directory
 
 

@@ -83,7 +83,7 @@ def offload_and_wake(report, served, shape, text):
     with report.check(f"{served.model}: idle for a while, it is offloaded") as check:
         began = time.monotonic()
         gateway.route("tiny", shape(offload_after="1s", time_limit="1h"))
-        _wait_residency(served, "cpu", 60)
+        gateway.wait_shown(served.identifier, "residency", "cpu", 60)
         expect(worker.is_sleeping(), "vLLM says that it is awake")
         expect(gateway.deployment(served.identifier)["pid"] == worker.pid, "another process")
         check.figure = f"asleep {time.monotonic() - began:.1f} s after the file was changed"
@@ -104,8 +104,8 @@ def idle_stop(report, served, shape):
     with report.check(f"{served.model}: idle for longer, it is stopped") as check:
         began = time.monotonic()
         gateway.route("tiny", shape(offload_after="500ms", time_limit="1s"))
-        shown = _wait_residency(served, "none", 90)
-        check.figure = f"{shown['status']} {time.monotonic() - began:.1f} s after the file was changed"
+        shown = gateway.wait_shown(served.identifier, "phase", "stopped", 90)
+        check.figure = f"{time.monotonic() - began:.1f} s after the file was changed"
         expect(shown["status"] == "stopped" and shown["pid"] is None, f"{shown}")
         expect(not processes.in_session(session), f"left: {processes.in_session(session)}")
         expect(not os.path.exists(worker.socket), f"{worker.socket} is left")
@@ -164,7 +164,7 @@ def end(report, gateway, group):
         began = time.monotonic()
         gateway.run("stop", "tiny")
         for served in group:
-            gateway.wait_status(served.identifier, "stopped", 60)
+            gateway.wait_shown(served.identifier, "phase", "stopped", 60)
         check.figure = f"{time.monotonic() - began:.1f} s"
         left = [pid for session in sessions for pid in processes.in_session(session)]
         expect(not left, f"left: {left}")
@@ -179,7 +179,3 @@ def end(report, gateway, group):
         left = processes.marked(gateway.mark)
         expect(not left, f"left: {[processes.arguments(pid) for pid in left]}")
         check.figure = f"{time.monotonic() - began:.1f} s"
-
-
-def _wait_residency(served, residency, seconds):
-    return served.gateway.wait_shown(served.identifier, "residency", residency, seconds)
