@@ -80,6 +80,15 @@ class Report:
             print(f"      | {line.strip()[:600]}", file=sys.stdout, flush=True)
 
 
+def skip(what):
+    """Tells what could not be tried here, at once and again at the end of the run."""
+    print(f"SKIPPED  {what}", flush=True)
+    counts = os.environ.get(COUNTS_VARIABLE)
+    if counts:
+        with Path(f"{counts}.skipped").open("a", encoding="utf-8") as file:
+            file.write(f"SKIPPED  {what}\n")
+
+
 def exit_on_sigterm():
     """SIGTERM unwinds the script, so that what it started is ended; a second one changes nothing."""
     def leave(*_):

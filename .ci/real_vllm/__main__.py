@@ -4,7 +4,7 @@ import json
 import sys
 import time
 
-from checks.report import Report, exit_on_sigterm
+from checks.report import Report, exit_on_sigterm, skip
 from checks.tidegate import Tidegate
 from real_vllm import data_plane, engine, lifecycle
 from real_vllm.served import Served
@@ -85,7 +85,7 @@ def main():
     """Installs, serves, checks."""
     exit_on_sigterm()
     if not engine.is_possible():
-        print("SKIPPED  REAL vLLM: there is no ../shared/vllm/cpu here, so nothing was tried against vLLM")
+        skip("REAL vLLM: there is no ../shared/vllm/cpu here, so nothing was tried against it")
         return 0
     report, began = Report("real vLLM"), time.monotonic()
     programs = engine.install()
