@@ -33,5 +33,7 @@ pub fn exec(command: &[OsString]) -> io::Error {
     // Both are a courtesy that a container may not allow.
     std::fs::write("/proc/self/autogroup", AUTOGROUP_NICE).unwrap_or_default();
     std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ).unwrap_or_default();
-    Command::new(program).args(args).exec()
+    let error = Command::new(program).args(args).exec();
+    let text = format!("can't run {}: {error}", program.display());
+    io::Error::new(error.kind(), text)
 }
