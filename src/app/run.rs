@@ -66,6 +66,9 @@ impl App {
         }
         cut.cancel();
         front.join(LAST_WAIT).await;
+        let log = Arc::clone(&gateway);
+        // It fails only when the runtime ends, and the process with it.
+        drop(tokio::task::spawn_blocking(move || log.close_log()).await);
         admin.lifecycle.shutdown(stop_workers).await;
         let handles = admin.registry.all();
         let alive = handles

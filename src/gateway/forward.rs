@@ -63,13 +63,18 @@ pub struct Answered {
 ///
 /// A [`Refusal`] when no server can be reached or none answers in time.
 pub async fn forward(
-    outgoing: &Outgoing<'_>,
+    outgoing: &mut Outgoing<'_>,
     destination: &Destination,
     admission: &mut Admission,
     record: &mut Record,
 ) -> Result<Answered, Refusal> {
     let timeouts = &destination.route.timeouts;
-    let prepared = Prepared::new(outgoing, admission)?;
+    let others = if destination.targets.len() > 1 {
+        Others::Some
+    } else {
+        Others::None
+    };
+    let mut prepared = Prepared::new(outgoing, admission, others)?;
     let first = prepared
         .exchange(timeouts.connect, timeouts.first_byte, record)
         .await;
@@ -81,7 +86,7 @@ pub async fn forward(
         if matches!(other.backend, Backend::External { .. }) {
             admission.target = Arc::clone(other);
             record.target = Some(Arc::clone(other));
-            let prepared = Prepared::new(outgoing, admission)?;
+            let mut prepared = Prepared::new(outgoing, admission, Others::Some)?;
             let next = prepared
                 .exchange(timeouts.connect, timeouts.first_byte, record)
                 .await;
@@ -91,6 +96,13 @@ pub async fn forward(
         }
     }
     Err(Refusal::Unreachable)
+}
+
+/// Whether another server may be tried, for which the headers are kept.
+#[derive(Clone, Copy)]
+enum Others {
+    Some,
+    None,
 }
 
 /// A request for one server, ready to be sent more than once.
@@ -103,7 +115,11 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(outgoing: &Outgoing<'_>, admission: &Admission) -> Result<Self, Refusal> {
+    fn new(
+        outgoing: &mut Outgoing<'_>,
+        admission: &Admission,
+        others: Others,
+    ) -> Result<Self, Refusal> {
         let target = &admission.target;
         let (pool, authorization) = match (&target.backend, &admission.worker) {
             (
@@ -120,7 +136,10 @@ impl Prepared {
             (Backend::Deployment { .. }, None) => return Err(Refusal::Unreachable),
         };
         let body = edited(outgoing, target);
-        let mut headers = outgoing.headers.clone();
+        let mut headers = match others {
+            Others::Some => outgoing.headers.clone(),
+            Others::None => std::mem::take(&mut outgoing.headers),
+        };
         headers.insert(HOST, pool.host().clone());
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -137,16 +156,21 @@ impl Prepared {
         })
     }
 
-    fn request(&self) -> Request<Full<Bytes>> {
+    /// The request; `again` keeps what it takes to send it once more.
+    fn request(&mut self, again: bool) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = if again {
+            self.headers.clone()
+        } else {
+            std::mem::take(&mut self.headers)
+        };
         request
     }
 
     async fn exchange(
-        &self,
+        &mut self,
         connect_max: Duration,
         first_byte_max: Duration,
         record: &mut Record,
@@ -163,7 +187,8 @@ impl Prepared {
         // At most twice: only a reused connection or an unsent request goes again.
         for attempt in 0..2 {
             let left = first_byte_max.saturating_sub(sent.elapsed());
-            let result = timeout(left, conn.send(self.request()))
+            let again = attempt == 0 && self.may_replay && conn.reused;
+            let result = timeout(left, conn.send(self.request(again)))
                 .await
                 .map_err(|_| Refusal::UpstreamTimeout)?;
             record.waits.first_byte = sent.elapsed();
@@ -175,7 +200,7 @@ impl Prepared {
                         occupied,
                     });
                 }
-                Err(failed) if attempt == 0 && failed.safe_to_replay && self.may_replay => {
+                Err(failed) if again && failed.safe_to_replay => {
                     replays().increment(1);
                     conn = self.dial(connect_max).await?;
                 }

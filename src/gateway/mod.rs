@@ -107,6 +107,11 @@ impl Gateway {
         self.ready.load(Ordering::Acquire)
     }
 
+    /// Writes what is left of the access log. Blocks on the disk.
+    pub fn close_log(&self) {
+        self.sink.log.close();
+    }
+
     /// Closes upstream connections that were idle for too long.
     pub fn sweep(&self) {
         self.table.load().sweep();

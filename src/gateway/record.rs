@@ -4,6 +4,7 @@
 //! the response. However the request ends, dropping the record writes it; until
 //! someone says otherwise, the client is gone.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,11 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::{Outcome, RequestMetrics};
 use crate::telemetry::usage::Ledger;
 use crate::time::{Instant, unix_seconds};
+
+thread_local! {
+    /// The line at hand, so that none is allocated for each request.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How far a request has come; where a client left is logged with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -248,11 +254,13 @@ impl Record {
             cached_tokens: self.usage.map(|u| u.cached),
             tokens_per_second: self.tokens_per_second(),
         };
-        let mut text = Vec::with_capacity(640);
-        if serde_json::to_writer(&mut text, &line).is_ok() {
-            text.push(b'\n');
-            self.sink.log.write(text);
-        }
+        LINE.with_borrow_mut(|text| {
+            text.clear();
+            if serde_json::to_writer(&mut *text, &line).is_ok() {
+                text.push(b'\n');
+                self.sink.log.write(text);
+            }
+        });
     }
 
     /// Completion tokens over the time in which they came.

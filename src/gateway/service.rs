@@ -80,7 +80,7 @@ async fn answer(
     request: Request<Incoming>,
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let table = gateway.table.load_full();
     let entry = Entry::read(&parts.method, &parts.uri, parts.version, &table)?;
     record.api = entry.api();
@@ -127,17 +127,10 @@ async fn answer(
     record.destination = Some(Arc::clone(&destination));
 
     let mut admission = admit(&destination, record).await?;
-    let (outgoing, passing) = prepare(
-        api,
-        path,
-        &parts,
-        parts.headers.clone(),
-        &body,
-        &scan,
-        record,
-    );
+    let headers = std::mem::take(&mut parts.headers);
+    let (mut outgoing, passing) = prepare(api, path, &parts, headers, &body, &scan, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
-    let answered = forward(&outgoing, &destination, &mut admission, record).await?;
+    let answered = forward(&mut outgoing, &destination, &mut admission, record).await?;
     Ok(Answer::Theirs {
         answered: Box::new(answered),
         admission,
