@@ -34,6 +34,10 @@ pub enum Refusal {
     },
     /// The request target is of a form that a gateway must not serve.
     BadTarget,
+    /// No host is named, or more than one.
+    Host,
+    /// Where the body ends can be read in two ways.
+    Framing,
     /// The model does not exist, or not for this token: the same words for both.
     UnknownModel(String),
     /// No `model` on a path where several could be meant.
@@ -123,6 +127,20 @@ impl Refusal {
                 S::BAD_REQUEST,
                 INVALID,
                 "bad_target",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::Host => (
+                S::BAD_REQUEST,
+                INVALID,
+                "bad_host",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::Framing => (
+                S::BAD_REQUEST,
+                INVALID,
+                "bad_framing",
                 Outcome::BadRequest,
                 None,
             ),
@@ -275,6 +293,8 @@ impl Refusal {
             Self::UnknownPath => "There is nothing at this path. The API stands under /v1, for example /v1/chat/completions.".to_owned(),
             Self::Method { allow } => format!("This path takes {allow} only."),
             Self::BadTarget => "The request target must be a plain path on this host.".to_owned(),
+            Self::Host => "The request must name one host, in one Host header.".to_owned(),
+            Self::Framing => "The length of the body must be told once: by Content-Length, or by `Transfer-Encoding: chunked`.".to_owned(),
             Self::UnknownModel(name) => format!("The model `{name}` does not exist or you do not have access to it."),
             Self::NoModel => "you must provide a model parameter: the name of one of the models of GET /v1/models".to_owned(),
             Self::Body(error) => error.to_string(),

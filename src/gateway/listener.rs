@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
+use super::frames::Frames;
 use super::service::handle;
 use super::stall::Stall;
 use crate::tasks::Tasks;
@@ -244,7 +245,7 @@ impl Connection {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Frames::new(stream)), service);
         tokio::pin!(served);
         tokio::select! {
             _ = served.as_mut() => return,

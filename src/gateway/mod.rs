@@ -17,6 +17,8 @@ pub mod body;
 pub mod entry;
 pub mod error;
 pub mod forward;
+pub mod frames;
+pub mod framing;
 pub mod headers;
 pub mod limits;
 pub mod listener;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use super::forward::{Answered, Outgoing, forward, forwarded_headers};
 use super::record::{Phase, Record};
 use super::respond;
 use super::router::{Destination, Table, may_use};
-use super::{Gateway, headers, models, receive};
+use super::{Gateway, framing, headers, models, receive};
 use crate::auth::{Keyring, Principal};
 use crate::openai::api::Api;
 use crate::openai::request::{Scan, scan};
@@ -53,6 +53,7 @@ pub async fn handle(
     };
     let id_header = HeaderValue::from_str(&request_id);
     let mut record = Record::start(gateway.sink.clone(), request_id, peer);
+    let is_last = framing::ends_connection(request.version(), request.headers());
     let mut response = match answer(&gateway, request, &mut record).await {
         Ok(Answer::Ours(response)) => {
             record.answered_by_us(response.status());
@@ -72,6 +73,10 @@ pub async fn handle(
     if let Ok(value) = id_header {
         response.headers_mut().insert(headers::REQUEST_ID, value);
     }
+    if is_last {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
     Ok(response)
 }
 
@@ -81,6 +86,7 @@ async fn answer(
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
     let (mut parts, body) = request.into_parts();
+    framing::check(&parts)?;
     let table = gateway.table.load_full();
     let entry = Entry::read(&parts.method, &parts.uri, parts.version, &table)?;
     record.api = entry.api();

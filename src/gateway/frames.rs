@@ -1,0 +1,257 @@
+//! A budget for the HTTP/2 frames that cost a client nothing and us an answer.
+//!
+//! The h2 library bounds streams, resets and continuations by itself, but it
+//! answers PING and SETTINGS as long as they come. This reads the frame headers
+//! as they pass, nothing else, and breaks a connection off that sends too many.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::time::Instant;
+
+/// Frames that a connection may send at once.
+const BURST: u32 = 1_000;
+/// And then one more in each such time. Clients that measure their bandwidth
+/// send a PING for each round trip; ten thousand in a second is no client.
+const REFILL: Duration = Duration::from_millis(5);
+
+/// Bytes of a connection before its first frame.
+const PREFACE_BYTES: usize = 24;
+/// Bytes of a frame's header.
+const HEADER_BYTES: usize = 9;
+
+/// Frame types of RFC 9113, section 6, that are counted.
+const PRIORITY: u8 = 2;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+/// The last type that the RFC knows; others are skipped by every reader.
+const CONTINUATION: u8 = 9;
+const ACK: u8 = 1;
+
+/// A stream of HTTP/2 that ends when its budget is spent.
+#[derive(Debug)]
+pub struct Frames<S> {
+    inner: S,
+    walk: Walk,
+    budget: Budget,
+}
+
+impl<S> Frames<S> {
+    /// `inner` begins with the client's preface.
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            walk: Walk::new(),
+            budget: Budget {
+                left: BURST,
+                since: Instant::now(),
+            },
+        }
+    }
+}
+
+/// Where in the frames a connection stands.
+#[derive(Debug)]
+struct Walk {
+    /// Bytes of preface or payload that are still to come.
+    skip: usize,
+    header: [u8; HEADER_BYTES],
+    /// How much of `header` is there.
+    length: usize,
+}
+
+impl Walk {
+    fn new() -> Self {
+        Self {
+            skip: PREFACE_BYTES,
+            header: [0; HEADER_BYTES],
+            length: 0,
+        }
+    }
+
+    /// Goes over bytes that came, and counts the costly frames that begin in them.
+    fn go(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut count = 0;
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let step = self.skip.min(bytes.len());
+                self.skip -= step;
+                bytes = bytes.get(step..).unwrap_or_default();
+                continue;
+            }
+            let free = self.header.get_mut(self.length..).unwrap_or_default();
+            let step = free.len().min(bytes.len());
+            let (taken, rest) = bytes.split_at(step);
+            for (to, from) in free.iter_mut().zip(taken) {
+                *to = *from;
+            }
+            self.length += step;
+            bytes = rest;
+            if self.length == HEADER_BYTES {
+                let [a, b, c, kind, flags, ..] = self.header;
+                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                self.length = 0;
+                count += u32::from(is_costly(kind, flags));
+            }
+        }
+        count
+    }
+}
+
+fn is_costly(kind: u8, flags: u8) -> bool {
+    match kind {
+        PRIORITY => true,
+        // What acknowledges ours was asked for.
+        PING | SETTINGS => flags & ACK == 0,
+        _ => kind > CONTINUATION,
+    }
+}
+
+#[derive(Debug)]
+struct Budget {
+    left: u32,
+    since: Instant,
+}
+
+impl Budget {
+    /// Spends `count`. Returns whether there was enough.
+    fn spend(&mut self, count: u32) -> bool {
+        if count == 0 {
+            return true;
+        }
+        if count > self.left {
+            let periods = self.since.elapsed().as_micros() / REFILL.as_micros();
+            let more = u32::try_from(periods).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(more).min(BURST);
+            self.since = Instant::now();
+        }
+        let enough = count <= self.left;
+        self.left = self.left.saturating_sub(count);
+        enough
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let count = this.walk.go(buf.filled().get(before..).unwrap_or_default());
+        if this.budget.spend(count) {
+            return Poll::Ready(Ok(()));
+        }
+        tracing::debug!("an HTTP/2 connection flooded us with control frames");
+        Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let [.., a, b, c] = u32::try_from(payload).unwrap().to_be_bytes();
+        let mut bytes = vec![a, b, c, kind, flags, 0, 0, 0, 0];
+        // Payload that looks like frames itself.
+        bytes.resize(HEADER_BYTES + payload, PING);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_counted_alike_however_they_are_cut(
+            frames in prop::collection::vec((0..12_u8, 0..2_u8, 0..40_usize), 0..30),
+            cuts in prop::collection::vec(1..50_usize, 1..20),
+        ) {
+            let mut bytes = vec![PING; PREFACE_BYTES];
+            for (kind, flags, payload) in &frames {
+                bytes.extend(frame(*kind, *flags, *payload));
+            }
+            let expected = frames.iter().filter(|(kind, flags, _)| is_costly(*kind, *flags));
+            let mut walk = Walk::new();
+            let (mut rest, mut count) = (&bytes[..], 0);
+            for cut in cuts.iter().cycle() {
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                count += walk.go(piece);
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(count as usize, expected.count());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_budget_comes_back_with_time_up_to_its_burst() {
+        let mut budget = Budget {
+            left: BURST,
+            since: Instant::now(),
+        };
+        assert!(budget.spend(BURST));
+        assert!(!budget.spend(1));
+        crate::time::sleep(REFILL * 10).await;
+        assert!(budget.spend(10));
+        assert!(!budget.spend(1));
+        crate::time::sleep(Duration::from_hours(1)).await;
+        assert!(!budget.spend(BURST + 1));
+    }
+
+    #[test]
+    fn answers_and_what_carries_requests_are_free() {
+        for (kind, flags, costly) in [
+            (0, 0, false),
+            (1, 0, false),
+            (PRIORITY, 0, true),
+            (3, 0, false),
+            (SETTINGS, 0, true),
+            (SETTINGS, ACK, false),
+            (PING, 0, true),
+            (PING, ACK, false),
+            (8, 0, false),
+            (CONTINUATION, 0, false),
+            (16, 0, true),
+        ] {
+            assert_eq!(is_costly(kind, flags), costly, "{kind} {flags}");
+        }
+    }
+}

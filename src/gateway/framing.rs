@@ -1,0 +1,121 @@
+//! What hyper lets through of a request's head and two readers could take for
+//! two different requests.
+//!
+//! Refuses more than one `Host` or none, a host that is not one, and every
+//! `Transfer-Encoding` but a single `chunked`. Says which connections must not
+//! be used again. Reads no body and no path.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, Version};
+
+use super::error::Refusal;
+
+/// Checks the head of a request, of either version of HTTP.
+///
+/// # Errors
+///
+/// A [`Refusal`] for what can be read in two ways.
+pub fn check(parts: &Parts) -> Result<(), Refusal> {
+    let encodings = parts.headers.get_all(TRANSFER_ENCODING);
+    let mut encodings = encodings.iter();
+    let plain = match (encodings.next(), encodings.next()) {
+        (None, _) => true,
+        (Some(value), None) => value.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    if !plain {
+        return Err(Refusal::Framing);
+    }
+    let both = parts.headers.contains_key(TRANSFER_ENCODING);
+    if parts.headers.get_all(CONTENT_LENGTH).iter().count() > usize::from(!both) {
+        return Err(Refusal::Framing);
+    }
+    host(parts)
+}
+
+/// HTTP/1.1 must name one host; in HTTP/2 the header may only repeat the
+/// authority, and HTTP/1.0 may leave it out.
+fn host(parts: &Parts) -> Result<(), Refusal> {
+    let mut given = parts.headers.get_all(HOST).iter();
+    let (first, second) = (given.next(), given.next());
+    if second.is_some() {
+        return Err(Refusal::Host);
+    }
+    let Some(first) = first else {
+        let required = parts.version == Version::HTTP_11;
+        return if required { Err(Refusal::Host) } else { Ok(()) };
+    };
+    let named = Authority::try_from(first.as_bytes()).map_err(|_| Refusal::Host)?;
+    let other =
+        parts.version > Version::HTTP_11 && parts.uri.authority().is_some_and(|uri| *uri != named);
+    if named.as_str().contains('@') || other {
+        return Err(Refusal::Host);
+    }
+    Ok(())
+}
+
+/// Whether the connection must end with this request. hyper drops a
+/// `Content-Length` that follows `chunked` without a word, so a proxy before us
+/// may see another end of the body than we do: nothing may come after it.
+pub fn ends_connection(version: Version, headers: &HeaderMap) -> bool {
+    version <= Version::HTTP_11 && headers.contains_key(TRANSFER_ENCODING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn checked(version: Version, uri: &str, headers: &[(&str, &str)]) -> bool {
+        let mut request = Request::builder().version(version).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        check(&request.body(()).unwrap().into_parts().0).is_ok()
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        for (headers, ok) in [
+            (&[("host", "a")][..], true),
+            (&[("host", "a:8443")], true),
+            (&[("host", "[::1]:8443")], true),
+            (&[], false),
+            (&[("host", "")], false),
+            (&[("host", "a"), ("host", "a")], false),
+            (&[("host", "a"), ("host", "b")], false),
+            (&[("host", "a, b")], false),
+            (&[("host", "u@a")], false),
+            (&[("host", "a/b")], false),
+        ] {
+            assert_eq!(checked(Version::HTTP_11, "/", headers), ok, "{headers:?}");
+        }
+        assert!(checked(Version::HTTP_10, "/", &[]));
+        assert!(checked(Version::HTTP_2, "https://a/", &[]));
+        assert!(checked(Version::HTTP_2, "https://a/", &[("host", "a")]));
+        assert!(!checked(Version::HTTP_2, "https://a/", &[("host", "b")]));
+    }
+
+    #[test]
+    fn a_body_has_one_framing() {
+        const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
+        for (framing, ok) in [
+            (&[][..], true),
+            (&[("content-length", "2")], true),
+            (&[CHUNKED], true),
+            (&[("transfer-encoding", "Chunked")], true),
+            (&[CHUNKED, CHUNKED], false),
+            (&[("transfer-encoding", "gzip, chunked")], false),
+            (&[("transfer-encoding", "identity")], false),
+            (&[("transfer-encoding", "chunked, identity")], false),
+            (&[("content-length", "2"), CHUNKED], false),
+            (&[("content-length", "2"), ("content-length", "2")], false),
+        ] {
+            let mut headers = vec![("host", "a")];
+            headers.extend_from_slice(framing);
+            assert_eq!(checked(Version::HTTP_11, "/", &headers), ok, "{framing:?}");
+        }
+    }
+}
