@@ -193,6 +193,10 @@ impl Prepared {
                 .map_err(|_| Refusal::UpstreamTimeout)?;
             record.waits.first_byte = sent.elapsed();
             match result {
+                // Nothing of ours asks for another protocol.
+                Ok(response) if response.status().is_informational() => {
+                    return Err(Refusal::UpstreamBroke);
+                }
                 Ok(response) => {
                     return Ok(Answered {
                         response,
