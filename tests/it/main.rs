@@ -6,6 +6,7 @@
 )]
 
 mod floors;
+mod gateway;
 mod lifecycle;
 mod outcomes;
 mod sim;

@@ -1,0 +1,12 @@
+//! The data plane from outside: what clients and servers see of it.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test that reads past an end should say so at once"
+)]
+
+mod bench;
+mod door;
+mod floods;
+mod framing;
+mod passing;
+mod slots;
