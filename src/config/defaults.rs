@@ -3,6 +3,7 @@
 //! Paths stand here as they would be written in the file; [`super::gateway`]
 //! makes them relative to its directory.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,7 @@ impl Default for Settings {
             placement: Placement::default(),
             workers: Workers::default(),
             queues: vec![super::gateway::local_queue()],
+            workspaces: HashMap::new(),
             vllm: VllmEngine::default(),
         }
     }

@@ -7,7 +7,7 @@
 
 mod listen;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::{
     VllmEngine, Workers, file,
 };
 use crate::auth::keeper::{SecretSource, TrustedKeys};
-use crate::names::QueueName;
+use crate::names::{QueueName, Workspace};
 use crate::units::Bytes;
 
 /// The file that is read when none is named.
@@ -123,6 +123,7 @@ fn read(tree: &Node, problems: &Problems, settings: &mut Settings) {
         workers(table, &mut settings.workers);
     }
     queues(&mut top, &mut settings.queues);
+    workspaces(&mut top, &mut settings.workspaces);
     if let Some(mut engines) = top.table("engines") {
         if let Some(mut table) = engines.table("vllm") {
             let VllmEngine { command } = &mut settings.vllm;
@@ -360,6 +361,26 @@ fn queues(top: &mut Reader<'_>, to: &mut Vec<QueueName>) {
         }
     }
     to.sort();
+}
+
+fn workspaces(top: &mut Reader<'_>, to: &mut HashMap<Workspace, u32>) {
+    let problems = top.problems;
+    for entry in top.raw_table("workspaces") {
+        let Entry { key, line, node } = entry;
+        let path = format!("workspaces.{}", cut(key));
+        if !matches!(node.value, Value::Table(_)) {
+            problems.add(*line, path, "write a table here, as [workspaces.NAME]");
+            continue;
+        }
+        let mut table = Reader::at(entry, path.clone(), problems);
+        let limit = table.whole("max_concurrent_requests", 1..=1_000_000);
+        table.finish();
+        match (Workspace::new(key), limit) {
+            (Ok(name), Some(limit)) => drop(to.insert(name, limit)),
+            (Ok(_), None) => {}
+            (Err(error), _) => problems.add(*line, path, error.to_string()),
+        }
+    }
 }
 
 /// Makes relative paths relative to the directory of the file.

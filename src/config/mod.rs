@@ -22,13 +22,16 @@ mod trusted;
 mod upstream;
 pub mod watch;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::keeper::{KeySources, SharedSecret, TrustedIssuer};
-use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
+use crate::names::{
+    DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName, Workspace,
+};
 
 pub use catalog::{load_catalog, with_file};
 pub use check::check;
@@ -57,8 +60,18 @@ pub struct Settings {
     pub workers: Workers,
     /// `[queues.*]`: the queues that instances may name; `local` is always one.
     pub queues: Vec<QueueName>,
+    /// `[workspaces.*]`: requests that each may have at work at once, on all routes
+    /// together; no limit for those that are not named.
+    pub workspaces: HashMap<Workspace, u32>,
     /// `[engines.vllm]`
     pub vllm: VllmEngine,
+}
+
+impl Settings {
+    /// How many requests a workspace may have at work; `None` for no limit.
+    pub fn workspace_max(&self, workspace: &Workspace) -> Option<u32> {
+        self.workspaces.get(workspace).copied()
+    }
 }
 
 /// `[gateway]`: where clients come in, and the bounds that hold for all.

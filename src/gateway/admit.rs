@@ -1,6 +1,7 @@
 //! From a routed request to a server that takes it, or a refusal.
 //!
-//! First a place in the route, then one in the deployment, then the gate. Whoever
+//! First the counts of its token and workspace, which deny without a wait, and
+//! its token's budgets; then a place in the route, then one in the deployment, then the gate. Whoever
 //! holds a place waits at a closed gate for the worker that its demand starts;
 //! once the gate opens, it is let in. Everything is held by value: a request
 //! that is dropped here, in whatever wait, leaves nothing behind.
@@ -9,10 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Refusal;
-use super::limits::{NoSlot, Patience, Slot, Slots};
+use super::limits::{Class, NoSlot, Patience, Seat, Seats, Slot, Slots, Turn};
+use super::quota;
 use super::record::{Phase, Record};
 use super::router::{Backend, Destination, Target};
+use crate::auth::Principal;
 use crate::deployment::{Handle, Permit, Refusal as WaitersRefused, Worker};
+use crate::names::Workspace;
+use crate::openai::api::Api;
+use crate::openai::request::Scan;
 use crate::telemetry::metrics::Counted;
 use crate::time::{Instant, timeout};
 
@@ -26,6 +32,65 @@ pub struct Admission {
     _permit: Option<Permit>,
     _deployment: Option<Slot>,
     _route: Slot,
+    _seats: Seating,
+}
+
+/// Requests at work by workspace and by token, on all routes together.
+#[derive(Debug)]
+pub struct Crowd {
+    workspaces: Arc<Seats<Workspace>>,
+    tokens: Arc<Seats<Arc<str>>>,
+}
+
+impl Default for Crowd {
+    fn default() -> Self {
+        Self {
+            workspaces: Seats::new(),
+            tokens: Seats::new(),
+        }
+    }
+}
+
+/// Where a request counts, as far as there are limits.
+#[derive(Debug)]
+struct Seating {
+    _workspace: Option<Seat<Workspace>>,
+    _token: Option<Seat<Arc<str>>>,
+}
+
+impl Crowd {
+    fn seat(&self, principal: &Principal, workspace: Option<u32>) -> Result<Seating, Refusal> {
+        let full = |limit| Refusal::Full { limit };
+        Ok(Seating {
+            _workspace: match workspace {
+                Some(limit) => {
+                    let seat = self.workspaces.take(&principal.workspace, limit);
+                    Some(seat.ok_or(full(limit))?)
+                }
+                None => None,
+            },
+            _token: match principal.limits.conc {
+                Some(limit) => {
+                    let seat = self.tokens.take(&principal.token_id, limit);
+                    Some(seat.ok_or(full(limit))?)
+                }
+                None => None,
+            },
+        })
+    }
+}
+
+/// Who asks for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The holder of the token.
+    pub principal: &'a Principal,
+    /// The API.
+    pub api: Api,
+    /// What the body says.
+    pub scan: &'a Scan<'a>,
+    /// How many requests the workspace may have at work; `None` for no limit.
+    pub workspace_max: Option<u32>,
 }
 
 /// Lets a request in.
@@ -34,16 +99,24 @@ pub struct Admission {
 ///
 /// A [`Refusal`] when a limit is reached or no worker comes in time.
 pub async fn admit(
+    crowd: &Crowd,
+    asked: Asked<'_>,
     destination: &Arc<Destination>,
     record: &mut Record,
 ) -> Result<Admission, Refusal> {
+    let seats = crowd.seat(asked.principal, asked.workspace_max)?;
+    quota::reserve(destination, asked.principal, asked.api, asked.scan, record)?;
+    let turn = Turn {
+        workspace: &asked.principal.workspace,
+        class: Class::of(asked.principal.limits.prio),
+    };
     let limits = &destination.route.limits;
     let patience = Patience {
         queue_max: limits.queue_requests_max,
         wait_max: limits.queue_wait_max,
     };
     record.phase = Phase::Queue;
-    let route = place(&destination.slots, patience, record, destination).await?;
+    let route = place(&destination.slots, patience, turn, record, destination).await?;
     let target = Arc::clone(super::balance::choose(&destination.targets));
     record.target = Some(Arc::clone(&target));
     let Backend::Deployment { handle, slots, .. } = &target.backend else {
@@ -53,9 +126,10 @@ pub async fn admit(
             _permit: None,
             _deployment: None,
             _route: route,
+            _seats: seats,
         });
     };
-    let deployment = place(slots, patience, record, destination).await?;
+    let deployment = place(slots, patience, turn, record, destination).await?;
     let permit = match handle.gate.enter() {
         Some(permit) => permit,
         None => cold_start(handle, &target, destination, record).await?,
@@ -72,6 +146,7 @@ pub async fn admit(
         _permit: Some(permit),
         _deployment: Some(deployment),
         _route: route,
+        _seats: seats,
         target,
     })
 }
@@ -79,6 +154,7 @@ pub async fn admit(
 async fn place(
     slots: &Arc<Slots>,
     patience: Patience,
+    turn: Turn<'_>,
     record: &mut Record,
     destination: &Destination,
 ) -> Result<Slot, Refusal> {
@@ -88,7 +164,11 @@ async fn place(
     let since = Instant::now();
     let target = destination.targets.first();
     let queued = target.map(|target| Counted::on(&target.metrics.queued));
-    let taken = slots.take(patience).await;
+    let patience = Patience {
+        wait_max: record.wait_max(patience.wait_max),
+        ..patience
+    };
+    let taken = slots.take(patience, turn).await;
     drop(queued);
     record.waits.queue += since.elapsed();
     taken.map_err(|why| match why {
@@ -108,7 +188,8 @@ async fn cold_start(
     let started = Instant::now();
     let _queued = Counted::on(&target.metrics.queued);
     let _waiting = handle.wait();
-    let result = wait_for_gate(handle, destination.route.timeouts.cold_start).await;
+    let patience = record.wait_max(destination.route.timeouts.cold_start);
+    let result = wait_for_gate(handle, patience).await;
     record.waits.cold_start = Some(started.elapsed());
     result
 }

@@ -63,6 +63,20 @@ pub enum Refusal {
         /// How many places there are.
         limit: u32,
     },
+    /// The token has used what it may use in a minute.
+    Rate {
+        /// Of what: requests or tokens.
+        what: &'static str,
+        /// How many.
+        limit: u32,
+        /// When the request would fit.
+        after: Duration,
+    },
+    /// The request asks for more tokens than its token may ever use at once.
+    NeverFits {
+        /// Tokens per minute.
+        limit: u32,
+    },
     /// Waited too long for a place.
     QueueTimeout,
     /// The worker was not ready in time.
@@ -200,6 +214,20 @@ impl Refusal {
                 Outcome::Limited,
                 Some(Duration::from_secs(1)),
             ),
+            Self::Rate { after, .. } => (
+                S::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                "rate_limit_exceeded",
+                Outcome::Limited,
+                Some(*after),
+            ),
+            Self::NeverFits { .. } => (
+                S::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                "insufficient_quota",
+                Outcome::Limited,
+                None,
+            ),
             Self::QueueTimeout => (
                 S::SERVICE_UNAVAILABLE,
                 SERVER,
@@ -303,6 +331,8 @@ impl Refusal {
             Self::TooLarge { max } => format!("The request body is larger than the {} that are allowed.", crate::units::Bytes(*max)),
             Self::BodyTimeout => "The request body did not arrive whole.".to_owned(),
             Self::Full { limit } => format!("The limit of {limit} concurrent requests is reached. Try again shortly."),
+            Self::Rate { what, limit, after } => format!("The limit of {limit} {what} per minute of this token is reached. Try again in {} s.", after.as_secs().max(1)),
+            Self::NeverFits { limit } => format!("The request asks for more tokens than the {limit} per minute of this token: lower `max_tokens`."),
             Self::QueueTimeout => "No place became free in time. Try again later.".to_owned(),
             Self::Loading { ready_in: Some(rest) } => format!("The model is loading and should be ready in about {} s. Try again then.", rest.as_secs().max(1)),
             Self::Loading { ready_in: None } => "The model is loading. Try again shortly.".to_owned(),
@@ -357,7 +387,7 @@ fn retry_headers(face: &Face, headers: &mut http::HeaderMap) {
     const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
     const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
     let Some(after) = face.retry else {
-        if face.status.is_server_error() {
+        if face.status.is_server_error() || face.status == StatusCode::TOO_MANY_REQUESTS {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         return;

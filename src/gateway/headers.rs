@@ -1,11 +1,16 @@
 //! Which headers may cross the gateway, in both directions.
 
+use std::fmt::Write;
+use std::time::Duration;
+
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE,
     COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
+
+use super::rate::{Standing, Standings};
 
 /// The id of a request, kept from the client or made here.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -112,6 +117,80 @@ pub fn client_request_id(headers: &HeaderMap) -> Option<&str> {
     (fits && text.bytes().all(plain)).then_some(text)
 }
 
+/// How long the client waits for an answer: OpenAI's SDKs say it in seconds.
+pub fn client_patience(headers: &HeaderMap) -> Option<Duration> {
+    let python = headers.get("x-stainless-read-timeout");
+    let value = python.or_else(|| headers.get("x-stainless-timeout"))?;
+    let seconds: f64 = value.to_str().ok()?.parse().ok()?;
+    let patience = Duration::try_from_secs_f64(seconds).ok()?;
+    (!patience.is_zero()).then_some(patience)
+}
+
+/// Tells the client what is left of its token's budgets, as far as it has any.
+pub fn put_standings(headers: &mut HeaderMap, standings: &Standings) {
+    let requests = standings.requests.as_ref();
+    let tokens = standings.tokens.as_ref();
+    let rows: [(_, [&'static str; 3]); 2] = [
+        (
+            requests,
+            [
+                "x-ratelimit-limit-requests",
+                "x-ratelimit-remaining-requests",
+                "x-ratelimit-reset-requests",
+            ],
+        ),
+        (
+            tokens,
+            [
+                "x-ratelimit-limit-tokens",
+                "x-ratelimit-remaining-tokens",
+                "x-ratelimit-reset-tokens",
+            ],
+        ),
+    ];
+    for (standing, [limit, remaining, reset]) in rows {
+        let Some(Standing {
+            limit: most,
+            remaining: left,
+            reset: after,
+        }) = standing
+        else {
+            continue;
+        };
+        headers.insert(limit, HeaderValue::from(*most));
+        headers.insert(remaining, HeaderValue::from(*left));
+        if let Ok(value) = HeaderValue::try_from(go_duration(*after)) {
+            headers.insert(reset, value);
+        }
+    }
+}
+
+/// A duration as Go writes it, to the millisecond: `120ms`, `1.5s`, `6m0s`.
+fn go_duration(duration: Duration) -> String {
+    let millis = duration.as_nanos().div_ceil(1_000_000);
+    let (minutes, rest) = (millis / 60_000, millis % 60_000);
+    let (hours, minutes) = (minutes / 60, minutes % 60);
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    if millis < 1_000 {
+        return format!("{millis}ms");
+    }
+    let mut text = String::new();
+    // Writing to a string can't fail.
+    if hours > 0 {
+        write!(text, "{hours}h").ok();
+    }
+    if hours > 0 || minutes > 0 {
+        write!(text, "{minutes}m").ok();
+    }
+    let (seconds, thousandths) = (rest / 1_000, rest % 1_000);
+    let fraction = format!(".{thousandths:03}");
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    write!(text, "{seconds}{fraction}s").ok();
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +238,35 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
             assert_eq!(client_request_id(&headers), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (millis, text) in [
+            (0, "0s"),
+            (120, "120ms"),
+            (1_000, "1s"),
+            (1_500, "1.5s"),
+            (1_025, "1.025s"),
+            (360_000, "6m0s"),
+            (3_600_000, "1h0m0s"),
+            (5_430_010, "1h30m30.01s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(go_duration(Duration::from_nanos(1)), "1ms");
+    }
+
+    #[test]
+    fn a_client_says_how_long_it_waits_or_it_does_not() {
+        let of = |name, text| client_patience(&map(&[(name, text)]));
+        let python = of("x-stainless-read-timeout", "2.5");
+        assert_eq!(python, Some(Duration::from_millis(2500)));
+        let node = of("x-stainless-timeout", "600");
+        assert_eq!(node, Some(Duration::from_mins(10)));
+        for bad in ["", "0", "-1", "NaN", "inf", "1e300", "not set"] {
+            assert_eq!(of("x-stainless-timeout", bad), None, "{bad:?}");
         }
     }
 }

@@ -1,16 +1,22 @@
 //! How many requests may be at work at once, and who waits for a place.
 //!
-//! A [`Slot`] is a place; dropping it gives it to the one who waits longest, or
-//! frees it. The state outlives a reload: a limit that changes changes here, and
-//! the places that are taken stay taken.
+//! A [`Slot`] is a place; dropping it gives it to the next who waits, or frees it.
+//! Higher classes are served first; within one, workspaces take turns, and within
+//! a workspace who waits longest is first. A full queue makes room for a workspace
+//! with less in it, so that no one can fill it for all. The state outlives a
+//! reload: a limit that changes changes here, and places taken stay taken.
+//!
+//! [`Seats`] count what each key has at work, and never let anyone wait.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::names::Workspace;
 use crate::time::{Instant, timeout};
-use std::time::Duration;
 
 /// The places of one deployment or route.
 #[derive(Debug)]
@@ -24,6 +30,17 @@ struct State {
     /// `None` for no limit.
     limit: Option<u32>,
     used: u32,
+    queue: Queue,
+}
+
+/// Who waits, by class.
+#[derive(Debug, Default)]
+struct Queue([VecDeque<Line>; CLASSES]);
+
+/// Those of one workspace and class who wait. Never empty.
+#[derive(Debug)]
+struct Line {
+    workspace: Workspace,
     /// Each gets a place by a message; a receiver that is gone is passed over.
     waiters: VecDeque<oneshot::Sender<()>>,
 }
@@ -53,6 +70,41 @@ pub struct Patience {
     pub wait_max: Duration,
 }
 
+const CLASSES: usize = 3;
+
+/// Priority classes: a lower one is served when none of a higher one waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class {
+    /// Unless the token says otherwise: `prio` 0.
+    #[default]
+    First,
+    /// `prio` 1.
+    Second,
+    /// `prio` 2 and above.
+    Last,
+}
+
+impl Class {
+    /// The class of a token with this `prio`. As all limits of a token do, it only
+    /// lowers.
+    pub fn of(prio: Option<u8>) -> Self {
+        match prio {
+            None | Some(0) => Self::First,
+            Some(1) => Self::Second,
+            Some(_) => Self::Last,
+        }
+    }
+}
+
+/// By what a place in the queue is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'a> {
+    /// Workspaces take turns.
+    pub workspace: &'a Workspace,
+    /// Classes do not.
+    pub class: Class,
+}
+
 impl Slots {
     /// Places for `limit` at once; `None` for no limit.
     pub fn new(limit: Option<u32>) -> Arc<Self> {
@@ -60,7 +112,7 @@ impl Slots {
             state: Mutex::new(State {
                 limit,
                 used: 0,
-                waiters: VecDeque::new(),
+                queue: Queue::default(),
             }),
         })
     }
@@ -76,7 +128,7 @@ impl Slots {
     /// Takes a place that is free, without waiting.
     pub fn take_free(self: &Arc<Self>) -> Option<Slot> {
         let mut state = self.lock();
-        if !state.has_place() || !state.waiters.is_empty() {
+        if !state.has_place() || !state.queue.is_empty() {
             return None;
         }
         state.used += 1;
@@ -88,20 +140,25 @@ impl Slots {
     /// # Errors
     ///
     /// [`NoSlot`] when there was none.
-    pub async fn take(self: &Arc<Self>, patience: Patience) -> Result<Slot, NoSlot> {
+    pub async fn take(
+        self: &Arc<Self>,
+        patience: Patience,
+        turn: Turn<'_>,
+    ) -> Result<Slot, NoSlot> {
         if let Some(slot) = self.take_free() {
             return Ok(slot);
         }
         let waiter = {
             let mut state = self.lock();
             // Those who gave up leave their place in the queue here.
-            state.waiters.retain(|waiter| !waiter.is_closed());
-            let limit = state.limit.unwrap_or_default();
-            if state.waiters.len() >= patience.queue_max as usize {
+            state.queue.forget_gone();
+            let full = state.queue.len() >= patience.queue_max as usize;
+            if full && (patience.queue_max == 0 || !state.queue.make_room(turn)) {
+                let limit = state.limit.unwrap_or_default();
                 return Err(NoSlot::Full { limit });
             }
             let (sender, receiver) = oneshot::channel();
-            state.waiters.push_back(sender);
+            state.queue.join(turn, sender);
             state.hand_out();
             Waiter {
                 slots: Arc::clone(self),
@@ -127,15 +184,92 @@ impl State {
         self.limit.is_none_or(|limit| self.used < limit)
     }
 
-    /// Gives free places to those who wait longest.
+    /// Gives free places to those whose turn it is.
     fn hand_out(&mut self) {
-        while self.has_place()
-            && let Some(waiter) = self.waiters.pop_front()
-        {
-            if waiter.send(()).is_ok() {
-                self.used += 1;
+        while self.has_place() && self.queue.serve() {
+            self.used += 1;
+        }
+    }
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(VecDeque::is_empty)
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().flatten().map(|line| line.waiters.len()).sum()
+    }
+
+    fn forget_gone(&mut self) {
+        for class in &mut self.0 {
+            for line in class.iter_mut() {
+                line.waiters.retain(|waiter| !waiter.is_closed());
+            }
+            class.retain(|line| !line.waiters.is_empty());
+        }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "one for each variant of Class")]
+    fn class(&mut self, class: Class) -> &mut VecDeque<Line> {
+        &mut self.0[class as usize]
+    }
+
+    fn join(&mut self, turn: Turn<'_>, waiter: oneshot::Sender<()>) {
+        let lines = self.class(turn.class);
+        if let Some(line) = lines.iter_mut().find(|l| l.workspace == *turn.workspace) {
+            line.waiters.push_back(waiter);
+            return;
+        }
+        lines.push_back(Line {
+            workspace: turn.workspace.clone(),
+            waiters: VecDeque::from([waiter]),
+        });
+    }
+
+    /// Sends away the newest of the longest line of a lower class, or of this
+    /// class where that line stays no shorter than the newcomer's.
+    fn make_room(&mut self, turn: Turn<'_>) -> bool {
+        for (index, lines) in self.0.iter_mut().enumerate().rev() {
+            if index < turn.class as usize {
+                return false;
+            }
+            let own = lines.iter().find(|line| line.workspace == *turn.workspace);
+            let own = own.map_or(0, |line| line.waiters.len());
+            let Some(longest) = lines.iter_mut().max_by_key(|line| line.waiters.len()) else {
+                continue;
+            };
+            if index > turn.class as usize || longest.waiters.len() > own + 1 {
+                // Its receiver learns by losing the sender.
+                drop(longest.waiters.pop_back());
+                lines.retain(|line| !line.waiters.is_empty());
+                return true;
             }
         }
+        false
+    }
+
+    /// Gives a place to the next; false when no one is left. Who is gone costs
+    /// its workspace no turn.
+    fn serve(&mut self) -> bool {
+        for lines in &mut self.0 {
+            while let Some(mut line) = lines.pop_front() {
+                let mut served = false;
+                while let Some(waiter) = line.waiters.pop_front() {
+                    if waiter.send(()).is_ok() {
+                        served = true;
+                        break;
+                    }
+                }
+                if !line.waiters.is_empty() {
+                    lines.push_back(line);
+                }
+                if served {
+                    return true;
+                }
+            }
+        }
+        false
     }
 }
 
@@ -157,9 +291,12 @@ impl Waiter {
     async fn wait(mut self, deadline: Instant) -> Result<Slot, NoSlot> {
         let limit = deadline.saturating_duration_since(Instant::now());
         match timeout(limit, &mut self.receiver).await {
-            // The sender lives in the queue of `slots`, so it can't be gone.
             Ok(Ok(())) => Ok(Slot(Arc::clone(&self.slots))),
-            Ok(Err(_)) | Err(_) => Err(NoSlot::TimedOut),
+            // The sender lives in the queue: who lost it has made room for another.
+            Ok(Err(_)) => Err(NoSlot::Full {
+                limit: self.slots.lock().limit.unwrap_or_default(),
+            }),
+            Err(_) => Err(NoSlot::TimedOut),
         }
     }
 }
@@ -173,119 +310,56 @@ impl Drop for Waiter {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::future::Future;
-    use std::pin::Pin;
-    use std::task::Poll;
+/// How many requests each key has at work; a key without any is forgotten.
+#[derive(Debug)]
+pub struct Seats<K: Eq + Hash>(
+    /// Held for a few instructions, never over an await.
+    Mutex<HashMap<K, u32>>,
+);
 
-    const DENY: Patience = Patience {
-        queue_max: 0,
-        wait_max: Duration::ZERO,
-    };
-    const WAIT: Patience = Patience {
-        queue_max: 2,
-        wait_max: Duration::from_secs(5),
-    };
+/// One of the requests of a key, counted until it is dropped.
+#[derive(Debug)]
+pub struct Seat<K: Eq + Hash> {
+    seats: Arc<Seats<K>>,
+    key: K,
+}
 
-    #[tokio::test]
-    async fn a_full_limit_denies_at_once_where_no_queue_is() {
-        let slots = Slots::new(Some(1));
-        let first = slots.take(DENY).await.unwrap();
-        assert_eq!(
-            slots.take(DENY).await.unwrap_err(),
-            NoSlot::Full { limit: 1 }
-        );
-        drop(first);
-        assert!(slots.take(DENY).await.is_ok());
+impl<K: Eq + Hash + Clone> Seats<K> {
+    /// No one at work.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::default()))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_waiter_gets_the_place_or_its_deadline() {
-        let slots = Slots::new(Some(1));
-        let first = slots.take(DENY).await.unwrap();
-        assert_eq!(slots.take(WAIT).await.unwrap_err(), NoSlot::TimedOut);
-        let mut waiting = Box::pin(slots.take(WAIT));
-        assert!(poll_once(&mut waiting).await.is_none());
-        drop(first);
-        let second = waiting.await.unwrap();
-        assert_eq!(slots.used(), 1);
-        drop(second);
-        assert_eq!(slots.used(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_raised_limit_lets_waiters_in_and_a_lowered_one_cuts_no_one() {
-        let slots = Slots::new(Some(1));
-        let first = slots.take(DENY).await.unwrap();
-        let mut waiting = Box::pin(slots.take(WAIT));
-        assert!(poll_once(&mut waiting).await.is_none());
-        slots.set_limit(Some(2));
-        let second = waiting.await.unwrap();
-        slots.set_limit(Some(1));
-        assert_eq!(slots.used(), 2);
-        drop(first);
-        assert!(slots.take(DENY).await.is_err(), "one is still inside");
-        drop(second);
-        assert!(slots.take(DENY).await.is_ok());
-    }
-
-    async fn poll_once<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Option<F::Output> {
-        std::future::poll_fn(|cx| {
-            Poll::Ready(match future.as_mut().poll(cx) {
-                Poll::Ready(value) => Some(value),
-                Poll::Pending => None,
-            })
+    /// Counts one more request of `key`, if it has less than `limit`.
+    pub fn take(self: &Arc<Self>, key: &K, limit: u32) -> Option<Seat<K>> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.get(key).copied().unwrap_or_default();
+        if count >= limit {
+            return None;
+        }
+        taken.insert(key.clone(), count + 1);
+        Some(Seat {
+            seats: Arc::clone(self),
+            key: key.clone(),
         })
-        .await
     }
 
-    proptest! {
-        #[test]
-        fn no_order_of_arrivals_exits_and_aborts_leaks_a_place(
-            steps in prop::collection::vec((0..4_u8, 0..8_usize), 1..200),
-            limit in 1..4_u32,
-        ) {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time().start_paused(true).build().unwrap();
-            runtime.block_on(async {
-                let slots = Slots::new(Some(limit));
-                let patience = Patience { queue_max: 4, wait_max: Duration::from_secs(1) };
-                let mut held = Vec::new();
-                let mut waiting = Vec::new();
-                for (step, pick) in steps {
-                    match step {
-                        0 => {
-                            let slots = Arc::clone(&slots);
-                            let mut future = Box::pin(async move { slots.take(patience).await });
-                            match poll_once(&mut future).await {
-                                Some(Ok(slot)) => held.push(slot),
-                                Some(Err(_)) => {}
-                                None => waiting.push(future),
-                            }
-                        }
-                        1 if !held.is_empty() => drop(held.swap_remove(pick % held.len())),
-                        2 if !waiting.is_empty() => {
-                            let mut future = waiting.swap_remove(pick % waiting.len());
-                            match poll_once(&mut future).await {
-                                Some(Ok(slot)) => held.push(slot),
-                                Some(Err(_)) => {}
-                                None => waiting.push(future),
-                            }
-                        }
-                        // Dropped while it waits, with or without a place on its way.
-                        3 if !waiting.is_empty() => drop(waiting.swap_remove(pick % waiting.len())),
-                        _ => {}
-                    }
-                    assert!(slots.used() <= limit);
-                }
-                waiting.clear();
-                assert_eq!(slots.used() as usize, held.len());
-                held.clear();
-                assert_eq!(slots.used(), 0);
-            });
+    /// How many keys have requests at work.
+    pub fn keys(&self) -> usize {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.len()
+    }
+}
+
+impl<K: Eq + Hash> Drop for Seat<K> {
+    fn drop(&mut self) {
+        let mut taken = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.get_mut(&self.key) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(taken.remove(&self.key)),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

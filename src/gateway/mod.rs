@@ -1,8 +1,8 @@
 //! Data plane: one request from its head to its last byte.
 //!
 //! [`listener`] accepts; [`service::handle`] is the story of a request, one file
-//! per step: [`entry`], [`authorize`], [`receive`], [`router`], [`admit`] (with
-//! [`limits`] and [`balance`]), [`forward`] (with [`pool`]), [`respond`],
+//! per step: [`entry`], [`authorize`], [`receive`], [`router`], [`quota`] (with
+//! [`rate`]), [`admit`] (with [`limits`] and [`balance`]), [`forward`] (with [`pool`]), [`respond`],
 //! [`meter`]. Any refusal becomes a response in [`error`]; however a request
 //! ends, its [`record`] is written once.
 //!
@@ -25,6 +25,8 @@ pub mod listener;
 pub mod meter;
 pub mod models;
 pub mod pool;
+pub mod quota;
+pub mod rate;
 pub mod receive;
 pub mod record;
 pub mod respond;
@@ -48,6 +50,7 @@ use crate::deployment::Registry;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::usage::Ledger;
+use admit::Crowd;
 use record::Sink;
 use router::{Kept, Table};
 
@@ -60,6 +63,7 @@ pub struct Gateway {
     /// Swapped whole by [`Self::install`]; a request keeps the one it began with.
     table: ArcSwap<Table>,
     kept: Kept,
+    crowd: Crowd,
     sink: Sink,
     ids: RequestIds,
     ready: AtomicBool,
@@ -79,6 +83,7 @@ impl Gateway {
             registry,
             table: ArcSwap::default(),
             kept: Kept::default(),
+            crowd: Crowd::default(),
             sink: Sink {
                 log,
                 unrouted: RequestMetrics::new("-", "-"),

@@ -14,6 +14,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::error::Refusal;
+use super::quota::Charge;
+use super::rate::Standings;
 use super::router::{Destination, Target};
 use crate::auth::Principal;
 use crate::openai::api::Api;
@@ -80,6 +82,12 @@ pub struct Record {
     pub stream: bool,
     /// How often the client's SDK tried before.
     pub retry: Option<u32>,
+    /// How long the client waits, since the request started, where it says so.
+    pub patience: Option<Duration>,
+    /// What it holds of its token's budgets.
+    pub charge: Option<Charge>,
+    /// What is left of them.
+    pub standings: Standings,
     /// How far it came.
     pub phase: Phase,
     /// How it ended.
@@ -140,6 +148,9 @@ impl Record {
             target: None,
             stream: false,
             retry: None,
+            patience: None,
+            charge: None,
+            standings: Standings::default(),
             phase: Phase::Head,
             outcome: Outcome::ClientGone,
             reason: None,
@@ -155,6 +166,12 @@ impl Record {
     /// Time since the request started.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// The shorter of a wait and of what the client's patience leaves of it.
+    pub fn wait_max(&self, wait: Duration) -> Duration {
+        let left = self.patience.map(|all| all.saturating_sub(self.elapsed()));
+        left.map_or(wait, |left| left.min(wait))
     }
 
     /// We answered it ourselves.
@@ -203,7 +220,7 @@ impl Record {
     }
 
     /// Counts what the token used, once a server was found for it.
-    fn charge(&self) {
+    fn add_to_ledger(&self) {
         if let (Some(principal), Some(_)) = (&self.principal, &self.target) {
             let (prompt, completion) = self.usage.map_or((0, 0), |u| (u.prompt, u.completion));
             let token = &principal.token_id;
@@ -274,7 +291,10 @@ impl Drop for Record {
     fn drop(&mut self) {
         let total = self.elapsed();
         self.count(total);
-        self.charge();
+        self.add_to_ledger();
+        if let Some(charge) = self.charge.take() {
+            charge.close(self);
+        }
         // Health checks and the like would drown the rest.
         if self.outcome != Outcome::Local {
             self.log(total);

@@ -13,6 +13,7 @@ use http::HeaderValue;
 
 use super::limits::Slots;
 use super::pool::Pool;
+use super::rate::Rates;
 use crate::auth::Principal;
 use crate::config::{Access, Address, ApiKeySource, Catalog, Route, Upstream};
 use crate::deployment::{Handle, Registry, Worker};
@@ -39,6 +40,7 @@ pub struct Table {
 /// A route, as requests on its own path enter it.
 #[derive(Debug)]
 struct Entrance {
+    rates: Arc<Rates>,
     models: HashMap<ModelName, Arc<Destination>>,
     /// Where a request goes that names no model; `None` where several could be
     /// meant.
@@ -54,6 +56,8 @@ pub struct Destination {
     pub route: Arc<Route>,
     /// The places of the route.
     pub slots: Arc<Slots>,
+    /// What each token has used of the route.
+    pub rates: Arc<Rates>,
     /// Servers that answer for it; never empty.
     pub targets: Vec<Arc<Target>>,
 }
@@ -163,8 +167,11 @@ impl Table {
     }
 
     /// Closes connections that were idle for too long, or lead to a worker that
-    /// is about to end.
+    /// is about to end, and forgets what tokens have paid off.
     pub fn sweep(&self) {
+        for entrance in self.entrances.values() {
+            entrance.rates.sweep();
+        }
         for target in self.targets() {
             match &target.backend {
                 Backend::External { pool, .. } => pool.sweep(),
@@ -197,6 +204,7 @@ pub struct Kept {
 #[derive(Debug, Default)]
 struct KeptInner {
     slots: HashMap<String, Arc<Slots>>,
+    rates: HashMap<String, Arc<Rates>>,
     pools: HashMap<Address, Arc<Pool>>,
     workers: HashMap<String, Arc<WorkerPool>>,
     metrics: HashMap<(String, String), Arc<RequestMetrics>>,
@@ -226,6 +234,8 @@ impl KeptInner {
             format!("route {}", route.name),
             route.limits.max_concurrent_requests,
         );
+        let rates = self.rates.entry(route.name.as_str().to_owned());
+        let rates = Arc::clone(rates.or_insert_with(Rates::new));
         let mut servers: Vec<(Option<ModelName>, Arc<Target>)> = Vec::new();
         for upstream in &route.upstreams {
             servers.push((None, self.external(route, upstream)));
@@ -264,13 +274,18 @@ impl KeptInner {
                     name: name.clone(),
                     route: Arc::clone(route),
                     slots: Arc::clone(&slots),
+                    rates: Arc::clone(&rates),
                     targets,
                 };
                 (name, Arc::new(destination))
             })
             .collect();
         let only = one_endpoint.then(|| only(route, &models)).flatten();
-        Entrance { models, only }
+        Entrance {
+            rates,
+            models,
+            only,
+        }
     }
 
     fn external(&mut self, route: &Route, upstream: &Upstream) -> Arc<Target> {
@@ -331,6 +346,7 @@ impl KeptInner {
     /// Drops what neither the new table nor a request in flight holds.
     fn forget_unused(&mut self) {
         self.slots.retain(|_, slots| Arc::strong_count(slots) > 1);
+        self.rates.retain(|_, rates| Arc::strong_count(rates) > 1);
         self.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
         self.workers.retain(|_, pool| Arc::strong_count(pool) > 1);
         self.metrics

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::admit::{Admission, admit};
+use super::admit::{Admission, Asked, admit};
 use super::authorize::authorize;
 use super::body::Body;
 use super::entry::Entry;
@@ -54,7 +54,9 @@ pub async fn handle(
     let id_header = HeaderValue::from_str(&request_id);
     let mut record = Record::start(gateway.sink.clone(), request_id, peer);
     let is_last = framing::ends_connection(request.version(), request.headers());
-    let mut response = match answer(&gateway, request, &mut record).await {
+    let answered = answer(&gateway, request, &mut record).await;
+    let standings = record.standings;
+    let mut response = match answered {
         Ok(Answer::Ours(response)) => {
             record.answered_by_us(response.status());
             response
@@ -70,6 +72,7 @@ pub async fn handle(
             response
         }
     };
+    headers::put_standings(response.headers_mut(), &standings);
     if let Ok(value) = id_header {
         response.headers_mut().insert(headers::REQUEST_ID, value);
     }
@@ -91,6 +94,7 @@ async fn answer(
     let entry = Entry::read(&parts.method, &parts.uri, parts.version, &table)?;
     record.api = entry.api();
     record.retry = retry_count(&parts);
+    record.patience = headers::client_patience(&parts.headers);
     let (route, api, path) = match entry {
         Entry::Health => return Ok(Answer::Ours(plain(StatusCode::OK, "ok\n"))),
         Entry::Ready if gateway.is_ready() => {
@@ -132,7 +136,7 @@ async fn answer(
     let destination = find(&table, route.as_deref(), &scan, &principal)?;
     record.destination = Some(Arc::clone(&destination));
 
-    let mut admission = admit(&destination, record).await?;
+    let mut admission = enter(gateway, &principal, api, &scan, &destination, record).await?;
     let headers = std::mem::take(&mut parts.headers);
     let (mut outgoing, passing) = prepare(api, path, &parts, headers, &body, &scan, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
@@ -145,6 +149,28 @@ async fn answer(
             ..passing
         },
     })
+}
+
+/// Lets the request in; from then on it counts.
+async fn enter(
+    gateway: &Gateway,
+    principal: &Principal,
+    api: Api,
+    scan: &Scan<'_>,
+    destination: &Arc<Destination>,
+    record: &mut Record,
+) -> Result<Admission, Refusal> {
+    let asked = Asked {
+        principal,
+        api,
+        scan,
+        workspace_max: gateway.settings.workspace_max(&principal.workspace),
+    };
+    let admission = admit(&gateway.crowd, asked, destination, record).await?;
+    if let Some(charge) = &mut record.charge {
+        charge.sent();
+    }
+    Ok(admission)
 }
 
 /// Where the request goes: unknown and forbidden are one answer.

@@ -95,6 +95,7 @@ fn what_is_written_takes_effect() {
         admin.listen = "off"
         metrics = { listen = "[::1]:1" }
         queues.big.launcher = "process"
+        workspaces.acme.max_concurrent_requests = 7
         gateway = { listen = [], plain_listen = ["0.0.0.0:80"], access_log = "a.log" }
         tokens.trusted = [{ issuer = "i", audience = "a", public_key = "k.pem", algorithm = "ES256", workspace = "w" },
             { issuer = "j", audience = "a", jwks = "https://j/jwks", workspace = "w" }]
@@ -114,6 +115,8 @@ fn what_is_written_takes_effect() {
     assert_eq!(settings.gateway.access_log, Some("a.log".into()));
     let queues: Vec<_> = settings.queues.iter().map(QueueName::as_str).collect();
     assert_eq!(queues, ["big", "local"]);
+    let workspace = |name| settings.workspace_max(&Workspace::new(name).unwrap());
+    assert_eq!((workspace("acme"), workspace("other")), (Some(7), None));
     let keys: Vec<_> = settings
         .tokens
         .trusted
