@@ -8,6 +8,7 @@
 mod floors;
 mod gateway;
 mod lifecycle;
+mod limits;
 mod outcomes;
 mod sim;
 mod workers;
