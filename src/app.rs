@@ -136,6 +136,7 @@ impl App {
             registry,
             lifecycle,
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
+            changes: Arc::default(),
             store,
             issuer,
             revocations,

@@ -14,7 +14,7 @@ use axum::routing::{delete, get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Admin, view};
+use super::{Admin, exchange, view};
 use crate::auth::{Pattern, Role, TokenLimits, TokenRecord, TokenSpec};
 use crate::deployment::Handle;
 use crate::lifecycle::Command;
@@ -28,7 +28,7 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A call that failed: what the caller is told.
 #[derive(Debug)]
-pub struct ApiError(StatusCode, String);
+pub struct ApiError(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -41,7 +41,7 @@ impl ApiError {
         Self(StatusCode::BAD_REQUEST, message.to_string())
     }
 
-    fn internal(error: &dyn std::error::Error) -> Self {
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %error, "a call of the admin API failed");
         Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
@@ -56,7 +56,7 @@ impl From<StoreError> for ApiError {
     }
 }
 
-type Answer<T> = Result<Json<T>, ApiError>;
+pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
 /// Every call, for whoever is admin.
 pub fn router(admin: Admin) -> Router {
@@ -69,7 +69,8 @@ pub fn router(admin: Admin) -> Router {
         .route("/instances/{name}/{command}", post(command))
         .route("/events", get(events))
         .route("/tokens", get(tokens).post(create_token))
-        .route("/tokens/{jti}", delete(revoke_token));
+        .route("/tokens/{jti}", delete(revoke_token))
+        .merge(exchange::router());
     Router::new()
         .nest("/api/v1", v1)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))

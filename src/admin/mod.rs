@@ -5,6 +5,7 @@
 //! worker does; it asks the conductor.
 
 pub mod api;
+pub mod exchange;
 pub mod socket;
 pub mod view;
 
@@ -31,6 +32,8 @@ pub struct Admin {
     pub lifecycle: lifecycle::Handle,
     /// Routes and instances; written by the reload task.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Held by whoever changes route files or secrets, one at a time.
+    pub changes: Arc<tokio::sync::Mutex<()>>,
     /// Tokens and their revocations.
     pub store: Store,
     /// Issues tokens.

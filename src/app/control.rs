@@ -10,6 +10,7 @@ use crate::lifecycle::Parts;
 use crate::lifecycle::calls::Http;
 use crate::lifecycle::command::Engines;
 use crate::lifecycle::process::{Options, ProcessLauncher, own_executable};
+use crate::store::secrets::Secrets;
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
 
@@ -31,6 +32,7 @@ pub(super) fn parts(
             own: own.clone(),
             vllm: settings.vllm.command.clone(),
             gpus: !gpus.devices.is_empty(),
+            secrets: Secrets::at(&settings.gateway.state),
         },
         own,
         log_bytes_max: settings.workers.log_bytes_max,

@@ -9,6 +9,7 @@ use super::{ConfigArg, Failure, InvalidSettings, out};
 use crate::config::{self, Engine, GpuSource};
 use crate::lifecycle::command::Engines;
 use crate::lifecycle::process::own_executable;
+use crate::store::secrets::Secrets;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -30,6 +31,7 @@ impl Args {
             own: own_executable().to_owned(),
             vllm: settings.vllm.command.clone(),
             gpus: !matches!(settings.gpus.source, GpuSource::None),
+            secrets: Secrets::at(&settings.gateway.state),
         };
         let mut refused = false;
         let own = catalog

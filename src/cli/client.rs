@@ -78,6 +78,18 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, Failure> {
+        let bytes = body.map(serde_json::to_vec).transpose()?;
+        self.call_bytes(method, path, bytes.unwrap_or_default().into())
+            .await
+    }
+
+    /// Asks with a body as it is.
+    pub(super) async fn call_bytes<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Failure> {
         let call = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
@@ -96,7 +108,7 @@ impl Client {
 
     /// Asks, and returns the body to be read as it comes.
     pub(super) async fn stream(&self, path: &str) -> Result<Incoming, Failure> {
-        let response = self.send(Method::GET, path, None::<&()>).await?;
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response.into_body());
@@ -113,7 +125,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&impl Serialize>,
+        body: Bytes,
     ) -> Result<http::Response<Incoming>, Failure> {
         let socket =
             UnixStream::connect(&self.socket)
@@ -125,16 +137,12 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
         self.tasks
             .spawn("connection", async move { drop(connection.await) });
-        let bytes = body
-            .map(serde_json::to_vec)
-            .transpose()?
-            .unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(format!("/api/v1/{path}"))
             .header("host", "tidegate")
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(bytes)))?;
+            .body(Full::new(body))?;
         Ok(sender.send_request(request).await?)
     }
 }

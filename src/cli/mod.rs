@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod control;
 mod events;
+mod exchange;
 mod logs;
 mod options;
 mod out;
@@ -49,6 +50,14 @@ enum Command {
     Token(token::Token),
     /// Show instances, deployments and how they stand
     Ps(ps::Ps),
+    /// Make an instance of a route file or an export
+    Launch(exchange::Launch),
+    /// Write an instance as JSON, without its secrets
+    Export(exchange::Export),
+    /// Copy an instance under a new name
+    Clone(exchange::Clone),
+    /// Stop an instance and remove its file
+    Delete(exchange::Delete),
     /// Start an instance, or one deployment of it
     Start(control::Name),
     /// Stop an instance; it stays down until it is started
@@ -126,6 +135,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Sim(sim) => Ok(sim.run()),
         Command::Token(token) => client::block_on(token.run()),
         Command::Ps(ps) => client::block_on(ps.run()),
+        Command::Launch(launch) => client::block_on(launch.run()),
+        Command::Export(export) => client::block_on(export.run()),
+        Command::Clone(clone) => client::block_on(clone.run()),
+        Command::Delete(delete) => client::block_on(delete.run()),
         Command::Start(name) => client::block_on(name.run("start")),
         Command::Stop(name) => client::block_on(name.run("stop")),
         Command::Offload(name) => client::block_on(name.run("offload")),

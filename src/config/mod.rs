@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod check;
 mod defaults;
 pub mod error;
+pub mod exchange;
 mod file;
 pub mod gateway;
 mod instance;
@@ -36,6 +37,7 @@ use crate::names::{
 pub use catalog::{load_catalog, with_file};
 pub use check::check;
 pub use error::FileError;
+pub use exchange::Exchange;
 pub use gateway::load;
 pub use watch::Watcher;
 

@@ -78,7 +78,7 @@ fn note(error: &OptionError, tables: &[Options<'_>], problems: &Problems) {
 }
 
 /// A value as JSON; else the line and what is wrong with it.
-fn json(node: &Node) -> Result<serde_json::Value, (usize, &'static str)> {
+pub(super) fn json(node: &Node) -> Result<serde_json::Value, (usize, &'static str)> {
     let wrong = |message| Err((node.line, message));
     Ok(match &node.value {
         Value::Null => serde_json::Value::Null,

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Engine};
+use crate::store::secrets::Secrets;
 use crate::vllm::args::{self, Launch, Listen, Sleep};
 use crate::vllm::options::{Secret, SecretSource};
 use crate::vllm::rules::{Allowed, Machine};
@@ -41,6 +42,8 @@ pub struct Engines {
     pub vllm: PathBuf,
     /// Whether workers run on GPUs.
     pub gpus: bool,
+    /// What options name as `{ secret = "NAME" }`.
+    pub secrets: Secrets,
 }
 
 impl Engines {
@@ -200,7 +203,7 @@ impl Engines {
                 amd64: cfg!(target_arch = "x86_64"),
                 ..Machine::default()
             },
-            resolve: &secret,
+            resolve: &|source: &SecretSource| secret(source, &self.secrets),
         };
         args::command_line(&launch).map_err(|errors| {
             let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -210,7 +213,7 @@ impl Engines {
 }
 
 /// The text of a secret, from where the file says.
-fn secret(source: &SecretSource) -> Result<Secret, String> {
+fn secret(source: &SecretSource, secrets: &Secrets) -> Result<Secret, String> {
     match source {
         SecretSource::Literal(secret) => Ok(secret.clone()),
         SecretSource::Env(name) => std::env::var(name)
@@ -219,7 +222,13 @@ fn secret(source: &SecretSource) -> Result<Secret, String> {
         SecretSource::File(path) => std::fs::read_to_string(path)
             .map(|text| Secret::new(text.trim().to_owned()))
             .map_err(|error| format!("the file {path} can't be read: {error}")),
-        SecretSource::Named(name) => Err(format!("there is no secret {name} in the store")),
+        SecretSource::Named(name) => match secrets.get(name) {
+            Ok(Some(secret)) => Ok(secret),
+            Ok(None) => Err(format!(
+                "there is no secret {name} in the store: write the secret itself, env or file"
+            )),
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 
@@ -240,6 +249,20 @@ fn is_runnable(program: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_named_secret_comes_from_the_store_or_is_an_error() {
+        let state = tempfile::tempdir().unwrap();
+        let secrets = Secrets::at(state.path());
+        let source = SecretSource::Named("team.token".to_owned());
+        let error = secret(&source, &secrets).unwrap_err();
+        assert!(error.contains("no secret team.token"), "{error}");
+        let kept = Secret::new("hidden".to_owned());
+        secrets
+            .put(&[("team.token".to_owned(), kept.clone())])
+            .unwrap();
+        assert_eq!(secret(&source, &secrets), Ok(kept));
+    }
 
     #[test]
     fn a_missing_program_is_found_before_it_is_run() {

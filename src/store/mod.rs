@@ -24,6 +24,7 @@ use redb::{
 pub mod cutoffs;
 
 pub mod history;
+pub mod secrets;
 pub mod timings;
 pub mod tokens;
 pub mod usage;

@@ -1,14 +1,14 @@
 //! Small files that are whole or absent.
 //!
-//! Whole for every process that reads them, also after this one was killed. They
+//! Whole for every process that reads them, also after this one was killed. Most
 //! are not forced to the disk: what they tell of, workers and their times, does
 //! not survive a loss of power either, and a file that such a loss tears is set
-//! aside by whoever reads it.
+//! aside by whoever reads it. Secrets and route files are.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes a file whole or not at all: beside it first, then renamed. Readable by
 /// the owner only.
@@ -17,6 +17,28 @@ use std::path::Path;
 ///
 /// Those of the file system; the old file is then still there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (beside, file) = beside(path, bytes)?;
+    drop(file);
+    fs::rename(&beside, path)
+}
+
+/// As [`write_whole`], and forced to the disk: for what a loss of power must not
+/// take away.
+///
+/// # Errors
+///
+/// Those of the file system; the old file is then still there, or the new one.
+pub fn write_durable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (beside, file) = beside(path, bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn beside(path: &Path, bytes: &[u8]) -> io::Result<(PathBuf, File)> {
     let beside = path.with_extension("tmp");
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -25,6 +47,5 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o600)
         .open(&beside)?;
     file.write_all(bytes)?;
-    drop(file);
-    fs::rename(&beside, path)
+    Ok((beside, file))
 }

@@ -44,6 +44,7 @@ async fn run(state: &Path, to: OffloadTo, faults: &[&str]) -> Run {
         own: own.clone(),
         vllm: PathBuf::from("vllm"),
         gpus: false,
+        secrets: tidegate::store::secrets::Secrets::at(state),
     };
     let launcher = ProcessLauncher::open(Options {
         state: state.to_owned(),

@@ -58,6 +58,7 @@ impl Bench {
                 own: self.engine.clone(),
                 vllm: PathBuf::from("vllm"),
                 gpus: false,
+                secrets: tidegate::store::secrets::Secrets::at(&self.state()),
             },
             log_bytes_max: 1 << 20,
             tasks: self.tasks.clone(),

@@ -1,0 +1,360 @@
+//! Instances leave and come back: an export is the JSON form of a route file
+//! under the header `"tidegate": {"export": 1}`.
+//!
+//! Owns the header, what belongs to an instance (its tables, its deployments and
+//! the route of its own file), its renaming, and that no secret goes out: one
+//! that was written in place becomes a name. Pure; whether the result can be
+//! served is [`super::with_file`]'s to say, and files are the admin API's.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json, json};
+
+use super::error::FileError;
+use super::file;
+use super::options::json as to_json;
+use super::tree::{self, FILE_BYTES_MAX};
+use crate::names::{InstanceName, InvalidName};
+use crate::vllm::options::{Kind, OptionSet, Scope, Secret, find};
+
+/// The version of exports that is written; older ones are read as well.
+pub const EXPORT_VERSION: u64 = 1;
+const HEADER: &str = "tidegate";
+
+/// Why a text is not an instance that can be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// It is larger than a route file may be.
+    #[error("this is larger than {FILE_BYTES_MAX} bytes: split it into several instances")]
+    Large,
+    /// It is neither TOML nor JSON.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Syntax(Vec<FileError>),
+    /// It has no header of ours.
+    #[error(
+        "this is not an export of tidegate: take one from `tidegate export`, or use `tidegate launch` for a route file"
+    )]
+    Foreign,
+    /// A later tidegate wrote it.
+    #[error(
+        "this export has version {0}, and this tidegate knows {EXPORT_VERSION}: export it with this version, or install the newer one"
+    )]
+    Newer(u64),
+    /// It describes no instance.
+    #[error("there is no [instance] in it: write one, with a name and [[deployment]]")]
+    NoInstance,
+    /// The instance has no name, or not a name.
+    #[error("instance.name: {0}")]
+    Name(#[from] InvalidName),
+    /// Its file can't be read.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A value that JSON has no form for.
+    #[error("line {line}: {message}")]
+    Value {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        message: &'static str,
+    },
+}
+
+/// How a text is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syntax {
+    /// As a route file that ends in `.toml`.
+    Toml,
+    /// As a route file that ends in `.json`.
+    Json,
+}
+
+impl Syntax {
+    /// JSON if the first character says so: no TOML begins with a brace.
+    pub fn of(content: &[u8]) -> Self {
+        let text = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+        if text.trim_ascii_start().starts_with(b"{") {
+            Self::Json
+        } else {
+            Self::Toml
+        }
+    }
+
+    /// What the names of such files end in.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Toml => "toml",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// An instance on its way in or out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    name: InstanceName,
+    /// The tables of its file.
+    tables: Map<String, Json>,
+    /// The header's version, if it has one.
+    version: Option<u64>,
+    /// The text that it was read from, while that still says the same.
+    source: Option<String>,
+}
+
+impl Exchange {
+    /// Reads a route file or an export.
+    ///
+    /// # Errors
+    ///
+    /// It is too large, no text of ours, from a newer version, or without an instance.
+    pub fn read(content: &[u8]) -> Result<Self, ExchangeError> {
+        if u64::try_from(content.len()).is_ok_and(|size| size > FILE_BYTES_MAX) {
+            return Err(ExchangeError::Large);
+        }
+        let syntax = Syntax::of(content);
+        let input = format!("input.{}", syntax.extension());
+        let tree = tree::parse(Path::new(&input), content).map_err(ExchangeError::Syntax)?;
+        let Json::Object(mut tables) =
+            to_json(&tree).map_err(|(line, message)| ExchangeError::Value { line, message })?
+        else {
+            return Err(ExchangeError::NoInstance);
+        };
+        let version = tables.remove(HEADER).map(|header| version(&header));
+        let version = version.transpose()?;
+        let instance = tables.get("instance").and_then(Json::as_object);
+        let instance = instance.ok_or(ExchangeError::NoInstance)?;
+        let name = instance.get("name").and_then(Json::as_str);
+        let name = InstanceName::new(name.unwrap_or_default())?;
+        // Comments are worth keeping.
+        let source = (version.is_none() && syntax == Syntax::Toml)
+            .then(|| String::from_utf8_lossy(content).into_owned());
+        Ok(Self {
+            name,
+            tables,
+            version,
+            source,
+        })
+    }
+
+    /// Reads an export, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`], and when it has no header.
+    pub fn import(content: &[u8]) -> Result<Self, ExchangeError> {
+        let read = Self::read(content)?;
+        match read.version {
+            Some(_) => Ok(read),
+            None => Err(ExchangeError::Foreign),
+        }
+    }
+
+    /// The name of the instance.
+    pub fn name(&self) -> &InstanceName {
+        &self.name
+    }
+
+    /// Leaves only what is the instance's: its tables, its deployments, and the
+    /// route of the same file if that leads to it.
+    #[must_use]
+    pub fn instance_only(mut self) -> Self {
+        let own = self.route_is_own();
+        let kept = |key: &str| matches!(key, "instance" | "deployment") || own && key == "route";
+        let before = self.tables.len();
+        self.tables.retain(|key, _| kept(key));
+        if self.tables.len() < before {
+            self.source = None;
+        }
+        self
+    }
+
+    /// Whether the file holds nothing beside the instance and its own route.
+    pub fn is_alone(&self) -> bool {
+        self.clone().instance_only().tables == self.tables
+    }
+
+    /// The name of the route that stands in the same file.
+    pub fn route(&self) -> Option<&str> {
+        self.tables.get("route")?.get("name")?.as_str()
+    }
+
+    fn route_is_own(&self) -> bool {
+        let named = self.tables.get("instance").and_then(|i| i.get("route"));
+        match named.and_then(Json::as_str) {
+            None => true,
+            Some(named) => Some(named) == self.route(),
+        }
+    }
+
+    /// Gives it another name, and its own route with it where that has the same.
+    pub fn rename(&mut self, name: &InstanceName) {
+        if self.name == *name {
+            return;
+        }
+        self.source = None;
+        let own = self.route_is_own();
+        let old = std::mem::replace(&mut self.name, name.clone());
+        let change = |table: Option<&mut Json>, keys: &[&str]| {
+            let Some(table) = table.and_then(Json::as_object_mut) else {
+                return;
+            };
+            for (key, value) in table {
+                let text = value.as_str().filter(|_| keys.contains(&key.as_str()));
+                if text == Some(old.as_str()) {
+                    *value = json!(name);
+                } else if text.and_then(|text| text.strip_prefix('/')) == Some(old.as_str()) {
+                    *value = json!(format!("/{name}"));
+                }
+            }
+        };
+        let instance_keys: &[&str] = if own { &["name", "route"] } else { &["name"] };
+        change(self.tables.get_mut("instance"), instance_keys);
+        if own {
+            change(self.tables.get_mut("route"), &["name", "path"]);
+        }
+    }
+
+    /// Gives the deployment that clients call `from` another name. False where
+    /// there is none.
+    pub fn rename_endpoint(&mut self, from: &str, to: &str) -> bool {
+        let deployments = self.tables.get_mut("deployment");
+        let mut deployments = deployments
+            .and_then(Json::as_array_mut)
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_object_mut);
+        let Some(found) = deployments.find(|deployment| endpoint(deployment) == Some(from)) else {
+            return false;
+        };
+        found.insert("endpoint_name".to_owned(), json!(to));
+        self.source = None;
+        true
+    }
+
+    /// Takes secrets that were written in place out of it, leaving their names:
+    /// `INSTANCE.OPTION`, or `INSTANCE/MODEL.OPTION` for one deployment.
+    pub fn take_secrets(&mut self) -> Vec<(String, Secret)> {
+        let mut taken = Vec::new();
+        let name = self.name.clone();
+        if let Some(instance) = self
+            .tables
+            .get_mut("instance")
+            .and_then(Json::as_object_mut)
+        {
+            taken.extend(take(instance, Scope::Instance, name.as_str()));
+        }
+        let deployments = self.tables.get_mut("deployment");
+        let deployments = deployments.and_then(Json::as_array_mut);
+        for table in deployments.into_iter().flatten() {
+            let Some(table) = table.as_object_mut() else {
+                continue;
+            };
+            let owner = format!("{name}/{}", endpoint(table).unwrap_or_default());
+            taken.extend(take(table, Scope::Deployment, &owner));
+        }
+        if !taken.is_empty() {
+            self.source = None;
+        }
+        taken
+    }
+
+    /// The secrets of the store that it names.
+    pub fn named_secrets(&self) -> Vec<&str> {
+        let deployments = self.tables.get("deployment").and_then(Json::as_array);
+        let tables = deployments.into_iter().flatten();
+        let tables = tables.chain(self.tables.get("instance"));
+        let options = tables.filter_map(|table| table.get("options")?.as_object());
+        let named = options.flat_map(Map::values);
+        named
+            .filter_map(|value| value.get("secret")?.as_str())
+            .collect()
+    }
+
+    /// The export. Secrets are to be taken out before; one that could not be, as
+    /// it is not written as one, is blotted out.
+    pub fn export(&self) -> Json {
+        let mut tables = self.tables.clone();
+        let deployments = tables.get_mut("deployment").and_then(Json::as_array_mut);
+        deployments.into_iter().flatten().for_each(blot);
+        tables.get_mut("instance").into_iter().for_each(blot);
+        tables.insert(HEADER.to_owned(), json!({ "export": EXPORT_VERSION }));
+        Json::Object(tables)
+    }
+
+    /// The route file of it, and how it is written: the text that it was read
+    /// from where that still says the same, else JSON.
+    pub fn file(&self) -> (Syntax, String) {
+        if let Some(source) = &self.source {
+            return (Syntax::Toml, source.clone());
+        }
+        let tables = Json::Object(self.tables.clone());
+        (Syntax::Json, format!("{tables:#}\n"))
+    }
+}
+
+/// Reads the text of a route file.
+///
+/// # Errors
+///
+/// It is not there, no regular file, too large, or may not be read.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, ExchangeError> {
+    file::read(path, FILE_BYTES_MAX).map_err(|unread| ExchangeError::File {
+        path: path.to_owned(),
+        reason: unread.to_string(),
+    })
+}
+
+/// What clients call a deployment: as its table says, or the model's name.
+fn endpoint(deployment: &Map<String, Json>) -> Option<&str> {
+    let text = |key| deployment.get(key).and_then(Json::as_str);
+    text("endpoint_name").or_else(|| text("model"))
+}
+
+fn version(header: &Json) -> Result<u64, ExchangeError> {
+    match header.get("export").and_then(Json::as_u64) {
+        None | Some(0) => Err(ExchangeError::Foreign),
+        Some(version) if version > EXPORT_VERSION => Err(ExchangeError::Newer(version)),
+        Some(version) => Ok(version),
+    }
+}
+
+/// Hides what stands in place of a secret and is not where to find one.
+fn blot(table: &mut Json) {
+    let options = table.get_mut("options").and_then(Json::as_object_mut);
+    for (key, value) in options.into_iter().flatten() {
+        let is_secret = find(key).is_some_and(|row| row.kind == Kind::Secret);
+        if is_secret && !value.is_object() && !value.is_null() {
+            *value = json!("***");
+        }
+    }
+}
+
+/// Takes the secrets out of the options of one table.
+fn take(table: &mut Map<String, Json>, scope: Scope, owner: &str) -> Vec<(String, Secret)> {
+    let Some(options) = table.get_mut("options").and_then(Json::as_object_mut) else {
+        return Vec::new();
+    };
+    let mut taken = Vec::new();
+    for (key, value) in options {
+        // One by one, as a wrong option beside it must not let a secret through.
+        let alone = Map::from_iter([(key.clone(), value.clone())]);
+        let Ok(mut set) = OptionSet::parse(scope, &alone) else {
+            continue;
+        };
+        let secrets = set.take_secrets(|option| format!("{owner}.{option}"));
+        if !secrets.is_empty()
+            && let Some(named) = set.to_json().remove(key)
+        {
+            *value = named;
+            taken.extend(secrets);
+        }
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests;
