@@ -76,7 +76,10 @@ impl Entry {
         if let Some(rest) = path.strip_prefix("/v1/models") {
             return models(method, route, rest);
         }
-        let api = Api::from_path(path).ok_or(Refusal::UnknownPath)?;
+        // The model of a form is not read yet, so forms can't be routed.
+        let api = Api::from_path(path)
+            .filter(|api| !api.is_multipart())
+            .ok_or(Refusal::UnknownPath)?;
         let upstream_path = api.upstream_path(path);
         only(
             method,

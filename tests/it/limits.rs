@@ -159,32 +159,8 @@ async fn limits_of_a_token_are_told_kept_and_settled_by_what_was_used() {
     };
     let bench = Bench::new(&[requests, tokens, TokenLimits::default()]).await;
     tokio::task::spawn_blocking(move || {
-        for left in ["1", "0"] {
-            let answer = bench.ask(0, 10);
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-            assert_eq!(header(&answer, "x-ratelimit-limit-requests"), Some("2"));
-            let remaining = header(&answer, "x-ratelimit-remaining-requests");
-            assert_eq!(remaining, Some(left), "{answer}");
-        }
-        let denied = bench.ask(0, 10);
-        assert!(denied.starts_with("HTTP/1.1 429"), "{denied}");
-        assert!(denied.contains("rate_limit_exceeded"), "{denied}");
-        assert_eq!(header(&denied, "x-ratelimit-remaining-requests"), Some("0"));
-        assert_eq!(header(&denied, "x-should-retry"), Some("true"));
-        let after: u32 = header(&denied, "retry-after").unwrap().parse().unwrap();
-        assert!((1..=60).contains(&after), "{denied}");
-
-        // Each holds 900 and uses 20: only what was used is charged.
-        for _ in 0..3 {
-            let answer = bench.ask(1, 900);
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-            assert_eq!(header(&answer, "x-ratelimit-limit-tokens"), Some("1000"));
-        }
-        let never = bench.ask(1, 1001);
-        assert!(never.starts_with("HTTP/1.1 429"), "{never}");
-        assert!(never.contains("insufficient_quota"), "{never}");
-        assert_eq!(header(&never, "x-should-retry"), Some("false"));
-
+        requests_run_out(&bench);
+        tokens_are_settled(&bench);
         // The route's own limit, for a token that has none.
         let answer = bench.ask(2, 10);
         assert_eq!(header(&answer, "x-ratelimit-limit-requests"), Some("100"));
@@ -192,4 +168,34 @@ async fn limits_of_a_token_are_told_kept_and_settled_by_what_was_used() {
     })
     .await
     .unwrap();
+}
+
+fn requests_run_out(bench: &Bench) {
+    for left in ["1", "0"] {
+        let answer = bench.ask(0, 10);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(header(&answer, "x-ratelimit-limit-requests"), Some("2"));
+        let remaining = header(&answer, "x-ratelimit-remaining-requests");
+        assert_eq!(remaining, Some(left), "{answer}");
+    }
+    let denied = bench.ask(0, 10);
+    assert!(denied.starts_with("HTTP/1.1 429"), "{denied}");
+    assert!(denied.contains("rate_limit_exceeded"), "{denied}");
+    assert_eq!(header(&denied, "x-ratelimit-remaining-requests"), Some("0"));
+    assert_eq!(header(&denied, "x-should-retry"), Some("true"));
+    let after: u32 = header(&denied, "retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&after), "{denied}");
+}
+
+/// Each request holds 900 and uses 20: only what was used is charged.
+fn tokens_are_settled(bench: &Bench) {
+    for _ in 0..3 {
+        let answer = bench.ask(1, 900);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(header(&answer, "x-ratelimit-limit-tokens"), Some("1000"));
+    }
+    let never = bench.ask(1, 1001);
+    assert!(never.starts_with("HTTP/1.1 429"), "{never}");
+    assert!(never.contains("insufficient_quota"), "{never}");
+    assert_eq!(header(&never, "x-should-retry"), Some("false"));
 }
