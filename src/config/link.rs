@@ -116,6 +116,8 @@ pub(super) fn claims(parts: &Parts) -> BTreeSet<Claim> {
         claims.insert(Claim::Instance(name));
         let names = instance.deployments.iter();
         claims.extend(names.map(|d| Claim::Model(d.value.endpoint_name.to_string())));
+        let adapters = instance.deployments.iter().flat_map(|d| d.value.adapters());
+        claims.extend(adapters.map(|adapter| Claim::Model(adapter.to_string())));
     }
     claims
 }
@@ -303,17 +305,17 @@ impl<'a> Links<'a> {
     }
 
     fn check_models(&mut self) {
-        let mut taken: HashMap<&str, (&str, Party)> = HashMap::new();
+        let mut taken: HashMap<String, (&str, Party, String)> = HashMap::new();
         let mut found = Vec::new();
         for (route, linked) in &self.routes {
-            for (model, party) in model_claims(linked) {
-                match taken.get(model) {
-                    Some((other, _)) if other == route => {}
+            for (model, party, base) in model_claims(linked) {
+                match taken.get(&model) {
+                    Some((other, _, same)) if other == route && *same == base => {}
                     None => {
-                        taken.insert(model, (route, party));
+                        taken.insert(model, (route, party, base));
                     }
-                    Some((_, first)) => found.push(Clash {
-                        claim: Claim::Model(model.to_owned()),
+                    Some((_, first, _)) => found.push(Clash {
+                        claim: Claim::Model(model.clone()),
                         parties: in_order(vec![first.clone(), party]),
                         message: format!(
                             "the model name {model:?} is taken by {{other}}: write another in models or endpoint_name"

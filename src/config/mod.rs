@@ -402,6 +402,20 @@ pub struct Deployment {
     pub engine: Engine,
 }
 
+impl Deployment {
+    /// The names of its `LoRA` adapters: each is one that clients may write in
+    /// `model`, and that its worker knows.
+    pub fn adapters(&self) -> Vec<ModelName> {
+        let Engine::Vllm(vllm) = &self.engine else {
+            return Vec::new();
+        };
+        let adapters = vllm.options.adapters().into_iter();
+        adapters
+            .filter_map(|(name, _)| ModelName::new(&name).ok())
+            .collect()
+    }
+}
+
 /// When a deployment's worker is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {

@@ -266,6 +266,15 @@ impl KeptInner {
                 models.insert(name.clone(), all.collect());
             }
         }
+        for deployment in &route.deployments {
+            let Some(handle) = registry.get(&deployment.id) else {
+                continue;
+            };
+            for adapter in deployment.adapters() {
+                let target = self.target(route, &handle, adapter.clone());
+                models.entry(adapter).or_default().push(target);
+            }
+        }
         let models: HashMap<_, _> = models
             .into_iter()
             .filter(|(_, targets)| !targets.is_empty())
@@ -311,6 +320,13 @@ impl KeptInner {
     }
 
     fn deployment(&mut self, route: &Route, handle: &Arc<Handle>) -> Arc<Target> {
+        let endpoint = handle.spec().endpoint_name.clone();
+        self.target(route, handle, endpoint)
+    }
+
+    /// A deployment under one of the names that its worker knows. All of them
+    /// share its places and connections.
+    fn target(&mut self, route: &Route, handle: &Arc<Handle>, model: ModelName) -> Arc<Target> {
         let spec = handle.spec();
         let key = handle.id.as_str().to_owned();
         let slots = self.slots(key.clone(), spec.max_concurrent_requests);
@@ -318,7 +334,7 @@ impl KeptInner {
         Arc::new(Target {
             label: handle.id.shared(),
             metrics: self.metrics(route.name.as_str(), handle.id.as_str()),
-            model: Some(spec.endpoint_name.clone()),
+            model: Some(model),
             base_path: String::new(),
             backend: Backend::Deployment {
                 handle: Arc::clone(handle),

@@ -382,3 +382,33 @@ fn a_check_tells_all_errors_of_all_files() {
     let files: Vec<_> = errors.iter().map(|error| &error.file).collect();
     assert_eq!(files, [&config, &file]);
 }
+
+#[test]
+fn names_of_adapters_are_claimed_like_those_of_models() {
+    let text = |name: &str, endpoint: &str, adapter: &str| {
+        format!(
+            "[instance]\nname = \"{name}\"\n[instance.options]\nenable_lora = true\n[[deployment]]\nmodel = \"m\"\nendpoint_name = \"{endpoint}\"\n[deployment.options]\nlora_modules = [\"{adapter}=/x\"]\n"
+        )
+    };
+    let dir = Dir::new(&[
+        ("a.toml", &text("a", "ma", "sql")),
+        ("b.toml", &text("b", "mb", "sql")),
+        ("c.toml", &text("c", "mc", "mc")),
+        ("d.toml", &text("d", "md", "poems")),
+    ]);
+    let catalog = dir.load(None);
+    let names: Vec<_> = catalog.instances.iter().map(|i| i.name.as_str()).collect();
+    assert_eq!(names, ["a", "d"]);
+    let errors = dir.errors(&catalog);
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert!(
+        errors
+            .iter()
+            .any(|e| e.contains("b.toml") && e.contains("\"sql\" is taken by a.toml"))
+    );
+    assert!(
+        errors
+            .iter()
+            .any(|e| e.contains("c.toml") && e.contains("\"mc\" is taken"))
+    );
+}

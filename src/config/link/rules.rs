@@ -121,7 +121,9 @@ pub(in crate::config) fn aliases(linked: &Linked<'_>) -> Vec<ModelName> {
     }
 }
 
-pub(super) fn model_claims<'a>(linked: &'a Linked<'a>) -> Vec<(&'a str, Party)> {
+/// Each name with its place and the endpoint that it is an adapter of; empty for
+/// the names of endpoints and the route's own.
+pub(super) fn model_claims(linked: &Linked<'_>) -> Vec<(String, Party, String)> {
     let mut claims = Vec::new();
     if let Some(draft) = linked.draft {
         let file = linked.file;
@@ -132,7 +134,7 @@ pub(super) fn model_claims<'a>(linked: &'a Linked<'a>) -> Vec<(&'a str, Party)> 
                     line: models.line,
                     key: "route.models",
                 };
-                (model.as_str(), party)
+                (model.to_string(), party, String::new())
             })),
             None if endpoint_names(linked).len() > 1 => {}
             None => {
@@ -141,7 +143,7 @@ pub(super) fn model_claims<'a>(linked: &'a Linked<'a>) -> Vec<(&'a str, Party)> 
                     line: draft.name.line,
                     key: "route.models",
                 };
-                claims.push((linked.name.as_str(), party));
+                claims.push((linked.name.to_string(), party, String::new()));
             }
         }
     }
@@ -153,8 +155,23 @@ pub(super) fn model_claims<'a>(linked: &'a Linked<'a>) -> Vec<(&'a str, Party)> 
                 line,
                 key: "deployment.endpoint_name",
             };
-            (deployment.value.endpoint_name.as_str(), party)
+            (
+                deployment.value.endpoint_name.to_string(),
+                party,
+                String::new(),
+            )
         }));
+        for deployment in &instance.deployments {
+            claims.extend(deployment.value.adapters().into_iter().map(|adapter| {
+                let party = Party {
+                    file: *file,
+                    line: deployment.line,
+                    key: "deployment.options.lora_modules",
+                };
+                let base = deployment.value.endpoint_name.to_string();
+                (adapter.to_string(), party, base)
+            }));
+        }
     }
     claims
 }
