@@ -10,7 +10,6 @@ use crate::lifecycle::Parts;
 use crate::lifecycle::calls::Http;
 use crate::lifecycle::command::Engines;
 use crate::lifecycle::process::{Options, ProcessLauncher, own_executable};
-use crate::store::secrets::Secrets;
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
 
@@ -25,16 +24,10 @@ pub(super) fn parts(
         GpuSource::Simulated(memory) => Inventory::simulated(memory),
         GpuSource::Auto | GpuSource::None => Inventory::none(),
     };
-    let own = own_executable().to_owned();
     let launcher = ProcessLauncher::open(Options {
         state: settings.gateway.state.clone(),
-        engines: Engines {
-            own: own.clone(),
-            vllm: settings.vllm.command.clone(),
-            gpus: !gpus.devices.is_empty(),
-            secrets: Secrets::at(&settings.gateway.state),
-        },
-        own,
+        engines: Engines::new(settings),
+        own: own_executable().to_owned(),
         log_bytes_max: settings.workers.log_bytes_max,
         tasks: tasks.clone(),
     })?;

@@ -6,10 +6,8 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 
 use super::{ConfigArg, Failure, InvalidSettings, out};
-use crate::config::{self, Engine, GpuSource};
+use crate::config::{self, Engine};
 use crate::lifecycle::command::Engines;
-use crate::lifecycle::process::own_executable;
-use crate::store::secrets::Secrets;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -27,12 +25,7 @@ impl Args {
         let others = config::load_catalog(&settings.gateway.routes, &settings.queues, None);
         let catalog = config::with_file(&others, &settings.queues, &self.file, &content)
             .map_err(InvalidSettings)?;
-        let engines = Engines {
-            own: own_executable().to_owned(),
-            vllm: settings.vllm.command.clone(),
-            gpus: !matches!(settings.gpus.source, GpuSource::None),
-            secrets: Secrets::at(&settings.gateway.state),
-        };
+        let engines = Engines::new(&settings);
         let mut refused = false;
         let own = catalog
             .instances

@@ -3,6 +3,18 @@
 //! Owns the inventory. It takes no decision and keeps no account: what is free
 //! is `lifecycle::placement`'s to know.
 
+use std::fs;
+use std::path::Path;
+
+/// Where NVIDIA's driver lists the GPUs of this machine, a directory each.
+pub const DRIVER_LIST: &str = "/proc/driver/nvidia/gpus";
+
+/// Whether the driver lists a GPU. Without its list there is none that vLLM
+/// could use.
+pub fn has_any(list: &Path) -> bool {
+    fs::read_dir(list).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 /// One device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
@@ -34,5 +46,21 @@ impl Inventory {
         Self {
             devices: devices.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_is_there_when_the_driver_lists_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("gpus");
+        assert!(!has_any(&list));
+        fs::create_dir(&list).unwrap();
+        assert!(!has_any(&list));
+        fs::create_dir(list.join("0000:01:00.0")).unwrap();
+        assert!(has_any(&list));
     }
 }

@@ -7,7 +7,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Engine};
+use crate::config::{self, Engine, GpuSource};
+use crate::gpu;
 use crate::store::secrets::Secrets;
 use crate::vllm::args::{self, Launch, Listen, Sleep};
 use crate::vllm::options::{Secret, SecretSource};
@@ -47,6 +48,18 @@ pub struct Engines {
 }
 
 impl Engines {
+    /// The engines of these settings on this machine.
+    pub fn new(settings: &config::Settings) -> Self {
+        // On simulated devices and on a CPU vLLM 0.32 refuses to free memory.
+        let gpus = settings.gpus.source == GpuSource::Auto;
+        Self {
+            own: super::process::own_executable().to_owned(),
+            vllm: settings.vllm.command.clone(),
+            gpus: gpus && gpu::has_any(Path::new(gpu::DRIVER_LIST)),
+            secrets: Secrets::at(&settings.gateway.state),
+        }
+    }
+
     /// The command of this spec, serving on `socket`.
     ///
     /// # Errors
