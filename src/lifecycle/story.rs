@@ -82,6 +82,11 @@ pub(super) fn of(
         Phase::Offloaded { at } => format!("offloaded to {} in {took}", rung(at)),
         Phase::Stopping { killed: true, .. } => format!("killed: did not end within {took}"),
         Phase::Stopping { .. } => format!("stopping: {why}"),
+        // It was told to end: the last lines of its log would only alarm.
+        Phase::Stopped if matches!(before.phase, Phase::Stopping { .. }) => {
+            let how = why.split_once(": ").map_or(why, |(how, _)| how);
+            format!("stopped: {how}")
+        }
         Phase::Stopped => format!("stopped: {why}"),
         Phase::Failed => failure(member, why, now),
     };
