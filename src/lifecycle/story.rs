@@ -150,7 +150,7 @@ fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str
     })
 }
 
-fn rung(level: OffloadTo) -> &'static str {
+pub(super) fn rung(level: OffloadTo) -> &'static str {
     match level {
         OffloadTo::Cpu => "cpu",
         OffloadTo::Disk => "disk",

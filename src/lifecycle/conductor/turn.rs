@@ -9,6 +9,7 @@ use super::super::story;
 use super::Conductor;
 use crate::deployment::Refusal;
 use crate::names::DeploymentId;
+use crate::telemetry::metrics;
 use crate::time::Uptime;
 
 /// Events of one turn; more would be a loop among our own answers.
@@ -17,6 +18,14 @@ const TURN_EVENTS_MAX: usize = 10_000;
 impl Conductor {
     /// Does all that is to be done now.
     pub(super) fn run_turn(&mut self) {
+        self.settle();
+        for (device, held) in self.placement.held() {
+            metrics::gpu_memory(device.index, "held", held);
+            metrics::gpu_memory(device.index, "total", device.memory);
+        }
+    }
+
+    fn settle(&mut self) {
         self.turn_events();
         // Even a turn without events may have let a claim grow too old.
         self.place();
@@ -83,15 +92,24 @@ impl Conductor {
         }
     }
 
-    /// Remembers how long a start or a wake took.
+    /// Remembers how long a start, a sleep or a wake took.
     fn measure(&mut self, id: &DeploymentId, before: &Machine, event: Event, now: Uptime) {
         let Some(member) = self.members.get(id) else {
             return;
         };
         let took = now.saturating_sub(member.entered);
         match (before.phase, member.machine.phase, event) {
-            (Phase::Starting, Phase::Ready, _) => self.timings.started(id, took),
-            (Phase::Waking { .. }, Phase::Ready, _) => self.timings.woke(id, took),
+            (Phase::Starting, Phase::Ready, _) => {
+                metrics::transition(id.as_str(), "none", "gpu", took);
+                self.timings.started(id, took);
+            }
+            (Phase::Waking { from }, Phase::Ready, _) => {
+                metrics::transition(id.as_str(), story::rung(from), "gpu", took);
+                self.timings.woke(id, took);
+            }
+            (Phase::Offloading { to }, _, Event::Slept(_)) => {
+                metrics::transition(id.as_str(), "gpu", story::rung(to), took);
+            }
             _ => {}
         }
         if let Event::Exited(generation) | Event::Unlaunchable(generation) = event

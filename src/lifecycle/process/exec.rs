@@ -14,8 +14,9 @@ use std::process::Command;
 pub const SUBCOMMAND: &str = "worker-exec";
 
 /// Weight of the session against others, as `nice` counts: the gateway and its
-/// health checks should not starve while an engine loads.
-const AUTOGROUP_NICE: &str = "10";
+/// health checks should not starve while an engine loads. At 10 an engine hardly
+/// started beside a build on the same machine.
+const AUTOGROUP_NICE: &str = "5";
 
 /// How much rather the kernel ends an engine than the gateway, in thousandths.
 const OOM_SCORE_ADJ: &str = "300";
