@@ -251,6 +251,7 @@ impl Site {
 /// An instance on the stand-in engine that loads in no time, for cold starts.
 const TIDEGATE_COLD: &str = "[route]\nname = \"cold\"\npublic = true\n\n\
     [instance]\nname = \"cold\"\nproject = \"bench\"\nengine = \"sim\"\n\n\
+    [instance.idle]\noffload_after = \"900ms\"\ntime_limit = \"1s\"\n\n\
     [[deployment]]\nmodel = \"bench/cold\"\nendpoint_name = \"cold\"\nstart = \"on-demand\"\n\n\
     [deployment.sim]\nload = \"0s\"\nwake = \"0s\"\nsleep = \"0s\"\nfirst_token = \"0s\"\n\
     tokens_per_second = 100000\nweights = \"1GiB\"\ncontext = \"1GiB\"\n";
