@@ -105,13 +105,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_of_a_deployment_is_found_at_any_depth() {
+    fn the_phase_of_a_deployment_is_found_at_any_depth() {
         let listed = serde_json::json!({"instances": [
-            {"name": "other", "status": "active", "deployments": [{"model": "x", "status": "idle"}]},
+            {"name": "other", "phase": "ready", "deployments": [{"model": "x", "phase": "starting"}]},
             {"name": "cold", "deployments": [{"endpoint": "cold", "phase": "stopped"}]},
         ]});
         assert_eq!(phase_of(&listed, "cold"), Some("stopped"));
-        assert_eq!(phase_of(&listed, "other"), Some("active"));
+        assert_eq!(phase_of(&listed, "other"), Some("ready"));
         assert_eq!(phase_of(&listed, "none"), None);
     }
 }
