@@ -53,6 +53,9 @@ pub(crate) fn measure(
         }
         rows.push(row);
     }
+    // Workers outlive the gateway: this one is ended while there is one to do it.
+    site.tidegate_here(&["stop", "cold"])?;
+    wait_for(site, "stopped")?;
     Ok(rows)
 }
 
