@@ -42,6 +42,18 @@ impl Gate {
         })
     }
 
+    /// An open gate: that of a worker among those of its deployment.
+    pub fn opened(clock: Clock) -> Arc<Self> {
+        let gate = Self::new(clock);
+        gate.open();
+        gate
+    }
+
+    /// The clock that it goes by.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// Lets one request in; `None` while the gate is closed.
     pub fn enter(self: &Arc<Self>) -> Option<Permit> {
         let mut word = self.word.load(Ordering::Acquire);

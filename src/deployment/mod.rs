@@ -3,6 +3,11 @@
 //! The gateway takes permits at the [`Gate`] and signals demand; the lifecycle
 //! conductor, and only it, opens and closes the gate and publishes the
 //! [`Snapshot`]. Neither plane knows the other.
+//!
+//! A request enters two gates: that of its deployment, which is open while any
+//! worker serves, and within it that of the worker which it is sent to. The
+//! snapshot lists the workers; the gateway spreads requests over those whose
+//! gates are open. One that is to end alone is drained at its own gate.
 
 pub mod console;
 pub mod gate;

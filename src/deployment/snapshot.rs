@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Gate;
 use crate::config::Address;
 use crate::names::Generation;
 use crate::time::unix_seconds;
@@ -69,7 +70,13 @@ pub enum Residency {
 }
 
 /// A worker that requests can be sent to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// A deployment may have several. Its own gate says whether it takes requests:
+/// to end one of several, the conductor closes the gate of that one, takes it
+/// out of the next snapshot, and ends it once [`Gate::drained`]; the deployment's
+/// gate stays open. A worker's gate is made with it, open, and is what tells one
+/// worker from another.
+#[derive(Clone, Debug)]
 pub struct Worker {
     /// Which one of its deployment.
     pub generation: Generation,
@@ -77,6 +84,8 @@ pub struct Worker {
     pub address: Address,
     /// The key that proves us to it.
     pub api_key: Arc<str>,
+    /// Where the requests that it serves enter, within those of the deployment.
+    pub gate: Arc<Gate>,
 }
 
 /// Why requests that waited were refused.
@@ -103,8 +112,9 @@ pub struct Snapshot {
     /// When a request was last inside, seconds since 1970, as last reported;
     /// `None` before the first worker was ready.
     pub last_activity: Option<u64>,
-    /// The worker, from ready to the end of draining.
-    pub worker: Option<Arc<Worker>>,
+    /// The workers, each from ready to the end of draining; requests are spread
+    /// over those whose gates are open.
+    pub workers: Arc<[Arc<Worker>]>,
     /// Generation of the newest worker, alive or not.
     pub generation: Generation,
     /// Process id of the living worker.
@@ -133,7 +143,7 @@ impl Snapshot {
             residency: Residency::None,
             since: unix_seconds(),
             last_activity: None,
-            worker: None,
+            workers: Arc::new([]),
             generation: Generation(0),
             pid: None,
             gpus: Arc::new([]),

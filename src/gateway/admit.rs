@@ -9,13 +9,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balance::choose;
 use super::error::Refusal;
 use super::limits::{Class, NoSlot, Patience, Seat, Seats, Slot, Slots, Turn};
 use super::quota;
 use super::record::{Phase, Record};
 use super::router::{Backend, Destination, Target};
+use super::server::{Fleet, Server};
 use crate::auth::Principal;
-use crate::deployment::{Handle, Permit, Refusal as WaitersRefused, Worker};
+use crate::deployment::{Handle, Permit, Refusal as WaitersRefused};
 use crate::names::Workspace;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
@@ -26,13 +28,39 @@ use crate::time::{Instant, timeout};
 #[derive(Debug)]
 pub struct Admission {
     /// The server that takes it.
-    pub target: Arc<Target>,
-    /// The worker, where the target is a deployment.
-    pub worker: Option<Arc<Worker>>,
-    _permit: Option<Permit>,
-    _deployment: Option<Slot>,
+    pub place: Place,
     _route: Slot,
     _seats: Seating,
+}
+
+/// A place at one server.
+#[derive(Debug)]
+pub struct Place {
+    /// What the server belongs to.
+    pub target: Arc<Target>,
+    /// The server.
+    pub server: Arc<Server>,
+    /// Where the target is a deployment.
+    _deployment: Option<(Slot, Inside)>,
+}
+
+/// Inside the gates of a deployment and of one of its workers. Let out of the
+/// worker's first.
+#[derive(Debug)]
+struct Inside {
+    _worker: Permit,
+    _deployment: Permit,
+}
+
+impl Place {
+    /// At a server that someone else runs: there is always one.
+    pub fn external(target: &Arc<Target>, server: &Arc<Server>) -> Self {
+        Self {
+            target: Arc::clone(target),
+            server: Arc::clone(server),
+            _deployment: None,
+        }
+    }
 }
 
 /// Requests at work by workspace and by token, on all routes together.
@@ -117,38 +145,46 @@ pub async fn admit(
     };
     record.phase = Phase::Queue;
     let route = place(&destination.slots, patience, turn, record, destination).await?;
-    let target = Arc::clone(super::balance::choose(&destination.targets));
+    let target = choose(&destination.targets, |target| target.load());
+    let target = Arc::clone(target.ok_or(Refusal::Unreachable)?);
     record.target = Some(Arc::clone(&target));
-    let Backend::Deployment { handle, slots, .. } = &target.backend else {
-        return Ok(Admission {
-            target,
-            worker: None,
-            _permit: None,
-            _deployment: None,
-            _route: route,
-            _seats: seats,
-        });
+    let place = match &target.backend {
+        Backend::External(server) => Place::external(&target, server),
+        Backend::Deployment {
+            handle,
+            slots,
+            fleet,
+        } => {
+            let slot = place(slots, patience, turn, record, destination).await?;
+            let (server, inside) = match enter(handle, fleet) {
+                Some(entered) => entered,
+                None => cold_start(handle, fleet, &target, destination, record).await?,
+            };
+            Place {
+                server,
+                _deployment: Some((slot, inside)),
+                target: Arc::clone(&target),
+            }
+        }
     };
-    let deployment = place(slots, patience, turn, record, destination).await?;
-    let permit = match handle.gate.enter() {
-        Some(permit) => permit,
-        None => cold_start(handle, &target, destination, record).await?,
-    };
-    // The conductor publishes the worker before it opens the gate, and does not
-    // take it away while a permit is out.
-    let worker = handle
-        .snapshot()
-        .worker
-        .clone()
-        .ok_or(Refusal::Unreachable)?;
     Ok(Admission {
-        worker: Some(worker),
-        _permit: Some(permit),
-        _deployment: Some(deployment),
+        place,
         _route: route,
         _seats: seats,
-        target,
     })
+}
+
+/// Enters a deployment and one of its workers; `None` when no gate is open.
+fn enter(handle: &Arc<Handle>, fleet: &Fleet) -> Option<(Arc<Server>, Inside)> {
+    let deployment = handle.gate.enter()?;
+    // The conductor publishes a worker before it opens the gate, and does not
+    // take it away while a permit is out.
+    let (server, worker) = fleet.enter(&handle.snapshot())?;
+    let inside = Inside {
+        _worker: worker,
+        _deployment: deployment,
+    };
+    Some((server, inside))
 }
 
 async fn place(
@@ -180,28 +216,33 @@ async fn place(
 /// Waits at the closed gate for the worker that the demand starts or wakes.
 async fn cold_start(
     handle: &Arc<Handle>,
+    fleet: &Fleet,
     target: &Target,
     destination: &Destination,
     record: &mut Record,
-) -> Result<Permit, Refusal> {
+) -> Result<(Arc<Server>, Inside), Refusal> {
     record.phase = Phase::ColdStart;
     let started = Instant::now();
     let _queued = Counted::on(&target.metrics.queued);
     let _waiting = handle.wait();
     let patience = record.wait_max(destination.route.timeouts.cold_start);
-    let result = wait_for_gate(handle, patience).await;
+    let result = wait_for_gate(handle, fleet, patience).await;
     record.waits.cold_start = Some(started.elapsed());
     result
 }
 
-async fn wait_for_gate(handle: &Arc<Handle>, patience: Duration) -> Result<Permit, Refusal> {
+async fn wait_for_gate(
+    handle: &Arc<Handle>,
+    fleet: &Fleet,
+    patience: Duration,
+) -> Result<(Arc<Server>, Inside), Refusal> {
     let deadline = Instant::now() + patience;
     let mut snapshots = handle.watch();
     let refusals = snapshots.borrow_and_update().refusals;
     let mut demanded_in = None;
     loop {
-        if let Some(permit) = handle.gate.enter() {
-            return Ok(permit);
+        if let Some(entered) = enter(handle, fleet) {
+            return Ok(entered);
         }
         // Once in each phase: the conductor answers a demand with a snapshot, and
         // to answer that with a demand would never end.
@@ -262,6 +303,7 @@ mod tests {
     async fn a_demand_that_is_answered_by_a_snapshot_is_not_repeated() {
         let (registry, mut demands) = Registry::new(Clock::start());
         let handle = registry.insert(spec());
+        let fleet = Fleet::default();
         let mut demanded = 0;
         let conductor = async {
             while demands.recv().await.is_some() {
@@ -272,7 +314,7 @@ mod tests {
             }
         };
         let waited = tokio::select! {
-            waited = wait_for_gate(&handle, Duration::from_secs(1)) => waited,
+            waited = wait_for_gate(&handle, &fleet, Duration::from_secs(1)) => waited,
             () = conductor => unreachable!("the registry lives"),
         };
         assert!(matches!(waited, Err(Refusal::Loading { .. })), "{waited:?}");

@@ -1,49 +1,27 @@
-//! Which of several servers takes a request.
+//! Which of several takes a request.
 //!
-//! Power of two choices on the requests that each has in flight: as good as
-//! asking all, without a herd running to the same one.
+//! Power of two choices on the load of each: as good as asking all, without a
+//! herd running to the same one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use super::router::{Backend, Target};
 
 /// Spreads the first of the two choices evenly.
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
-/// The server to try first. `targets` is never empty.
-///
-/// # Panics
-///
-/// If `targets` is empty; the router makes no such destination.
-pub fn choose(targets: &[Arc<Target>]) -> &Arc<Target> {
-    assert!(!targets.is_empty(), "a destination has a target");
-    let turn = TURN.fetch_add(1, Ordering::Relaxed);
-    // A step that is coprime to most counts, so that pairs differ over time.
-    let pick = |n: usize| targets.get(n % targets.len());
-    let (first, second) = (pick(turn), pick(turn.wrapping_mul(31).wrapping_add(7)));
-    let less = match (first, second) {
-        (Some(a), Some(b)) if load(b) < load(a) => second,
-        _ => first,
-    };
-    less.unwrap_or_else(|| unreachable!("an index below the length"))
-}
-
-/// The servers to try when `failed` can't be reached: each other one, once.
-pub fn others<'a>(
-    targets: &'a [Arc<Target>],
-    failed: &'a Arc<Target>,
-) -> impl Iterator<Item = &'a Arc<Target>> {
-    targets
-        .iter()
-        .filter(move |target| !Arc::ptr_eq(target, failed))
-}
-
-/// Requests in flight; a worker that must be woken first counts as far more.
-fn load(target: &Target) -> u32 {
-    match &target.backend {
-        Backend::External { pool, .. } => pool.active(),
-        Backend::Deployment { handle, .. } if handle.gate.is_open() => handle.gate.in_flight(),
-        Backend::Deployment { handle, .. } => 1_000_000 + handle.waiting(),
+/// The one to try first; `None` where there is none.
+pub fn choose<T>(all: &[T], load: impl Fn(&T) -> u64) -> Option<&T> {
+    if let [only] = all {
+        return Some(only);
     }
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+    let first = turn.checked_rem(all.len())?;
+    // Any other one, each as often: the step is mixed, so that pairs differ.
+    let mixed = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
+    let second = (first + 1 + mixed % (all.len() - 1)) % all.len();
+    let (first, second) = (all.get(first)?, all.get(second)?);
+    Some(if load(second) < load(first) {
+        second
+    } else {
+        first
+    })
 }

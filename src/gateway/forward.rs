@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::admit::Admission;
+use super::admit::{Admission, Place};
 use super::error::Refusal;
 use super::headers;
 use super::pool::{Conn, Occupied, Pool};
@@ -78,13 +78,15 @@ pub async fn forward(
     let first = prepared
         .exchange(timeouts.connect, timeouts.first_byte, record)
         .await;
-    if !matches!(first, Err(Refusal::Unreachable)) || admission.worker.is_some() {
+    let failed = Arc::clone(&admission.place.target);
+    let is_external = matches!(failed.backend, Backend::External(_));
+    if !matches!(first, Err(Refusal::Unreachable)) || !is_external {
         return first;
     }
-    let failed = Arc::clone(&admission.target);
-    for other in super::balance::others(&destination.targets, &failed) {
-        if matches!(other.backend, Backend::External { .. }) {
-            admission.target = Arc::clone(other);
+    let others = destination.targets.iter();
+    for other in others.filter(|other| !Arc::ptr_eq(other, &failed)) {
+        if let Backend::External(server) = &other.backend {
+            admission.place = Place::external(other, server);
             record.target = Some(Arc::clone(other));
             let mut prepared = Prepared::new(outgoing, admission, Others::Some)?;
             let next = prepared
@@ -120,21 +122,8 @@ impl Prepared {
         admission: &Admission,
         others: Others,
     ) -> Result<Self, Refusal> {
-        let target = &admission.target;
-        let (pool, authorization) = match (&target.backend, &admission.worker) {
-            (
-                Backend::External {
-                    pool,
-                    authorization,
-                },
-                _,
-            ) => (Arc::clone(pool), authorization.clone()),
-            (Backend::Deployment { connections, .. }, Some(worker)) => {
-                let (pool, authorization) = connections.to(worker);
-                (pool, Some(authorization))
-            }
-            (Backend::Deployment { .. }, None) => return Err(Refusal::Unreachable),
-        };
+        let Place { target, server, .. } = &admission.place;
+        let (pool, authorization) = (Arc::clone(&server.pool), server.authorization.clone());
         let body = edited(outgoing, target);
         let mut headers = match others {
             Others::Some => outgoing.headers.clone(),

@@ -2,8 +2,8 @@
 //!
 //! [`listener`] accepts; [`service::handle`] is the story of a request, one file
 //! per step: [`entry`], [`authorize`], [`receive`], [`router`], [`quota`] (with
-//! [`rate`]), [`admit`] (with [`limits`] and [`balance`]), [`forward`] (with [`pool`]), [`respond`],
-//! [`meter`]. Any refusal becomes a response in [`error`]; however a request
+//! [`rate`]), [`admit`] (with [`limits`] and [`balance`]), [`forward`] (with [`server`] and [`pool`]),
+//! [`respond`], [`meter`]. Any refusal becomes a response in [`error`]; however a request
 //! ends, its [`record`] is written once.
 //!
 //! No step runs in a task of its own: the future of the service and then the
@@ -32,6 +32,7 @@ pub mod record;
 pub mod respond;
 pub mod rewind;
 pub mod router;
+pub mod server;
 pub mod service;
 pub mod socket;
 pub mod stall;

@@ -57,7 +57,7 @@ fn entry(destination: &Destination) -> ModelEntry<'_> {
         .targets
         .iter()
         .map(|target| match &target.backend {
-            Backend::External { .. } => Status::Active,
+            Backend::External(_) => Status::Active,
             Backend::Deployment { handle, .. } => handle.status(),
         });
     let status = statuses.min_by_key(rank).unwrap_or(Status::Stopped);
@@ -65,7 +65,7 @@ fn entry(destination: &Destination) -> ModelEntry<'_> {
         .targets
         .iter()
         .find_map(|target| match &target.backend {
-            Backend::External { .. } => None,
+            Backend::External(_) => None,
             Backend::Deployment { handle, .. } => Some(handle.snapshot().since),
         });
     ModelEntry {

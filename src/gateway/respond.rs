@@ -45,7 +45,7 @@ pub async fn pass_on(
     mut record: Record,
 ) -> Response<Body> {
     let (mut head, body) = answered.response.into_parts();
-    let in_flight = Counted::on(&admission.target.metrics.in_flight);
+    let in_flight = Counted::on(&admission.place.target.metrics.in_flight);
     let mut exchange = Exchange::new(body, answered.conn, answered.occupied);
     let media = headers::media_type(&head.headers).to_owned();
     let stream = media.eq_ignore_ascii_case("text/event-stream");

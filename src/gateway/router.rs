@@ -8,25 +8,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use http::HeaderValue;
-
 use super::limits::Slots;
 use super::pool::Pool;
 use super::rate::Rates;
+use super::server::{Fleet, Server};
 use crate::auth::Principal;
 use crate::config::{Access, Address, ApiKeySource, Catalog, Route, Upstream};
-use crate::deployment::{Handle, Registry, Worker};
-use crate::names::{Generation, ModelName};
+use crate::deployment::{Handle, Registry};
+use crate::names::ModelName;
 use crate::telemetry::metrics::RequestMetrics;
 
 /// Idle time of connections to servers of whom we know nothing: uvicorn closes
 /// them after 5 s.
 const EXTERNAL_IDLE: Duration = Duration::from_secs(4);
-
-/// Idle time of connections to our own workers, which are started with a far
-/// longer keep-alive.
-const WORKER_IDLE: Duration = Duration::from_mins(1);
 
 /// Where requests can go at one moment.
 #[derive(Debug, Default)]
@@ -81,50 +75,30 @@ pub struct Target {
 #[derive(Debug)]
 pub enum Backend {
     /// A server that someone else runs.
-    External {
-        /// Its connections.
-        pool: Arc<Pool>,
-        /// The `Authorization` that it wants.
-        authorization: Option<HeaderValue>,
-    },
+    External(Arc<Server>),
     /// A deployment of ours.
     Deployment {
         /// Its gate and snapshot.
         handle: Arc<Handle>,
         /// Its places.
         slots: Arc<Slots>,
-        /// Connections to its present worker.
-        connections: Arc<WorkerPool>,
+        /// Its present workers.
+        fleet: Arc<Fleet>,
     },
 }
 
-/// Connections to the worker that a deployment has now.
-#[derive(Debug, Default)]
-pub struct WorkerPool(ArcSwapOption<(Generation, Arc<Pool>, HeaderValue)>);
-
-impl WorkerPool {
-    /// The connections to `worker`, and the `Authorization` that it wants; the
-    /// connections to an older one are closed.
-    pub fn to(&self, worker: &Worker) -> (Arc<Pool>, HeaderValue) {
-        if let Some(known) = self.0.load().as_deref()
-            && known.0 == worker.generation
-            && *known.1.address() == worker.address
-        {
-            return (Arc::clone(&known.1), known.2.clone());
+impl Target {
+    /// How busy it is; a worker that must be woken first counts as far more.
+    pub fn load(&self) -> u64 {
+        match &self.backend {
+            Backend::External(server) => server.load(),
+            Backend::Deployment { handle, .. } if handle.gate.is_open() => {
+                let workers = handle.snapshot().workers.len().max(1);
+                u64::from(handle.gate.in_flight()) / workers as u64
+            }
+            Backend::Deployment { handle, .. } => 1_000_000 + u64::from(handle.waiting()),
         }
-        let pool = Pool::new(worker.address.clone(), WORKER_IDLE);
-        let authorization = bearer(&worker.api_key);
-        let known = (worker.generation, Arc::clone(&pool), authorization.clone());
-        self.0.store(Some(Arc::new(known)));
-        (pool, authorization)
     }
-}
-
-fn bearer(key: &str) -> HeaderValue {
-    let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-        .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
-    value.set_sensitive(true);
-    value
 }
 
 impl Table {
@@ -174,19 +148,11 @@ impl Table {
         }
         for target in self.targets() {
             match &target.backend {
-                Backend::External { pool, .. } => pool.sweep(),
-                Backend::Deployment {
-                    handle,
-                    connections,
-                    ..
-                } => {
-                    let serving = handle.snapshot().worker.is_some();
-                    if let Some(known) = connections.0.load().as_deref() {
-                        if serving {
-                            known.1.sweep();
-                        } else {
-                            known.1.close_idle();
-                        }
+                Backend::External(server) => server.pool.sweep(),
+                // Here too a worker that has left is noticed.
+                Backend::Deployment { handle, fleet, .. } => {
+                    for server in fleet.follow(&handle.snapshot()).iter() {
+                        server.pool.sweep();
                     }
                 }
             }
@@ -206,7 +172,7 @@ struct KeptInner {
     slots: HashMap<String, Arc<Slots>>,
     rates: HashMap<String, Arc<Rates>>,
     pools: HashMap<Address, Arc<Pool>>,
-    workers: HashMap<String, Arc<WorkerPool>>,
+    fleets: HashMap<String, Arc<Fleet>>,
     metrics: HashMap<(String, String), Arc<RequestMetrics>>,
 }
 
@@ -304,18 +270,13 @@ impl KeptInner {
             .or_insert_with(|| Pool::new(upstream.address.clone(), EXTERNAL_IDLE));
         let pool = Arc::clone(pool);
         let label: Arc<str> = Arc::from(upstream.address.to_string());
+        let key = upstream.api_key.as_ref().map(read_key);
         Arc::new(Target {
             metrics: self.metrics(route.name.as_str(), &label),
             label,
             model: upstream.model.clone(),
             base_path: upstream.base_path.clone(),
-            backend: Backend::External {
-                pool,
-                authorization: upstream
-                    .api_key
-                    .as_ref()
-                    .map(|source| bearer(&read_key(source))),
-            },
+            backend: Backend::External(Server::external(pool, key.as_deref())),
         })
     }
 
@@ -330,7 +291,7 @@ impl KeptInner {
         let spec = handle.spec();
         let key = handle.id.as_str().to_owned();
         let slots = self.slots(key.clone(), spec.max_concurrent_requests);
-        let connections = Arc::clone(self.workers.entry(key).or_default());
+        let fleet = Arc::clone(self.fleets.entry(key).or_default());
         Arc::new(Target {
             label: handle.id.shared(),
             metrics: self.metrics(route.name.as_str(), handle.id.as_str()),
@@ -339,7 +300,7 @@ impl KeptInner {
             backend: Backend::Deployment {
                 handle: Arc::clone(handle),
                 slots,
-                connections,
+                fleet,
             },
         })
     }
@@ -364,7 +325,7 @@ impl KeptInner {
         self.slots.retain(|_, slots| Arc::strong_count(slots) > 1);
         self.rates.retain(|_, rates| Arc::strong_count(rates) > 1);
         self.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
-        self.workers.retain(|_, pool| Arc::strong_count(pool) > 1);
+        self.fleets.retain(|_, fleet| Arc::strong_count(fleet) > 1);
         self.metrics
             .retain(|_, metrics| Arc::strong_count(metrics) > 1);
     }

@@ -15,7 +15,7 @@ use super::machine::Event;
 use super::member::{Member, Running, Wish};
 use super::progress;
 use crate::config::OffloadTo;
-use crate::deployment::Handle;
+use crate::deployment::{Gate, Handle};
 use crate::names::{DeploymentId, Generation};
 use crate::tasks::Tasks;
 
@@ -67,6 +67,7 @@ impl Effects {
         });
         Running {
             launched: None,
+            gate: Gate::opened(member.handle.gate.clock()),
             wish,
             calls,
         }
@@ -106,6 +107,7 @@ impl Effects {
         });
         Running {
             launched: Some(launched),
+            gate: Gate::opened(member.handle.gate.clock()),
             wish,
             calls: self.tasks.ending().child_token(),
         }

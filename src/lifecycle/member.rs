@@ -12,7 +12,7 @@ use super::launcher::{Launched, Launcher};
 use super::machine::{Aim, Event, Machine, Next, Phase, Policy, Rest};
 use super::placement::{Amount, Need, Standing};
 use crate::config::{self, Engine, OffloadTo, Settings, Start};
-use crate::deployment::{Handle, Refusal, Snapshot, Status, Worker, snapshot::Residency};
+use crate::deployment::{Gate, Handle, Refusal, Snapshot, Status, Worker, snapshot::Residency};
 use crate::store::timings::{Timing, Timings};
 use crate::time::{Uptime, unix_seconds};
 use crate::units::Span;
@@ -36,10 +36,25 @@ pub(super) enum Wish {
 pub(super) struct Running {
     /// `None` until it was launched.
     pub(super) launched: Option<Launched>,
+    /// Where the requests that it serves enter; tells it from every other worker.
+    pub(super) gate: Arc<Gate>,
     /// To its supervisor.
     pub(super) wish: watch::Sender<Wish>,
     /// Ends the calls that are under way to it.
     pub(super) calls: CancellationToken,
+}
+
+impl Running {
+    /// The worker, as requests find it; `None` until it was launched.
+    fn worker(&self) -> Option<Worker> {
+        let launched = self.launched.as_ref()?;
+        Some(Worker {
+            generation: launched.generation,
+            address: launched.address.clone(),
+            api_key: Arc::clone(&launched.api_key),
+            gate: Arc::clone(&self.gate),
+        })
+    }
 }
 
 /// One deployment.
@@ -143,13 +158,8 @@ impl Member {
         let phase = self.machine.phase;
         let serves = matches!(phase, Phase::Ready | Phase::Draining { .. });
         let launched = self.running.as_ref().and_then(|r| r.launched.as_ref());
-        let worker = launched.filter(|_| serves).map(|launched| {
-            Arc::new(Worker {
-                generation: launched.generation,
-                address: launched.address.clone(),
-                api_key: Arc::clone(&launched.api_key),
-            })
-        });
+        let workers = self.running.as_ref().filter(|_| serves);
+        let workers = workers.and_then(Running::worker).map(Arc::new);
         let status = self.status();
         let loading = status == Status::Loading;
         self.handle.publish(Snapshot {
@@ -158,7 +168,7 @@ impl Member {
             residency: residency(phase),
             since: self.entered_unix,
             last_activity: self.last_activity(now),
-            worker,
+            workers: workers.into_iter().collect(),
             generation: self.machine.worker,
             pid: launched.and_then(|launched| launched.pid),
             gpus: Arc::clone(&self.gpus),

@@ -91,7 +91,7 @@ impl Run {
         self.held.demand();
         let snapshot = self.phase("ready").await;
         let _permit = self.held.gate.enter().unwrap();
-        let worker = snapshot.worker.as_ref().unwrap();
+        let worker = snapshot.workers.first().unwrap();
         let tidegate::config::Address::Unix(path) = &worker.address else {
             panic!("not a socket: {:?}", worker.address);
         };

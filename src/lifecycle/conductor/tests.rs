@@ -146,7 +146,7 @@ async fn simultaneous_requests_start_one_worker_and_all_are_served() {
     }
     assert_eq!((served.len(), stage.fake.count("launch")), (50, 1));
     let snapshot = stage.handle("t/a").snapshot();
-    assert!(snapshot.worker.is_some() && snapshot.status == Status::Idle);
+    assert!(!snapshot.workers.is_empty() && snapshot.status == Status::Idle);
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +164,7 @@ async fn an_idle_worker_is_offloaded_then_woken_then_stopped() {
         waited >= Duration::from_mins(1) && waited < Duration::from_secs(90),
         "{waited:?}"
     );
-    assert!(snapshot.worker.is_none() && snapshot.status == Status::Offloaded);
+    assert!(snapshot.workers.is_empty() && snapshot.status == Status::Offloaded);
 
     let permit = stage.request("t/a").await.unwrap();
     assert_eq!(
