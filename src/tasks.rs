@@ -33,6 +33,22 @@ impl Tasks {
         drop(task);
     }
 
+    /// As [`Self::spawn`], for a future that may be dropped at any point: it is
+    /// once the tasks should end.
+    pub fn spawn_until_end(
+        &self,
+        name: &'static str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let ending = self.ending();
+        self.spawn(name, async move {
+            tokio::select! {
+                () = future => {}
+                () = ending.cancelled() => {}
+            }
+        });
+    }
+
     /// As [`Self::spawn`], without a span: for connections, where one costs.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn spawn_bare(&self, future: impl Future<Output = ()> + Send + 'static) {

@@ -1,17 +1,30 @@
 //! What the control plane is built from.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
 use crate::config::{GpuSource, Settings};
 use crate::deployment::{Demands, Registry};
-use crate::gpu::Inventory;
+use crate::gpu::nvml::{self, Nvml};
+use crate::gpu::{self, Inventory, Monitor};
 use crate::lifecycle::Parts;
 use crate::lifecycle::calls::Http;
 use crate::lifecycle::command::Engines;
 use crate::lifecycle::process::{Options, ProcessLauncher, own_executable};
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
+
+/// No GPU is there, though the settings ask for one.
+#[derive(Debug, thiserror::Error)]
+enum GpuError {
+    #[error("gpus.source is \"nvml\", but {0}; or write gpus.source = \"auto\" or \"none\"")]
+    Unusable(nvml::Error),
+    #[error(
+        "gpus.source is \"nvml\", but the driver knows no GPU: see what `nvidia-smi` says, or write gpus.source = \"auto\" or \"none\""
+    )]
+    Nothing,
+}
 
 /// Takes the state directory for the workers, and looks at the devices.
 pub(super) fn parts(
@@ -20,15 +33,16 @@ pub(super) fn parts(
     demands: Demands,
     tasks: &Tasks,
 ) -> Result<Parts, Failure> {
-    let gpus = match &settings.gpus.source {
-        GpuSource::Simulated(memory) => Inventory::simulated(memory),
-        GpuSource::Auto | GpuSource::None => Inventory::none(),
-    };
+    let gpus = inventory(settings, tasks)?;
     let launcher = ProcessLauncher::open(Options {
         state: settings.gateway.state.clone(),
-        engines: Engines::new(settings),
+        engines: Engines {
+            gpus: gpus.is_real(),
+            ..Engines::new(settings)
+        },
         own: own_executable().to_owned(),
         log_bytes_max: settings.workers.log_bytes_max,
+        gpus: gpus.clone(),
         tasks: tasks.clone(),
     })?;
     Ok(Parts {
@@ -42,4 +56,41 @@ pub(super) fn parts(
         timings: Timings::open(settings.gateway.state.join("timings.json")),
         gpus,
     })
+}
+
+/// The devices, with their sensors followed.
+fn inventory(settings: &Settings, tasks: &Tasks) -> Result<Inventory, Failure> {
+    let required = match &settings.gpus.source {
+        GpuSource::Simulated(memory) => return Ok(Inventory::simulated(memory)),
+        GpuSource::None => return Ok(Inventory::none()),
+        GpuSource::Auto => false,
+        GpuSource::Nvml => true,
+    };
+    let found = Nvml::open(&settings.gpus.library)
+        .and_then(|nvml| nvml.inventory().map(|inventory| (nvml, inventory)));
+    let (nvml, inventory) = match found {
+        Ok(found) => found,
+        Err(error) if required => return Err(GpuError::Unusable(error).into()),
+        // Where the driver lists a GPU, its absence is news.
+        Err(nvml::Error::Absent { .. }) if !gpu::has_any(Path::new(gpu::DRIVER_LIST)) => {
+            tracing::info!("no NVIDIA driver: workers run on the CPU");
+            return Ok(Inventory::none());
+        }
+        Err(error) => {
+            tracing::error!("workers run as on a machine without GPUs: {error}");
+            return Ok(Inventory::none());
+        }
+    };
+    let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
+    let mut inventory = inventory.restricted(visible.as_deref())?;
+    if inventory.devices.is_empty() {
+        if required {
+            return Err(GpuError::Nothing.into());
+        }
+        return Ok(inventory);
+    }
+    tracing::info!("GPUs: {inventory}");
+    let monitor = Monitor::new(nvml, &mut inventory, settings.gpus.poll);
+    tasks.spawn("gpus", monitor.run(tasks.ending()));
+    Ok(inventory)
 }

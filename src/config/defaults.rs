@@ -100,6 +100,8 @@ impl Default for Gpus {
     fn default() -> Self {
         Self {
             source: GpuSource::Auto,
+            library: PathBuf::from(crate::gpu::nvml::LIBRARY),
+            poll: Duration::from_secs(2),
             host_memory_budget: HostBudget::Share(0.5),
         }
     }

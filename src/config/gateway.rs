@@ -223,6 +223,7 @@ fn tokens(mut table: Reader<'_>, to: &mut Tokens) {
 #[derive(Clone, Copy)]
 enum Source {
     Auto,
+    Nvml,
     None,
     Simulated,
 }
@@ -230,6 +231,7 @@ enum Source {
 fn gpus(mut table: Reader<'_>, to: &mut Gpus) {
     let words = [
         ("auto", Source::Auto),
+        ("nvml", Source::Nvml),
         ("none", Source::None),
         ("simulated", Source::Simulated),
     ];
@@ -257,8 +259,12 @@ fn gpus(mut table: Reader<'_>, to: &mut Gpus) {
             table.wrong(table.line_of("simulated"), "simulated", message);
         }
         Some(Source::None) => to.source = GpuSource::None,
+        Some(Source::Nvml) => to.source = GpuSource::Nvml,
         Some(Source::Auto) | None => {}
     }
+    set(&mut to.library, table.path("library"));
+    let poll = table.span("poll", 10 * MILLISECOND..=Duration::from_mins(1));
+    set(&mut to.poll, poll);
     let budget = table.parsed::<HostBudget>("host_memory_budget");
     set(
         &mut to.host_memory_budget,
@@ -405,6 +411,9 @@ fn resolve(settings: &mut Settings, base: &Path) {
         && let SecretSource::File(file) = &mut hs256.source
     {
         paths.push(file);
+    }
+    if settings.gpus.library.components().count() > 1 {
+        paths.push(&mut settings.gpus.library);
     }
     // A bare command is looked up on PATH.
     if settings.vllm.command.components().count() > 1 {

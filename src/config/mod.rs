@@ -167,6 +167,10 @@ pub struct Metrics {
 pub struct Gpus {
     /// Where the inventory comes from.
     pub source: GpuSource,
+    /// The driver's library: a name that the system looks up, or a path.
+    pub library: PathBuf,
+    /// Between two looks at what the GPUs do.
+    pub poll: Duration,
     /// Part of the host's memory that offloaded weights may take.
     pub host_memory_budget: HostBudget,
 }
@@ -176,6 +180,8 @@ pub struct Gpus {
 pub enum GpuSource {
     /// NVML if it can be loaded, else none.
     Auto,
+    /// NVML; without it the gateway does not start.
+    Nvml,
     /// No GPU: workers run on the CPU.
     None,
     /// Pretended devices with these memory sizes, in bytes.

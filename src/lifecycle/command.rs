@@ -51,7 +51,7 @@ impl Engines {
     /// The engines of these settings on this machine.
     pub fn new(settings: &config::Settings) -> Self {
         // On simulated devices and on a CPU vLLM 0.32 refuses to free memory.
-        let gpus = settings.gpus.source == GpuSource::Auto;
+        let gpus = matches!(settings.gpus.source, GpuSource::Auto | GpuSource::Nvml);
         Self {
             own: super::process::own_executable().to_owned(),
             vllm: settings.vllm.command.clone(),

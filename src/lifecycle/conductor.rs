@@ -18,6 +18,7 @@ use super::events::Events;
 use super::launcher::Launched;
 use super::machine::{Event, Machine, Phase};
 use super::member::{Member, need};
+use super::observe::{self, Observation};
 use super::placement::Placement;
 use super::story;
 use super::{Command, CommandError, Handle, Parts, Request, StartError};
@@ -26,6 +27,7 @@ use crate::deployment::{Demands, Registry};
 use crate::names::DeploymentId;
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
+use crate::telemetry::metrics;
 use crate::time::{Clock, Uptime, sleep_until};
 
 /// Requests from outside that wait their turn.
@@ -58,6 +60,7 @@ struct Inputs {
     demands: Demands,
     requests: mpsc::Receiver<Request>,
     reports: mpsc::Receiver<Report>,
+    observed: mpsc::Receiver<Observation>,
 }
 
 impl Conductor {
@@ -78,6 +81,11 @@ impl Conductor {
             reports: reports_in,
             call_timeout: parts.settings.workers.call_timeout,
         };
+        let (observed_in, observed) = mpsc::channel(1);
+        let readings = parts.gpus.readings.clone();
+        let now_on_gpus = readings.latest();
+        let watching = observe::watch(readings, Arc::clone(&effects.launcher), observed_in);
+        tasks.spawn_until_end("gpu observer", watching);
         let patience = parts.settings.placement.wait_bound;
         let mut conductor = Self {
             placement: Placement::new(parts.gpus.devices, patience),
@@ -101,6 +109,9 @@ impl Conductor {
         for (launched, asleep) in found.await? {
             conductor.adopt(launched, asleep);
         }
+        // Before anything is placed.
+        let seen = observe::of(now_on_gpus, &conductor.effects.launcher).await;
+        conductor.on_observation(&seen);
         conductor.start_at_boot(&specs(catalog));
         conductor.run_turn();
         let handle = Handle {
@@ -111,6 +122,7 @@ impl Conductor {
             demands: parts.demands,
             requests,
             reports,
+            observed,
         };
         // With the parts' tasks, so that whoever joins those waits for this too.
         parts.tasks.spawn("conductor", conductor.run(inputs, tasks));
@@ -127,6 +139,7 @@ impl Conductor {
                 // hold its ends are in `self`, and a Handle lives in the app.
                 Some(id) = inputs.demands.recv() => self.on_demand(&id),
                 Some(report) = inputs.reports.recv() => self.on_report(report),
+                Some(observation) = inputs.observed.recv() => self.on_observation(&observation),
                 Some(request) = inputs.requests.recv() => {
                     if let Some(done) = self.on_request(request) {
                         self.end(&tasks, done).await;
@@ -154,6 +167,19 @@ impl Conductor {
             tracing::warn!("tasks of the control plane did not end in time");
         }
         done.send(()).unwrap_or_default();
+    }
+
+    /// Counts what others use of the GPUs against what can be granted.
+    fn on_observation(&mut self, observation: &Observation) {
+        let held = self.placement.held();
+        let foreign = observation.foreign(|index| {
+            let of = held.iter().find(|(device, _)| device.index == index);
+            of.map_or(0, |(_, held)| *held)
+        });
+        for (index, bytes) in &foreign {
+            metrics::gpu_memory(*index, "foreign", *bytes);
+        }
+        self.placement.observe(foreign);
     }
 
     fn on_demand(&mut self, id: &DeploymentId) {

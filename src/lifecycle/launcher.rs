@@ -131,6 +131,17 @@ pub enum LaunchError {
 #[error("could not read who was left over by the last run")]
 pub struct ListError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
+/// Whose a process is that a device reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A worker of ours.
+    Worker(DeploymentId, Generation),
+    /// Someone else's.
+    Foreign,
+    /// Not to be found here: it ended, or its number is of another namespace.
+    Unknown,
+}
+
 /// A place where workers run.
 pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// Digest of what this spec would launch: a worker whose digest differs must
@@ -146,6 +157,12 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
 
     /// The worker of that name, if it was launched here and lives.
     fn find(&self, nonce: &Nonce) -> Option<Launched>;
+
+    /// Whose these processes are, where workers are processes of this machine.
+    /// Blocks for a look at each.
+    fn owners(&self, pids: &[u32]) -> Vec<Owner> {
+        vec![Owner::Unknown; pids.len()]
+    }
 
     /// Takes a listed worker over: its output goes to this handle's console.
     fn adopt(&self, nonce: &Nonce, handle: &Arc<deployment::Handle>);

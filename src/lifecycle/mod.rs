@@ -25,6 +25,7 @@ pub mod events;
 pub mod launcher;
 pub mod machine;
 mod member;
+mod observe;
 pub mod placement;
 pub mod process;
 pub mod progress;

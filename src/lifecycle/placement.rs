@@ -101,6 +101,8 @@ struct Claim {
 pub struct Placement {
     devices: Vec<Device>,
     leases: BTreeMap<DeploymentId, Lease>,
+    /// What others use, by device.
+    foreign: BTreeMap<u32, u64>,
     queue: VecDeque<Claim>,
     /// How long a claim waits before a busy one must leave for it.
     patience: Duration,
@@ -112,6 +114,7 @@ impl Placement {
         Self {
             devices,
             leases: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             queue: VecDeque::new(),
             patience,
         }
@@ -151,6 +154,17 @@ impl Placement {
     pub fn adopt(&mut self, id: &DeploymentId, need: Need, gpus: Arc<[u32]>, asleep: bool) {
         let lease = Lease { need, gpus, asleep };
         self.leases.insert(id.clone(), lease);
+    }
+
+    /// Takes down what others than our workers use of each device, as seen: so
+    /// much less can be granted.
+    pub fn observe(&mut self, foreign: impl IntoIterator<Item = (u32, u64)>) {
+        self.foreign.extend(foreign);
+    }
+
+    /// What others use of a device, in bytes.
+    fn foreign_on(&self, device: Device) -> u64 {
+        self.foreign.get(&device.index).copied().unwrap_or(0)
     }
 
     /// The GPUs that this deployment holds.
@@ -239,7 +253,8 @@ impl Placement {
     fn free(&self, device: Device, id: &DeploymentId) -> u64 {
         let others = self.leases.iter().filter(|(holder, _)| *holder != id);
         let held: u64 = others.map(|(_, lease)| held_by(lease, device)).sum();
-        device.memory.saturating_sub(held)
+        let taken = held.saturating_add(self.foreign_on(device));
+        device.memory.saturating_sub(taken)
     }
 
     /// Devices that the claim may use now.
@@ -281,9 +296,10 @@ impl Placement {
     ) -> Option<(Vec<u32>, Vec<DeploymentId>)> {
         let mut ways: Vec<(Harm, u32, Vec<DeploymentId>)> = Vec::new();
         for device in self.eligible(claim, reserved) {
-            let free = self.free(device, &claim.id);
-            let missing = claim.need.awake.on(device).saturating_sub(free);
             let others = self.leases.iter().filter(|(id, _)| **id != claim.id);
+            let held: u64 = others.clone().map(|(_, l)| held_by(l, device)).sum();
+            let wanted = claim.need.awake.on(device) + held + self.foreign_on(device);
+            let missing = wanted.saturating_sub(device.memory);
             let candidates: Vec<_> = others
                 .filter_map(|(id, lease)| {
                     let bytes = held_by(lease, device);

@@ -25,13 +25,18 @@ use tidegate::vllm::client::{Client, Socket};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// One run of the control plane.
-struct Run {
+pub(super) struct Run {
     tasks: Tasks,
     conductor: Handle,
-    held: Arc<Held>,
+    pub(super) held: Arc<Held>,
 }
 
 async fn run(state: &Path, to: OffloadTo, faults: &[&str]) -> Run {
+    run_on(state, spec(to, faults), Inventory::none()).await
+}
+
+/// Runs one deployment on these devices.
+pub(super) async fn run_on(state: &Path, spec: Arc<Deployment>, gpus: Inventory) -> Run {
     let own = PathBuf::from(env!("CARGO_BIN_EXE_tidegate"));
     let (clock, tasks) = (Clock::start(), Tasks::new());
     let (registry, demands) = Registry::new(clock);
@@ -51,6 +56,7 @@ async fn run(state: &Path, to: OffloadTo, faults: &[&str]) -> Run {
         own,
         engines,
         log_bytes_max: 1 << 20,
+        gpus: gpus.clone(),
         tasks: tasks.clone(),
     })
     .unwrap();
@@ -62,10 +68,9 @@ async fn run(state: &Path, to: OffloadTo, faults: &[&str]) -> Run {
         clock,
         launcher: Arc::new(launcher),
         calls: Arc::new(Http),
-        gpus: Inventory::none(),
+        gpus,
         timings: Timings::open(state.join("timings.json")),
     };
-    let spec = spec(to, faults);
     let conductor = Conductor::start(parts, &catalog(&spec)).await.unwrap();
     let held = registry.get(&spec.id).unwrap();
     Run {
@@ -76,7 +81,7 @@ async fn run(state: &Path, to: OffloadTo, faults: &[&str]) -> Run {
 }
 
 impl Run {
-    async fn phase(&self, phase: &str) -> Arc<Snapshot> {
+    pub(super) async fn phase(&self, phase: &str) -> Arc<Snapshot> {
         let mut watch = self.held.watch();
         let reached = watch.wait_for(|snapshot| snapshot.phase == phase);
         let Ok(reached) = tokio::time::timeout(LIMIT, reached).await else {
@@ -107,13 +112,13 @@ impl Run {
     }
 
     /// Ends the process, as far as a test can.
-    async fn end(self, stop_workers: bool) {
+    pub(super) async fn end(self, stop_workers: bool) {
         self.conductor.shutdown(stop_workers).await;
         assert!(self.tasks.join(LIMIT).await, "tasks are left");
     }
 }
 
-fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
+pub(super) fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
     let instance = InstanceName::new("team").unwrap();
     let endpoint_name = ModelName::new("tiny").unwrap();
     Arc::new(Deployment {

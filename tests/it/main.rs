@@ -7,6 +7,7 @@
 
 mod floors;
 mod gateway;
+mod gpus;
 mod lifecycle;
 mod limits;
 mod outcomes;

@@ -61,6 +61,7 @@ impl Bench {
                 secrets: tidegate::store::secrets::Secrets::at(&self.state()),
             },
             log_bytes_max: 1 << 20,
+            gpus: tidegate::gpu::Inventory::none(),
             tasks: self.tasks.clone(),
         })
     }

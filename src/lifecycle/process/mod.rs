@@ -25,10 +25,11 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::command::Engines;
 use super::launcher::{
-    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, random_hex,
+    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, Owner, random_hex,
 };
 use crate::config::{self, Address, OffloadTo};
 use crate::deployment::Handle;
+use crate::gpu::Inventory;
 use crate::names::DeploymentId;
 use crate::store::workers::{Journal, JournalError, Record};
 use crate::tasks::Tasks;
@@ -74,6 +75,8 @@ pub struct Options {
     pub engines: Engines,
     /// Size at which a log is rotated, in bytes.
     pub log_bytes_max: u64,
+    /// What the devices are called.
+    pub gpus: Inventory,
     /// Runs the tails of logs.
     pub tasks: Tasks,
 }
@@ -194,10 +197,15 @@ impl Inner {
         self.journal.write(&record)?;
         let temporary = self.places.temporary(&record.nonce);
         std::fs::create_dir_all(&temporary)?;
-        let line = self
-            .options
-            .engines
-            .command_line(&order.spec, &record.socket)?;
+        let engines = &self.options.engines;
+        let mut line = engines.command_line(&order.spec, &record.socket)?;
+        if !order.gpus.is_empty() {
+            let visible = self.options.gpus.visible(&order.gpus);
+            line.env.push(("CUDA_VISIBLE_DEVICES".to_owned(), visible));
+            // Else CUDA numbers them by their speed, and not as NVML does.
+            let by_bus = ("CUDA_DEVICE_ORDER".to_owned(), "PCI_BUS_ID".to_owned());
+            line.env.push(by_bus);
+        }
         let tail = log::Tail::new(
             record.log.clone(),
             Arc::clone(&order.handle),
@@ -268,6 +276,26 @@ impl Launcher for ProcessLauncher {
             let recovered = self.inner.recover().await;
             recovered.map_err(|error| ListError(Box::new(error)))
         })
+    }
+
+    fn owners(&self, pids: &[u32]) -> Vec<Owner> {
+        let workers = self.inner.workers.lock();
+        let workers: Vec<_> = workers
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
+        let owner = |pid: &u32| {
+            let Some(stat) = proc::stat(*pid) else {
+                return Owner::Unknown;
+            };
+            let of = workers.iter().find(|worker| worker.owns(*pid, &stat));
+            of.map_or(Owner::Foreign, |worker| {
+                let launched = worker.launched();
+                Owner::Worker(launched.deployment, launched.generation)
+            })
+        };
+        pids.iter().map(owner).collect()
     }
 
     fn find(&self, nonce: &Nonce) -> Option<Launched> {

@@ -102,7 +102,7 @@ impl Marks<'_> {
 }
 
 /// Whether the process was started with this nonce.
-fn has_nonce(pid: u32, nonce: &str) -> bool {
+pub(crate) fn has_nonce(pid: u32, nonce: &str) -> bool {
     let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else {
         return false;
     };

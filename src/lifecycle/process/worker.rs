@@ -80,10 +80,6 @@ impl Worker {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        if !record.gpus.is_empty() {
-            let gpus: Vec<_> = record.gpus.iter().map(u32::to_string).collect();
-            command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
-        }
         let id = record.id().ok_or(io::ErrorKind::InvalidInput)?;
         let mut child = command.spawn()?;
         let pid = child.id();
@@ -139,6 +135,13 @@ impl Worker {
 
     pub(super) fn record(&self) -> Record {
         self.locked().record.clone()
+    }
+
+    /// Whether a living process belongs to it.
+    pub(super) fn owns(&self, pid: u32, stat: &proc::Stat) -> bool {
+        let of_session =
+            stat.session == self.process.pid && stat.start_time >= self.process.start_time;
+        of_session || proc::has_nonce(pid, &self.locked().record.nonce)
     }
 
     pub(super) fn set_asleep(&self, asleep: Option<OffloadTo>) -> Record {

@@ -1,0 +1,163 @@
+//! What the devices' sensors say, read now and then.
+//!
+//! One task asks, on a thread for blocking calls, one call at a time: a driver
+//! that hangs holds up that thread and nothing else. The last good sample stays
+//! until the next one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::nvml::Nvml;
+use super::{Inventory, Kind};
+use crate::time::{sleep, timeout, unix_seconds};
+
+/// How long a round of calls may take before it counts as failed.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// One process that uses a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Using {
+    /// Its id, in the namespace of the driver.
+    pub pid: u32,
+    /// Memory that it holds, in bytes; `None` where the driver does not tell.
+    pub memory: Option<u64>,
+}
+
+/// What one device said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Its index, as in [`super::Device`].
+    pub index: u32,
+    /// Bytes of its memory in use, by whomever.
+    pub memory_used: u64,
+    /// Bytes of its memory that can be used.
+    pub memory_total: u64,
+    /// Share of the time that it computed, in percent; not of a MIG device.
+    pub utilization: Option<u32>,
+    /// Degrees Celsius; of a MIG device, those of its GPU.
+    pub temperature: Option<u32>,
+    /// Milliwatts; of a MIG device, those of its GPU.
+    pub power: Option<u32>,
+    /// Who uses it.
+    pub processes: Vec<Using>,
+}
+
+/// What all devices said at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Seconds since 1970; 0 before the first.
+    pub at: u64,
+    /// In the order of indices; empty where nothing can be read.
+    pub devices: Vec<Reading>,
+    /// Why the devices could not be read since then, in words.
+    pub fault: Option<Arc<str>>,
+}
+
+/// Follows the samples. A clone is another reader.
+#[derive(Clone, Debug)]
+pub struct Readings(watch::Receiver<Arc<Sample>>);
+
+impl Default for Readings {
+    /// Of devices that have no sensors: there is never a sample.
+    fn default() -> Self {
+        Self(watch::channel(Arc::default()).1)
+    }
+}
+
+impl Readings {
+    /// The newest sample.
+    pub fn latest(&self) -> Arc<Sample> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Resolves with the next sample; never where no monitor runs.
+    pub async fn next(&mut self) -> Arc<Sample> {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Arc::clone(&self.0.borrow_and_update())
+    }
+}
+
+/// Reads the sensors of an inventory.
+#[derive(Debug)]
+pub struct Monitor {
+    nvml: Arc<Nvml>,
+    kinds: Arc<[(u32, Kind)]>,
+    interval: Duration,
+    /// One writer: this.
+    samples: watch::Sender<Arc<Sample>>,
+}
+
+impl Monitor {
+    /// Reads for the first time, and makes the readings of `inventory` its own.
+    pub fn new(nvml: Nvml, inventory: &mut Inventory, interval: Duration) -> Self {
+        let kinds = inventory.identities.iter().map(|i| (i.index, i.kind));
+        let kinds: Arc<[_]> = kinds.collect();
+        let (samples, readings) = watch::channel(Arc::default());
+        inventory.readings = Readings(readings);
+        let monitor = Self {
+            nvml: Arc::new(nvml),
+            kinds,
+            interval,
+            samples,
+        };
+        let first = monitor.nvml.sample(&monitor.kinds);
+        monitor.publish(first);
+        monitor
+    }
+
+    /// Reads every interval until told to end.
+    pub async fn run(self, ending: CancellationToken) {
+        let mut open: Option<tokio::task::JoinHandle<_>> = None;
+        loop {
+            tokio::select! {
+                () = sleep(self.interval) => {}
+                () = ending.cancelled() => return,
+            }
+            let call = open.get_or_insert_with(|| {
+                let (nvml, kinds) = (Arc::clone(&self.nvml), Arc::clone(&self.kinds));
+                tokio::task::spawn_blocking(move || nvml.sample(&kinds))
+            });
+            match timeout(ANSWER_LIMIT, call).await {
+                Ok(read) => {
+                    open = None;
+                    self.publish(read.unwrap_or_else(|error| Err(error.to_string())));
+                }
+                // It stays open: no second call is made into a driver that hangs.
+                Err(_) => self.publish(Err(format!("no answer within {ANSWER_LIMIT:?}"))),
+            }
+        }
+    }
+
+    fn publish(&self, read: Result<Vec<Reading>, String>) {
+        let before = Arc::clone(&self.samples.borrow());
+        let sample = match read {
+            Ok(devices) => {
+                if before.fault.is_some() {
+                    tracing::info!("the GPUs can be read again");
+                }
+                Sample {
+                    at: unix_seconds(),
+                    devices,
+                    fault: None,
+                }
+            }
+            Err(why) => {
+                if before.fault.is_none() {
+                    tracing::warn!(
+                        "the GPUs can't be read: {why}; what was read last stays in use, and memory that others take since is not seen"
+                    );
+                }
+                Sample {
+                    fault: Some(Arc::from(why)),
+                    ..(*before).clone()
+                }
+            }
+        };
+        self.samples.send_replace(Arc::new(sample));
+    }
+}

@@ -1,0 +1,177 @@
+//! Whose memory is on the GPUs: readings of the devices, told apart by owner.
+//!
+//! Runs beside the conductor, as it looks into `/proc`. It judges nothing: what
+//! follows from an observation is the conductor's and placement's to say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::launcher::{Launcher, Owner};
+use crate::gpu::{Reading, Readings, Sample};
+use crate::names::{DeploymentId, Generation};
+
+/// What was seen on the devices at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Observation {
+    /// In the order of their indices.
+    pub(super) devices: Vec<Seen>,
+}
+
+/// What was seen on one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    index: u32,
+    used: u64,
+    /// What others hold; `None` where it can't be told whose all of it is.
+    foreign: Option<u64>,
+    /// What each worker holds.
+    workers: BTreeMap<(DeploymentId, Generation), u64>,
+}
+
+impl Observation {
+    fn new(sample: &Sample, owners: &BTreeMap<u32, Owner>) -> Self {
+        let devices = sample.devices.iter();
+        Self {
+            devices: devices.map(|reading| Seen::new(reading, owners)).collect(),
+        }
+    }
+
+    /// What others than our workers use of each device. Where owners can't be
+    /// told, as in a container that does not see the host's processes, it is what
+    /// exceeds what our workers hold by our own account.
+    pub(super) fn foreign(&self, held: impl Fn(u32) -> u64) -> Vec<(u32, u64)> {
+        let foreign = |seen: &Seen| match seen.foreign {
+            Some(bytes) => bytes,
+            None => seen.used.saturating_sub(held(seen.index)),
+        };
+        let devices = self.devices.iter();
+        devices.map(|seen| (seen.index, foreign(seen))).collect()
+    }
+
+    /// What a worker holds of each device, as far as it was seen.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for sizes that are learned"))]
+    pub(super) fn of_worker(&self, id: &DeploymentId, generation: Generation) -> Vec<(u32, u64)> {
+        let key = (id.clone(), generation);
+        let devices = self.devices.iter();
+        let held = devices.filter_map(|seen| Some((seen.index, *seen.workers.get(&key)?)));
+        held.collect()
+    }
+}
+
+impl Seen {
+    fn new(reading: &Reading, owners: &BTreeMap<u32, Owner>) -> Self {
+        let mut foreign = Some(0_u64);
+        let mut workers = BTreeMap::new();
+        for process in &reading.processes {
+            match (owners.get(&process.pid), process.memory) {
+                (Some(Owner::Worker(id, generation)), memory) => {
+                    let key = (id.clone(), *generation);
+                    *workers.entry(key).or_default() += memory.unwrap_or(0);
+                    if memory.is_none() {
+                        foreign = None;
+                    }
+                }
+                (Some(Owner::Foreign), Some(memory)) => {
+                    foreign = foreign.map(|sum| sum.saturating_add(memory));
+                }
+                _ => foreign = None,
+            }
+        }
+        // Memory in use without any process: its users are hidden from us.
+        if reading.processes.is_empty() {
+            foreign = None;
+        }
+        Self {
+            index: reading.index,
+            used: reading.memory_used,
+            foreign,
+            workers,
+        }
+    }
+}
+
+/// Sends an observation for each sample; the conductor takes them in its turns.
+pub(super) async fn watch(
+    mut readings: Readings,
+    launcher: Arc<dyn Launcher>,
+    observed: mpsc::Sender<Observation>,
+) {
+    loop {
+        let sample = readings.next().await;
+        if observed.send(of(sample, &launcher).await).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What is seen in a sample; nothing where no device was read yet.
+pub(super) async fn of(sample: Arc<Sample>, launcher: &Arc<dyn Launcher>) -> Observation {
+    let launcher = Arc::clone(launcher);
+    let look = tokio::task::spawn_blocking(move || look(&sample, launcher.as_ref()));
+    // It fails only when the runtime ends.
+    look.await.unwrap_or_default()
+}
+
+fn look(sample: &Sample, launcher: &dyn Launcher) -> Observation {
+    let processes = sample.devices.iter().flat_map(|device| &device.processes);
+    let pids: Vec<u32> = processes.map(|process| process.pid).collect();
+    let owners = launcher.owners(&pids);
+    Observation::new(sample, &pids.into_iter().zip(owners).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Using;
+
+    fn reading(used: u64, processes: &[(u32, Option<u64>)]) -> Sample {
+        let using = |&(pid, memory)| Using { pid, memory };
+        Sample {
+            at: 1,
+            devices: vec![Reading {
+                index: 3,
+                memory_used: used,
+                memory_total: 100,
+                processes: processes.iter().map(using).collect(),
+                ..Reading::default()
+            }],
+            fault: None,
+        }
+    }
+
+    fn id() -> DeploymentId {
+        DeploymentId::parse("t/a").unwrap()
+    }
+
+    fn seen(used: u64, processes: &[(u32, Option<u64>)]) -> Observation {
+        let owners = BTreeMap::from([
+            (1, Owner::Worker(id(), Generation(2))),
+            (2, Owner::Foreign),
+            (3, Owner::Unknown),
+        ]);
+        Observation::new(&reading(used, processes), &owners)
+    }
+
+    #[test]
+    fn what_strangers_hold_is_told_from_what_workers_hold() {
+        let observation = seen(70, &[(1, Some(40)), (2, Some(25))]);
+        assert_eq!(observation.foreign(|_| 0), [(3, 25)]);
+        assert_eq!(observation.of_worker(&id(), Generation(2)), [(3, 40)]);
+        assert_eq!(observation.of_worker(&id(), Generation(1)), []);
+    }
+
+    #[test]
+    fn where_owners_are_hidden_what_exceeds_our_account_is_foreign() {
+        for hidden in [
+            seen(70, &[(1, Some(40)), (3, Some(25))]),
+            seen(70, &[(1, None)]),
+            seen(70, &[(2, None)]),
+            seen(70, &[]),
+        ] {
+            assert_eq!(hidden.foreign(|_| 40), [(3, 30)], "{hidden:?}");
+            assert_eq!(hidden.foreign(|_| 90), [(3, 0)], "{hidden:?}");
+        }
+    }
+}
