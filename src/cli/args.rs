@@ -7,7 +7,8 @@ use clap::Args as ClapArgs;
 
 use super::{ConfigArg, Failure, InvalidSettings, out};
 use crate::config::{self, Engine};
-use crate::lifecycle::command::Engines;
+use crate::lifecycle::command::{self, Engines};
+use crate::vllm::installation::{Installation, InstallationError};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -18,7 +19,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let settings = self.config.load()?;
         let content = std::fs::read(&self.file)
             .map_err(|error| format!("{} can't be read: {error}", self.file.display()))?;
@@ -33,7 +34,7 @@ impl Args {
             .filter(|instance| instance.file == self.file);
         for deployment in own.flat_map(|instance| &instance.deployments) {
             out::line(format_args!("# {}", deployment.id))?;
-            match line(&engines, deployment) {
+            match line(&engines, deployment).await {
                 Ok(text) => out::line(text)?,
                 Err(error) => {
                     refused = true;
@@ -50,18 +51,38 @@ impl Args {
 }
 
 /// The command as a shell would read it, secrets masked, with notes as comments.
-fn line(engines: &Engines, spec: &config::Deployment) -> Result<String, String> {
+async fn line(engines: &Engines, spec: &config::Deployment) -> Result<String, String> {
     let socket = Path::new("WORKER.sock");
     match &spec.engine {
         Engine::Vllm(vllm) => {
-            let line = engines.vllm_line(spec, vllm, socket)?;
+            let (installation, doubts) = installation(engines, vllm.version.as_deref()).await?;
+            let line = engines.vllm_line(spec, vllm, &installation, socket)?;
             let mut text = Vec::new();
             crate::vllm::args::print(&mut text, &line).map_err(|error| error.to_string())?;
-            Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+            let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+            let notes = doubts.iter().map(|doubt| format!("\n# {doubt}"));
+            Ok(text + &notes.collect::<String>())
         }
         Engine::Sim(_) => {
-            let line = engines.command_line(spec, socket)?;
+            let line = engines.command_line(spec, &command::Engine::StandIn, socket)?;
             Ok(format!("tidegate {}", line.args.join(" ")))
         }
     }
+}
+
+/// The vLLM that would run, and what is not sure of it. Nothing is installed.
+async fn installation(
+    engines: &Engines,
+    version: Option<&str>,
+) -> Result<(Installation, Vec<String>), String> {
+    let found = match engines.vllm.look(version, &out::note).await {
+        Ok(Some(found)) => found,
+        Ok(None) | Err(InstallationError::Missing(_)) => {
+            let assumed = engines.vllm.assumed(version);
+            assumed.map_err(|error| error.to_string())?
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let doubts = found.doubts.clone();
+    Ok((found, doubts))
 }

@@ -130,7 +130,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
         Command::Options(options) => options.run(),
-        Command::Args(args) => args.run(),
+        Command::Args(args) => client::block_on(args.run()),
         Command::WorkerExec(exec) => exec.run(),
         Command::Sim(sim) => Ok(sim.run()),
         Command::Token(token) => client::block_on(token.run()),

@@ -18,6 +18,11 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     line(serde_json::to_string_pretty(value)?)
 }
 
+/// Says what takes long, on standard error. Where no one listens it is not said.
+pub(super) fn note(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
 /// Prints an error with its causes on standard error.
 pub(super) fn error(error: &(dyn Error + 'static)) {
     let closed = |error: &(dyn Error + 'static)| {

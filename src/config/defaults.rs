@@ -3,7 +3,7 @@
 //! Paths stand here as they would be written in the file; [`super::gateway`]
 //! makes them relative to its directory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -142,6 +142,13 @@ impl Default for VllmEngine {
     fn default() -> Self {
         Self {
             command: PathBuf::from("vllm"),
+            versions: BTreeMap::new(),
+            python: PathBuf::from("python3"),
+            index_url: None,
+            pip_arguments: Vec::new(),
+            // Some ten gigabytes over a slow line.
+            install_timeout: Duration::from_hours(2),
+            allowed: None,
         }
     }
 }

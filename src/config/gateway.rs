@@ -21,7 +21,7 @@ use super::tree::{self, Entry, FILE_BYTES_MAX, Node, Value};
 use super::trusted;
 use super::{
     Admin, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tls, Tokens,
-    VllmEngine, Workers, file,
+    Workers, engine, file,
 };
 use crate::auth::keeper::{SecretSource, TrustedKeys};
 use crate::names::{QueueName, Workspace};
@@ -125,10 +125,8 @@ fn read(tree: &Node, problems: &Problems, settings: &mut Settings) {
     queues(&mut top, &mut settings.queues);
     workspaces(&mut top, &mut settings.workspaces);
     if let Some(mut engines) = top.table("engines") {
-        if let Some(mut table) = engines.table("vllm") {
-            let VllmEngine { command } = &mut settings.vllm;
-            set(command, table.path("command"));
-            table.finish();
+        if let Some(table) = engines.table("vllm") {
+            engine::read(table, &mut settings.vllm);
         }
         engines.finish();
     }
@@ -415,13 +413,10 @@ fn resolve(settings: &mut Settings, base: &Path) {
     if settings.gpus.library.components().count() > 1 {
         paths.push(&mut settings.gpus.library);
     }
-    // A bare command is looked up on PATH.
-    if settings.vllm.command.components().count() > 1 {
-        paths.push(&mut settings.vllm.command);
-    }
     for path in paths {
         *path = base.join(&*path);
     }
+    settings.vllm.resolve(base);
 }
 
 #[cfg(test)]

@@ -254,6 +254,9 @@ fn deployment(mut table: Reader<'_>, common: &Common<'_>) -> Option<Deployment> 
                 problems.add(sim.line, sim.path, message);
             }
             let version = common.version.clone();
+            if let Some(version) = &version {
+                options::fit_version(&options, version, &[own, common.options], problems);
+            }
             Engine::Vllm(Vllm { version, options })
         }
     };

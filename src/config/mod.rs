@@ -8,6 +8,7 @@
 pub mod catalog;
 pub mod check;
 mod defaults;
+mod engine;
 pub mod error;
 pub mod exchange;
 mod file;
@@ -23,7 +24,7 @@ mod trusted;
 mod upstream;
 pub mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::auth::keeper::{KeySources, SharedSecret, TrustedIssuer};
 use crate::names::{
     DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName, Workspace,
 };
+use crate::vllm::rules::Allowed;
 
 pub use catalog::{load_catalog, with_file};
 pub use check::check;
@@ -238,9 +240,21 @@ pub struct Workers {
 /// `[engines.vllm]`: where vLLM comes from.
 #[derive(Clone, Debug)]
 pub struct VllmEngine {
-    /// The command that is run when an instance names no version; a name is
-    /// looked up on PATH.
+    /// What is run when an instance names no version: a name on PATH, a path, or
+    /// the directory of a venv.
     pub command: PathBuf,
+    /// Venvs or commands that serve a version instead of an install, by version.
+    pub versions: BTreeMap<String, PathBuf>,
+    /// The Python that the venvs of other versions are made with.
+    pub python: PathBuf,
+    /// The package index; `None` for the installer's own choice.
+    pub index_url: Option<String>,
+    /// Further arguments of `pip install`.
+    pub pip_arguments: Vec<String>,
+    /// Longest install of a version.
+    pub install_timeout: Duration,
+    /// What instances may load; `None` for what their file says.
+    pub allowed: Option<Allowed>,
 }
 
 /// Routes and instances of one moment, and what was wrong with the files.

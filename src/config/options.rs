@@ -8,8 +8,10 @@ use serde_json::Map;
 use super::OffloadTo;
 use super::problems::{Problems, cut};
 use super::tree::{Entry, Node, Value};
-use crate::vllm::options::{OptionError, OptionSet, Scope, shown_key};
-use crate::vllm::rules;
+use crate::vllm::args::{self, Launch, Listen, Sleep};
+use crate::vllm::options::{OptionError, OptionSet, Scope, Secret, shown_key};
+use crate::vllm::rules::{self, Allowed, Machine};
+use crate::vllm::versions::{Version, VersionArgs};
 
 const TO_CPU: &str = "automatic_cpu_offloading";
 const TO_DISK: &str = "disk_swapping";
@@ -40,6 +42,41 @@ pub(super) fn merge(
     merged
 }
 
+/// Notes options that the named version of vLLM certainly refuses. What the
+/// machine and the admin allow is seen at the start.
+pub(super) fn fit_version(
+    merged: &OptionSet,
+    version: &str,
+    tables: &[Options<'_>],
+    problems: &Problems,
+) {
+    let Ok(version) = version.parse::<Version>() else {
+        // Its own key says so.
+        return;
+    };
+    let launch = Launch {
+        model: "model",
+        served_names: &["model"],
+        options: merged,
+        version: &version,
+        knowledge: &VersionArgs::built_in(version),
+        listen: Listen::Tcp("127.0.0.1", 8000),
+        sleep: Sleep::No,
+        allowed: &Allowed::all(),
+        machine: Machine {
+            amd64: true,
+            ..Machine::default()
+        },
+        resolve: &|_| Ok(Secret::new(String::new())),
+    };
+    let known = rules::across(merged);
+    for error in args::command_line(&launch).err().unwrap_or_default() {
+        if !known.contains(&error) {
+            note(&error, tables, problems);
+        }
+    }
+}
+
 fn set(options: Options<'_>, scope: Scope, problems: &Problems) -> OptionSet {
     let mut map = Map::new();
     for entry in options.entries {
@@ -66,7 +103,11 @@ fn set(options: Options<'_>, scope: Scope, problems: &Problems) -> OptionSet {
 /// Notes what is wrong with an option, at the first table that holds it.
 fn note(error: &OptionError, tables: &[Options<'_>], problems: &Problems) {
     for table in tables {
-        let named = |entry: &&Entry| shown_key(&entry.key) == error.key;
+        // `model_overrides.enforce_eager` stands at `model_overrides`.
+        let named = |entry: &&Entry| {
+            let rest = error.key.strip_prefix(shown_key(&entry.key).as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
         if let Some(entry) = table.entries.iter().find(named) {
             let path = format!("{}.{}", table.path, error.key);
             problems.add(entry.line, path, error.message.as_str());

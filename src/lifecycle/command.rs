@@ -4,24 +4,22 @@
 //! worker of ours gets: its socket, its key, its own directories. Looks at the
 //! file system only to refuse what can't start.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::config::{self, Engine, GpuSource};
+use crate::config::{self, GpuSource};
 use crate::gpu;
 use crate::store::secrets::Secrets;
 use crate::vllm::args::{self, Launch, Listen, Sleep};
+use crate::vllm::install::Progress;
+use crate::vllm::installation::{Installation, InstallationError, Installations, Sources};
 use crate::vllm::options::{Secret, SecretSource};
 use crate::vllm::rules::{Allowed, Machine};
-use crate::vllm::versions::{Version, VersionArgs};
 use aws_lc_rs::digest;
 
 /// How long an idle connection to a worker stays open, in seconds; the
 /// gateway's pool closes its own sooner. vLLM's default is 5 s.
 pub const KEEP_ALIVE_SECONDS: u64 = 300;
-
-/// The version that a vllm without a word about its own is taken for.
-const VERSION_ASSUMED: &str = "0.32.0";
 
 /// A command as it will be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +30,8 @@ pub struct CommandLine {
     pub args: Vec<String>,
     /// Environment, beside what this process has.
     pub env: Vec<(String, String)>,
+    /// What was left out or said in another way, for people.
+    pub notes: Vec<String>,
 }
 
 /// Where engines come from.
@@ -39,12 +39,23 @@ pub struct CommandLine {
 pub struct Engines {
     /// Our own executable, for the stand-in.
     pub own: PathBuf,
-    /// `[engines.vllm] command`.
-    pub vllm: PathBuf,
+    /// `[engines.vllm]`: finds and installs vLLM.
+    pub vllm: Arc<Installations>,
     /// Whether workers run on GPUs.
     pub gpus: bool,
     /// What options name as `{ secret = "NAME" }`.
     pub secrets: Secrets,
+    /// What instances may load.
+    pub allowed: Allowed,
+}
+
+/// What runs a spec.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// Our own executable.
+    StandIn,
+    /// An installed vLLM.
+    Vllm(Installation),
 }
 
 impl Engines {
@@ -52,11 +63,55 @@ impl Engines {
     pub fn new(settings: &config::Settings) -> Self {
         // On simulated devices and on a CPU vLLM 0.32 refuses to free memory.
         let gpus = matches!(settings.gpus.source, GpuSource::Auto | GpuSource::Nvml);
+        let state = &settings.gateway.state;
         Self {
-            own: super::process::own_executable().to_owned(),
-            vllm: settings.vllm.command.clone(),
             gpus: gpus && gpu::has_any(Path::new(gpu::DRIVER_LIST)),
-            secrets: Secrets::at(&settings.gateway.state),
+            // Route files are the admin's own, who may run any program here.
+            allowed: settings.vllm.allowed.clone().unwrap_or_else(Allowed::all),
+            ..Self::at(state, super::process::own_executable(), &settings.vllm)
+        }
+    }
+
+    /// The engines of a state directory, without GPUs; everything is allowed.
+    pub fn at(state: &Path, own: &Path, vllm: &config::VllmEngine) -> Self {
+        let sources = Sources {
+            command: vllm.command.clone(),
+            versions: vllm.versions.clone(),
+            venvs: state.join("venvs"),
+            cache: state.join("cache"),
+            arguments: state.join("vllm-arguments"),
+            python: vllm.python.clone(),
+            index_url: vllm.index_url.clone(),
+            pip_arguments: vllm.pip_arguments.clone(),
+            install_timeout: vllm.install_timeout,
+        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Self {
+            own: own.to_owned(),
+            vllm: Arc::new(Installations::new(sources, path)),
+            gpus: false,
+            secrets: Secrets::at(state),
+            allowed: Allowed::all(),
+        }
+    }
+
+    /// Gets what runs this spec; a version of vLLM that is missing is installed.
+    /// Dropping the future ends an install, and the next call goes on from there.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallationError`], in a sentence that says what to do.
+    pub async fn get(
+        &self,
+        spec: &config::Deployment,
+        progress: Progress<'_>,
+    ) -> Result<Engine, InstallationError> {
+        match &spec.engine {
+            config::Engine::Sim(_) => Ok(Engine::StandIn),
+            config::Engine::Vllm(vllm) => {
+                let version = vllm.version.as_deref();
+                self.vllm.get(version, progress).await.map(Engine::Vllm)
+            }
         }
     }
 
@@ -68,11 +123,17 @@ impl Engines {
     pub fn command_line(
         &self,
         spec: &config::Deployment,
+        engine: &Engine,
         socket: &Path,
     ) -> Result<CommandLine, String> {
-        let mut line = match &spec.engine {
-            Engine::Sim(sim) => self.sim(spec, sim, socket),
-            Engine::Vllm(vllm) => self.vllm(spec, vllm, socket)?,
+        let mut line = match (&spec.engine, engine) {
+            (config::Engine::Sim(sim), _) => self.sim(spec, sim, socket),
+            (config::Engine::Vllm(vllm), Engine::Vllm(installation)) => {
+                self.vllm(spec, vllm, installation, socket)?
+            }
+            (config::Engine::Vllm(_), Engine::StandIn) => {
+                return Err("no vLLM was found for it".to_owned());
+            }
         };
         let keep_alive = KEEP_ALIVE_SECONDS.to_string();
         line.env
@@ -80,23 +141,41 @@ impl Engines {
         Ok(line)
     }
 
-    /// Digest of what this spec launches, whatever its socket.
+    /// Digest of what a worker of this spec depends on. It does not depend on
+    /// how this Tidegate words a command line, so that workers outlive upgrades.
     pub fn fingerprint(&self, spec: &config::Deployment) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
-        let line = match self.command_line(spec, Path::new("socket")) {
-            Ok(line) => line,
-            // What can't run is told from what can, and by what is wrong with it.
-            Err(error) => CommandLine {
-                program: PathBuf::new(),
-                args: vec![error],
-                env: Vec::new(),
-            },
-        };
-        let program = line.program.display().to_string();
-        let env = line.env.iter().flat_map(|(name, value)| [name, value]);
-        for part in [&program].into_iter().chain(&line.args).chain(env) {
+        let mut add = |part: &str| {
             context.update(part.as_bytes());
             context.update(&[0]);
+        };
+        add(&spec.model);
+        add(spec.endpoint_name.as_str());
+        add(match spec.idle.offload {
+            Some(_) if self.gpus => "sleeps",
+            Some(_) => "sleep routes",
+            None => "",
+        });
+        match &spec.engine {
+            config::Engine::Sim(sim) => add(&format!("{sim:?}")),
+            config::Engine::Vllm(vllm) => {
+                let sources = self.vllm.sources();
+                let version = vllm.version.as_deref();
+                add(version.unwrap_or_default());
+                let named = version.and_then(|version| sources.versions.get(version));
+                add(&named.unwrap_or(&sources.command).to_string_lossy());
+                for (name, value) in vllm.options.iter() {
+                    add(name);
+                    add(&value.to_json().to_string());
+                    if let Some(source) = vllm.options.get_secret(name) {
+                        // One that is missing is told from one that is there.
+                        match secret(source, &self.secrets) {
+                            Ok(secret) => add(secret.expose()),
+                            Err(error) => add(&error),
+                        }
+                    }
+                }
+            }
         }
         super::launcher::hex(context.finish().as_ref())
     }
@@ -106,8 +185,8 @@ impl Engines {
     /// # Errors
     ///
     /// The sentence.
-    pub fn check(&self, spec: &config::Deployment) -> Result<(), String> {
-        let Engine::Vllm(_) = &spec.engine else {
+    pub fn check(&self, spec: &config::Deployment, engine: &Engine) -> Result<(), String> {
+        let config::Engine::Vllm(_) = &spec.engine else {
             return Ok(());
         };
         let model = &spec.model;
@@ -117,27 +196,8 @@ impl Engines {
                 "there is no model at {model}: put it there, or name another one in deployment.model"
             ));
         }
-        let program = self.vllm_program(spec);
-        if is_runnable(&program) {
-            return self.command_line(spec, Path::new("socket")).map(drop);
-        }
-        Err(if program.components().count() > 1 {
-            format!(
-                "there is no vllm at {}: install vLLM there, or set [engines.vllm] command, \
-                 or instance.engine = \"sim\"",
-                program.display()
-            )
-        } else {
-            format!(
-                "{} was not found on PATH: install vLLM, or set [engines.vllm] command, \
-                 or instance.engine = \"sim\"",
-                program.display()
-            )
-        })
-    }
-
-    fn vllm_program(&self, _spec: &config::Deployment) -> PathBuf {
-        self.vllm.clone()
+        let socket = Path::new("socket");
+        self.command_line(spec, engine, socket).map(drop)
     }
 
     fn sim(&self, spec: &config::Deployment, sim: &config::Sim, socket: &Path) -> CommandLine {
@@ -164,6 +224,7 @@ impl Engines {
             program: self.own.clone(),
             args,
             env: dev_mode.into_iter().collect(),
+            notes: Vec::new(),
         }
     }
 
@@ -171,16 +232,18 @@ impl Engines {
         &self,
         spec: &config::Deployment,
         vllm: &config::Vllm,
+        installation: &Installation,
         socket: &Path,
     ) -> Result<CommandLine, String> {
-        let line = self.vllm_line(spec, vllm, socket)?;
+        let line = self.vllm_line(spec, vllm, installation, socket)?;
         let env = line.env.iter();
         Ok(CommandLine {
-            program: self.vllm_program(spec),
+            program: installation.program.clone(),
             env: env
                 .map(|(name, value)| (name.clone(), value.expose().to_owned()))
                 .collect(),
             args: line.argv,
+            notes: line.notes,
         })
     }
 
@@ -193,25 +256,22 @@ impl Engines {
         &self,
         spec: &config::Deployment,
         vllm: &config::Vllm,
+        installation: &Installation,
         socket: &Path,
     ) -> Result<args::CommandLine, String> {
-        let version = vllm.version.as_deref().unwrap_or(VERSION_ASSUMED);
-        let version: Version = version.parse().map_err(|error| format!("{error}"))?;
-        let knowledge = VersionArgs::built_in(version);
         let launch = Launch {
             model: &spec.model,
             served_names: &[spec.endpoint_name.as_str()],
             options: &vllm.options,
-            version: &version,
-            knowledge: &knowledge,
+            version: &installation.version,
+            knowledge: &installation.knowledge,
             listen: Listen::Unix(socket),
             sleep: match (spec.idle.offload, self.gpus) {
                 (None, _) => Sleep::No,
                 (Some(_), true) => Sleep::Yes,
                 (Some(_), false) => Sleep::RoutesOnly,
             },
-            // Route files are the admin's own, who may run any program here.
-            allowed: &Allowed::all(),
+            allowed: &self.allowed,
             machine: Machine {
                 amd64: cfg!(target_arch = "x86_64"),
                 ..Machine::default()
@@ -245,20 +305,6 @@ fn secret(source: &SecretSource, secrets: &Secrets) -> Result<Secret, String> {
     }
 }
 
-fn is_runnable(program: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    let runs = |path: &Path| {
-        path.metadata()
-            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    if program.components().count() > 1 {
-        return runs(program);
-    }
-    let path = std::env::var_os("PATH");
-    let path = path.as_deref().unwrap_or(OsStr::new(""));
-    std::env::split_paths(path).any(|dir| runs(&dir.join(program)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,13 +321,5 @@ mod tests {
             .put(&[("team.token".to_owned(), kept.clone())])
             .unwrap();
         assert_eq!(secret(&source, &secrets), Ok(kept));
-    }
-
-    #[test]
-    fn a_missing_program_is_found_before_it_is_run() {
-        assert!(is_runnable(Path::new("sh")));
-        assert!(is_runnable(Path::new("/bin/sh")));
-        assert!(!is_runnable(Path::new("no-such-program-here")));
-        assert!(!is_runnable(Path::new("/etc/passwd")));
     }
 }

@@ -286,6 +286,7 @@ impl Conductor {
             }
             let launcher = self.effects.launcher.as_ref();
             if let Some(event) = member.respec(&spec, &self.settings, launcher) {
+                self.effects.prepare(member);
                 self.turn.push_back((spec.id.clone(), event, None));
             }
         }
@@ -306,6 +307,7 @@ impl Conductor {
         let handle = self.registry.insert(spec);
         let launcher = self.effects.launcher.as_ref();
         let member = Member::new(handle, &self.settings, launcher, self.clock.now());
+        self.effects.prepare(&member);
         self.members.insert(id, member);
     }
 

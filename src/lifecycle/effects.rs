@@ -14,7 +14,7 @@ use super::launcher::{Boxed, LaunchError, Launched, Launcher, Nonce, Order};
 use super::machine::Event;
 use super::member::{Member, Running, Wish};
 use super::progress;
-use crate::config::OffloadTo;
+use crate::config::{self, OffloadTo};
 use crate::deployment::{Gate, Handle};
 use crate::names::{DeploymentId, Generation};
 use crate::tasks::Tasks;
@@ -73,11 +73,65 @@ impl Effects {
         }
     }
 
-    async fn launch(&self, order: Order, wishes: watch::Receiver<Wish>, calls: CancellationToken) {
+    /// Gets what a spec runs before anyone asks for its worker, where that may
+    /// take long. What goes wrong stands in its console, and shows when it starts.
+    pub(super) fn prepare(&self, member: &Member) {
+        let config::Engine::Vllm(vllm) = &member.spec.engine else {
+            return;
+        };
+        if vllm.version.is_none() {
+            return;
+        }
+        let (this, handle) = (self.clone(), Arc::clone(&member.handle));
+        let spec = Arc::clone(&member.spec);
+        let ending = self.tasks.ending();
+        self.tasks.spawn("engine", async move {
+            tokio::select! {
+                prepared = this.launcher.prepare(&spec, &handle) => {
+                    if let Err(error) = prepared {
+                        tracing::warn!(deployment.id = %handle.id, "{error}");
+                    }
+                }
+                () = ending.cancelled() => {}
+            }
+        });
+    }
+
+    /// Prepares a spec while its worker is wanted; `None` when it no longer is.
+    async fn prepared(
+        &self,
+        order: &Order,
+        wishes: &mut watch::Receiver<Wish>,
+        lines_from: u64,
+    ) -> Option<Result<(), LaunchError>> {
+        let ending = self.tasks.ending();
+        tokio::select! {
+            prepared = self.launcher.prepare(&order.spec, &order.handle) => Some(prepared),
+            // It never returns.
+            () = self.follow_progress(&order.handle, order.generation, lines_from) => None,
+            // Err: the conductor is gone.
+            _ = wishes.wait_for(|wish| !matches!(wish, Wish::Run)) => None,
+            () = ending.cancelled() => None,
+        }
+    }
+
+    async fn launch(
+        &self,
+        order: Order,
+        mut wishes: watch::Receiver<Wish>,
+        calls: CancellationToken,
+    ) {
         let (handle, generation) = (Arc::clone(&order.handle), order.generation);
         let (id, spec) = (handle.id.clone(), Arc::clone(&order.spec));
         let lines_from = handle.console.tail(0).1;
-        let launched = match self.launcher.submit(order).await {
+        let launched = match self.prepared(&order, &mut wishes, lines_from).await {
+            Some(Ok(())) => self.launcher.submit(order).await,
+            Some(Err(error)) => Err(error),
+            None => Err(LaunchError::Now(
+                "stopped before it was launched".to_owned(),
+            )),
+        };
+        let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {
                 let event = match error {
@@ -259,7 +313,7 @@ impl Effects {
         });
     }
 
-    fn callee(&self, launched: &Launched, spec: &crate::config::Deployment) -> Callee {
+    fn callee(&self, launched: &Launched, spec: &config::Deployment) -> Callee {
         Callee {
             launched: launched.clone(),
             model: spec.endpoint_name.clone(),

@@ -148,7 +148,17 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// be replaced to follow the spec.
     fn fingerprint(&self, spec: &config::Deployment) -> Arc<str>;
 
-    /// Launches a worker. The same nonce never launches two.
+    /// Gets what this spec runs, where it is not here yet; what there is to say
+    /// goes to the handle's console. Dropping the future ends it, and the next
+    /// call goes on from there.
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a config::Deployment,
+        handle: &'a deployment::Handle,
+    ) -> Boxed<'a, Result<(), LaunchError>>;
+
+    /// Launches a worker of a spec that was prepared. The same nonce never
+    /// launches two.
     fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>>;
 
     /// The workers of an earlier process that still live. What is left of dead

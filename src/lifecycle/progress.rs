@@ -5,7 +5,10 @@
 //! says nothing.
 
 /// A mark of the log, what it means in words, and how far the start then is.
-const MARKS: [(&str, &str, u8); 12] = [
+const MARKS: [(&str, &str, u8); 14] = [
+    // Our own, from before there is a process.
+    ("tidegate: installing vllm==", "installing vLLM", 1),
+    ("is ready after", "vLLM is installed", 3),
     ("non-default args:", "starting vLLM", 5),
     (
         "Resolved architecture:",

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod client;
 pub mod install;
+pub mod installation;
 pub mod introspect;
 pub mod options;
 pub mod rules;

@@ -45,12 +45,7 @@ pub(super) async fn run_on(state: &Path, spec: Arc<Deployment>, gpus: Inventory)
     settings.gpus.source = GpuSource::None;
     settings.workers.backoff = Duration::from_millis(50);
     settings.workers.failures_max = 2;
-    let engines = Engines {
-        own: own.clone(),
-        vllm: PathBuf::from("vllm"),
-        gpus: false,
-        secrets: tidegate::store::secrets::Secrets::at(state),
-    };
+    let engines = Engines::at(state, &own, &settings.vllm);
     let launcher = ProcessLauncher::open(Options {
         state: state.to_owned(),
         own,

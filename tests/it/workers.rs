@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tidegate::config::{Deployment, Engine, Idle, Sim, Start};
+use tidegate::config::{Deployment, Engine, Idle, Sim, Start, VllmEngine};
 use tidegate::deployment::{Handle, Registry};
 use tidegate::lifecycle::command::Engines;
 use tidegate::lifecycle::launcher::{Exit, Launched, Launcher, Nonce, Order};
@@ -54,12 +54,7 @@ impl Bench {
         ProcessLauncher::open(Options {
             state: self.state(),
             own: PathBuf::from(env!("CARGO_BIN_EXE_tidegate")),
-            engines: Engines {
-                own: self.engine.clone(),
-                vllm: PathBuf::from("vllm"),
-                gpus: false,
-                secrets: tidegate::store::secrets::Secrets::at(&self.state()),
-            },
+            engines: Engines::at(&self.state(), &self.engine, &VllmEngine::default()),
             log_bytes_max: 1 << 20,
             gpus: tidegate::gpu::Inventory::none(),
             tasks: self.tasks.clone(),

@@ -241,6 +241,13 @@ fn instances_that_are_wrong_are_told_with_their_place() {
             ],
         ),
         (
+            "[instance]\nname = \"i\"\nvllm_version = \"0.32.0\"\n[instance.options]\nnum_scheduler_steps = 4\n[[deployment]]\nmodel = \"m\"\n[deployment.options]\nmodel_overrides = { no_such = 1 }",
+            &[
+                "5: instance.options.num_scheduler_steps: vLLM 0.32.0 has no such option: it was last in 0.9.2, and gone by 0.11.0; the nearest is async_scheduling, in model_overrides",
+                "9: deployment.options.model_overrides.no_such: vLLM 0.32.0 has no --no-such",
+            ],
+        ),
+        (
             "[instance]\nname = \"i\"\n[instance.options]\nautomatic_cpu_offloading = true\ndisk_swapping = true\n[[deployment]]\nmodel = \"m\"\n[[deployment]]\nmodel = \"m\"\n[deployment.sim]\nload = \"1s\"",
             &[
                 "5: instance.options.disk_swapping: automatic_cpu_offloading and disk_swapping exclude each other: take one out",

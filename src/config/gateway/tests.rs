@@ -53,6 +53,9 @@ log_bytes_max = "16MiB"
 launcher = "process"
 [engines.vllm]
 command = "vllm"
+python = "python3"
+pip_arguments = []
+install_timeout = "2h"
 "#;
 
 fn errors(content: &str) -> Vec<String> {
@@ -199,4 +202,65 @@ fn a_named_file_that_is_missing_is_an_error() {
     assert!(load(Some(home.path())).is_err(), "a directory is no file");
     std::fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
     assert!(load(Some(&file)).is_err(), "it is too large");
+}
+
+#[test]
+fn engines_say_where_vllm_comes_from_and_what_may_be_loaded() {
+    let text = r#"
+[engines.vllm]
+command = "venv"
+index_url = "https://pypi.example.org/simple"
+pip_arguments = ["--pre"]
+[engines.vllm.versions]
+"0.7.2" = "old/venv"
+"0.11.0" = "/opt/wrap-vllm"
+[engines.vllm.allowed]
+models = ["Qwen/*"]
+directories = ["/models"]
+trust_remote_code = true
+"#;
+    let (settings, errors) = parse(Path::new("/etc/tg/tidegate.toml"), text.as_bytes());
+    assert!(errors.is_empty(), "{errors:?}");
+    let vllm = &settings.vllm;
+    // One word is looked up on PATH.
+    assert_eq!(vllm.command, Path::new("venv"));
+    let versions: Vec<_> = vllm.versions.values().collect();
+    assert_eq!(
+        versions,
+        ["/opt/wrap-vllm", "/etc/tg/old/venv"].map(Path::new)
+    );
+    let allowed = vllm.allowed.as_ref().unwrap();
+    assert!(allowed.model("Qwen/Qwen3-8B").is_ok() && allowed.model("gpt2").is_err());
+    assert!(allowed.path("/models/a").is_ok() && allowed.path("/etc").is_err());
+    assert!(allowed.remote_code().is_ok() && allowed.code("x").is_err());
+}
+
+#[test]
+fn wrong_engines_are_told_with_their_line() {
+    for (text, message) in [
+        (
+            "[engines.vllm]\nindex_url = \"pypi\"",
+            "2: engines.vllm.index_url: write the address of a package index",
+        ),
+        (
+            "[engines.vllm.versions]\nnewest = \"/opt/vllm\"",
+            "2: engines.vllm.versions.newest: this is not a version",
+        ),
+        (
+            "[engines.vllm.versions]\n\"0.7.2\" = 7",
+            "2: engines.vllm.versions.0.7.2: write the path of a venv",
+        ),
+        (
+            "[engines.vllm.allowed]\ndirectories = [\"models\"]",
+            "2: engines.vllm.allowed.directories: write whole paths",
+        ),
+        (
+            "[engines.vllm]\ncomand = \"x\"",
+            "2: engines.vllm.comand: this key is unknown in [engines.vllm]: did you mean \"command\"?",
+        ),
+    ] {
+        let errors = errors(text);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains(message), "{errors:?}");
+    }
 }

@@ -464,3 +464,18 @@ async fn last_activity_is_reported_at_its_interval_while_there_is_news() {
     let more = tokio::time::timeout(Duration::from_hours(1), watch.changed()).await;
     assert!(more.is_err(), "nothing happened since");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_a_start_that_still_installs_its_engine() {
+    let stage = Stage::new(&[spec("t/a")]).await;
+    stage.fake.world().installing = true;
+    stage.command("t/a", Command::Start).await.unwrap();
+    stage.phase("t/a", "starting").await;
+    stage.command("t/a", Command::Stop).await.unwrap();
+    stage.phase("t/a", "stopped").await;
+    assert_eq!(stage.fake.count("launch"), 0);
+    // The next start goes on with it.
+    stage.fake.world().installing = false;
+    stage.command("t/a", Command::Start).await.unwrap();
+    stage.phase("t/a", "ready").await;
+}

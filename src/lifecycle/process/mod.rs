@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::command::Engines;
+use super::command::{Engine, Engines};
 use super::launcher::{
     Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, Owner, random_hex,
 };
@@ -33,6 +33,7 @@ use crate::gpu::Inventory;
 use crate::names::DeploymentId;
 use crate::store::workers::{Journal, JournalError, Record};
 use crate::tasks::Tasks;
+use crate::vllm::installation::InstallationError;
 use places::Places;
 use worker::Worker;
 
@@ -162,13 +163,40 @@ impl Inner {
         self.places.logs.join(format!("{}.log", id.file_stem()))
     }
 
+    /// What runs a spec, found or installed, told on its console.
+    async fn engine(
+        &self,
+        spec: &config::Deployment,
+        handle: &Handle,
+    ) -> Result<Engine, LaunchError> {
+        let tell = |line: &str| handle.console.push(&format!("tidegate: {line}"));
+        let engine = self.options.engines.get(spec, &tell).await;
+        let engine = engine.map_err(|error| {
+            let text = chain(&error);
+            tell(&text);
+            match error {
+                InstallationError::Missing(_)
+                | InstallationError::Mismatch { .. }
+                | InstallationError::Version(_) => LaunchError::Spec(text),
+                InstallationError::Install(_) | InstallationError::Introspect(_) => {
+                    LaunchError::Now(text)
+                }
+            }
+        })?;
+        if let Engine::Vllm(installation) = &engine {
+            installation.doubts.iter().for_each(|doubt| tell(doubt));
+        }
+        Ok(engine)
+    }
+
     /// Writes the intent, starts the process, and writes who it is.
-    fn launch(&self, order: &Order) -> Result<Launched, LaunchError> {
+    fn launch(&self, order: &Order, engine: &Engine) -> Result<Launched, LaunchError> {
         if let Some(worker) = self.worker(&order.nonce) {
             return Ok(worker.launched());
         }
         let engines = &self.options.engines;
-        engines.check(&order.spec).map_err(LaunchError::Spec)?;
+        let checked = engines.check(&order.spec, engine);
+        checked.map_err(LaunchError::Spec)?;
         let record = Record {
             nonce: order.nonce.as_str().to_owned(),
             deployment: order.spec.id.as_str().to_owned(),
@@ -182,7 +210,7 @@ impl Inner {
             log: self.log_of(&order.spec.id),
             asleep: None,
         };
-        let started = self.start(order, record);
+        let started = self.start(order, engine, record);
         if started.is_err() {
             self.forget(order.nonce.as_str());
         }
@@ -192,13 +220,17 @@ impl Inner {
     fn start(
         &self,
         order: &Order,
+        engine: &Engine,
         record: Record,
     ) -> Result<Launched, Box<dyn std::error::Error + Send + Sync>> {
         self.journal.write(&record)?;
         let temporary = self.places.temporary(&record.nonce);
         std::fs::create_dir_all(&temporary)?;
         let engines = &self.options.engines;
-        let mut line = engines.command_line(&order.spec, &record.socket)?;
+        let mut line = engines.command_line(&order.spec, engine, &record.socket)?;
+        for note in &line.notes {
+            order.handle.console.push(&format!("tidegate: {note}"));
+        }
         if !order.gpus.is_empty() {
             let visible = self.options.gpus.visible(&order.gpus);
             line.env.push(("CUDA_VISIBLE_DEVICES".to_owned(), visible));
@@ -260,10 +292,19 @@ impl Launcher for ProcessLauncher {
         Arc::from(self.inner.options.engines.fingerprint(spec))
     }
 
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a config::Deployment,
+        handle: &'a Handle,
+    ) -> Boxed<'a, Result<(), LaunchError>> {
+        Box::pin(async move { self.inner.engine(spec, handle).await.map(drop) })
+    }
+
     fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>> {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            let launch = tokio::task::spawn_blocking(move || inner.launch(&order));
+            let engine = inner.engine(&order.spec, &order.handle).await?;
+            let launch = tokio::task::spawn_blocking(move || inner.launch(&order, &engine));
             match launch.await {
                 Ok(launched) => launched,
                 Err(error) => Err(LaunchError::Now(error.to_string())),

@@ -26,6 +26,8 @@ pub(super) struct World {
     pub(super) sleep_fails: bool,
     /// Workers that ignore being asked to end.
     pub(super) deaf: bool,
+    /// Whether an install goes on without end.
+    pub(super) installing: bool,
     /// What the last run left.
     pub(super) left: Vec<Launched>,
     pub(super) most_at_once: usize,
@@ -75,6 +77,20 @@ impl Fake {
 impl Launcher for Fake {
     fn fingerprint(&self, spec: &Deployment) -> Arc<str> {
         Arc::from(format!("{:?}", spec.engine))
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        _: &'a Deployment,
+        _: &'a deployment::Handle,
+    ) -> Boxed<'a, Result<(), LaunchError>> {
+        Box::pin(async {
+            if self.world().installing {
+                self.note("install");
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        })
     }
 
     fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>> {
