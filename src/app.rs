@@ -194,12 +194,15 @@ fn make_state(path: &Path) -> Result<(), StateError> {
 
 async fn bind(settings: &Settings, tls: &Arc<ServerConfig>) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
+    let protocol = &settings.gateway.proxies.protocol;
     for address in &settings.gateway.listen {
         let tls = Some(Arc::clone(tls));
-        listeners.push(Listener::bind(*address, tls, "gateway.listen").await?);
+        let listener = Listener::bind(*address, tls, "gateway.listen").await?;
+        listeners.push(listener.proxied(protocol.contains(address)));
     }
     for address in &settings.gateway.plain_listen {
-        listeners.push(Listener::bind(*address, None, "gateway.plain_listen").await?);
+        let listener = Listener::bind(*address, None, "gateway.plain_listen").await?;
+        listeners.push(listener.proxied(protocol.contains(address)));
     }
     Ok(listeners)
 }

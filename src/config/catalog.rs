@@ -391,6 +391,9 @@ impl Work {
                 || linked.name.as_str().to_owned(),
                 |draft| draft.path.value.clone(),
             ),
+            host: draft
+                .and_then(|draft| draft.host.as_ref())
+                .map(|host| host.value.clone()),
             models: link::aliases(linked),
             access: access.map_or(inherited, |access| access.value.clone()),
             enabled: draft.is_none_or(|draft| draft.enabled),

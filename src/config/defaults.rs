@@ -8,9 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::edge::{Heads, Proxies};
 use super::{
-    Admin, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tls, Tokens,
-    VllmEngine, Workers,
+    Admin, Cors, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Telemetry,
+    Tls, Tokens, VllmEngine, Workers,
 };
 
 const MIB: u64 = 1 << 20;
@@ -25,6 +26,11 @@ impl Default for Settings {
         Self {
             gateway: Gateway::default(),
             tls: Tls::default(),
+            cors: Cors {
+                max_age: Duration::from_mins(10),
+                ..Cors::default()
+            },
+            telemetry: Telemetry::default(),
             tokens: Tokens::default(),
             admin: Admin::default(),
             metrics: Metrics::default(),
@@ -52,7 +58,21 @@ impl Default for Gateway {
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_mins(2),
             shutdown_timeout: Duration::from_secs(30),
+            unready_time: Duration::ZERO,
             access_log: None,
+            proxies: Proxies::default(),
+            heads: Heads::default(),
+        }
+    }
+}
+
+impl Default for Heads {
+    fn default() -> Self {
+        Self {
+            headers_max: 64,
+            bytes_max: 64 << 10,
+            target_bytes_max: 8 << 10,
+            streams_max: 128,
         }
     }
 }
@@ -62,6 +82,20 @@ impl Default for Tls {
         Self {
             certificate: PathBuf::from("certs/server.pem"),
             private_key: PathBuf::from("certs/server.key"),
+            more: Vec::new(),
+            clients: None,
+        }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            otlp: None,
+            ca: None,
+            headers_env: None,
+            service_name: "tidegate".to_owned(),
+            sample: 1.0,
         }
     }
 }

@@ -215,6 +215,9 @@ impl Exchange {
         change(self.tables.get_mut("instance"), instance_keys);
         if own {
             change(self.tables.get_mut("route"), &["name", "path"]);
+            // A host name leads to one route only, and stays with the first.
+            let route = self.tables.get_mut("route").and_then(Json::as_object_mut);
+            drop(route.and_then(|route| route.remove("host")));
         }
     }
 

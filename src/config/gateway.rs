@@ -5,6 +5,7 @@
 //! to the working directory where there is no file. It reads no other file:
 //! whether a certificate or a directory exists is seen when it is used.
 
+mod edge;
 mod listen;
 
 use std::collections::{HashMap, HashSet};
@@ -20,8 +21,8 @@ use super::reader::Reader;
 use super::tree::{self, Entry, FILE_BYTES_MAX, Node, Value};
 use super::trusted;
 use super::{
-    Admin, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tls, Tokens,
-    Workers, engine, file,
+    Admin, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tokens, Workers,
+    engine, file,
 };
 use crate::auth::keeper::{SecretSource, TrustedKeys};
 use crate::names::{QueueName, Workspace};
@@ -91,12 +92,15 @@ fn read(tree: &Node, problems: &Problems, settings: &mut Settings) {
         table.finish();
     }
     if let Some(mut table) = top.table("tls") {
-        let Tls {
-            certificate,
-            private_key,
-        } = &mut settings.tls;
-        set(certificate, table.path("certificate"));
-        set(private_key, table.path("private_key"));
+        edge::tls(&mut table, &mut settings.tls);
+        table.finish();
+    }
+    if let Some(mut table) = top.table("cors") {
+        edge::cors(&mut table, &mut settings.cors);
+        table.finish();
+    }
+    if let Some(mut table) = top.table("telemetry") {
+        edge::telemetry(&mut table, &mut settings.telemetry);
         table.finish();
     }
     if let Some(table) = top.table("tokens") {
@@ -153,7 +157,10 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
         body_timeout,
         write_timeout,
         shutdown_timeout,
+        unready_time,
         access_log,
+        proxies,
+        heads,
     } = to;
     set(listen, addresses(table, "listen"));
     set(plain_listen, addresses(table, "plain_listen"));
@@ -177,9 +184,16 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
         shutdown_timeout,
         table.span("shutdown_timeout", Duration::ZERO..=DAY),
     );
+    set(
+        unready_time,
+        table.span("unready_time", Duration::ZERO..=DAY),
+    );
     if let Some(log) = table.words("access_log") {
         *access_log = (log.value != "stdout").then(|| PathBuf::from(log.value));
     }
+    edge::proxies(table, proxies);
+    edge::heads(table, heads);
+    edge::proxies_fit(table, to);
 }
 
 fn tokens(mut table: Reader<'_>, to: &mut Tokens) {
@@ -398,6 +412,11 @@ fn resolve(settings: &mut Settings, base: &Path) {
         &mut settings.admin.socket,
     ];
     paths.extend(settings.gateway.access_log.as_mut());
+    for pair in &mut settings.tls.more {
+        paths.extend([&mut pair.certificate, &mut pair.private_key]);
+    }
+    paths.extend(settings.tls.clients.as_mut().map(|clients| &mut clients.ca));
+    paths.extend(settings.telemetry.ca.as_mut());
     for trusted in &mut settings.tokens.trusted {
         match &mut trusted.keys {
             TrustedKeys::JwksFile(file) | TrustedKeys::PublicKey { file, .. } => paths.push(file),

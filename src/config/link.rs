@@ -26,6 +26,8 @@ pub(super) enum Claim {
     Instance(String),
     /// A path.
     Path(String),
+    /// A host name.
+    Host(String),
     /// A model name on `/v1`.
     Model(String),
     /// That this route leads to its instance.
@@ -91,6 +93,12 @@ pub(super) fn claims(parts: &Parts) -> BTreeSet<Claim> {
     if let Some(route) = &parts.route {
         let name = route.name.value.to_string();
         claims.insert(Claim::Path(route.path.value.clone()));
+        claims.extend(
+            route
+                .host
+                .iter()
+                .map(|host| Claim::Host(host.value.clone())),
+        );
         match &route.models {
             Some(models) => {
                 claims.extend(
@@ -125,10 +133,10 @@ pub(super) fn claims(parts: &Parts) -> BTreeSet<Claim> {
 /// Puts the files together; `files` and `parts` go side by side.
 pub(super) fn link<'a>(parts: &[Option<&'a Parts>]) -> Links<'a> {
     let mut links = Links::default();
-    let mut paths = HashMap::new();
+    let mut taken = HashMap::new();
     for (file, parts) in parts.iter().enumerate() {
         if let Some(parts) = parts {
-            links.add(file, parts, &mut paths);
+            links.add(file, parts, &mut taken);
         }
     }
     for (file, parts) in parts.iter().enumerate() {
@@ -142,7 +150,7 @@ pub(super) fn link<'a>(parts: &[Option<&'a Parts>]) -> Links<'a> {
 }
 
 impl<'a> Links<'a> {
-    fn add(&mut self, file: usize, parts: &'a Parts, paths: &mut HashMap<&'a str, Party>) {
+    fn add(&mut self, file: usize, parts: &'a Parts, taken: &mut HashMap<Claim, Party>) {
         if let Some(route) = &parts.route {
             let side = Party {
                 file,
@@ -155,7 +163,15 @@ impl<'a> Links<'a> {
                 line: route.path.line,
                 key: "route.path",
             };
-            self.add_path(&route.path.value, side, paths);
+            self.take(Claim::Path(route.path.value.clone()), side, taken);
+            if let Some(host) = &route.host {
+                let side = Party {
+                    file,
+                    line: host.line,
+                    key: "route.host",
+                };
+                self.take(Claim::Host(host.value.clone()), side, taken);
+            }
         }
         let Some(instance) = &parts.instance else {
             return;
@@ -186,7 +202,7 @@ impl<'a> Links<'a> {
         if instance.route == RouteChoice::Ephemeral
             && let Ok(route) = RouteName::new(name)
         {
-            self.add_ephemeral(name, route, side, paths);
+            self.add_ephemeral(name, route, side, taken);
         }
     }
 
@@ -195,7 +211,7 @@ impl<'a> Links<'a> {
         name: &'a str,
         route: RouteName,
         party: Party,
-        paths: &mut HashMap<&'a str, Party>,
+        taken: &mut HashMap<Claim, Party>,
     ) {
         let file = party.file;
         if let Some(other) = self.routes.get(name) {
@@ -209,7 +225,7 @@ impl<'a> Links<'a> {
             });
             return;
         }
-        self.add_path(name, party, paths);
+        self.take(Claim::Path(name.to_owned()), party, taken);
         let linked = Linked {
             name: route,
             file,
@@ -239,12 +255,18 @@ impl<'a> Links<'a> {
         self.routes.insert(text, linked);
     }
 
-    fn add_path(&mut self, path: &'a str, party: Party, paths: &mut HashMap<&'a str, Party>) {
-        if let Some(first) = paths.get(path) {
+    /// Takes a path or a host name, of which there is only one.
+    fn take(&mut self, claim: Claim, party: Party, taken: &mut HashMap<Claim, Party>) {
+        let what = match &claim {
+            Claim::Host(host) => format!("host name {host:?}"),
+            Claim::Path(path) => format!("path \"/{path}\""),
+            other => format!("{other:?}"),
+        };
+        if let Some(first) = taken.get(&claim) {
             let twin = Clash {
-                claim: Claim::Path(path.to_owned()),
+                claim,
                 parties: vec![first.clone(), party],
-                message: format!("the path \"/{path}\" is taken by {{other}}: write another"),
+                message: format!("the {what} is taken by {{other}}: write another"),
             };
             // Where the names are the same too, that was said already.
             let said = self
@@ -256,7 +278,7 @@ impl<'a> Links<'a> {
             }
             return;
         }
-        paths.insert(path, party);
+        taken.insert(claim, party);
     }
 
     fn attach(&mut self, file: usize, parts: &'a Parts) {

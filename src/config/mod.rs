@@ -8,6 +8,7 @@
 pub mod catalog;
 pub mod check;
 mod defaults;
+pub mod edge;
 mod engine;
 pub mod error;
 pub mod exchange;
@@ -15,6 +16,7 @@ mod file;
 pub mod gateway;
 mod instance;
 mod link;
+pub mod network;
 mod options;
 mod problems;
 mod reader;
@@ -38,6 +40,7 @@ use crate::vllm::rules::Allowed;
 
 pub use catalog::{load_catalog, with_file};
 pub use check::check;
+pub use edge::{Cors, Gateway, Telemetry, Tls};
 pub use error::FileError;
 pub use exchange::Exchange;
 pub use gateway::load;
@@ -50,6 +53,10 @@ pub struct Settings {
     pub gateway: Gateway,
     /// `[tls]`
     pub tls: Tls,
+    /// `[cors]`
+    pub cors: Cors,
+    /// `[telemetry]`
+    pub telemetry: Telemetry,
     /// `[tokens]`
     pub tokens: Tokens,
     /// `[admin]`
@@ -76,44 +83,6 @@ impl Settings {
     pub fn workspace_max(&self, workspace: &Workspace) -> Option<u32> {
         self.workspaces.get(workspace).copied()
     }
-}
-
-/// `[gateway]`: where clients come in, and the bounds that hold for all.
-#[derive(Clone, Debug)]
-pub struct Gateway {
-    /// HTTPS listeners.
-    pub listen: Vec<SocketAddr>,
-    /// Plain HTTP listeners, for use behind another TLS terminator.
-    pub plain_listen: Vec<SocketAddr>,
-    /// The directory of route files.
-    pub routes: PathBuf,
-    /// The directory of state.
-    pub state: PathBuf,
-    /// Largest request body, in bytes.
-    pub request_body_max: u64,
-    /// Connections open at once; further ones wait in the kernel's queue.
-    pub connections_max: usize,
-    /// Limit of a TLS handshake.
-    pub handshake_timeout: Duration,
-    /// Limit for the head of a request to arrive, and of an idle connection.
-    pub header_timeout: Duration,
-    /// Longest pause between two pieces of a request body.
-    pub body_timeout: Duration,
-    /// Longest time that a client may leave the response unread.
-    pub write_timeout: Duration,
-    /// How long streams may go on after a shutdown was asked for.
-    pub shutdown_timeout: Duration,
-    /// Where the access log goes; `None` for standard output.
-    pub access_log: Option<PathBuf>,
-}
-
-/// `[tls]`: the server's certificate.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// PEM chain, leaf first.
-    pub certificate: PathBuf,
-    /// PEM key of the leaf.
-    pub private_key: PathBuf,
 }
 
 /// `[tokens]`: whom we issue tokens as.
@@ -277,6 +246,8 @@ pub struct Route {
     pub name: RouteName,
     /// First path segment under which it stands, without slashes: `chat`.
     pub path: String,
+    /// The host name that is all its own, in lower case.
+    pub host: Option<String>,
     /// Names by which requests on `/v1` reach its targets. Beside these, each
     /// deployment is reached by its endpoint name.
     pub models: Vec<ModelName>,

@@ -93,6 +93,11 @@ impl<'a> Reader<'a> {
         (entry.node.value != Value::Null).then_some(entry)
     }
 
+    /// Whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
     /// The line of a key, that of the table where it is absent.
     pub(super) fn line_of(&self, key: &str) -> usize {
         let entry = self.entries.iter().find(|entry| entry.key == key);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::edge::host_name;
 use super::problems::cut;
 use super::reader::{Found, Reader};
 use super::{Access, RouteLimits, Timeouts, Upstream, upstream};
@@ -15,6 +16,8 @@ pub(super) struct RouteDraft {
     pub(super) name: Found<RouteName>,
     /// Without slashes.
     pub(super) path: Found<String>,
+    /// In lower case.
+    pub(super) host: Option<Found<String>>,
     /// `None` when the file says nothing: then the route's name, if that leads
     /// to one model.
     pub(super) models: Option<Found<Vec<ModelName>>>,
@@ -129,10 +132,7 @@ pub(super) fn read(
     let enabled = table.flag("enabled").is_none_or(|flag| flag.value);
     let limits = limits(&mut table);
     let timeouts = table.table("timeouts").map(timeouts).unwrap_or_default();
-    if let Some(host) = table.text("host") {
-        let message = "routing by host name is not supported: write path instead";
-        table.wrong(host.line, "host", message);
-    }
+    let host = host(&mut table);
     if let Some(extra) = upstreams.get(ITEMS_MAX) {
         let message = format!("a route has at most {ITEMS_MAX} upstreams: take some out");
         table.problems.add(extra.line, "upstream", message);
@@ -146,6 +146,7 @@ pub(super) fn read(
     Some(RouteDraft {
         name: name?,
         path: path?,
+        host,
         models,
         access,
         enabled,
@@ -181,6 +182,17 @@ fn path(table: &mut Reader<'_>, name: Option<&Found<RouteName>>) -> Option<Found
         value: segment.to_owned(),
         line: path.line,
     })
+}
+
+fn host(table: &mut Reader<'_>) -> Option<Found<String>> {
+    let Found { value, line } = table.text("host")?;
+    match host_name(value) {
+        Ok(value) => Some(Found { value, line }),
+        Err(message) => {
+            table.wrong(line, "host", message);
+            None
+        }
+    }
 }
 
 fn no_twins(table: &Reader<'_>, models: &Found<Vec<ModelName>>) {

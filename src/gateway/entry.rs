@@ -9,9 +9,6 @@ use super::error::Refusal;
 use super::router::Table;
 use crate::openai::api::Api;
 
-/// Longest request target that is read, in bytes.
-const TARGET_BYTES_MAX: usize = 8 * 1024;
-
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -45,7 +42,8 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Reads method and target.
+    /// Reads method and target. `own`: the entrance of a route that the host name
+    /// is all for, where there is nothing else.
     ///
     /// # Errors
     ///
@@ -54,16 +52,16 @@ impl Entry {
         method: &Method,
         uri: &Uri,
         version: Version,
+        own: Option<&str>,
         table: &Table,
     ) -> Result<Self, Refusal> {
         if *method == Method::CONNECT || *method == Method::TRACE {
             return Err(Refusal::Method { allow: "GET, POST" });
         }
         let path = uri.path();
-        let length = path.len() + uri.query().map_or(0, str::len);
         // Absolute form is for forward proxies; HTTP/2 always has the authority.
         let absolute = version <= Version::HTTP_11 && uri.authority().is_some();
-        if absolute || length > TARGET_BYTES_MAX || !path.starts_with('/') {
+        if absolute || !path.starts_with('/') {
             return Err(Refusal::BadTarget);
         }
         match path {
@@ -72,7 +70,10 @@ impl Entry {
             "/.well-known/jwks.json" => return only(method, &Method::GET, Self::Jwks),
             _ => {}
         }
-        let (route, path) = split_route(path, table);
+        let (route, path) = match own {
+            Some(own) => (Some(own.to_owned()), path),
+            None => split_route(path, table),
+        };
         if let Some(rest) = path.strip_prefix("/v1/models") {
             return models(method, route, rest);
         }
@@ -161,7 +162,7 @@ mod tests {
     fn our_keys_are_read_at_their_one_address_and_never_written() {
         let read = |method: Method, path: &str| {
             let uri: Uri = path.parse().unwrap();
-            Entry::read(&method, &uri, Version::HTTP_11, &Table::default())
+            Entry::read(&method, &uri, Version::HTTP_11, None, &Table::default())
         };
         let address = "/.well-known/jwks.json";
         assert_eq!(read(Method::GET, address).unwrap(), Entry::Jwks);

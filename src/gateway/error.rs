@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 
 use super::body::Body;
@@ -34,8 +36,17 @@ pub enum Refusal {
     },
     /// The request target is of a form that a gateway must not serve.
     BadTarget,
+    /// The request target is too long.
+    TargetTooLong {
+        /// What is allowed, in bytes.
+        max: u32,
+    },
     /// No host is named, or more than one.
     Host,
+    /// The connection was opened to another host than the request names.
+    Misdirected,
+    /// The page may not call us from a browser.
+    Origin,
     /// Where the body ends can be read in two ways.
     Framing,
     /// The model does not exist, or not for this token: the same words for both.
@@ -49,8 +60,10 @@ pub enum Refusal {
         /// What it takes.
         expected: &'static str,
     },
-    /// The body is compressed.
+    /// The body is packed in a way that we can't undo.
     ContentEncoding,
+    /// The body is not what its packing says.
+    DamagedEncoding,
     /// The body is larger than allowed.
     TooLarge {
         /// What is allowed, in bytes.
@@ -144,6 +157,27 @@ impl Refusal {
                 Outcome::BadRequest,
                 None,
             ),
+            Self::TargetTooLong { .. } => (
+                S::URI_TOO_LONG,
+                INVALID,
+                "target_too_long",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::Misdirected => (
+                S::MISDIRECTED_REQUEST,
+                INVALID,
+                "misdirected_request",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::Origin => (
+                S::FORBIDDEN,
+                INVALID,
+                "origin_not_allowed",
+                Outcome::BadRequest,
+                None,
+            ),
             Self::Host => (
                 S::BAD_REQUEST,
                 INVALID,
@@ -187,9 +221,16 @@ impl Refusal {
                 None,
             ),
             Self::ContentEncoding => (
-                S::BAD_REQUEST,
+                S::UNSUPPORTED_MEDIA_TYPE,
                 INVALID,
                 "unsupported_content_encoding",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::DamagedEncoding => (
+                S::BAD_REQUEST,
+                INVALID,
+                "damaged_content_encoding",
                 Outcome::BadRequest,
                 None,
             ),
@@ -321,13 +362,17 @@ impl Refusal {
             Self::UnknownPath => "There is nothing at this path. The API stands under /v1, for example /v1/chat/completions.".to_owned(),
             Self::Method { allow } => format!("This path takes {allow} only."),
             Self::BadTarget => "The request target must be a plain path on this host.".to_owned(),
+            Self::TargetTooLong { max } => format!("The request target is longer than the {max} bytes that are allowed."),
+            Self::Misdirected => "This connection was opened to another host name: open a new one to the host that the request names.".to_owned(),
+            Self::Origin => "Web pages of this origin may not call this gateway: its operator must name the origin under [cors].".to_owned(),
             Self::Host => "The request must name one host, in one Host header.".to_owned(),
             Self::Framing => "The length of the body must be told once: by Content-Length, or by `Transfer-Encoding: chunked`.".to_owned(),
             Self::UnknownModel(name) => format!("The model `{name}` does not exist or you do not have access to it."),
             Self::NoModel => "you must provide a model parameter: the name of one of the models of GET /v1/models".to_owned(),
             Self::Body(error) => error.to_string(),
             Self::ContentType { expected } => format!("This path takes a body of the type {expected}: set the header Content-Type to it."),
-            Self::ContentEncoding => "Compressed request bodies are not taken: send it without Content-Encoding.".to_owned(),
+            Self::ContentEncoding => "A request body may be packed with gzip or deflate, once: send it so, or without Content-Encoding.".to_owned(),
+            Self::DamagedEncoding => "The request body is not what its Content-Encoding says, or breaks off.".to_owned(),
             Self::TooLarge { max } => format!("The request body is larger than the {} that are allowed.", crate::units::Bytes(*max)),
             Self::BodyTimeout => "The request body did not arrive whole.".to_owned(),
             Self::Full { limit } => format!("The limit of {limit} concurrent requests is reached. Try again shortly."),
@@ -374,6 +419,9 @@ impl Refusal {
             }
             Self::Method { allow } => {
                 headers.insert(http::header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::ContentEncoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
             }
             _ => {}
         }

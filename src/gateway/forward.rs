@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Full;
@@ -167,9 +167,13 @@ impl Prepared {
         let occupied = self.pool.occupy();
         record.phase = Phase::Connect;
         let kept = self.pool.kept().await;
-        let mut conn = match kept {
-            Some(conn) => conn,
-            None => self.dial(connect_max).await?,
+        let mut conn = if let Some(conn) = kept {
+            conn
+        } else {
+            let since = Instant::now();
+            let dialled = self.dial(connect_max).await;
+            record.waits.connect += since.elapsed();
+            dialled?
         };
         record.phase = Phase::FirstByte;
         let sent = Instant::now();
@@ -241,13 +245,9 @@ fn uri(base: &str, path: &'static str, query: Option<&str>) -> Result<Uri, Refus
 
 /// The client's headers without what must not go on, and with where it came from.
 pub fn forwarded_headers(mut given: HeaderMap, record: &Record) -> HeaderMap {
-    const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
     headers::strip_request(&mut given);
-    if let Some(peer) = record.peer
-        && let Ok(value) = HeaderValue::from_str(&peer.to_string())
-    {
-        given.insert(FORWARDED_FOR, value);
-    }
+    record.origin.put(&mut given);
+    record.trace.put(&mut given, record.is_recorded());
     if let Ok(value) = HeaderValue::from_str(&record.request_id) {
         given.insert(headers::REQUEST_ID, value);
     }

@@ -4,8 +4,10 @@
 //! head, header sizes, streams of one connection. A process that is out of file
 //! descriptors pauses accepting; what is open goes on.
 
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use super::frames::Frames;
+use super::peer::Peer;
 use super::service::handle;
 use super::stall::Stall;
 use crate::tasks::Tasks;
@@ -29,14 +32,12 @@ use crate::time::{sleep, timeout};
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Headers of an HTTP/1.1 request.
-const HEADERS_MAX: usize = 64;
-/// Bytes of an HTTP/1.1 head; also the read buffer's bound.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of an HTTP/2 header list.
-const HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
-/// Streams of one HTTP/2 connection at once.
-const STREAMS_MAX: u32 = 128;
+/// How long a client that is idle may still send a last request to a gateway
+/// that another one has taken over from. Its answer closes the connection in
+/// order; to close it before may cross with a request on its way.
+const IDLE_LINGER: Duration = Duration::from_secs(10);
+/// From the cut to the end of a connection: time for a last event.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Receive window of an HTTP/2 stream, in bytes.
 const STREAM_WINDOW: u32 = 1 << 20;
 /// Receive window of an HTTP/2 connection, in bytes.
@@ -50,6 +51,8 @@ pub struct Listener {
     socket: TcpListener,
     /// `None` for plain HTTP.
     tls: Option<Arc<ServerConfig>>,
+    /// Whether connections begin with a PROXY header.
+    proxied: bool,
 }
 
 /// Why a listener could not be bound.
@@ -97,7 +100,28 @@ impl Listener {
         let socket = TcpListener::bind(address)
             .await
             .map_err(|source| BindError::new(address, key, source))?;
-        Ok(Self { socket, tls })
+        Ok(Self::new(socket, tls))
+    }
+
+    /// Listens on a socket that is bound already.
+    pub fn new(socket: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self {
+            socket,
+            tls,
+            proxied: false,
+        }
+    }
+
+    /// Expects a PROXY header at the begin of every connection, where `yes`.
+    #[must_use]
+    pub fn proxied(mut self, yes: bool) -> Self {
+        self.proxied = yes;
+        self
+    }
+
+    /// The socket, to be handed to another process.
+    pub fn socket(&self) -> &TcpListener {
+        &self.socket
     }
 
     /// Where it listens: the real port where 0 was asked for.
@@ -132,14 +156,14 @@ impl Listener {
             };
             let connection = Connection {
                 gateway: Arc::clone(&gateway),
-                peer,
                 ending: ending.clone(),
-                cut: cut.clone(),
+                // Its own, so that its requests wait for it without each other.
+                cut: cut.child_token(),
                 _place: place,
                 _counted: Counted::on(&connections()),
             };
-            let tls = self.tls.clone();
-            tasks.spawn_bare(connection.run(socket, tls));
+            let (tls, proxied) = (self.tls.clone(), self.proxied);
+            tasks.spawn_bare(connection.run(socket, peer.ip(), tls, proxied));
         }
     }
 }
@@ -162,7 +186,6 @@ async fn accept(
 /// One client connection.
 struct Connection {
     gateway: Arc<Gateway>,
-    peer: SocketAddr,
     ending: CancellationToken,
     cut: CancellationToken,
     _place: OwnedSemaphorePermit,
@@ -170,14 +193,37 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, socket: TcpStream, tls: Option<Arc<ServerConfig>>) {
+    async fn run(
+        self,
+        mut socket: TcpStream,
+        address: IpAddr,
+        tls: Option<Arc<ServerConfig>>,
+        proxied: bool,
+    ) {
         if socket.set_nodelay(true).is_err() {
             return;
         }
         let limits = &self.gateway.settings.gateway;
+        let trusted = &limits.proxies.trusted;
+        let mut peer = Peer::new(address, trusted, self.cut.clone());
+        if proxied {
+            let header = peer.proxied(&mut socket, trusted);
+            let header = tokio::select! {
+                done = timeout(limits.handshake_timeout, header) => done,
+                () = self.ending.cancelled() => return,
+            };
+            match header {
+                Ok(Ok(known)) => peer = known,
+                Ok(Err(error)) => {
+                    tracing::debug!(peer = %address, error = %error, "a connection without a good PROXY header was closed");
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
         let socket = Stall::new(socket, limits.write_timeout);
         let Some(tls) = tls else {
-            return self.plain(socket).await;
+            return self.plain(socket, peer).await;
         };
         let handshake = TlsAcceptor::from(tls).accept(socket);
         let handshake = tokio::select! {
@@ -186,16 +232,19 @@ impl Connection {
         };
         // Scanners and impatient clients: nothing to act on.
         let Ok(Ok(stream)) = handshake else { return };
-        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let session = stream.get_ref().1;
+        peer.secure = true;
+        peer.tls_name = session.server_name().map(Box::from);
+        let h2 = session.alpn_protocol() == Some(b"h2");
         if h2 {
-            self.http2(stream).await;
+            self.http2(stream, peer).await;
         } else {
-            self.http1(stream).await;
+            self.http1(stream, peer).await;
         }
     }
 
     /// HTTP/1.1, or HTTP/2 by prior knowledge.
-    async fn plain(self, mut socket: Stall<TcpStream>) {
+    async fn plain(self, mut socket: Stall<TcpStream>, peer: Peer) {
         let limit = self.gateway.settings.gateway.header_timeout;
         let mut preface = [0; 24];
         let known = tokio::select! {
@@ -208,39 +257,48 @@ impl Connection {
         let seen = preface.get(..length).unwrap_or_default();
         let stream = super::rewind::Rewind::new(bytes::Bytes::copy_from_slice(seen), socket);
         if is_h2 {
-            self.http2(stream).await;
+            self.http2(stream, peer).await;
         } else {
-            self.http1(stream).await;
+            self.http1(stream, peer).await;
         }
     }
 
-    async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let (gateway, peer) = (Arc::clone(&self.gateway), self.peer.ip());
-        let service = service_fn(move |request| handle(Arc::clone(&gateway), Some(peer), request));
+    async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+        let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
+        let service =
+            service_fn(move |request| handle(Arc::clone(&gateway), Arc::clone(&peer), request));
+        let limits = &self.gateway.settings.gateway;
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.gateway.settings.gateway.header_timeout)
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
+            .header_read_timeout(limits.header_timeout)
+            .max_headers(limits.heads.headers_max as usize)
+            .max_buf_size(limits.heads.bytes_max as usize)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(served);
         tokio::select! {
             _ = served.as_mut() => return,
-            () = self.ending.cancelled() => served.as_mut().graceful_shutdown(),
+            () = self.ending.cancelled() => {}
         }
-        tokio::select! {
-            _ = served.as_mut() => {}
-            () = self.cut.cancelled() => {}
+        if self.gateway.is_taken_over() {
+            tokio::select! {
+                _ = served.as_mut() => return,
+                () = sleep(IDLE_LINGER) => {}
+                () = self.cut.cancelled() => {}
+            }
         }
+        served.as_mut().graceful_shutdown();
+        self.last(served).await;
     }
 
-    async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let (gateway, peer) = (Arc::clone(&self.gateway), self.peer.ip());
-        let service = service_fn(move |request| handle(Arc::clone(&gateway), Some(peer), request));
+    async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+        let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
+        let service =
+            service_fn(move |request| handle(Arc::clone(&gateway), Arc::clone(&peer), request));
+        let heads = self.gateway.settings.gateway.heads;
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEADER_LIST_BYTES_MAX)
+            .max_concurrent_streams(heads.streams_max)
+            .max_header_list_size(heads.bytes_max)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING)
@@ -251,10 +309,16 @@ impl Connection {
             _ = served.as_mut() => return,
             () = self.ending.cancelled() => served.as_mut().graceful_shutdown(),
         }
+        self.last(served).await;
+    }
+
+    /// Lets what is open finish; after the cut, only for its last words.
+    async fn last(&self, mut served: Pin<&mut impl Future>) {
         tokio::select! {
-            _ = served.as_mut() => {}
+            _ = served.as_mut() => return,
             () = self.cut.cancelled() => {}
         }
+        drop(timeout(LAST_WORDS, served).await);
     }
 }
 

@@ -14,17 +14,22 @@ pub mod admit;
 pub mod authorize;
 pub mod balance;
 pub mod body;
+pub mod cors;
+pub mod decode;
 pub mod entry;
 pub mod error;
 pub mod forward;
 pub mod frames;
 pub mod framing;
 pub mod headers;
+pub mod host;
 pub mod limits;
 pub mod listener;
 pub mod meter;
 pub mod models;
+pub mod peer;
 pub mod pool;
+pub mod proxied;
 pub mod quota;
 pub mod rate;
 pub mod receive;
@@ -37,6 +42,7 @@ pub mod service;
 pub mod socket;
 pub mod stall;
 pub mod tls;
+pub mod trace;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -68,6 +74,8 @@ pub struct Gateway {
     sink: Sink,
     ids: RequestIds,
     ready: AtomicBool,
+    /// Set once, when another gateway has taken over our listeners.
+    taken_over: AtomicBool,
 }
 
 impl Gateway {
@@ -92,6 +100,7 @@ impl Gateway {
             },
             ids: RequestIds::new(),
             ready: AtomicBool::new(false),
+            taken_over: AtomicBool::new(false),
         })
     }
 
@@ -104,6 +113,16 @@ impl Gateway {
     /// Sets what `/readyz` says.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Says that another gateway has taken over: what is open may finish, and
+    /// every answer closes its connection.
+    pub fn set_taken_over(&self) {
+        self.taken_over.store(true, Ordering::Release);
+    }
+
+    fn is_taken_over(&self) -> bool {
+        self.taken_over.load(Ordering::Acquire)
     }
 
     /// What each token used since it was last taken from here to the store.
@@ -126,7 +145,8 @@ impl Gateway {
     }
 }
 
-/// Ids of requests: unique in this process, and not to be guessed across them.
+/// Ids of requests and traces: unique in this process, and not to be guessed
+/// across them.
 #[derive(Debug)]
 struct RequestIds {
     prefix: u64,
@@ -144,5 +164,17 @@ impl RequestIds {
     fn next(&self) -> Arc<str> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         Arc::from(format!("{:016x}{count:012x}", self.prefix))
+    }
+
+    /// A number that looks random and never comes twice in 2^64; not zero.
+    fn random(&self) -> u64 {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        // SplitMix64: a bijection, so distinct counts stay distinct.
+        let mut z = self
+            .prefix
+            .wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)).max(1)
     }
 }

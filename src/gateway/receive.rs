@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
+use super::decode::Coding;
 use super::error::Refusal;
 use crate::openai::api::Api;
 use crate::time::timeout;
@@ -15,12 +16,14 @@ use crate::time::timeout;
 /// Room that is made for a body before its bytes are there, at most.
 const RESERVE_MAX: u64 = 1 << 20;
 
-/// Checks what the headers say of the body, before any of it is read.
+/// Checks what the headers say of the body, before any of it is read. Returns how
+/// it is packed.
 ///
 /// # Errors
 ///
-/// A [`Refusal`] for another type than `api` takes, or a compressed body.
-pub fn check_headers(headers: &HeaderMap, api: Api) -> Result<(), Refusal> {
+/// A [`Refusal`] for another type than `api` takes, or a packing that we can't
+/// undo.
+pub fn check_headers(headers: &HeaderMap, api: Api) -> Result<Coding, Refusal> {
     let expected = if api.is_multipart() {
         "multipart/form-data"
     } else {
@@ -34,15 +37,7 @@ pub fn check_headers(headers: &HeaderMap, api: Api) -> Result<(), Refusal> {
     if !given.is_some_and(|given| given.eq_ignore_ascii_case(expected)) {
         return Err(Refusal::ContentType { expected });
     }
-    let plain = headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if plain {
-        Ok(())
-    } else {
-        Err(Refusal::ContentEncoding)
-    }
+    Coding::read(headers)
 }
 
 /// Reads a body of at most `max` bytes whose pieces come at most `pause` apart.

@@ -14,9 +14,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::error::Refusal;
+use super::peer::{Origin, Peer};
 use super::quota::Charge;
 use super::rate::Standings;
 use super::router::{Destination, Target};
+use super::trace::{Trace, TraceId};
 use crate::auth::Principal;
 use crate::openai::api::Api;
 use crate::openai::usage::Usage;
@@ -68,8 +70,12 @@ pub struct Record {
     started: Instant,
     /// Its id, ours or the client's.
     pub request_id: Arc<str>,
-    /// Where the client is.
-    pub peer: Option<IpAddr>,
+    /// The other end of the connection.
+    pub peer: Arc<Peer>,
+    /// Where the request came from.
+    pub origin: Origin,
+    /// The trace that it belongs to.
+    pub trace: Trace,
     /// Who asks.
     pub principal: Option<Arc<Principal>>,
     /// Which API.
@@ -111,6 +117,8 @@ pub struct Record {
 /// Time that a request spent in each wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Waits {
+    /// To check the token.
+    pub auth: Duration,
     /// From the head to the whole body.
     pub body: Duration,
     /// For a place.
@@ -119,8 +127,12 @@ pub struct Waits {
     pub cold_start: Option<Duration>,
     /// From the head of the request until it was sent, without the waits.
     pub overhead: Duration,
+    /// For a connection to the server; none where one was kept.
+    pub connect: Duration,
     /// From sent to the head of the response.
     pub first_byte: Duration,
+    /// From the start of the request to the head of the response.
+    pub until_stream: Option<Duration>,
 }
 
 /// When the events of a stream came, since the request started.
@@ -136,12 +148,20 @@ pub struct TokenTimes {
 
 impl Record {
     /// A request that starts now.
-    pub fn start(sink: Sink, request_id: Arc<str>, peer: Option<IpAddr>) -> Self {
+    pub fn start(
+        sink: Sink,
+        request_id: Arc<str>,
+        peer: Arc<Peer>,
+        origin: Origin,
+        trace: Trace,
+    ) -> Self {
         Self {
             sink,
             started: Instant::now(),
             request_id,
             peer,
+            origin,
+            trace,
             principal: None,
             api: None,
             destination: None,
@@ -166,6 +186,11 @@ impl Record {
     /// Time since the request started.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Whether spans of it go to a collector.
+    pub fn is_recorded(&self) -> bool {
+        false
     }
 
     /// The shorter of a wait and of what the client's patience leaves of it.
@@ -242,7 +267,8 @@ impl Record {
         let line = Line {
             time: Timestamp::now(),
             request_id: &self.request_id,
-            peer: self.peer,
+            trace_id: self.trace.id,
+            peer: self.origin.client,
             workspace: principal.map(|p| p.workspace.as_str()),
             subject: principal.map(|p| &*p.subject),
             token_id: principal.map(|p| &*p.token_id),
@@ -258,11 +284,17 @@ impl Record {
             phase: (self.outcome == Outcome::ClientGone).then_some(self.phase),
             reason: self.reason,
             total_ms: millis(total),
+            auth_ms: millis(self.waits.auth),
             body_ms: millis(self.waits.body),
             queue_ms: millis(self.waits.queue),
             cold_start_ms: self.waits.cold_start.map(millis),
             overhead_ms: millis(self.waits.overhead),
+            connect_ms: millis(self.waits.connect),
             first_byte_ms: millis(self.waits.first_byte),
+            stream_ms: self
+                .waits
+                .until_stream
+                .map(|until| millis(total.saturating_sub(until))),
             first_token_ms: self.tokens.first.map(millis),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
@@ -312,8 +344,8 @@ fn millis(duration: Duration) -> f64 {
 struct Line<'a> {
     time: Timestamp,
     request_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<IpAddr>,
+    trace_id: TraceId,
+    peer: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     workspace: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -341,12 +373,16 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     total_ms: f64,
+    auth_ms: f64,
     body_ms: f64,
     queue_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     cold_start_ms: Option<f64>,
     overhead_ms: f64,
+    connect_ms: f64,
     first_byte_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_token_ms: Option<f64>,
     bytes_in: u64,

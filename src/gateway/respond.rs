@@ -59,6 +59,7 @@ pub async fn pass_on(
     }
     record.status = Some(head.status);
     record.phase = Phase::Stream;
+    record.waits.until_stream = Some(record.elapsed());
     if failed && length.is_some_and(|length| length <= ERROR_BYTES_MAX) {
         let text = read_error(&mut exchange).await;
         return error(head, text, passing.api, record);

@@ -27,6 +27,8 @@ const EXTERNAL_IDLE: Duration = Duration::from_secs(4);
 pub struct Table {
     /// By first path segment.
     entrances: HashMap<String, Entrance>,
+    /// The entrance that a host name leads to, by first path segment.
+    hosts: HashMap<String, String>,
     /// By the name in `model`, for requests on `/v1`.
     models: HashMap<ModelName, Arc<Destination>>,
 }
@@ -105,6 +107,16 @@ impl Table {
     /// Where a request on `/v1` with this model goes.
     pub fn by_model(&self, name: &str) -> Option<&Arc<Destination>> {
         self.models.get(name)
+    }
+
+    /// Whether any route has a host name of its own.
+    pub fn has_hosts(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
+    /// The entrance, by its segment, that a host name in lower case is all for.
+    pub fn by_host(&self, host: &str) -> Option<&str> {
+        self.hosts.get(host).map(String::as_str)
     }
 
     /// Whether a first path segment is a route's.
@@ -186,6 +198,9 @@ impl Kept {
             let entrance = kept.entrance(route, registry);
             for (name, destination) in &entrance.models {
                 table.models.insert(name.clone(), Arc::clone(destination));
+            }
+            if let Some(host) = &route.host {
+                table.hosts.insert(host.clone(), route.path.clone());
             }
             table.entrances.insert(route.path.clone(), entrance);
         }

@@ -1,26 +1,29 @@
 //! The story of one request, step by step.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::admit::{Admission, Asked, admit};
 use super::authorize::authorize;
 use super::body::Body;
+use super::cors::Page;
+use super::decode::decode;
 use super::entry::Entry;
 use super::error::Refusal;
 use super::forward::{Answered, Outgoing, forward, forwarded_headers};
+use super::peer::Peer;
 use super::record::{Phase, Record};
 use super::respond;
 use super::router::{Destination, Table, may_use};
-use super::{Gateway, framing, headers, models, receive};
+use super::trace::Trace;
+use super::{Gateway, cors, framing, headers, host, models, receive};
 use crate::auth::{Keyring, Principal};
 use crate::openai::api::Api;
 use crate::openai::request::{Scan, scan};
@@ -44,7 +47,7 @@ enum Answer {
 /// Never: what goes wrong becomes a response.
 pub async fn handle(
     gateway: Arc<Gateway>,
-    peer: Option<IpAddr>,
+    peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let request_id = match headers::client_request_id(request.headers()) {
@@ -52,9 +55,19 @@ pub async fn handle(
         None => gateway.ids.next(),
     };
     let id_header = HeaderValue::from_str(&request_id);
-    let mut record = Record::start(gateway.sink.clone(), request_id, peer);
-    let is_last = framing::ends_connection(request.version(), request.headers());
-    let answered = answer(&gateway, request, &mut record).await;
+    let settings = &gateway.settings;
+    let origin = peer.origin(request.headers(), &settings.gateway.proxies.trusted);
+    let trace = Trace::read(request.headers(), &gateway.ids, settings.telemetry.sample);
+    let page = Page::read(&settings.cors, request.headers());
+    let is_last = framing::ends_connection(request.version(), request.headers())
+        || gateway.is_taken_over() && request.version() <= Version::HTTP_11;
+    let sink = gateway.sink.clone();
+    let mut record = Record::start(sink, request_id, Arc::clone(&peer), origin, trace);
+    let answered = tokio::select! {
+        biased;
+        answered = answer(&gateway, request, &page, &mut record) => answered,
+        () = peer.cut.cancelled() => Err(Refusal::ShuttingDown),
+    };
     let standings = record.standings;
     let mut response = match answered {
         Ok(Answer::Ours(response)) => {
@@ -73,6 +86,7 @@ pub async fn handle(
         }
     };
     headers::put_standings(response.headers_mut(), &standings);
+    cors::mark(&settings.cors, page, response.headers_mut());
     if let Ok(value) = id_header {
         response.headers_mut().insert(headers::REQUEST_ID, value);
     }
@@ -83,15 +97,40 @@ pub async fn handle(
     Ok(response)
 }
 
+/// What the head alone decides: what is asked for, or an answer already.
+fn read_head(
+    gateway: &Gateway,
+    parts: &Parts,
+    page: &Page,
+    table: &Table,
+    peer: &Peer,
+) -> Result<Result<Entry, Response<Body>>, Refusal> {
+    framing::check(parts)?;
+    let max = gateway.settings.gateway.heads.target_bytes_max;
+    if host::target_bytes(&parts.uri) > max as usize {
+        return Err(Refusal::TargetTooLong { max });
+    }
+    if cors::is_preflight(&parts.method, &parts.headers)
+        && let Some(response) = cors::preflight(&gateway.settings.cors, page, &parts.headers)?
+    {
+        return Ok(Err(response));
+    }
+    let own = host::entrance(parts, peer.tls_name.as_deref(), table)?;
+    Entry::read(&parts.method, &parts.uri, parts.version, own, table).map(Ok)
+}
+
 async fn answer(
     gateway: &Gateway,
     request: Request<Incoming>,
+    page: &Page,
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
     let (mut parts, body) = request.into_parts();
-    framing::check(&parts)?;
     let table = gateway.table.load_full();
-    let entry = Entry::read(&parts.method, &parts.uri, parts.version, &table)?;
+    let entry = match read_head(gateway, &parts, page, &table, &record.peer)? {
+        Ok(entry) => entry,
+        Err(response) => return Ok(Answer::Ours(response)),
+    };
     record.api = entry.api();
     record.retry = retry_count(&parts);
     record.patience = headers::client_patience(&parts.headers);
@@ -120,15 +159,18 @@ async fn answer(
             upstream_path,
         } => (route, api, upstream_path),
     };
+    let since = record.elapsed();
     let principal = authorize(&parts.headers, &gateway.verifier).await?;
+    record.waits.auth = record.elapsed().saturating_sub(since);
     record.principal = Some(Arc::clone(&principal));
-    receive::check_headers(&parts.headers, api)?;
+    let coding = receive::check_headers(&parts.headers, api)?;
     let head_took = record.elapsed();
 
     record.phase = Phase::Body;
     let limits = &gateway.settings.gateway;
     let body = receive::receive(body, limits.request_body_max, limits.body_timeout).await?;
     record.bytes_in = body.len() as u64;
+    let body = decode(body, coding, limits.request_body_max).await?;
     record.waits.body = record.elapsed().saturating_sub(head_took);
 
     let scan = scan(&body).map_err(Refusal::Body)?;

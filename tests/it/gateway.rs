@@ -6,6 +6,7 @@
 
 mod bench;
 mod door;
+mod edge;
 mod floods;
 mod framing;
 mod passing;

@@ -151,8 +151,10 @@ fn routes_that_are_wrong_are_told_with_their_place() {
             &["3: route.path: begin with a slash: write \"/chat\""],
         ),
         (
-            "[route]\nname = \"a\"\nhost = \"chat.example.org\"",
-            &["3: route.host: routing by host name is not supported: write path instead"],
+            "[route]\nname = \"a\"\nhost = \"https://chat.example.org\"",
+            &[
+                "3: route.host: \"https://chat.example.org\" is not a host name: write one without scheme, port and path, as \"chat.example.org\"",
+            ],
         ),
         (
             "[route]\nname = \"a\"\nproject = \"p\"\npublic = true",

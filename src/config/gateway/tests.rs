@@ -17,10 +17,24 @@ header_timeout = "30s"
 body_timeout = "30s"
 write_timeout = "2m"
 shutdown_timeout = "30s"
+unready_time = "0s"
 access_log = "stdout"
+trusted_proxies = []
+proxy_protocol = []
+headers_max = 64
+head_bytes_max = "64KiB"
+target_bytes_max = "8KiB"
+streams_max = 128
 [tls]
 certificate = "certs/server.pem"
 private_key = "certs/server.key"
+[cors]
+origins = []
+headers = []
+credentials = false
+max_age = "10m"
+[telemetry]
+service_name = "tidegate"
 [tokens]
 issuer = "tidegate"
 audience = "tidegate"
@@ -186,6 +200,33 @@ fn everything_wrong_is_told_at_once() {
                 "3: tokens.trusted.jwks: write an https:// address without user and fragment, as \"https://idp.example.org/jwks.json\"; http:// only with localhost, 127.0.0.1 or [::1], or the path of a file",
                 "5: tokens.trusted.issuer: the issuer \"tidegate\" stands here twice",
                 "13: tokens.trusted.algorithm: this is missing: name the algorithm of the public key, as \"EdDSA\"",
+            ],
+        ),
+    ] {
+        assert_eq!(errors(content), expected, "{content}");
+    }
+}
+
+#[test]
+fn what_stands_before_us_is_checked_too() {
+    for (content, expected) in [
+        (
+            "[gateway]\ntrusted_proxies = [\"10.1.0.0/8\", \"lan\"]\nproxy_protocol = [\"127.0.0.1:9\"]\nhead_bytes_max = \"1KiB\"",
+            &[
+                "2: gateway.trusted_proxies: \"10.1.0.0/8\" has bits behind its prefix: write \"10.0.0.0/8\"",
+                "2: gateway.trusted_proxies: \"lan\" is not a range of addresses: write one, as \"10.0.0.0/8\", \"192.168.1.7\" or \"fd00::/8\"",
+                "3: gateway.proxy_protocol: 127.0.0.1:9 is not listened on: write it as in listen or plain_listen",
+                "3: gateway.proxy_protocol: no peer may send a PROXY header yet: write the addresses of the balancer in trusted_proxies",
+                "4: gateway.head_bytes_max: 1KiB is out of bounds: write 8KiB to 1MiB",
+            ][..],
+        ),
+        (
+            "[cors]\norigins = [\"*\"]\ncredentials = true\n[tls]\nclient_auth = \"required\"\n[[tls.certificates]]\ncertificate = \"a.pem\"\n[telemetry]\nsample = 0.5",
+            &[
+                "3: cors.credentials: browsers refuse credentials with any origin: name the origins",
+                "5: tls.client_auth: this has an effect only with client_ca: write the PEM file of the authority that signs the clients' certificates",
+                "6: tls.certificates.private_key: this is missing: write a PEM file",
+                "9: telemetry.sample: this has an effect only with otlp_endpoint",
             ],
         ),
     ] {

@@ -87,6 +87,7 @@ impl Bench {
         for tls in [None, Some(config)] {
             let any = "127.0.0.1:0".parse().unwrap();
             let listener = Listener::bind(any, tls, "test").await.unwrap();
+            let listener = listener.proxied(!settings.gateway.proxies.protocol.is_empty());
             addresses.push(listener.address().unwrap());
             let (gateway, places) = (Arc::clone(&gateway), Arc::clone(&places));
             let serving = listener.serve(gateway, places, tasks.child(), CancellationToken::new());
