@@ -16,13 +16,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 
+use crate::admin::listener::AdminListener;
 use crate::admin::{self, Admin};
-use crate::auth::certs::{Made, ensure_server_pair};
+use crate::auth::certs::ensure_server_pair;
 use crate::auth::{Keys, Revocations};
 use crate::config::{self, Catalog, Settings};
 use crate::deployment::Registry;
@@ -30,8 +30,10 @@ use crate::gateway::listener::{BindError, Listener};
 use crate::gateway::{Gateway, tls};
 use crate::lifecycle::Conductor;
 use crate::store::Store;
+use crate::store::history::{self, History};
 use crate::tasks::Tasks;
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::history::Recorder;
 use crate::telemetry::metrics;
 use crate::time::{Clock, unix_seconds};
 
@@ -72,6 +74,7 @@ pub struct App {
     tasks: Tasks,
     listeners: Vec<Listener>,
     admin_socket: UnixListener,
+    admin_listener: Option<AdminListener>,
     metrics_socket: Option<TcpListener>,
     metrics: PrometheusHandle,
     watcher: config::watch::Watcher,
@@ -98,17 +101,18 @@ impl App {
         let keys = token_keys(&settings, &revocations)?;
         let (verifier, issuer) = (Arc::clone(keys.verifier()), Arc::clone(keys.issuer()));
         let metrics = metrics::install()?;
-
         let catalog = first::catalog(&settings);
         let watcher = config::watch::Watcher::new(&settings.gateway.routes);
         let listeners = bind(&settings, &tls).await?;
         let metrics_socket = bind_metrics(&settings).await?;
         let admin_socket = admin::socket::bind(&settings.admin.socket).await?;
+        let admin_listener = bind_admin(&settings, &tls).await?;
 
         let demo = demo::token(&settings, &issuer, &verifier, &store)?;
         let tasks = Tasks::new();
         let (registry, demands) = Registry::new(Clock::start());
         let parts = control::parts(&settings, &registry, demands, &tasks)?;
+        let gpus = parts.gpus.clone();
         let lifecycle = Conductor::start(parts, &catalog).await?;
 
         let log = open_access_log(&settings)?;
@@ -119,10 +123,7 @@ impl App {
             log,
         );
         gateway.install(&catalog);
-        let ca = match made {
-            Made::Created { ca } => Some(ca),
-            Made::Found => first::ca_beside(&settings.tls.certificate),
-        };
+        let ca = first::ca(made, &settings.tls.certificate);
         let welcome = Welcome::new(
             &settings,
             &listeners,
@@ -131,18 +132,22 @@ impl App {
             &demo,
             &verifier,
         );
-        let admin = Admin {
+        let history = History::open(&settings.gateway.state, history::BYTES_MAX);
+        let admin = Admin::new(admin::Parts {
             settings: Arc::clone(&settings),
-            registry,
             lifecycle,
-            catalog: Arc::new(ArcSwap::from_pointee(catalog)),
-            changes: Arc::default(),
+            catalog,
             store,
             issuer,
-            revocations,
-            started: unix_seconds(),
-            directory: std::env::current_dir().unwrap_or_default(),
-        };
+            verifier,
+            ledger: Arc::clone(gateway.ledger()),
+            gpus,
+            recorder: Arc::new(Recorder::new(registry.clock)),
+            registry,
+            history: Arc::new(history),
+            base_url: base_url(admin_listener.as_ref()),
+            ca,
+        })?;
         Ok(Self {
             settings,
             gateway,
@@ -151,6 +156,7 @@ impl App {
             tasks,
             listeners,
             admin_socket,
+            admin_listener,
             metrics_socket,
             metrics,
             watcher,
@@ -162,6 +168,12 @@ impl App {
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
+}
+
+/// Where the dashboard is, for people.
+fn base_url(listener: Option<&AdminListener>) -> Option<String> {
+    let address = listener?.address().ok()?;
+    Some(format!("https://{address}"))
 }
 
 fn token_keys(settings: &Settings, revocations: &Arc<Revocations>) -> Result<Arc<Keys>, Failure> {
@@ -205,6 +217,16 @@ async fn bind(settings: &Settings, tls: &Arc<ServerConfig>) -> Result<Vec<Listen
         listeners.push(listener.proxied(protocol.contains(address)));
     }
     Ok(listeners)
+}
+
+async fn bind_admin(
+    settings: &Settings,
+    tls: &Arc<ServerConfig>,
+) -> Result<Option<AdminListener>, BindError> {
+    match settings.admin.listen {
+        Some(address) => Ok(Some(AdminListener::bind(address, Arc::clone(tls)).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn bind_metrics(settings: &Settings) -> Result<Option<TcpListener>, BindError> {

@@ -1,37 +1,37 @@
 //! Instances made, taken out, copied and deleted, by their files in `routes.d`.
 //!
-//! A change is a file: tried against the catalog in effect, its secrets stored
-//! apart, written whole, and waited for until it serves. One change at a time.
-//! The reload task is the one that puts it into effect.
+//! What a change is, and who may make it, is [`super::change`]'s.
+
+#![expect(unused_qualifications, reason = "utoipa's macros write whole paths")]
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Admin;
-use super::api::{Answer, ApiError};
+use super::access::Caller;
+use super::api::ApiError;
+use super::api::commands::not_yours;
+use super::api::error::{Answer, on_disk};
+use super::api::files::check_revision;
+use super::change::{self, conflict};
+use super::view::ErrorView;
 use crate::config::exchange::ExchangeError;
-use crate::config::{self, Catalog, Exchange, FileError, Instance};
+use crate::config::{self, Catalog, Exchange, Instance};
 use crate::names::InstanceName;
 use crate::store::secrets::{Secrets, SecretsError};
-use crate::store::whole::write_durable;
-use crate::time::{sleep, timeout};
-
-/// Longest wait for a change to be in effect.
-const EFFECT_MAX: Duration = Duration::from_secs(15);
-/// How often the catalog is looked at meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The answer to a launch, an import and a clone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Launched {
     /// The instance.
     pub instance: String,
@@ -42,17 +42,18 @@ pub struct Launched {
 }
 
 /// The answer to a deletion.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deleted {
     /// The instance that is no more.
     pub deleted: String,
 }
 
 /// `POST instances/{name}/clone`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloneRequest {
     /// The name of the copy.
+    #[schema(value_type = String)]
     pub name: InstanceName,
     /// New endpoint names by those of the original: two instances may not have
     /// the same, unless one route leads to both.
@@ -61,20 +62,24 @@ pub struct CloneRequest {
 }
 
 /// How a launch is called.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct LaunchQuery {
     /// The name, instead of that in the file.
+    #[param(value_type = Option<String>)]
     name: Option<InstanceName>,
+    /// 1: only try it, and change nothing.
+    #[serde(default)]
+    dry_run: u8,
 }
 
-pub(super) fn router() -> Router<Admin> {
-    let delete_import = async |admin| delete(admin, Path("import".to_owned())).await;
-    Router::new()
-        .route("/instances", post(launch))
-        .route("/instances/import", post(import).delete(delete_import))
-        .route("/instances/{name}", axum::routing::delete(delete))
-        .route("/instances/{name}/export", get(export))
-        .route("/instances/{name}/clone", post(copy))
+pub(super) fn router() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(launch))
+        .routes(routes!(import))
+        .routes(routes!(replace, delete))
+        .routes(routes!(export))
+        .routes(routes!(copy))
 }
 
 impl From<ExchangeError> for ApiError {
@@ -93,53 +98,116 @@ impl From<SecretsError> for ApiError {
     }
 }
 
+/// Make an instance of a route file, as TOML or JSON. Answers once it is in effect.
+#[utoipa::path(post, path = "/instances", tag = "instances", params(LaunchQuery),
+    request_body(content = String, description = "A route file, TOML or JSON"), responses(
+    (status = 200, body = Launched), (status = 400, body = ErrorView),
+    (status = 403, body = ErrorView),
+    (status = 409, description = "The name is taken", body = ErrorView),
+    (status = 422, description = "A line for each error", body = ErrorView)))]
 async fn launch(
     State(admin): State<Admin>,
+    caller: Caller,
     Query(query): Query<LaunchQuery>,
     body: Bytes,
 ) -> Answer<Launched> {
     let mut exchange = Exchange::read(&body)?;
-    if let Some(name) = query.name {
-        exchange.rename(&name);
+    if let Some(name) = &query.name {
+        exchange.rename(name);
     }
-    admit(&admin, exchange).await
+    admit(&admin, &caller, "launch", exchange, query.dry_run != 0).await
 }
 
-async fn import(State(admin): State<Admin>, body: Bytes) -> Answer<Launched> {
-    admit(&admin, Exchange::import(&body)?).await
+/// Make an instance of an export.
+#[utoipa::path(post, path = "/instances/import", tag = "instances", params(LaunchQuery),
+    request_body(content = Object, description = "What GET instances/{name}/export gave"), responses(
+    (status = 200, body = Launched), (status = 400, body = ErrorView),
+    (status = 403, body = ErrorView), (status = 409, body = ErrorView),
+    (status = 422, body = ErrorView)))]
+async fn import(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Query(query): Query<LaunchQuery>,
+    body: Bytes,
+) -> Answer<Launched> {
+    let mut exchange = Exchange::import(&body)?;
+    if let Some(name) = &query.name {
+        exchange.rename(name);
+    }
+    admit(&admin, &caller, "import", exchange, query.dry_run != 0).await
 }
 
-async fn export(State(admin): State<Admin>, Path(name): Path<String>) -> Answer<serde_json::Value> {
-    let instance = find(&admin.catalog.load(), &name)?;
-    let mut exchange = read(&instance).await?.instance_only();
+/// The instance as JSON, without secrets.
+#[utoipa::path(get, path = "/instances/{name}/export", tag = "instances",
+    params(("name" = String, Path, description = "The instance")), responses(
+    (status = 200, body = Object), (status = 403, body = ErrorView),
+    (status = 404, body = ErrorView)))]
+async fn export(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Answer<serde_json::Value> {
+    let instance = find_own(&admin.catalog.load(), &caller, &name)?;
+    Ok(Json(exported(&instance).await?))
+}
+
+/// What an export of an instance holds.
+pub(super) async fn exported(instance: &Instance) -> Result<serde_json::Value, ApiError> {
+    let mut exchange = read(instance).await?.instance_only();
     // Only their names go out.
     exchange.take_secrets();
-    Ok(Json(exchange.export()))
+    Ok(exchange.export())
 }
 
+/// Copy an instance under a new name.
+#[utoipa::path(post, path = "/instances/{name}/clone", tag = "instances",
+    params(("name" = String, Path, description = "The instance")), request_body = CloneRequest,
+    responses((status = 200, body = Launched), (status = 400, body = ErrorView),
+    (status = 403, body = ErrorView), (status = 404, body = ErrorView),
+    (status = 409, body = ErrorView), (status = 422, body = ErrorView)))]
 async fn copy(
     State(admin): State<Admin>,
+    caller: Caller,
     Path(name): Path<String>,
     Json(request): Json<CloneRequest>,
 ) -> Answer<Launched> {
-    let instance = find(&admin.catalog.load(), &name)?;
+    let instance = find_own(&admin.catalog.load(), &caller, &name)?;
     let mut exchange = read(&instance).await?.instance_only();
     exchange.rename(&request.name);
     for (from, to) in &request.endpoint_names {
         if !exchange.rename_endpoint(from, to) {
             let message = format!("the instance `{name}` has no deployment `{from}`");
-            return Err(ApiError(StatusCode::BAD_REQUEST, message));
+            return Err(ApiError::bad_text(message));
         }
     }
-    admit(&admin, exchange).await
+    // What the original was given, its copy may use too.
+    admit_with(
+        &admin,
+        &caller,
+        "clone",
+        exchange,
+        false,
+        Some(instance.name.as_str()),
+    )
+    .await
 }
 
-fn find(catalog: &Catalog, name: &str) -> Result<Arc<Instance>, ApiError> {
+/// The instance of this name.
+pub(super) fn find(catalog: &Catalog, name: &str) -> Result<Arc<Instance>, ApiError> {
     let found = catalog.instances.iter().find(|i| i.name.as_str() == name);
     found.cloned().ok_or_else(|| {
-        let message = format!("there is no instance `{name}`: see `tidegate ps`");
-        ApiError(StatusCode::NOT_FOUND, message)
+        let name: String = name.chars().take(80).collect();
+        ApiError::not_found(format!("there is no instance `{name}`: see `tidegate ps`"))
     })
+}
+
+fn find_own(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Arc<Instance>, ApiError> {
+    let instance = find(catalog, name)?;
+    if caller.works_on(instance.project.as_ref()) {
+        Ok(instance)
+    } else {
+        Err(not_yours(&instance.name))
+    }
 }
 
 /// What the file of an instance says now, which may be newer than what serves.
@@ -157,45 +225,123 @@ async fn read(instance: &Instance) -> Result<Exchange, ApiError> {
     )))
 }
 
-/// Writes the file of a new instance and waits until it serves.
-async fn admit(admin: &Admin, mut exchange: Exchange) -> Answer<Launched> {
-    let change = Arc::clone(&admin.changes).lock_owned().await;
+async fn admit(
+    admin: &Admin,
+    caller: &Caller,
+    action: &str,
+    exchange: Exchange,
+    dry_run: bool,
+) -> Answer<Launched> {
+    admit_with(admin, caller, action, exchange, dry_run, None).await
+}
+
+/// Writes the file of a new instance and waits until it serves; tells the audit.
+async fn admit_with(
+    admin: &Admin,
+    caller: &Caller,
+    action: &str,
+    exchange: Exchange,
+    dry_run: bool,
+    original: Option<&str>,
+) -> Answer<Launched> {
+    let target = format!("instance:{}", exchange.name());
+    let done = create(admin, caller, exchange, dry_run, original).await;
+    let changed = !matches!(&done, Ok(Json(launched)) if launched.unchanged);
+    if !dry_run && changed {
+        told(admin, caller, action, &target, &done).await;
+    }
+    done
+}
+
+/// Tells the audit what became of a change.
+pub(super) async fn told<T>(
+    admin: &Admin,
+    caller: &Caller,
+    action: &str,
+    target: &str,
+    done: &Answer<T>,
+) {
+    match done {
+        Ok(_) => admin.audit.done(caller, action, target, "").await,
+        Err(error) if error.0 == StatusCode::FORBIDDEN => {
+            admin.audit.refused(caller, action, target, &error.1).await;
+        }
+        Err(error) => admin.audit.failed(caller, action, target, &error.1).await,
+    }
+}
+
+async fn create(
+    admin: &Admin,
+    caller: &Caller,
+    mut exchange: Exchange,
+    dry_run: bool,
+    original: Option<&str>,
+) -> Answer<Launched> {
+    let turn = change::turn(admin).await;
+    check_secrets(caller, &exchange, original)?;
     let name = exchange.name().clone();
     let secrets = exchange.take_secrets();
-    let catalog = admin.catalog.load_full();
-    if let Ok(there) = find(&catalog, name.as_str()) {
+    if let Ok(there) = find(&admin.catalog.load(), name.as_str()) {
+        if !caller.works_on(there.project.as_ref()) {
+            return Err(not_yours(&name));
+        }
         return same(&there, &exchange).await;
     }
     let (syntax, text) = exchange.file();
     let routes = &admin.settings.gateway.routes;
     let path = routes.join(format!("{name}.{}", syntax.extension()));
-    config::with_file(&catalog, &admin.settings.queues, &path, text.as_bytes())
-        .map_err(|errors| refused(&errors))?;
-    let (file, store) = (path.clone(), Secrets::at(&admin.settings.gateway.state));
+    change::tried(admin, caller, &path, Some(&text))?;
     let taken = ["toml", "json"].map(|end| routes.join(format!("{name}.{end}")));
-    on_disk(move || {
-        let _change = change;
-        if let Some(taken) = taken.iter().find(|file| file.symlink_metadata().is_ok()) {
-            return Err(conflict(format!(
-                "{} is there already and is not this instance: move it away, or give another name",
-                taken.display()
-            )));
-        }
-        // First the secrets: a file that serves finds its own.
-        store.put(&secrets)?;
-        write_durable(&file, text.as_bytes()).map_err(|error| unwritable(&file, &error))
-    })
-    .await??;
-    in_effect(admin, &path, |catalog| {
-        let of_name = |instance: &Arc<Instance>| instance.name == name && instance.file == path;
-        catalog.instances.iter().any(of_name)
-    })
-    .await?;
+    let taken = on_disk(move || {
+        taken
+            .into_iter()
+            .find(|file| file.symlink_metadata().is_ok())
+    });
+    if let Some(taken) = taken.await? {
+        return Err(conflict(format!(
+            "{} is there already and is not this instance: move it away, or give another name",
+            taken.display()
+        )));
+    }
+    if !dry_run {
+        change::write(admin, turn, &path, text, secrets).await?;
+    }
     Ok(Json(Launched {
         instance: name.to_string(),
         file: path.display().to_string(),
         unchanged: false,
     }))
+}
+
+/// An operator's file names secrets of its own instance only, not those that
+/// others stored, and none of this machine's files and variables.
+fn check_secrets(
+    caller: &Caller,
+    exchange: &Exchange,
+    original: Option<&str>,
+) -> Result<(), ApiError> {
+    if caller.is_admin() {
+        return Ok(());
+    }
+    let own = |secret: &str| {
+        is_of(secret, exchange.name().as_str())
+            || original.is_some_and(|original| is_of(secret, original))
+    };
+    if let Some(other) = exchange
+        .named_secrets()
+        .into_iter()
+        .find(|secret| !own(secret))
+    {
+        return Err(ApiError::forbidden(&format!(
+            "the secret `{other}` is not one of this instance: write the secret itself, it is then stored apart"
+        )));
+    }
+    if exchange.names_machine_secrets() {
+        return Err(ApiError::forbidden(
+            "a secret from a file or a variable of this machine is for admins: write the secret itself, it is then stored apart",
+        ));
+    }
+    Ok(())
 }
 
 /// A launch of what is there already: fine if it is the same.
@@ -210,18 +356,116 @@ async fn same(there: &Instance, exchange: &Exchange) -> Answer<Launched> {
         }));
     }
     Err(conflict(format!(
-        "there is another instance `{}` already, in {}: delete it first, or give another name",
+        "there is another instance `{}` already, in {}: change it with PUT, delete it first, or give another name",
         there.name,
         there.file.display()
     )))
 }
 
-async fn delete(State(admin): State<Admin>, Path(name): Path<String>) -> Answer<Deleted> {
-    let change = Arc::clone(&admin.changes).lock_owned().await;
+/// Change an instance: the new text of its file, as TOML or JSON. Deployments that
+/// stay as they are keep their workers.
+#[utoipa::path(put, path = "/instances/{name}", tag = "instances",
+    params(("name" = String, Path, description = "The instance"),
+        ("If-Match" = Option<String>, Header, description = "The revision that the change is made on"),
+        LaunchQuery),
+    request_body(content = String, description = "A route file, TOML or JSON"), responses(
+    (status = 200, body = Launched), (status = 400, body = ErrorView),
+    (status = 403, body = ErrorView), (status = 404, body = ErrorView),
+    (status = 409, body = ErrorView),
+    (status = 412, description = "Changed by someone else meanwhile", body = ErrorView),
+    (status = 422, body = ErrorView)))]
+async fn replace(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(query): Query<LaunchQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Launched> {
+    let target = format!("instance:{name}");
+    let done = try_replace(&admin, &caller, &name, &headers, &body, query.dry_run != 0).await;
+    if query.dry_run == 0 {
+        told(&admin, &caller, "change", &target, &done).await;
+    }
+    done
+}
+
+async fn try_replace(
+    admin: &Admin,
+    caller: &Caller,
+    name: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    dry_run: bool,
+) -> Answer<Launched> {
+    let mut exchange = Exchange::read(body)?;
+    let turn = change::turn(admin).await;
+    let instance = find_own(&admin.catalog.load(), caller, name)?;
+    if exchange.name().as_str() != name {
+        return Err(ApiError::bad_text(format!(
+            "the body describes `{}`: an instance keeps its name; clone it for another",
+            exchange.name()
+        )));
+    }
+    check_secrets(caller, &exchange, None)?;
+    let path = instance.file.clone();
+    let file = path.clone();
+    let old = on_disk(move || config::exchange::read_file(&file)).await??;
+    check_revision(headers, &super::api::files::revision(&old))?;
+    if !Exchange::read(&old)?.is_alone() && !caller.is_admin() {
+        return Err(conflict(format!(
+            "{} holds more than the instance `{name}`: an admin may change it",
+            path.display()
+        )));
+    }
+    let secrets = exchange.take_secrets();
+    let text = exchange.text_for(&path)?;
+    change::tried(admin, caller, &path, Some(&text))?;
+    let unchanged = text.as_bytes() == old;
+    if !dry_run && (!unchanged || !secrets.is_empty()) {
+        change::write(admin, turn, &path, text, secrets).await?;
+    }
+    Ok(Json(Launched {
+        instance: name.to_owned(),
+        file: path.display().to_string(),
+        unchanged,
+    }))
+}
+
+/// Stop an instance and remove its file.
+#[utoipa::path(delete, path = "/instances/{name}", tag = "instances",
+    params(("name" = String, Path, description = "The instance"),
+        ("If-Match" = Option<String>, Header, description = "The revision that was looked at")),
+    responses((status = 200, body = Deleted), (status = 403, body = ErrorView),
+    (status = 404, body = ErrorView),
+    (status = 409, description = "Its file holds more, or others need its route", body = ErrorView),
+    (status = 412, description = "Changed by someone else meanwhile", body = ErrorView)))]
+async fn delete(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Deleted> {
+    let target = format!("instance:{name}");
+    let done = try_delete(&admin, &caller, &name, &headers).await;
+    told(&admin, &caller, "delete", &target, &done).await;
+    done
+}
+
+async fn try_delete(
+    admin: &Admin,
+    caller: &Caller,
+    name: &str,
+    headers: &HeaderMap,
+) -> Answer<Deleted> {
+    let turn = change::turn(admin).await;
     let catalog = admin.catalog.load_full();
-    let instance = find(&catalog, &name)?;
-    let exchange = read(&instance).await?;
+    let instance = find_own(&catalog, caller, name)?;
     let file = instance.file.clone();
+    let read_from = file.clone();
+    let old = on_disk(move || config::exchange::read_file(&read_from)).await??;
+    check_revision(headers, &super::api::files::revision(&old))?;
+    let exchange = read(&instance).await?;
     if !exchange.is_alone() {
         return Err(conflict(format!(
             "{} holds more than the instance `{name}`: take the instance out of it by hand",
@@ -243,15 +487,13 @@ async fn delete(State(admin): State<Admin>, Path(name): Path<String>) -> Answer<
             other.name
         )));
     }
+    change::tried(admin, caller, &file, None)?;
     let rest: Vec<PathBuf> = others().map(|other| other.file.clone()).collect();
     let store = Secrets::at(&admin.settings.gateway.state);
-    let gone = file.clone();
-    on_disk(move || std::fs::remove_file(&gone).map_err(|error| unwritable(&gone, &error)))
-        .await??;
-    in_effect(&admin, &file, |catalog| find(catalog, &name).is_err()).await?;
-    let owner = name.clone();
+    let turn = change::remove(admin, turn, &file).await?;
+    let owner = name.to_owned();
     on_disk(move || {
-        let _change = change;
+        let _turn = turn;
         // While a file can't be read, any secret may still be named in it.
         match named_secrets(&rest) {
             Ok(used) => store.retain(|secret| used.contains(secret) || !is_of(secret, &owner)),
@@ -259,7 +501,9 @@ async fn delete(State(admin): State<Admin>, Path(name): Path<String>) -> Answer<
         }
     })
     .await??;
-    Ok(Json(Deleted { deleted: name }))
+    Ok(Json(Deleted {
+        deleted: name.to_owned(),
+    }))
 }
 
 /// Whether a secret was taken out of this instance: `NAME.OPTION` or
@@ -282,60 +526,6 @@ fn named_secrets(files: &[PathBuf]) -> Result<HashSet<String>, ExchangeError> {
         names.extend(exchange.named_secrets().into_iter().map(str::to_owned));
     }
     Ok(names)
-}
-
-/// Waits until a change is in effect, or is found to be refused.
-async fn in_effect(
-    admin: &Admin,
-    file: &FilePath,
-    done: impl Fn(&Catalog) -> bool,
-) -> Result<(), ApiError> {
-    let watched = async {
-        loop {
-            let catalog = admin.catalog.load_full();
-            if done(&catalog) {
-                return Ok(());
-            }
-            let own = catalog.errors.iter().filter(|error| error.file == file);
-            let errors: Vec<FileError> = own.cloned().collect();
-            if !errors.is_empty() {
-                return Err(refused(&errors));
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    };
-    timeout(EFFECT_MAX, watched).await.unwrap_or_else(|_| {
-        let message = format!(
-            "{} was changed, but it is not in effect after {} s: see the log of the gateway",
-            file.display(),
-            EFFECT_MAX.as_secs()
-        );
-        Err(ApiError(StatusCode::GATEWAY_TIMEOUT, message))
-    })
-}
-
-fn refused(errors: &[FileError]) -> ApiError {
-    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    ApiError(StatusCode::UNPROCESSABLE_ENTITY, lines.join("\n"))
-}
-
-fn conflict(message: String) -> ApiError {
-    ApiError(StatusCode::CONFLICT, message)
-}
-
-fn unwritable(file: &FilePath, error: &std::io::Error) -> ApiError {
-    let message = format!(
-        "{} can't be changed: {error}; see to its permissions and the disk",
-        file.display()
-    );
-    ApiError(StatusCode::INTERNAL_SERVER_ERROR, message)
-}
-
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| ApiError::internal(&error))
 }
 
 #[cfg(test)]

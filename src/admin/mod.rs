@@ -1,27 +1,51 @@
-//! The admin API: what the command line and the dashboard see and steer with.
+//! The admin API and the dashboard: what people see and steer with.
 //!
-//! JSON under `/api/v1`. On the Unix socket the file's permissions are the
-//! authentication: whoever may open it is admin. Nothing here decides what a
-//! worker does; it asks the conductor.
+//! ```text
+//!  browser, curl ── HTTPS listener ── door (token or session, origin) ─┐
+//!                      │                                               ├─► api ─► conductor, store, routes.d
+//!  command line ──── Unix socket ── its file's permissions ────────────┘
+//!                      └ login, dashboard pages, embedded plots
+//! ```
+//!
+//! JSON stands under `/api/v1` ([`api`] lists the calls, [`view`] their shapes).
+//! Every call has an [`access::Caller`], and looks at whether what it is about
+//! belongs to a project of theirs. Every change is an event of the [`audit`].
+//! Nothing here decides what a worker does; it asks the conductor.
 
+pub mod access;
 pub mod api;
+pub mod audit;
+mod change;
+pub mod dashboard;
+mod door;
 pub mod exchange;
+pub mod listener;
+mod login;
+pub mod session;
 pub mod socket;
+pub mod touched;
 pub mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::post;
 
-use crate::auth::Issuer;
-use crate::auth::Revocations;
+use crate::auth::{Issuer, Revocations, Verifier};
 use crate::config::{Catalog, Settings};
 use crate::deployment::Registry;
+use crate::gpu::Inventory;
 use crate::lifecycle;
 use crate::store::Store;
+use crate::store::history::History;
+use crate::telemetry::history::Recorder;
+use crate::telemetry::usage::Ledger;
+use access::Caller;
 
-/// What every call of the API shares.
+/// What every call of the API shares. A clone is another handle on the same.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// Settings of the process.
@@ -34,14 +58,127 @@ pub struct Admin {
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// Held by whoever changes route files or secrets, one at a time.
     pub changes: Arc<tokio::sync::Mutex<()>>,
-    /// Tokens and their revocations.
+    /// Tokens and their revocations, sessions, audit.
     pub store: Store,
     /// Issues tokens.
     pub issuer: Arc<Issuer>,
+    /// Verifies them.
+    pub verifier: Arc<Verifier>,
     /// What the gateway's verifier looks at.
     pub revocations: Arc<Revocations>,
+    /// What tokens used since it was last kept.
+    pub ledger: Arc<Ledger>,
+    /// The devices, and what their sensors say.
+    pub gpus: Inventory,
+    /// Rates of now.
+    pub recorder: Arc<Recorder>,
+    /// The series behind the plots.
+    pub history: Arc<History>,
+    /// Who changed what.
+    pub audit: audit::Audit,
+    /// Who is logged in.
+    pub sessions: Arc<session::Sessions>,
+    /// Revisions of route files.
+    files: Arc<api::files::FilesSeen>,
+    /// Where the HTTPS listener is, without a slash at the end; none when it is off.
+    pub base_url: Option<Arc<str>>,
+    /// The authority of our own certificate, where we made it.
+    pub ca: Option<PathBuf>,
     /// When the process started, seconds since 1970.
     pub started: u64,
     /// The directory that the process runs in, for people who look for files.
     pub directory: PathBuf,
+}
+
+/// What [`Admin`] is made from.
+#[derive(Debug)]
+pub struct Parts {
+    /// See [`Admin::settings`].
+    pub settings: Arc<Settings>,
+    /// See [`Admin::registry`].
+    pub registry: Registry,
+    /// See [`Admin::lifecycle`].
+    pub lifecycle: lifecycle::Handle,
+    /// What is in effect at the start.
+    pub catalog: Catalog,
+    /// See [`Admin::store`].
+    pub store: Store,
+    /// See [`Admin::issuer`].
+    pub issuer: Arc<Issuer>,
+    /// See [`Admin::verifier`].
+    pub verifier: Arc<Verifier>,
+    /// See [`Admin::ledger`].
+    pub ledger: Arc<Ledger>,
+    /// See [`Admin::gpus`].
+    pub gpus: Inventory,
+    /// See [`Admin::recorder`].
+    pub recorder: Arc<Recorder>,
+    /// See [`Admin::history`].
+    pub history: Arc<History>,
+    /// See [`Admin::base_url`].
+    pub base_url: Option<String>,
+    /// See [`Admin::ca`].
+    pub ca: Option<PathBuf>,
+}
+
+impl Admin {
+    /// Reads sessions and audit from the store.
+    ///
+    /// # Errors
+    ///
+    /// When the store can't be read.
+    pub fn new(parts: Parts) -> Result<Self, crate::store::StoreError> {
+        let revocations = Arc::clone(parts.verifier.revocations());
+        let sessions = session::Sessions::open(parts.store.clone(), Arc::clone(&revocations))?;
+        Ok(Self {
+            settings: parts.settings,
+            registry: parts.registry,
+            lifecycle: parts.lifecycle,
+            catalog: Arc::new(ArcSwap::from_pointee(parts.catalog)),
+            changes: Arc::default(),
+            audit: audit::Audit::new(parts.store.clone()),
+            store: parts.store,
+            issuer: parts.issuer,
+            verifier: parts.verifier,
+            revocations,
+            ledger: parts.ledger,
+            gpus: parts.gpus,
+            recorder: parts.recorder,
+            history: parts.history,
+            sessions: Arc::new(sessions),
+            files: Arc::default(),
+            base_url: parts.base_url.map(Into::into),
+            ca: parts.ca,
+            started: crate::time::unix_seconds(),
+            directory: std::env::current_dir().unwrap_or_default(),
+        })
+    }
+
+    /// Where the HTTPS listener is; none when it is off.
+    pub fn url(&self) -> Option<&str> {
+        self.base_url.as_deref()
+    }
+}
+
+/// What the Unix socket serves: the API, for whoever may open it.
+pub fn socket_router(admin: Admin) -> Router {
+    api::router()
+        .layer(axum::Extension(Caller::socket()))
+        .with_state(admin)
+}
+
+/// What the HTTPS listener serves: the API behind the door, the login, the pages.
+pub fn https_router(admin: Admin) -> Router {
+    let guarded_api = api::router().layer(from_fn_with_state(admin.clone(), door::api));
+    let guarded_pages = dashboard::router().layer(from_fn_with_state(admin.clone(), door::pages));
+    let log_in = Router::new().route("/api/v1/session", post(login::login_json));
+    Router::new()
+        .merge(log_in)
+        .merge(guarded_api)
+        .merge(login::router())
+        .merge(dashboard::open())
+        .merge(guarded_pages)
+        .layer(axum::extract::DefaultBodyLimit::max(api::BODY_BYTES_MAX))
+        .layer(from_fn(door::headers))
+        .with_state(admin)
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::demo::Demo;
+use crate::auth::certs::Made;
 use crate::auth::{Principal, Verifier};
 use crate::config::{Access, Catalog, Settings};
 use crate::gateway::listener::Listener;
@@ -26,8 +27,11 @@ pub(super) fn catalog(settings: &Settings) -> Catalog {
     catalog
 }
 
-/// The authority of a pair that an earlier start made.
-pub(super) fn ca_beside(certificate: &Path) -> Option<PathBuf> {
+/// The authority of our own pair, made now or by an earlier start.
+pub(super) fn ca(made: Made, certificate: &Path) -> Option<PathBuf> {
+    if let Made::Created { ca } = made {
+        return Some(ca);
+    }
     let ca = certificate.with_file_name("ca.pem");
     ca.is_file().then_some(ca)
 }

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, Failure, reload};
-use crate::admin::{Admin, api, socket};
+use crate::admin::{self, Admin, socket};
 use crate::auth::Keys;
 use crate::config::watch::Watcher;
 use crate::deployment::{Registry, Status};
@@ -87,11 +87,16 @@ impl App {
             let serving = listener.serve(gateway, Arc::clone(&places), front.clone(), cut.clone());
             front.spawn("listener", serving);
         }
-        let router = api::router(self.admin.clone());
+        let router = admin::socket_router(self.admin.clone());
         let path = self.settings.admin.socket.clone();
         let ending = self.tasks.ending();
-        let admin = socket::serve(self.admin_socket, path, router, ending.clone());
-        self.tasks.spawn("admin", admin);
+        let serving = socket::serve(self.admin_socket, path, router, ending.clone());
+        self.tasks.spawn("admin", serving);
+        if let Some(listener) = self.admin_listener {
+            let router = admin::https_router(self.admin.clone());
+            let serving = listener.serve(router, self.tasks.clone());
+            self.tasks.spawn("dashboard", serving);
+        }
         if let Some(socket) = self.metrics_socket {
             let scraped = scrape(socket, self.metrics.clone(), ending.clone());
             self.tasks.spawn("metrics", scraped);

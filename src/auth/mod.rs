@@ -42,6 +42,7 @@ pub use principal::Principal;
 pub use revoked::{Cutoffs, Revocations, RevokedSet};
 pub use ring::{Algorithm, Keyring};
 pub use secret::Secret;
+pub(crate) use ulid::ulid;
 pub use verify::{Denied, Verifier};
 
 /// Printed before every token of ours, so that scanners of leaked secrets find it.

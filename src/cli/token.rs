@@ -8,8 +8,8 @@ use http::Method;
 
 use super::client::{Client, ClientError, escaped};
 use super::{ConfigArg, Failure, out};
-use crate::admin::api::{TokenMade, TokenRequest, TokensView};
-use crate::auth::{Issuer, Keyring, Pattern, Revocations, Role, SigningKey, TokenRecord, Verifier};
+use crate::admin::view::{TokenMade, TokenRequest, TokenView, TokensView};
+use crate::auth::{Issuer, Keyring, Pattern, Revocations, Role, SigningKey, Verifier};
 use crate::config::Settings;
 use crate::names::{Project, Workspace};
 use crate::store::Store;
@@ -109,6 +109,7 @@ impl Create {
             label: self.label,
             ttl: self.ttl,
             metadata: self.metadata,
+            limits: crate::auth::TokenLimits::default(),
         };
         let asked = client.call(Method::POST, "tokens", Some(&request)).await;
         let made: TokenMade = if is_offline(&asked) {
@@ -135,7 +136,7 @@ fn offline(settings: &Settings, request: TokenRequest) -> Result<TokenMade, Fail
 }
 
 async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Failure> {
-    let mut records: Vec<TokenRecord> = Vec::new();
+    let mut records: Vec<TokenView> = Vec::new();
     let mut before: Option<String> = None;
     let store = match client.get::<TokensView>("tokens").await {
         asked if is_offline(&asked) => Some(Store::open(&settings.gateway.state)?),
@@ -149,7 +150,11 @@ async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Fa
     if let Some(store) = store {
         loop {
             let page = store.tokens(None, before.as_deref(), 200)?;
-            records.extend(page.records);
+            let ids: Vec<&str> = page.records.iter().map(|r| r.jti.as_str()).collect();
+            let used = store.usage_of(&ids)?;
+            let now = unix_seconds();
+            let page_records = page.records.iter().cloned().zip(used);
+            records.extend(page_records.map(|(record, used)| TokenView::new(record, used, now)));
             before = page.next;
             if before.is_none() {
                 break;
@@ -176,25 +181,21 @@ async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Fa
         "SCOPE",
         "CREATED",
         "EXPIRES",
+        "LAST USED",
+        "REQUESTS",
         "STATE",
     ];
     out::table(&header, &rows)
 }
 
-fn row(record: &TokenRecord) -> Vec<String> {
+fn row(view: &TokenView) -> Vec<String> {
+    let record = &view.record;
     let projects = record.projects.iter().map(|p| format!("project {p}"));
     let endpoints = record
         .endpoints
         .iter()
         .map(|e| format!("endpoint {}", e.as_str()));
     let scope: Vec<String> = projects.chain(endpoints).collect();
-    let state = if record.revoked.is_some() {
-        "revoked"
-    } else if record.expires <= unix_seconds() {
-        "expired"
-    } else {
-        "valid"
-    };
     vec![
         record.jti.clone(),
         record.label.clone().unwrap_or_else(|| "-".to_owned()),
@@ -208,7 +209,9 @@ fn row(record: &TokenRecord) -> Vec<String> {
         },
         out::date(record.created),
         out::date(record.expires),
-        state.to_owned(),
+        view.last_used.map_or_else(|| "-".to_owned(), out::date),
+        view.requests.to_string(),
+        view.state.clone(),
     ]
 }
 

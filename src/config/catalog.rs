@@ -81,14 +81,36 @@ pub fn with_file(
     content: &[u8],
 ) -> Result<Catalog, Vec<FileError>> {
     let parts = file::parse(path, content, queues)?;
+    let (catalog, errors) = with_parts(previous, path, Some(parts));
+    let (own, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.file == path);
+    if own.is_empty() {
+        Ok(Catalog {
+            errors: others,
+            ..catalog
+        })
+    } else {
+        Err(own)
+    }
+}
+
+/// What would be in effect if a route file were not there. What then is wrong with
+/// others stands in [`Catalog::errors`].
+pub fn without_file(previous: &Catalog, path: &Path) -> Catalog {
+    let (catalog, errors) = with_parts(previous, path, None);
+    Catalog { errors, ..catalog }
+}
+
+/// What would be in effect with these parts of a file, or without it.
+fn with_parts(previous: &Catalog, path: &Path, parts: Option<Parts>) -> (Catalog, Vec<FileError>) {
     let mut files: BTreeMap<&Path, Option<&Arc<FileState>>> = BTreeMap::from([(path, None)]);
     let known = previous.files.0.iter();
     files.extend(known.map(|(path, state)| (path.as_path(), Some(state))));
-    let mut parts = Some(Arc::new(parts));
+    let mut parts = parts.map(Arc::new);
     let mut work = Work::default();
     for (file, before) in files {
         let (digest, present) = match (before, parts.take_if(|_| file == path)) {
             (_, Some(parts)) => (None, Ok(parts)),
+            (_, None) if file == path => continue,
             (Some(state), None) => (state.digest.clone(), state.present.clone()),
             (None, None) => continue,
         };
@@ -96,11 +118,24 @@ pub fn with_file(
     }
     work.settle();
     let errors = std::mem::take(&mut work.errors);
-    let (own, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.file == path);
-    if own.is_empty() {
-        Ok(work.finish(Some(previous), others))
-    } else {
-        Err(own)
+    (work.finish(Some(previous), Vec::new()), errors)
+}
+
+impl Catalog {
+    /// Whether this text of a file was read, and is in effect.
+    pub fn serves(&self, path: &Path, content: &[u8]) -> bool {
+        let state = self.files.0.get(path);
+        let hash = digest(&SHA256, content);
+        state.is_some_and(|state| {
+            state.digest.as_deref() == Some(hash.as_ref())
+                && state.present.is_ok()
+                && !self.errors.iter().any(|error| error.file == path)
+        })
+    }
+
+    /// Whether a file is among those that were read.
+    pub fn has_file(&self, path: &Path) -> bool {
+        self.files.0.contains_key(path)
     }
 }
 

@@ -29,27 +29,3 @@ impl fmt::Display for FileError {
         }
     }
 }
-
-/// A [`FileError`] as the admin API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct FileErrorView {
-    /// The file.
-    pub file: String,
-    /// Line, from 1.
-    pub line: Option<usize>,
-    /// Dotted key.
-    pub key: String,
-    /// What is wrong and what to write instead.
-    pub message: String,
-}
-
-impl From<&FileError> for FileErrorView {
-    fn from(error: &FileError) -> Self {
-        Self {
-            file: error.file.display().to_string(),
-            line: error.line,
-            key: error.key.clone(),
-            message: error.message.clone(),
-        }
-    }
-}

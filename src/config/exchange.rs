@@ -277,6 +277,37 @@ impl Exchange {
             .collect()
     }
 
+    /// Whether an option takes a secret from a file or a variable of the machine.
+    pub fn names_machine_secrets(&self) -> bool {
+        let deployments = self.tables.get("deployment").and_then(Json::as_array);
+        let tables = deployments.into_iter().flatten();
+        let tables = tables.chain(self.tables.get("instance"));
+        let options = tables.filter_map(|table| table.get("options")?.as_object());
+        options
+            .flat_map(Map::values)
+            .any(|value| value.get("file").is_some() || value.get("env").is_some())
+    }
+
+    /// The text of it for a file that is there: in the syntax that its name says.
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::Value`] for a value that TOML has no form for.
+    pub fn text_for(&self, path: &Path) -> Result<String, ExchangeError> {
+        let (syntax, text) = self.file();
+        let wants_json = path.extension().is_some_and(|end| end == "json");
+        match (syntax, wants_json) {
+            (Syntax::Json, true) | (Syntax::Toml, false) => Ok(text),
+            (Syntax::Toml, true) => Ok(format!("{:#}\n", Json::Object(self.tables.clone()))),
+            (Syntax::Json, false) => {
+                toml::to_string(&self.tables).map_err(|_| ExchangeError::Value {
+                    line: 1,
+                    message: "TOML has no null: leave the key out",
+                })
+            }
+        }
+    }
+
     /// The export. Secrets are to be taken out before; one that could not be, as
     /// it is not written as one, is blotted out.
     pub fn export(&self) -> Json {

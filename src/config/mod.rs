@@ -38,7 +38,7 @@ use crate::names::{
 };
 use crate::vllm::rules::Allowed;
 
-pub use catalog::{load_catalog, with_file};
+pub use catalog::{load_catalog, with_file, without_file};
 pub use check::check;
 pub use edge::{Cors, Gateway, Telemetry, Tls};
 pub use error::FileError;

@@ -265,6 +265,12 @@ impl History {
         }
     }
 
+    /// Seconds of each step of the answer of [`Self::query`] to the same question.
+    pub fn step(&self, since: u64, until: u64, step: u64) -> u64 {
+        let plan = Plan::new(since, until, step, read(&self.memory).newest);
+        plan.map_or(step.max(plan::FINE), |plan| plan.step)
+    }
+
     /// Values of a metric over time: when each step begins, in seconds since 1970,
     /// and its value; see [`Metric`] for what that is. A step in which nothing was
     /// recorded has no point.

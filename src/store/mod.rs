@@ -21,9 +21,10 @@ use redb::{
     WriteTransaction,
 };
 
+pub mod audit;
 pub mod cutoffs;
-
 pub mod history;
+pub mod records;
 pub mod secrets;
 pub mod timings;
 pub mod tokens;
@@ -213,6 +214,8 @@ fn prepare(transaction: &WriteTransaction, path: &Path) -> Result<(), StoreError
     };
     tokens::prepare(transaction)?;
     cutoffs::prepare(transaction)?;
+    records::prepare(transaction)?;
+    audit::prepare(transaction)?;
     usage::prepare(transaction)
 }
 

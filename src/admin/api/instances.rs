@@ -1,0 +1,253 @@
+//! Instances and their deployments, as they stand now.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header::ETAG;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::commands::not_yours;
+use super::error::{ApiError, on_disk};
+use super::files::Facts;
+use crate::admin::access::Caller;
+use crate::admin::view::{
+    CommandView, DeploymentView, ErrorView, InstanceDetail, InstanceView, LiveView,
+};
+use crate::admin::{Admin, exchange};
+use crate::config::{Access, Catalog, Engine, Instance, Offload, Route};
+use crate::deployment::Handle;
+use crate::lifecycle::command::{self, Engines};
+use crate::telemetry::history::Scope;
+use crate::time::unix_seconds;
+
+pub(super) fn router() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+}
+
+/// Every instance that the caller sees, with its deployments.
+#[utoipa::path(get, path = "/instances", tag = "instances", responses(
+    (status = 200, body = Vec<InstanceView>), (status = 401, body = ErrorView)))]
+async fn list(
+    State(admin): State<Admin>,
+    caller: Caller,
+) -> Result<Json<Vec<InstanceView>>, ApiError> {
+    let catalog = admin.catalog.load_full();
+    let seen = catalog.instances.iter();
+    let seen: Vec<Arc<Instance>> = seen
+        .filter(|instance| caller.works_on(instance.project.as_ref()))
+        .cloned()
+        .collect();
+    on_disk(move || {
+        let views = seen.iter().map(|instance| view(&admin, &catalog, instance));
+        Json(views.collect())
+    })
+    .await
+}
+
+/// One instance: how it stands, and what it is made of.
+#[utoipa::path(get, path = "/instances/{name}", tag = "instances",
+    params(("name" = String, Path, description = "The instance")), responses(
+    (status = 200, body = InstanceDetail, headers(("ETag" = String, description = "The revision"))),
+    (status = 403, description = "Of another project", body = ErrorView),
+    (status = 404, body = ErrorView)))]
+async fn show(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let catalog = admin.catalog.load_full();
+    let instance = exchange::find(&catalog, &name)?;
+    if !caller.works_on(instance.project.as_ref()) {
+        return Err(not_yours(&instance.name));
+    }
+    let config = exchange::exported(&instance).await?;
+    on_disk(move || {
+        let engines = Engines::new(&admin.settings);
+        let commands = instance
+            .deployments
+            .iter()
+            .map(|spec| command_view(&engines, spec));
+        let route = catalog
+            .routes
+            .iter()
+            .find(|route| route.name == instance.route);
+        let detail = InstanceDetail {
+            commands: commands.collect(),
+            instance: view(&admin, &catalog, &instance),
+            config,
+            access: route.map_or_else(|| "admins".to_owned(), |route| access(&route.access)),
+            ca: admin.ca.as_ref().map(|ca| ca.display().to_string()),
+        };
+        let tag = detail.instance.revision.as_deref().unwrap_or_default();
+        ([(ETAG, format!("\"{tag}\""))], Json(detail)).into_response()
+    })
+    .await
+}
+
+/// Who may enter, in words.
+pub(super) fn access(access: &Access) -> String {
+    match access {
+        Access::Public => "public".to_owned(),
+        Access::Project(project) => format!("project {project}"),
+        Access::Admins => "admins".to_owned(),
+    }
+}
+
+fn command_view(engines: &Engines, spec: &crate::config::Deployment) -> CommandView {
+    let (command, notes) = match printed(engines, spec) {
+        Ok(text) => {
+            let (notes, lines): (Vec<_>, Vec<_>) =
+                text.lines().partition(|line| line.starts_with('#'));
+            let note = |line: &&str| line.trim_start_matches(['#', ' ']).to_owned();
+            (lines.join("\n"), notes.iter().map(note).collect())
+        }
+        Err(error) => (String::new(), vec![format!("it can't be run: {error}")]),
+    };
+    CommandView {
+        deployment: spec.id.to_string(),
+        command,
+        notes,
+    }
+}
+
+/// The command as a shell would read it, secrets masked, with notes as comments;
+/// judged by what is known of the version, whether or not it is installed.
+fn printed(engines: &Engines, spec: &crate::config::Deployment) -> Result<String, String> {
+    let socket = std::path::Path::new("WORKER.sock");
+    match &spec.engine {
+        Engine::Vllm(vllm) => {
+            let found = engines.vllm.assumed(vllm.version.as_deref());
+            let found = found.map_err(|error| error.to_string())?;
+            let line = engines.vllm_line(spec, vllm, &found, socket)?;
+            let mut text = Vec::new();
+            crate::vllm::args::print(&mut text, &line).map_err(|error| error.to_string())?;
+            Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+        }
+        Engine::Sim(_) => {
+            let line = engines.command_line(spec, &command::Engine::StandIn, socket)?;
+            Ok(format!("tidegate {}", line.args.join(" ")))
+        }
+    }
+}
+
+/// How an instance stands. Blocks on the disk.
+pub(super) fn view(admin: &Admin, catalog: &Catalog, instance: &Instance) -> InstanceView {
+    let route = catalog
+        .routes
+        .iter()
+        .find(|route| route.name == instance.route);
+    let deployments: Vec<DeploymentView> = instance
+        .deployments
+        .iter()
+        .filter_map(|spec| admin.registry.get(&spec.id))
+        .map(|handle| deployment(admin, &handle, route.map(AsRef::as_ref)))
+        .collect();
+    let facts = admin.files.facts(&instance.file);
+    let touched = admin.audit.touched(&format!("instance:{}", instance.name));
+    let first = instance.deployments.first();
+    let idle = first.map(|spec| spec.idle);
+    let live = admin.recorder.live(&Scope::Instance(instance.name.clone()));
+    InstanceView {
+        name: instance.name.to_string(),
+        project: instance.project.as_ref().map(ToString::to_string),
+        queue: instance.queue.to_string(),
+        route: instance.route.to_string(),
+        ephemeral_route: route.is_some_and(|route| route.ephemeral),
+        status: status(&deployments).to_owned(),
+        idle_seconds: deployments.iter().filter_map(|d| d.idle_seconds).min(),
+        engine: first.map_or("", |spec| engine(&spec.engine)).to_owned(),
+        vllm_version: first.and_then(|spec| match &spec.engine {
+            Engine::Vllm(vllm) => vllm.version.clone(),
+            Engine::Sim(_) => None,
+        }),
+        idle_time_limit_seconds: idle.and_then(|idle| idle.time_limit).map(|t| t.as_secs()),
+        offload_after_seconds: idle
+            .and_then(|idle| idle.offload)
+            .map(|Offload { after, .. }| after.as_secs()),
+        live: live.into(),
+        file: instance.file.display().to_string(),
+        updated: facts.as_ref().map(|facts| facts.updated),
+        updated_by: touched.and_then(|touched| touched.last_by(facts.as_ref().map(|f| f.updated))),
+        revision: facts.map(|Facts { revision, .. }| revision.to_string()),
+        deployments,
+    }
+}
+
+/// The status of the deployment that is most at work.
+fn status(deployments: &[DeploymentView]) -> &'static str {
+    let order = [
+        "active",
+        "loading",
+        "idle",
+        "failed",
+        "offloaded",
+        "stopped",
+    ];
+    let has = |status: &&&str| deployments.iter().any(|d| d.status == **status);
+    order.iter().find(has).copied().unwrap_or("stopped")
+}
+
+fn engine(engine: &Engine) -> &'static str {
+    match engine {
+        Engine::Vllm(_) => "vllm",
+        Engine::Sim(_) => "sim",
+    }
+}
+
+fn deployment(admin: &Admin, handle: &Handle, route: Option<&Route>) -> DeploymentView {
+    let (spec, snapshot) = (handle.spec(), handle.snapshot());
+    let has_worker = snapshot.pid.is_some();
+    let clock = admin.registry.clock;
+    let idle = clock.now().saturating_sub(handle.gate.last_activity());
+    let live: LiveView = admin
+        .recorder
+        .live(&Scope::Deployment(handle.id.clone()))
+        .into();
+    DeploymentView {
+        id: handle.id.to_string(),
+        endpoint: spec.endpoint_name.to_string(),
+        model: spec.model.clone(),
+        engine: engine(&spec.engine).to_owned(),
+        status: handle.status().as_str().to_owned(),
+        phase: snapshot.phase.to_owned(),
+        residency: snapshot.residency,
+        since: snapshot.since.min(unix_seconds()),
+        idle_seconds: has_worker.then_some(idle.as_secs()),
+        in_flight: handle.gate.in_flight(),
+        waiting: handle.waiting(),
+        max_concurrent_requests: spec.max_concurrent_requests,
+        pid: snapshot.pid,
+        gpus: snapshot.gpus.to_vec(),
+        progress: snapshot
+            .progress
+            .as_ref()
+            .map(|(words, _)| words.to_string()),
+        percent: snapshot.progress.as_ref().map(|(_, percent)| *percent),
+        ready_in_seconds: snapshot.ready_in.map(|rest| rest.as_secs()),
+        reason: snapshot.reason.as_deref().map(str::to_owned),
+        live,
+        urls: route.map_or_else(Vec::new, |route| urls(admin, route)),
+    }
+}
+
+/// Base URLs of a route, the shortest first.
+pub(super) fn urls(admin: &Admin, route: &Route) -> Vec<String> {
+    let gateway = &admin.settings.gateway;
+    let secure = gateway
+        .listen
+        .iter()
+        .map(|address| format!("https://{address}"));
+    let plain = gateway
+        .plain_listen
+        .iter()
+        .map(|address| format!("http://{address}"));
+    let Some(base) = secure.chain(plain).next() else {
+        return Vec::new();
+    };
+    vec![format!("{base}/v1"), format!("{base}/{}/v1", route.path)]
+}

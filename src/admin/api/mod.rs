@@ -1,0 +1,146 @@
+//! The calls of the API, under `/api/v1`.
+//!
+//! Shapes stand in [`super::view`], each field with its meaning; the description
+//! at `/api/v1/openapi.json` is made of both. In short, for who writes a client:
+//!
+//! - Ask with `Authorization: Bearer TOKEN` (role `operator` or `admin`), or with
+//!   the cookie of `POST /api/v1/session` or the form `POST /login`. Whatever
+//!   changes something with a cookie is sent with the header `x-csrf-token`, whose
+//!   value `GET session` gives ([`view::SessionView::csrf`]).
+//! - An error has a status and `{"error": {"message": "…"}}`, in words for people.
+//!   401: log in; 403: not yours; 404: not there; 409: in the way of something;
+//!   412: changed by someone else meanwhile; 422: the file would be wrong, and the
+//!   message has a line for each error, with file, line and key.
+//! - Times are seconds since 1970, spans are seconds, sizes are bytes; names end in
+//!   the unit. Spans in a query are written as `15m`, `2h`, `2d`, or in seconds.
+//! - Lists are complete, but for `tokens` and `audit`, which go by pages.
+//!
+//! | call | answers |
+//! |---|---|
+//! | `GET status` | [`view::StatusView`] |
+//! | `GET session`, `POST session` (log in, JSON), `DELETE session` (log out) | [`view::SessionView`] |
+//! | `GET sessions`, `DELETE sessions/{id}` | [`view::SessionEntry`] |
+//! | `POST login-links` | [`view::LoginLinkView`] |
+//! | `GET instances` | list of [`view::InstanceView`], each with its [`view::DeploymentView`]s |
+//! | `GET instances/{name}` | [`view::InstanceDetail`], with an `ETag` |
+//! | `POST instances`, `POST instances/import`, `PUT instances/{name}` | [`super::exchange::Launched`]; body: a route file as TOML or JSON; `?dry_run=1` only tries it |
+//! | `DELETE instances/{name}` | [`super::exchange::Deleted`] |
+//! | `POST instances/{name}/{start,stop,offload,wake}` | [`view::Accepted`]; `?deployment=` for one model |
+//! | `POST instances/{name}/clone` | [`super::exchange::Launched`] |
+//! | `GET instances/{name}/export` | the instance as JSON |
+//! | `GET instances/{name}/logs?tail=&follow=&deployment=` | a JSON list of lines; with `follow=1` server-sent events, each `id: N` and `data: "line"` (a JSON text), resumed by `Last-Event-ID` |
+//! | `GET instances/{name}/events?tail=`, `GET events?tail=` | list of [`view::EventView`], the oldest first |
+//! | `GET instances/{name}/series?metric=a,b&since=1h&step=10`, `GET series?scope=…&metric=…` | [`view::SeriesView`]: columns for plots |
+//! | `GET metrics` | list of [`view::MetricView`] |
+//! | `GET gpus` | [`view::GpusView`] |
+//! | `GET endpoints` | list of [`view::EndpointView`] |
+//! | `GET routes`, `GET routes/{name}/file` | list of [`view::RouteView`], the text of one's file |
+//! | `PUT routes/{name}`, `DELETE routes/{name}` | body: a route file; `If-Match` with the revision |
+//! | `POST routes/{name}/test` | [`view::RouteTest`] |
+//! | `GET tokens`, `POST tokens`, `DELETE tokens/{jti}` | [`view::TokensView`], [`view::TokenMade`], [`view::TokenRevoked`] |
+//! | `GET options?vllm_version=` | as `tidegate options --format json` prints it |
+//! | `GET audit?before=&tail=` | [`view::AuditPage`] |
+//! | `GET embeds`, `POST embeds`, `DELETE embeds/{id}` | [`view::EmbedView`] |
+
+#![expect(unused_qualifications, reason = "utoipa's macros write whole paths")]
+
+pub(super) mod commands;
+pub(super) mod error;
+mod events;
+pub(super) mod files;
+mod gpus;
+mod instances;
+mod logs;
+mod options;
+mod routes;
+pub(super) mod series;
+pub(super) mod sessions;
+mod status;
+mod tokens;
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::Admin;
+#[cfg(doc)]
+use super::view;
+
+pub use error::ApiError;
+
+/// Largest body of a call, in bytes.
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What the description says beside the calls themselves.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidegate admin API",
+        description = "See, steer and launch. On the HTTPS listener send a token with the role operator or admin; on the Unix socket the file's permissions are the authentication."
+    ),
+    modifiers(&Security)
+)]
+struct Description;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{
+            ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
+        };
+        let components = openapi.components.get_or_insert_default();
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        components.add_security_scheme("token", bearer);
+        let cookie = ApiKeyValue::new(super::session::COOKIE);
+        let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(cookie));
+        components.add_security_scheme("session", cookie);
+        let none: [&str; 0] = [];
+        openapi.security = Some(vec![
+            SecurityRequirement::new("token", none),
+            SecurityRequirement::new("session", none),
+        ]);
+    }
+}
+
+/// Every call with its description.
+fn described() -> (Router<Admin>, utoipa::openapi::OpenApi) {
+    let v1 = OpenApiRouter::new()
+        .merge(status::router())
+        .merge(sessions::router())
+        .merge(instances::router())
+        .merge(super::exchange::router())
+        .merge(commands::router())
+        .merge(logs::router())
+        .merge(events::router())
+        .merge(series::router())
+        .merge(gpus::router())
+        .merge(routes::router())
+        .merge(tokens::router())
+        .merge(options::router());
+    OpenApiRouter::with_openapi(Description::openapi())
+        .nest("/api/v1", v1)
+        .split_for_parts()
+}
+
+/// The description as JSON.
+///
+/// # Errors
+///
+/// None that can happen: it is made of texts.
+pub fn openapi() -> Result<String, serde_json::Error> {
+    described().1.to_pretty_json()
+}
+
+/// Every call, for whoever is a [`super::access::Caller`].
+pub fn router() -> Router<Admin> {
+    let (router, description) = described();
+    let text: std::sync::Arc<str> = description.to_json().unwrap_or_default().into();
+    let serve = move || {
+        let text = std::sync::Arc::clone(&text);
+        async move { ([("content-type", "application/json")], text.to_string()) }
+    };
+    router
+        .route("/api/v1/openapi.json", axum::routing::get(serve))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+}

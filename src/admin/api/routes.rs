@@ -1,0 +1,222 @@
+//! Routes, and the model endpoints that they lead to.
+
+use axum::Json;
+use axum::extract::State;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::{ApiError, on_disk};
+use super::instances::{access, urls};
+use super::status::with_text;
+use crate::admin::Admin;
+use crate::admin::access::Caller;
+use crate::admin::view::{EndpointView, ErrorView, RouteView};
+use crate::config::{Access, Catalog, Deployment, Route};
+use crate::deployment::{Handle, Status};
+use crate::names::Project;
+use crate::telemetry::history::Scope;
+use crate::time::unix_seconds;
+
+pub(super) fn router() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(routes))
+        .routes(routes!(endpoints))
+}
+
+/// The project that a route belongs to.
+pub(in crate::admin) fn project(route: &Route) -> Option<&Project> {
+    match &route.access {
+        Access::Project(project) => Some(project),
+        Access::Public | Access::Admins => None,
+    }
+}
+
+/// Whether a caller sees a route: theirs, and public ones.
+fn sees(caller: &Caller, route: &Route) -> bool {
+    route.access == Access::Public || caller.works_on(project(route))
+}
+
+/// Every route that the caller sees.
+#[utoipa::path(get, path = "/routes", tag = "routes", responses(
+    (status = 200, body = Vec<RouteView>), (status = 401, body = ErrorView)))]
+async fn routes(
+    State(admin): State<Admin>,
+    caller: Caller,
+) -> Result<Json<Vec<RouteView>>, ApiError> {
+    let catalog = admin.catalog.load_full();
+    on_disk(move || {
+        let seen = catalog.routes.iter().filter(|route| sees(&caller, route));
+        Json(seen.map(|route| view(&admin, &catalog, route)).collect())
+    })
+    .await
+}
+
+/// How a route stands. Blocks on the disk.
+pub(super) fn view(admin: &Admin, catalog: &Catalog, route: &Route) -> RouteView {
+    let own = route.deployments.iter().map(|spec| spec.id.to_string());
+    let foreign = route
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.address.to_string());
+    let mut instances: Vec<String> = route
+        .deployments
+        .iter()
+        .map(|spec| spec.instance.to_string())
+        .collect();
+    instances.dedup();
+    let facts = admin.files.facts(&route.file);
+    let touched = admin.audit.touched(&format!("route:{}", route.name));
+    let of_file = catalog
+        .errors
+        .iter()
+        .filter(|error| error.file == route.file);
+    RouteView {
+        name: route.name.to_string(),
+        path: format!("/{}", route.path),
+        urls: urls(admin, route),
+        models: route.models.iter().map(ToString::to_string).collect(),
+        kind: kind(route).to_owned(),
+        load_balancing: balancing(route).to_owned(),
+        status: status(admin, route).to_owned(),
+        access: access(&route.access),
+        project: project(route).map(ToString::to_string),
+        enabled: route.enabled,
+        ephemeral: route.ephemeral,
+        targets: own.chain(foreign).collect(),
+        instances,
+        file: route.file.display().to_string(),
+        created: touched.as_ref().and_then(|touched| touched.created),
+        updated: facts.as_ref().map(|facts| facts.updated),
+        updated_by: touched.and_then(|touched| touched.last_by(facts.as_ref().map(|f| f.updated))),
+        revision: facts.map(|facts| facts.revision.to_string()),
+        errors: of_file.map(with_text).collect(),
+    }
+}
+
+fn kind(route: &Route) -> &'static str {
+    match (route.deployments.is_empty(), route.upstreams.is_empty()) {
+        (true, true) => "empty",
+        (false, true) => "instances",
+        (true, false) => "upstreams",
+        (false, false) => "mixed",
+    }
+}
+
+fn balancing(route: &Route) -> &'static str {
+    if route.deployments.len() + route.upstreams.len() > 1 {
+        "least busy of two"
+    } else {
+        "none: one target"
+    }
+}
+
+fn status(admin: &Admin, route: &Route) -> &'static str {
+    if !route.enabled || kind(route) == "empty" {
+        return "not_in_use";
+    }
+    let serves = |spec: &std::sync::Arc<Deployment>| {
+        let handle = admin.registry.get(&spec.id);
+        handle.is_some_and(|handle| matches!(handle.status(), Status::Active | Status::Idle))
+    };
+    if !route.upstreams.is_empty() || route.deployments.iter().any(serves) {
+        "routing"
+    } else {
+        "pending"
+    }
+}
+
+/// Every model endpoint that the caller sees: active ones, those that load, and
+/// the others.
+#[utoipa::path(get, path = "/endpoints", tag = "endpoints", responses(
+    (status = 200, body = Vec<EndpointView>), (status = 401, body = ErrorView)))]
+async fn endpoints(
+    State(admin): State<Admin>,
+    caller: Caller,
+) -> Result<Json<Vec<EndpointView>>, ApiError> {
+    let catalog = admin.catalog.load_full();
+    on_disk(move || {
+        let seen = catalog
+            .routes
+            .iter()
+            .filter(|route| route.enabled && sees(&caller, route));
+        let own = seen.clone().flat_map(|route| {
+            let handles = route.deployments.iter();
+            let handles = handles.filter_map(|spec| admin.registry.get(&spec.id));
+            handles
+                .map(|handle| own_endpoint(&admin, route, &handle))
+                .collect::<Vec<_>>()
+        });
+        let foreign = seen
+            .filter(|route| !route.upstreams.is_empty())
+            .flat_map(|route| foreign_endpoints(&admin, route));
+        Json(own.chain(foreign).collect())
+    })
+    .await
+}
+
+fn own_endpoint(admin: &Admin, route: &Route, handle: &Handle) -> EndpointView {
+    let (spec, snapshot) = (handle.spec(), handle.snapshot());
+    let status = handle.status();
+    let scope = Scope::Deployment(handle.id.clone());
+    let serves = matches!(status, Status::Active | Status::Idle);
+    let uptime = unix_seconds().saturating_sub(snapshot.since);
+    EndpointView {
+        endpoint: spec.endpoint_name.to_string(),
+        model: spec.model.clone(),
+        project: project(route).map(ToString::to_string),
+        instances: vec![spec.instance.to_string()],
+        workers: u32::from(snapshot.pid.is_some()),
+        status: status.as_str().to_owned(),
+        uptime_seconds: serves.then_some(uptime),
+        phase: snapshot
+            .progress
+            .as_ref()
+            .map(|(words, _)| words.to_string()),
+        percent: snapshot.progress.as_ref().map(|(_, percent)| *percent),
+        ready_in_seconds: snapshot.ready_in.map(|rest| rest.as_secs()),
+        ..traffic(admin, route, &scope)
+    }
+}
+
+fn foreign_endpoints(admin: &Admin, route: &Route) -> Vec<EndpointView> {
+    let scope = Scope::Route(route.name.clone());
+    let known = route
+        .upstreams
+        .iter()
+        .find_map(|upstream| upstream.model.as_ref());
+    let workers = u32::try_from(route.upstreams.len()).unwrap_or(u32::MAX);
+    let named = route.models.iter().map(|name| EndpointView {
+        endpoint: name.to_string(),
+        model: known.unwrap_or(name).to_string(),
+        project: project(route).map(ToString::to_string),
+        workers,
+        status: "external".to_owned(),
+        ..traffic(admin, route, &scope)
+    });
+    named.collect()
+}
+
+/// The part of an endpoint that its traffic says.
+fn traffic(admin: &Admin, route: &Route, scope: &Scope) -> EndpointView {
+    let live = admin.recorder.live(scope);
+    EndpointView {
+        endpoint: String::new(),
+        model: String::new(),
+        url: urls(admin, route).into_iter().next().unwrap_or_default(),
+        route: route.name.to_string(),
+        project: None,
+        scope: scope.to_string(),
+        instances: Vec::new(),
+        workers: 0,
+        status: String::new(),
+        uptime_seconds: None,
+        requests: 0,
+        requests_per_minute: live.requests * 60.0,
+        latency_mean_seconds: None,
+        latency_p95_seconds: None,
+        tokens_per_second: live.completion_tokens,
+        phase: None,
+        percent: None,
+        ready_in_seconds: None,
+    }
+}

@@ -1,0 +1,142 @@
+//! Who is logged in; one's own session; one-time links.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::{Answer, ApiError, on_disk};
+use crate::admin::access::{Caller, Via};
+use crate::admin::view::{ErrorView, LoginLinkView, SessionEntry, SessionView};
+use crate::admin::{Admin, login};
+
+pub(super) fn router() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(show, logout))
+        .routes(routes!(list))
+        .routes(routes!(close))
+        .routes(routes!(link))
+}
+
+/// Who a caller is, for themselves.
+pub(in crate::admin) fn session_view(caller: &Caller) -> SessionView {
+    let (id, csrf, expires) = match &caller.via {
+        Via::Session { id, csrf, expires } => {
+            (Some(id.to_string()), Some(csrf.to_string()), Some(*expires))
+        }
+        Via::Socket | Via::Token => (None, None, None),
+    };
+    SessionView {
+        subject: caller.name.to_string(),
+        role: caller.role.as_str().to_owned(),
+        projects: caller.projects.iter().map(ToString::to_string).collect(),
+        via: caller.via.as_str().to_owned(),
+        id,
+        expires,
+        csrf,
+    }
+}
+
+/// Who asks, and the token that changes must be sent with.
+#[utoipa::path(get, path = "/session", tag = "session", responses(
+    (status = 200, body = SessionView), (status = 401, body = ErrorView)))]
+async fn show(caller: Caller) -> Json<SessionView> {
+    Json(session_view(&caller))
+}
+
+/// Log out.
+#[utoipa::path(delete, path = "/session", tag = "session", responses(
+    (status = 204, description = "The session has ended"), (status = 401, body = ErrorView)))]
+async fn logout(State(admin): State<Admin>, caller: Caller) -> Result<Response, ApiError> {
+    if let Via::Session { id, .. } = &caller.via {
+        end(&admin, &caller, id).await?;
+    }
+    Ok((http::StatusCode::NO_CONTENT, login::no_cookie()).into_response())
+}
+
+/// Sessions that go on: one's own; an admin sees all.
+#[utoipa::path(get, path = "/sessions", tag = "session", responses(
+    (status = 200, body = Vec<SessionEntry>), (status = 401, body = ErrorView)))]
+async fn list(State(admin): State<Admin>, caller: Caller) -> Json<Vec<SessionEntry>> {
+    let own = match &caller.via {
+        Via::Session { id, .. } => Some(id),
+        Via::Socket | Via::Token => None,
+    };
+    let all = admin.sessions.list().into_iter();
+    let seen = all.filter(|(_, s)| caller.is_admin() || *s.grant.subject == *caller.name);
+    let entry =
+        |(id, session): (std::sync::Arc<str>, crate::admin::session::Session)| SessionEntry {
+            current: own == Some(&id),
+            id: id.to_string(),
+            subject: session.grant.subject,
+            role: session.grant.role.as_str().to_owned(),
+            created: session.created,
+            last_used: session.last_used,
+            expires: session.expires,
+            agent: session.agent,
+            address: session.address,
+        };
+    Json(seen.map(entry).collect())
+}
+
+/// End a session: one's own; an admin any.
+#[utoipa::path(delete, path = "/sessions/{id}", tag = "session",
+    params(("id" = String, Path, description = "Its id")), responses(
+    (status = 204, description = "The session has ended"),
+    (status = 404, description = "There is no such session of the caller", body = ErrorView)))]
+async fn close(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<http::StatusCode, ApiError> {
+    let all = admin.sessions.list();
+    let found = all.iter().find(|(known, _)| **known == *id);
+    match found {
+        Some((_, session)) if caller.is_admin() || *session.grant.subject == *caller.name => {
+            end(&admin, &caller, &id).await?;
+            Ok(http::StatusCode::NO_CONTENT)
+        }
+        _ => Err(ApiError::not_found("there is no such session of yours")),
+    }
+}
+
+pub(in crate::admin) async fn end(
+    admin: &Admin,
+    caller: &Caller,
+    id: &str,
+) -> Result<(), ApiError> {
+    let (sessions, ended) = (std::sync::Arc::clone(&admin.sessions), id.to_owned());
+    on_disk(move || sessions.end(&ended)).await??;
+    let target = format!("session:{id}");
+    admin.audit.done(caller, "logout", &target, "").await;
+    Ok(())
+}
+
+/// Make a link that logs an admin in once, within half an hour.
+#[utoipa::path(post, path = "/login-links", tag = "session", responses(
+    (status = 200, body = LoginLinkView),
+    (status = 403, description = "For admins", body = ErrorView),
+    (status = 409, description = "The dashboard is switched off", body = ErrorView)))]
+async fn link(State(admin): State<Admin>, caller: Caller) -> Answer<LoginLinkView> {
+    if !caller.is_admin() {
+        admin
+            .audit
+            .refused(&caller, "login-link", "session", "for admins")
+            .await;
+        return Err(ApiError::forbidden("links for a login are made by admins"));
+    }
+    let Some(base) = admin.url() else {
+        let message = "the dashboard is off: set [admin] listen in tidegate.toml";
+        return Err(ApiError(http::StatusCode::CONFLICT, message.to_owned()));
+    };
+    let (code, expires) = admin
+        .sessions
+        .link()
+        .map_err(|error| ApiError::internal(&error))?;
+    admin.audit.done(&caller, "login-link", "session", "").await;
+    Ok(Json(LoginLinkView {
+        url: format!("{base}/login?code={code}"),
+        expires,
+    }))
+}

@@ -1,0 +1,114 @@
+//! `GET status` and `GET audit`.
+
+use axum::Json;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::{Answer, on_disk};
+use crate::admin::Admin;
+use crate::admin::access::Caller;
+use crate::admin::view::{AuditPage, AuditView, ErrorView, FileErrorView, StatusView};
+use crate::config::FileError;
+use crate::time::unix_seconds;
+
+pub(super) fn router() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(audit))
+}
+
+/// How the process stands, and what a person must know.
+#[utoipa::path(get, path = "/status", tag = "status", responses(
+    (status = 200, body = StatusView), (status = 401, body = ErrorView)))]
+async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> {
+    let catalog = admin.catalog.load();
+    let gateway = &admin.settings.gateway;
+    let secure = gateway.listen.iter().map(|a| format!("https://{a}"));
+    let plain = gateway.plain_listen.iter().map(|a| format!("http://{a}"));
+    // Files and their errors tell of other projects too.
+    let errors = catalog.errors.iter().filter(|_| caller.is_admin());
+    let errors: Vec<FileError> = errors.cloned().collect();
+    let config_errors = on_disk(move || errors.iter().map(with_text).collect()).await;
+    Json(StatusView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started: admin.started,
+        now: unix_seconds(),
+        directory: admin.directory.display().to_string(),
+        listen: secure.chain(plain).collect(),
+        admin: admin.url().map(str::to_owned),
+        metrics: admin
+            .settings
+            .metrics
+            .listen
+            .map(|a| format!("http://{a}/metrics")),
+        routes: catalog.routes.iter().filter(|route| route.enabled).count(),
+        config_errors: config_errors.unwrap_or_default(),
+        warnings: admin.history.degraded().into_iter().collect(),
+    })
+}
+
+/// An error with the text of its line.
+pub(super) fn with_text(error: &FileError) -> FileErrorView {
+    let mut view = FileErrorView::from(error);
+    let content = crate::config::exchange::read_file(&error.file).unwrap_or_default();
+    let content = String::from_utf8_lossy(&content);
+    let line = error
+        .line
+        .and_then(|line| content.lines().nth(line.checked_sub(1)?));
+    view.text = line.map(|line| line.chars().take(200).collect());
+    view
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+struct AuditQuery {
+    /// Only events before this number: [`AuditPage::next`].
+    before: Option<u64>,
+    /// How many; at most 500, default 100.
+    tail: Option<usize>,
+}
+
+/// Who changed what, the newest first: an operator sees their own deeds, an admin all.
+#[utoipa::path(get, path = "/audit", tag = "status", params(AuditQuery), responses(
+    (status = 200, body = AuditPage), (status = 401, body = ErrorView)))]
+async fn audit(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Query(query): Query<AuditQuery>,
+) -> Answer<AuditPage> {
+    let limit = query
+        .tail
+        .unwrap_or(100)
+        .clamp(1, crate::store::audit::PAGE_MAX);
+    let store = admin.store.clone();
+    let events = on_disk(move || {
+        let seen = |event: &crate::store::audit::AuditEvent| {
+            caller.is_admin() || event.who == *caller.name
+        };
+        store.audit(query.before, limit, seen)
+    })
+    .await??;
+    let next = (events.len() == limit)
+        .then(|| events.last().map(|(id, _)| *id))
+        .flatten();
+    let events = events.into_iter().map(|(id, event)| AuditView {
+        id,
+        at: event.at,
+        who: event.who,
+        via: event.via,
+        peer: event.peer,
+        action: event.action,
+        target: event.target,
+        outcome: event.outcome,
+        detail: event.detail,
+    });
+    Ok(Json(AuditPage {
+        events: events.collect(),
+        next,
+    }))
+}

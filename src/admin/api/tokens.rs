@@ -1,0 +1,182 @@
+//! Tokens: made, listed, revoked.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::{Answer, ApiError, on_disk};
+use crate::admin::Admin;
+use crate::admin::access::Caller;
+use crate::admin::view::{ErrorView, TokenMade, TokenRequest, TokenRevoked, TokenView, TokensView};
+use crate::auth::{Role, TokenRecord};
+use crate::names::Workspace;
+use crate::time::{unix_seconds, unix_time};
+
+/// Records of one page.
+const PAGE: usize = 200;
+
+pub(super) fn router() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(revoke))
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+struct TokensQuery {
+    /// Only those of one tenant.
+    #[param(value_type = Option<String>)]
+    workspace: Option<Workspace>,
+    /// [`TokensView::next`] of the page before.
+    before: Option<String>,
+}
+
+/// Whether a token is one that an operator made, or could have made.
+fn is_theirs(caller: &Caller, record: &TokenRecord) -> bool {
+    if caller.is_admin() || record.created_by.as_deref() == Some(&*caller.name) {
+        return true;
+    }
+    let own = |project| caller.projects.contains(project);
+    record.role == Role::User && !record.projects.is_empty() && record.projects.iter().all(own)
+}
+
+/// Tokens that were issued, the newest first, with what they were used for. An
+/// operator sees those of their projects. A page may be short and have a next one.
+#[utoipa::path(get, path = "/tokens", tag = "tokens", params(TokensQuery), responses(
+    (status = 200, body = TokensView), (status = 401, body = ErrorView)))]
+async fn list(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Query(query): Query<TokensQuery>,
+) -> Answer<TokensView> {
+    on_disk(move || {
+        let store = &admin.store;
+        let page = store.tokens(query.workspace.as_ref(), query.before.as_deref(), PAGE)?;
+        let mut records = page.records;
+        records.retain(|record| is_theirs(&caller, record));
+        let ids: Vec<&str> = records.iter().map(|record| record.jti.as_str()).collect();
+        let used = store.usage_of(&ids)?;
+        let now = unix_seconds();
+        let tokens = records.into_iter().zip(used);
+        let tokens = tokens.map(|(record, kept)| {
+            let pending = admin.ledger.pending(&record.jti);
+            let used = match kept {
+                Some(kept) => Some(kept.plus(pending)),
+                None => (pending.requests > 0).then_some(pending),
+            };
+            TokenView::new(record, used, now)
+        });
+        Ok(Json(TokensView {
+            tokens: tokens.collect(),
+            next: page.next,
+        }))
+    })
+    .await?
+}
+
+/// Make a token. It is shown this once.
+#[utoipa::path(post, path = "/tokens", tag = "tokens", request_body = TokenRequest, responses(
+    (status = 200, body = TokenMade), (status = 400, body = ErrorView),
+    (status = 403, description = "More than the caller may give", body = ErrorView)))]
+async fn create(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Json(request): Json<TokenRequest>,
+) -> Answer<TokenMade> {
+    if let Err(error) = may_give(&caller, &request) {
+        let target = format!("workspace:{}", request.workspace);
+        admin
+            .audit
+            .refused(&caller, "token.create", &target, &error.1)
+            .await;
+        return Err(error);
+    }
+    let made = admin
+        .issuer
+        .issue(request.spec(), unix_time())
+        .map_err(|error| ApiError::bad(&error))?;
+    let (token, mut record) = made;
+    record.created_by = Some(caller.name.to_string());
+    let (store, kept) = (admin.store.clone(), record.clone());
+    on_disk(move || store.put_token(&kept)).await??;
+    let target = format!("token:{}", record.jti);
+    let detail = format!(
+        "{} of {} for {}",
+        record.role.as_str(),
+        record.workspace,
+        record.subject
+    );
+    admin
+        .audit
+        .done(&caller, "token.create", &target, &detail)
+        .await;
+    Ok(Json(TokenMade { token, record }))
+}
+
+/// An operator gives out users of their own projects, and nothing beyond. A list
+/// of endpoints alone would enter any project, so it takes a project too.
+fn may_give(caller: &Caller, request: &TokenRequest) -> Result<(), ApiError> {
+    if caller.is_admin() {
+        return Ok(());
+    }
+    if request.role != Role::User {
+        return Err(ApiError::forbidden(
+            "an operator makes tokens with the role user only: ask an admin for others",
+        ));
+    }
+    if caller.workspace.as_ref() != Some(&request.workspace) {
+        return Err(ApiError::forbidden(
+            "an operator makes tokens of their own workspace only: ask an admin for others",
+        ));
+    }
+    if request.projects.is_empty() {
+        return Err(ApiError::forbidden(
+            "name a project of yours: without one a token's endpoints could be of any project",
+        ));
+    }
+    match request
+        .projects
+        .iter()
+        .find(|project| !caller.projects.contains(project))
+    {
+        None => Ok(()),
+        Some(project) => Err(super::commands::not_yours(project)),
+    }
+}
+
+/// Revoke a token: it is refused from its next request on.
+#[utoipa::path(delete, path = "/tokens/{jti}", tag = "tokens",
+    params(("jti" = String, Path, description = "Its id")), responses(
+    (status = 200, body = TokenRevoked), (status = 400, body = ErrorView),
+    (status = 403, body = ErrorView)))]
+async fn revoke(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(jti): Path<String>,
+) -> Answer<TokenRevoked> {
+    let target = format!("token:{jti}");
+    let (store, id) = (admin.store.clone(), jti.clone());
+    let record = on_disk(move || store.token(&id)).await??;
+    let theirs = record.is_some_and(|record| is_theirs(&caller, &record));
+    if !caller.is_admin() && !theirs {
+        let error = ApiError::forbidden("this is not a token of a project that you work on");
+        admin
+            .audit
+            .refused(&caller, "token.revoke", &target, &error.1)
+            .await;
+        return Err(error);
+    }
+    let (store, id) = (admin.store.clone(), jti.clone());
+    let since = on_disk(move || store.revoke_token(&id, unix_seconds())).await??;
+    // Kept first, then in effect: a crash between the two forgets nothing.
+    admin.revocations.add(&jti);
+    admin.audit.done(&caller, "token.revoke", &target, "").await;
+    Ok(Json(TokenRevoked {
+        revoked: jti,
+        since,
+    }))
+}

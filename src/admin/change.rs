@@ -1,0 +1,203 @@
+//! A change of `routes.d`: who may make it, whether it would hold, and its effect.
+//!
+//! A change is a file. It is tried against the catalog in effect, its secrets are
+//! stored apart, it is written whole, and waited for until it serves. One change
+//! at a time: whoever makes one holds `Admin::changes`. The reload task is the one
+//! that puts it into effect.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::sync::OwnedMutexGuard;
+
+use super::Admin;
+use super::access::Caller;
+use super::api::ApiError;
+use super::api::commands::not_yours;
+use super::api::error::on_disk;
+use crate::config::{self, Access, Catalog, FileError, Route};
+use crate::names::Project;
+use crate::store::secrets::Secrets;
+use crate::store::whole::write_durable;
+use crate::time::{sleep, timeout};
+use crate::vllm::options::Secret;
+
+/// Longest wait for a change to be in effect.
+const EFFECT_MAX: Duration = Duration::from_secs(15);
+/// How often the catalog is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The right to change files, until it is dropped.
+pub(super) type Turn = OwnedMutexGuard<()>;
+
+/// Waits for one's turn to change files.
+pub(super) async fn turn(admin: &Admin) -> Turn {
+    std::sync::Arc::clone(&admin.changes).lock_owned().await
+}
+
+/// Tries a change: the new text of a file, or its end. Returns what would be in
+/// effect.
+///
+/// # Errors
+///
+/// 422 with a line for each error; 409 where another file would be wrong for it;
+/// 403 where something of it is not the caller's.
+pub(super) fn tried(
+    admin: &Admin,
+    caller: &Caller,
+    path: &Path,
+    content: Option<&str>,
+) -> Result<Catalog, ApiError> {
+    let before = admin.catalog.load();
+    check_owner(caller, &before, path)?;
+    let after = match content {
+        Some(content) => {
+            config::with_file(&before, &admin.settings.queues, path, content.as_bytes())
+                .map_err(|errors| refused(&errors))?
+        }
+        None => config::without_file(&before, path),
+    };
+    check_owner(caller, &after, path)?;
+    let new = after
+        .errors
+        .iter()
+        .filter(|error| !before.errors.contains(error));
+    let new: Vec<String> = new.map(ToString::to_string).collect();
+    if new.is_empty() {
+        return Ok(after);
+    }
+    Err(conflict(format!(
+        "this would leave another file wrong:\n{}",
+        new.join("\n")
+    )))
+}
+
+/// Whether all that stands in a file is the caller's. What an operator may not
+/// do: let in everyone, and send requests, with a key of this machine, to where
+/// they like.
+fn check_owner(caller: &Caller, catalog: &Catalog, path: &Path) -> Result<(), ApiError> {
+    if caller.is_admin() {
+        return Ok(());
+    }
+    for instance in catalog.instances.iter().filter(|i| i.file == path) {
+        if !caller.works_on(instance.project.as_ref()) {
+            return Err(not_yours(&instance.name));
+        }
+        let route = catalog
+            .routes
+            .iter()
+            .find(|route| route.name == instance.route);
+        if let Some(route) = route {
+            check_route(caller, route)?;
+        }
+    }
+    let routes = catalog.routes.iter().filter(|route| route.file == path);
+    routes
+        .into_iter()
+        .try_for_each(|route| check_route(caller, route))
+}
+
+fn check_route(caller: &Caller, route: &Route) -> Result<(), ApiError> {
+    let project: Option<&Project> = match &route.access {
+        Access::Project(project) => Some(project),
+        Access::Public | Access::Admins => None,
+    };
+    if !caller.works_on(project) {
+        return Err(ApiError::forbidden(&format!(
+            "the route `{}` must have a project that you work on: write route.project, or ask an admin",
+            route.name
+        )));
+    }
+    if route.upstreams.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(&format!(
+        "the route `{}` leads to servers that someone else runs: only an admin may change it",
+        route.name
+    )))
+}
+
+/// Writes a file and waits until it serves. First its secrets: a file that serves
+/// finds its own.
+pub(super) async fn write(
+    admin: &Admin,
+    turn: Turn,
+    path: &Path,
+    content: String,
+    secrets: Vec<(String, Secret)>,
+) -> Result<(), ApiError> {
+    let store = Secrets::at(&admin.settings.gateway.state);
+    let (file, text) = (path.to_owned(), content.clone());
+    let turn = on_disk(move || {
+        store
+            .put(&secrets)
+            .map_err(|error| ApiError::internal(&error))?;
+        write_durable(&file, text.as_bytes()).map_err(|error| unwritable(&file, &error))?;
+        Ok::<_, ApiError>(turn)
+    })
+    .await??;
+    let served = |catalog: &Catalog| catalog.serves(path, content.as_bytes());
+    in_effect(admin, path, served).await?;
+    drop(turn);
+    Ok(())
+}
+
+/// Removes a file and waits until it serves no more.
+pub(super) async fn remove(admin: &Admin, turn: Turn, path: &Path) -> Result<Turn, ApiError> {
+    let gone = path.to_owned();
+    on_disk(move || std::fs::remove_file(&gone).map_err(|error| unwritable(&gone, &error)))
+        .await??;
+    in_effect(admin, path, |catalog| !catalog.has_file(path)).await?;
+    Ok(turn)
+}
+
+/// Waits until a change is in effect, or is found to be refused.
+async fn in_effect(
+    admin: &Admin,
+    file: &Path,
+    done: impl Fn(&Catalog) -> bool,
+) -> Result<(), ApiError> {
+    let started = admin.catalog.load_full();
+    let watched = async {
+        loop {
+            let catalog = admin.catalog.load_full();
+            if done(&catalog) {
+                return Ok(());
+            }
+            let own = catalog.errors.iter().filter(|error| error.file == file);
+            let errors: Vec<FileError> = own.cloned().collect();
+            // Errors of the catalog before tell of the text before.
+            if !errors.is_empty() && !std::sync::Arc::ptr_eq(&catalog, &started) {
+                return Err(refused(&errors));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(EFFECT_MAX, watched).await.unwrap_or_else(|_| {
+        let message = format!(
+            "{} was changed, but it is not in effect after {} s: see the log of the gateway",
+            file.display(),
+            EFFECT_MAX.as_secs()
+        );
+        Err(ApiError(StatusCode::GATEWAY_TIMEOUT, message))
+    })
+}
+
+/// What is wrong with a file, a line for each.
+pub(super) fn refused(errors: &[FileError]) -> ApiError {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    ApiError(StatusCode::UNPROCESSABLE_ENTITY, lines.join("\n"))
+}
+
+pub(super) fn conflict(message: String) -> ApiError {
+    ApiError(StatusCode::CONFLICT, message)
+}
+
+pub(super) fn unwritable(file: &Path, error: &std::io::Error) -> ApiError {
+    let message = format!(
+        "{} can't be changed: {error}; see to its permissions and the disk",
+        file.display()
+    );
+    ApiError(StatusCode::INTERNAL_SERVER_ERROR, message)
+}

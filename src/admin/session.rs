@@ -1,0 +1,461 @@
+//! Sessions of the dashboard: a token, or a one-time link, exchanged for a cookie.
+//!
+//! Owns who is logged in. A session ends when it is logged out, a day after its
+//! last use, a week after it began, when its token ends, and at once when its
+//! token is revoked. Sessions outlive a restart; one-time links do not.
+//!
+//! The cookie is `ID.SECRET`. Only the SHA-256 of the secret is kept, and the
+//! token against forged requests is derived from the secret: whoever reads the
+//! store can't log in with it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use crate::auth::{NoRandomBytes, Principal, Revocations, Role, TokenKind, TokenLimits, ulid};
+use crate::names::{Project, Workspace};
+use crate::store::records::Kind;
+use crate::store::{Store, StoreError};
+use crate::time::{unix_seconds, unix_time};
+
+/// Name of the cookie. The prefix binds it to this host, HTTPS and all paths.
+pub const COOKIE: &str = "__Host-tidegate";
+
+/// Longest life of a session, in seconds: a week.
+const LIFE_MAX: u64 = 7 * 86_400;
+/// Longest time that a session may be unused, in seconds: a day.
+const IDLE_MAX: u64 = 86_400;
+/// How long a one-time link works, in seconds: half an hour.
+const LINK_LIFE: u64 = 1_800;
+/// Most sessions; the one that was unused for longest ends.
+const SESSIONS_MAX: usize = 1_000;
+/// Most one-time links that wait to be used; the oldest ends.
+const LINKS_MAX: usize = 20;
+/// Most characters that are kept of what a browser calls itself.
+const AGENT_CHARS_MAX: usize = 200;
+
+/// Who logs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// `user:ana`.
+    pub subject: String,
+    /// Operator or admin.
+    pub role: Role,
+    /// Projects of an operator.
+    pub projects: Vec<Project>,
+    /// The token that was exchanged; none for a one-time link.
+    pub token: Option<GrantToken>,
+}
+
+/// The token that a session hangs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantToken {
+    /// Its id.
+    pub jti: String,
+    /// Its tenant.
+    pub workspace: Workspace,
+    /// When it was issued, seconds since 1970.
+    pub issued: u64,
+    /// When it ends, seconds since 1970.
+    pub expires: u64,
+}
+
+impl Grant {
+    /// Whoever opens a one-time link that an admin was given.
+    pub fn link() -> Self {
+        Self {
+            subject: "one-time link".to_owned(),
+            role: Role::Admin,
+            projects: Vec::new(),
+            token: None,
+        }
+    }
+
+    /// The holder of a token.
+    pub fn of(principal: &Principal) -> Self {
+        Self {
+            subject: principal.subject.to_string(),
+            role: principal.role,
+            projects: principal.projects.clone(),
+            token: Some(GrantToken {
+                jti: principal.token_id.to_string(),
+                workspace: principal.workspace.clone(),
+                issued: principal.issued_at,
+                expires: principal.expires_at,
+            }),
+        }
+    }
+
+    fn is_revoked(&self, revocations: &Revocations) -> bool {
+        let Some(token) = &self.token else {
+            return false;
+        };
+        revocations.is_revoked(&Principal {
+            workspace: token.workspace.clone(),
+            subject: Arc::from(self.subject.as_str()),
+            token_id: Arc::from(token.jti.as_str()),
+            kind: TokenKind::User,
+            role: self.role,
+            projects: Vec::new(),
+            endpoints: Vec::new(),
+            limits: TokenLimits::default(),
+            label: None,
+            metadata: None,
+            issued_at: token.issued,
+            expires_at: token.expires,
+            issuer: Arc::from(""),
+            hash8: [0; 8],
+        })
+    }
+}
+
+/// One session, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Who.
+    pub grant: Grant,
+    /// SHA-256 of the cookie's secret, base64.
+    secret_hash: String,
+    /// When it began, seconds since 1970.
+    pub created: u64,
+    /// When it ends at the latest, seconds since 1970.
+    pub expires: u64,
+    /// What the browser calls itself.
+    pub agent: String,
+    /// Where it logged in from.
+    pub address: String,
+    /// When it was last used, seconds since 1970; kept in memory only.
+    #[serde(skip)]
+    pub last_used: u64,
+}
+
+impl Session {
+    fn is_over(&self, now: u64) -> bool {
+        now >= self.expires || now.saturating_sub(self.last_used) >= IDLE_MAX
+    }
+}
+
+/// What a cookie leads to.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A session, its id, and what changes must be sent with.
+    Session(Arc<str>, Box<Session>, Arc<str>),
+    /// None that goes on.
+    Over,
+}
+
+/// A session that begins: what the cookie holds.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its id.
+    pub id: String,
+    /// The value of the cookie.
+    pub cookie: String,
+    /// Seconds until it ends at the latest.
+    pub max_age: u64,
+}
+
+/// Why no session begins.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The system gives no random bytes.
+    #[error(transparent)]
+    Random(#[from] NoRandomBytes),
+    /// It can't be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Who is logged in.
+#[derive(Debug)]
+pub struct Sessions {
+    store: Store,
+    revocations: Arc<Revocations>,
+    /// Locked for a look-up, never over an await or the disk.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: HashMap<Arc<str>, Session>,
+    /// Hashes of codes, and when they end; the oldest first.
+    links: Vec<(String, u64)>,
+}
+
+impl Sessions {
+    /// The sessions that an earlier process left.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store can't be read.
+    pub fn open(store: Store, revocations: Arc<Revocations>) -> Result<Self, StoreError> {
+        let now = unix_seconds();
+        let kept = store.records::<Session>(Kind::Session)?;
+        let (over, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(_, s)| now >= s.expires);
+        let over: Vec<String> = over.into_iter().map(|(id, _)| id).collect();
+        if !over.is_empty() {
+            store.remove_records(Kind::Session, &over)?;
+        }
+        let sessions = kept.into_iter().map(|(id, mut session)| {
+            // Nothing is known of the time between.
+            session.last_used = now;
+            (Arc::from(id), session)
+        });
+        let state = State {
+            sessions: sessions.collect(),
+            links: Vec::new(),
+        };
+        Ok(Self {
+            store,
+            revocations,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Makes the code of a one-time link, and says until when it works.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRandomBytes`] when the system gives none.
+    pub fn link(&self) -> Result<(String, u64), NoRandomBytes> {
+        let code = random()?;
+        let expires = unix_seconds() + LINK_LIFE;
+        let mut state = self.lock();
+        if state.links.len() == LINKS_MAX {
+            state.links.remove(0);
+        }
+        state.links.push((hash(&code), expires));
+        Ok((code, expires))
+    }
+
+    /// Takes a code: true once, while it works.
+    pub fn take_link(&self, code: &str) -> bool {
+        let (hash, now) = (hash(code), unix_seconds());
+        let mut state = self.lock();
+        state.links.retain(|(_, expires)| *expires > now);
+        let found = state.links.iter().position(|(kept, _)| same(kept, &hash));
+        found.map(|place| state.links.remove(place)).is_some()
+    }
+
+    /// Begins a session. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`], and no session was begun.
+    pub fn begin(&self, grant: Grant, agent: &str, address: &str) -> Result<Begun, SessionError> {
+        let (id, secret) = (ulid(unix_time())?, random()?);
+        let now = unix_seconds();
+        let token_ends = grant.token.as_ref().map_or(u64::MAX, |token| token.expires);
+        let printable = |c: &char| !c.is_control();
+        let session = Session {
+            grant,
+            secret_hash: hash(&secret),
+            created: now,
+            expires: (now + LIFE_MAX).min(token_ends),
+            agent: agent
+                .chars()
+                .filter(printable)
+                .take(AGENT_CHARS_MAX)
+                .collect(),
+            address: address.to_owned(),
+            last_used: now,
+        };
+        self.store.put_record(Kind::Session, &id, &session)?;
+        let begun = Begun {
+            cookie: format!("{id}.{secret}"),
+            max_age: session.expires.saturating_sub(now),
+            id: id.clone(),
+        };
+        let mut state = self.lock();
+        state.sessions.insert(Arc::from(id), session);
+        if state.sessions.len() > SESSIONS_MAX {
+            let oldest = state.sessions.iter().min_by_key(|(_, s)| s.last_used);
+            if let Some(id) = oldest.map(|(id, _)| Arc::clone(id)) {
+                state.sessions.remove(&id);
+            }
+        }
+        Ok(begun)
+    }
+
+    /// What a cookie leads to, and counts as its use.
+    pub fn find(&self, cookie: &str) -> Found {
+        let now = unix_seconds();
+        let Some((id, secret)) = cookie.split_once('.') else {
+            return Found::Over;
+        };
+        let mut state = self.lock();
+        let Some((id, session)) = state
+            .sessions
+            .get_key_value(id)
+            .map(|(id, _)| Arc::clone(id))
+            .and_then(|id| state.sessions.get_mut(&id).map(|session| (id, session)))
+        else {
+            return Found::Over;
+        };
+        if !same(&session.secret_hash, &hash(secret)) {
+            return Found::Over;
+        }
+        if session.is_over(now) || session.grant.is_revoked(&self.revocations) {
+            state.sessions.remove(&id);
+            return Found::Over;
+        }
+        session.last_used = now;
+        Found::Session(id, Box::new(session.clone()), csrf(secret))
+    }
+
+    /// Ends a session. Blocks on the disk. Returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a restart would bring it back; here it has ended.
+    pub fn end(&self, id: &str) -> Result<bool, StoreError> {
+        let there = self.lock().sessions.remove(id).is_some();
+        self.store.remove_records(Kind::Session, &[id.to_owned()])?;
+        Ok(there)
+    }
+
+    /// Every session that goes on, by id.
+    pub fn list(&self) -> Vec<(Arc<str>, Session)> {
+        let now = unix_seconds();
+        let state = self.lock();
+        let all = state.sessions.iter();
+        let mut list: Vec<_> = all
+            .filter(|(_, s)| !s.is_over(now) && !s.grant.is_revoked(&self.revocations))
+            .map(|(id, session)| (Arc::clone(id), session.clone()))
+            .collect();
+        list.sort_by(|a, b| a.0.cmp(&b.0));
+        list
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// 256 random bits, as a text for URLs.
+pub(super) fn random() -> Result<String, NoRandomBytes> {
+    let mut bytes = [0_u8; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomBytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+pub(super) fn hash(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
+}
+
+fn csrf(secret: &str) -> Arc<str> {
+    Arc::from(hash(&format!("tidegate csrf {secret}")))
+}
+
+/// Whether two texts are the same, without telling by time how far.
+pub(super) fn same(a: &str, b: &str) -> bool {
+    verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::RevokedSet;
+
+    fn grant(expires: u64) -> Grant {
+        Grant {
+            subject: "user:ana".to_owned(),
+            role: Role::Operator,
+            projects: vec![Project::new("research").unwrap()],
+            token: Some(GrantToken {
+                jti: "01A".to_owned(),
+                workspace: Workspace::new("acme").unwrap(),
+                issued: 1,
+                expires,
+            }),
+        }
+    }
+
+    fn open(dir: &std::path::Path) -> (Sessions, Arc<Revocations>) {
+        let store = Store::open(dir).unwrap();
+        let revocations = Arc::new(Revocations::new(RevokedSet::default()));
+        let sessions = Sessions::open(store, Arc::clone(&revocations)).unwrap();
+        (sessions, revocations)
+    }
+
+    fn is_found(sessions: &Sessions, cookie: &str) -> bool {
+        matches!(sessions.find(cookie), Found::Session(..))
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_whole_cookie_and_outlives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sessions, _) = open(dir.path());
+        let begun = sessions
+            .begin(grant(u64::MAX), "Browser\n1", "::1")
+            .unwrap();
+        assert!(is_found(&sessions, &begun.cookie));
+        for bad in [
+            "",
+            "x",
+            &begun.id,
+            &format!("{}.", begun.id),
+            &format!("{}x", begun.cookie),
+        ] {
+            assert!(!is_found(&sessions, bad), "{bad}");
+        }
+        drop(sessions);
+        let (sessions, _) = open(dir.path());
+        let Found::Session(id, session, _) = sessions.find(&begun.cookie) else {
+            panic!("the session is gone");
+        };
+        assert_eq!((&*id, &*session.agent), (&*begun.id, "Browser1"));
+        assert!(sessions.end(&begun.id).unwrap());
+        assert!(!is_found(&sessions, &begun.cookie));
+        drop(sessions);
+        assert!(!is_found(&open(dir.path()).0, &begun.cookie));
+    }
+
+    #[test]
+    fn a_session_ends_with_its_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sessions, revocations) = open(dir.path());
+        let ended = sessions.begin(grant(unix_seconds()), "", "").unwrap();
+        assert!(!is_found(&sessions, &ended.cookie), "its token has ended");
+        let begun = sessions.begin(grant(u64::MAX), "", "").unwrap();
+        assert!(is_found(&sessions, &begun.cookie));
+        revocations.add("01A");
+        assert!(!is_found(&sessions, &begun.cookie), "its token is revoked");
+    }
+
+    #[test]
+    fn an_unused_session_is_over() {
+        let session = Session {
+            grant: Grant::link(),
+            secret_hash: String::new(),
+            created: 0,
+            expires: LIFE_MAX,
+            agent: String::new(),
+            address: String::new(),
+            last_used: 100,
+        };
+        assert!(!session.is_over(100 + IDLE_MAX - 1));
+        assert!(session.is_over(100 + IDLE_MAX));
+        assert!(session.is_over(LIFE_MAX));
+    }
+
+    #[test]
+    fn a_link_logs_in_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sessions, _) = open(dir.path());
+        let (code, _) = sessions.link().unwrap();
+        assert!(!sessions.take_link("other"));
+        assert!(sessions.take_link(&code));
+        assert!(!sessions.take_link(&code));
+        let first = sessions.link().unwrap().0;
+        for _ in 0..LINKS_MAX {
+            sessions.link().unwrap();
+        }
+        assert!(!sessions.take_link(&first), "too many: the oldest ended");
+    }
+}

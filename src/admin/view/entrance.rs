@@ -1,0 +1,142 @@
+//! Shapes of routes and endpoints.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::status::FileErrorView;
+
+/// One route of `GET routes`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RouteView {
+    /// Its name.
+    pub name: String,
+    /// Its path: `/chat`.
+    pub path: String,
+    /// Where clients reach it, each ending in `/v1`.
+    #[serde(default)]
+    pub urls: Vec<String>,
+    /// Names that lead to it on `/v1`.
+    pub models: Vec<String>,
+    /// `instances` (workers of ours), `upstreams` (servers that someone else
+    /// runs), `mixed`, or `empty`.
+    #[serde(default, rename = "type")]
+    pub kind: String,
+    /// How requests are spread over several targets.
+    #[serde(default)]
+    pub load_balancing: String,
+    /// `not_in_use` (disabled, or leads nowhere), `pending` (no target serves
+    /// now: the next request starts one), `routing`.
+    #[serde(default)]
+    pub status: String,
+    /// `public`, `project NAME` or `admins`.
+    pub access: String,
+    /// The project, where access is by one.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// Whether it serves.
+    pub enabled: bool,
+    /// Whether it was made for an instance that names no route.
+    pub ephemeral: bool,
+    /// Servers that it leads to: deployments and addresses.
+    pub targets: Vec<String>,
+    /// Instances that it leads to.
+    #[serde(default)]
+    pub instances: Vec<String>,
+    /// The file that it stands in.
+    pub file: String,
+    /// When it was made through the API, seconds since 1970.
+    #[serde(default)]
+    pub created: Option<u64>,
+    /// When its file was last changed, seconds since 1970.
+    #[serde(default)]
+    pub updated: Option<u64>,
+    /// Who changed it last through the API; `file` where that was not the last change.
+    #[serde(default)]
+    pub updated_by: Option<String>,
+    /// Of the file's present text. Send it as `If-Match` with PUT and DELETE.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// What is wrong with its file's present text, which is then not in effect.
+    #[serde(default)]
+    pub errors: Vec<FileErrorView>,
+}
+
+/// `POST routes/{name}/test`: sends a real request.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteTestRequest {
+    /// The model; default: the route's first.
+    pub model: Option<String>,
+    /// What is asked; default `Hello!`.
+    pub prompt: Option<String>,
+    /// Whether a stopped or sleeping worker may be started for it; default false.
+    pub start: bool,
+}
+
+/// What became of a test.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RouteTest {
+    /// Whether the answer came whole.
+    pub ok: bool,
+    /// What was done, in order; the last is where it ended.
+    pub steps: Vec<TestStep>,
+    /// The first 2,000 characters of the answer.
+    pub answer: Option<String>,
+    /// Milliseconds of it all.
+    pub total_ms: f64,
+}
+
+/// One step of a test.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TestStep {
+    /// `connect`, `tls`, `send`, `head`, `first_token`, `end`, or where it was refused.
+    pub step: String,
+    /// Whether it went well.
+    pub ok: bool,
+    /// Milliseconds that it took.
+    pub ms: f64,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// One model endpoint of `GET endpoints`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EndpointView {
+    /// What clients write in `model`.
+    pub endpoint: String,
+    /// Path or hub name of the weights; the name that an upstream knows.
+    pub model: String,
+    /// The base URL for clients, which ends in `/v1`.
+    pub url: String,
+    /// The route that leads to it.
+    pub route: String,
+    /// The project that its users need.
+    pub project: Option<String>,
+    /// What its series are asked of: `deployment:INSTANCE/MODEL` or `route:NAME`.
+    pub scope: String,
+    /// Instances behind it.
+    pub instances: Vec<String>,
+    /// How many workers or servers are behind it.
+    pub workers: u32,
+    /// `active` and `idle` (of the Active tab), `loading` (of the Loading tab),
+    /// `offloaded`, `stopped`, `failed`; `external` for upstreams.
+    pub status: String,
+    /// Seconds that it serves without a break.
+    pub uptime_seconds: Option<u64>,
+    /// Requests since the gateway started.
+    pub requests: u64,
+    /// Requests per minute, now.
+    pub requests_per_minute: f64,
+    /// Mean seconds of a whole answer, over the last hour.
+    pub latency_mean_seconds: Option<f64>,
+    /// The 95th percentile of it.
+    pub latency_p95_seconds: Option<f64>,
+    /// Completion tokens per second, now.
+    pub tokens_per_second: f64,
+    /// Phase of a start, in words.
+    pub phase: Option<String>,
+    /// Percent of a start.
+    pub percent: Option<u8>,
+    /// Expected seconds until it serves.
+    pub ready_in_seconds: Option<u64>,
+}

@@ -1,0 +1,94 @@
+//! Shapes of the GPU page.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `GET gpus`: who holds what, who sleeps where, and what comes next.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct GpusView {
+    /// Where the inventory comes from: `nvml`, `simulated` or `none`.
+    pub source: String,
+    /// Each device, by index.
+    pub gpus: Vec<GpuView>,
+    /// Main memory, and what offloaded weights take of it.
+    pub host: HostView,
+    /// Deployments whose worker lives with its weights off the GPU.
+    pub sleeping: Vec<SleeperView>,
+    /// Deployments that wait for room, the next first.
+    pub waiting: Vec<WaiterView>,
+}
+
+/// One GPU.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GpuView {
+    /// Its index.
+    pub index: u32,
+    /// What it is: `NVIDIA H100 80GB HBM3`, `simulated`.
+    pub name: String,
+    /// Its memory, in bytes.
+    pub memory_total: u64,
+    /// Bytes that no deployment holds.
+    pub memory_free: u64,
+    /// Who holds how much.
+    pub held: Vec<HolderView>,
+    /// Bytes in use as the device itself says.
+    pub memory_used: Option<u64>,
+    /// Percent of the time in which it computed.
+    pub utilisation: Option<f64>,
+    /// Degrees Celsius.
+    pub temperature: Option<f64>,
+    /// Watts.
+    pub power: Option<f64>,
+}
+
+/// A deployment's part of a GPU.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HolderView {
+    /// The deployment; `-` for one of a project that the caller does not see.
+    pub deployment: String,
+    /// Bytes that it holds of this GPU; `None` where that is not known.
+    pub bytes: Option<u64>,
+    /// `loading`, `active`, `idle`, `offloaded`.
+    pub status: String,
+    /// Why it would or would not be moved out for another, in words.
+    pub evictable: String,
+}
+
+/// Main memory.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct HostView {
+    /// Bytes of main memory.
+    pub memory_total: Option<u64>,
+    /// Bytes of it in use.
+    pub memory_used: Option<u64>,
+    /// Bytes that offloaded weights may take.
+    pub budget: Option<u64>,
+    /// Bytes that they take.
+    pub offloaded: Option<u64>,
+    /// How many processors there are.
+    pub processors: Option<u32>,
+}
+
+/// A deployment whose weights are off the GPU.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SleeperView {
+    /// The deployment; `-` for one of a project that the caller does not see.
+    pub deployment: String,
+    /// Where its weights are: `cpu` or `disk`.
+    pub residency: String,
+    /// Since when, seconds since 1970.
+    pub since: u64,
+    /// GPUs that its worker is bound to.
+    pub gpus: Vec<u32>,
+    /// Bytes of main memory that its weights take, where that is known.
+    pub bytes: Option<u64>,
+}
+
+/// A deployment that waits for room.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WaiterView {
+    /// The deployment; `-` for one of a project that the caller does not see.
+    pub deployment: String,
+    /// What it waits for and whom it would move out, in words.
+    pub why: String,
+}

@@ -1,0 +1,163 @@
+//! Shapes of instances and their deployments.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// One instance of `GET instances`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct InstanceView {
+    /// Its name.
+    pub name: String,
+    /// The project that its users need.
+    pub project: Option<String>,
+    /// The queue that its workers are placed in.
+    pub queue: String,
+    /// The route that leads to it.
+    pub route: String,
+    /// Whether that route was made for it alone.
+    #[serde(default)]
+    pub ephemeral_route: bool,
+    /// The status of the deployment that is most at work: `active`, `loading`,
+    /// `idle`, `failed`, `offloaded`, `stopped`, in this order.
+    #[serde(default)]
+    pub status: String,
+    /// Seconds since a request was last inside any of its workers.
+    #[serde(default)]
+    pub idle_seconds: Option<u64>,
+    /// `vllm` or `sim`.
+    #[serde(default)]
+    pub engine: String,
+    /// The vLLM version that its file names.
+    #[serde(default)]
+    pub vllm_version: Option<String>,
+    /// Idle time after which workers are stopped, in seconds.
+    #[serde(default)]
+    pub idle_time_limit_seconds: Option<u64>,
+    /// Idle time after which weights leave the GPU, in seconds.
+    #[serde(default)]
+    pub offload_after_seconds: Option<u64>,
+    /// Rates of now, of all its deployments together.
+    #[serde(default)]
+    pub live: LiveView,
+    /// The file that it stands in.
+    pub file: String,
+    /// When the file was last changed, seconds since 1970.
+    #[serde(default)]
+    pub updated: Option<u64>,
+    /// Who changed it last through the API.
+    #[serde(default)]
+    pub updated_by: Option<String>,
+    /// Of the file's present text; also the `ETag`. Send it as `If-Match` with
+    /// PUT and DELETE, so that no one's change is overwritten unseen.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// Its models.
+    pub deployments: Vec<DeploymentView>,
+}
+
+/// One deployment.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentView {
+    /// `instance/endpoint_name`.
+    pub id: String,
+    /// What clients write in `model`.
+    pub endpoint: String,
+    /// Path or hub name of the weights.
+    pub model: String,
+    /// `vllm` or `sim`.
+    pub engine: String,
+    /// What a person sees: `loading`, `active`, `idle`, `offloaded`, `stopped`, `failed`.
+    pub status: String,
+    /// The phase of the lifecycle.
+    pub phase: String,
+    /// Where the weights are: `gpu`, `cpu`, `disk`, `none`.
+    #[schema(value_type = String)]
+    pub residency: crate::deployment::snapshot::Residency,
+    /// When this phase began, seconds since 1970.
+    pub since: u64,
+    /// Seconds since a request was last inside; `None` without a worker.
+    pub idle_seconds: Option<u64>,
+    /// Requests inside.
+    pub in_flight: u32,
+    /// Requests that wait for the worker.
+    pub waiting: u32,
+    /// Requests at once; `None` for no limit.
+    pub max_concurrent_requests: Option<u32>,
+    /// Process id of the worker.
+    pub pid: Option<u32>,
+    /// GPUs of the worker.
+    pub gpus: Vec<u32>,
+    /// Phase of a start, in words.
+    pub progress: Option<String>,
+    /// Percent of a start.
+    pub percent: Option<u8>,
+    /// Expected seconds until it serves.
+    pub ready_in_seconds: Option<u64>,
+    /// Why it failed or was stopped.
+    pub reason: Option<String>,
+    /// Rates of now.
+    #[serde(default)]
+    pub live: LiveView,
+    /// Base URLs that clients may use for it, the shortest first, each ending in `/v1`.
+    #[serde(default)]
+    pub urls: Vec<String>,
+}
+
+/// Rates of now: the mean of the last ten seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LiveView {
+    /// Requests that ended, per second.
+    pub requests_per_second: f64,
+    /// Prompt tokens per second.
+    pub prompt_tokens_per_second: f64,
+    /// Completion tokens per second.
+    pub completion_tokens_per_second: f64,
+}
+
+/// `GET instances/{name}`: what `GET instances` shows, and what it is made of.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct InstanceDetail {
+    /// How it stands.
+    #[serde(flatten)]
+    pub instance: InstanceView,
+    /// Its configuration, as `GET instances/{name}/export` gives it: the tables of
+    /// its file as an object, without secrets.
+    #[schema(value_type = Object)]
+    pub config: serde_json::Value,
+    /// The command line of each worker as it would be run, secrets masked.
+    pub commands: Vec<CommandView>,
+    /// Who may use it, in words: `public`, `project NAME` or `admins`.
+    pub access: String,
+    /// The certificate authority to give to clients (`curl --cacert`), where the
+    /// gateway made its own.
+    pub ca: Option<String>,
+}
+
+/// How a deployment's worker is run.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CommandView {
+    /// The deployment.
+    pub deployment: String,
+    /// Program and arguments, quoted for a shell.
+    pub command: String,
+    /// Options that the version does not have or that are changed, in words.
+    pub notes: Vec<String>,
+}
+
+/// The answer to `POST instances/{name}/start` and the like: it has begun.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {
+    /// The deployments that were told.
+    pub accepted: Vec<String>,
+}
+
+/// One decision or change.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EventView {
+    /// Seconds since 1970.
+    pub at: u64,
+    /// Whose it is.
+    pub deployment: String,
+    /// What and why.
+    pub text: String,
+}

@@ -1,0 +1,50 @@
+//! Shapes of the API's answers and bodies, which the command line reads back.
+//!
+//! They are what `/api/v1/openapi.json` describes. A field is added, never taken
+//! away; what is new has a default, so that an older server can be read.
+
+mod entrance;
+mod gpu;
+mod instance;
+mod plots;
+mod status;
+mod token;
+
+pub use entrance::*;
+pub use gpu::*;
+pub use instance::*;
+pub use plots::*;
+pub use status::*;
+pub use token::*;
+
+impl From<&crate::config::FileError> for FileErrorView {
+    fn from(error: &crate::config::FileError) -> Self {
+        Self {
+            file: error.file.display().to_string(),
+            line: error.line,
+            key: error.key.clone(),
+            message: error.message.clone(),
+            text: None,
+        }
+    }
+}
+
+impl From<&crate::lifecycle::events::Happening> for EventView {
+    fn from(happening: &crate::lifecycle::events::Happening) -> Self {
+        Self {
+            at: happening.at,
+            deployment: happening.deployment.to_string(),
+            text: happening.text.to_string(),
+        }
+    }
+}
+
+impl From<crate::telemetry::history::Live> for LiveView {
+    fn from(live: crate::telemetry::history::Live) -> Self {
+        Self {
+            requests_per_second: live.requests,
+            prompt_tokens_per_second: live.prompt_tokens,
+            completion_tokens_per_second: live.completion_tokens,
+        }
+    }
+}

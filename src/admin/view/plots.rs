@@ -1,0 +1,94 @@
+//! Shapes of the history, and of links that show a plot elsewhere.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `GET series` and `GET instances/{name}/series`: values over time.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SeriesView {
+    /// Whose: `instance:NAME`, `deployment:INSTANCE/MODEL`, `route:NAME`, `gpu:0`, `host`.
+    pub scope: String,
+    /// When the span begins, seconds since 1970.
+    pub since: u64,
+    /// When it ends.
+    pub until: u64,
+    /// One for each metric that was asked for, in that order.
+    pub series: Vec<PlotSeries>,
+}
+
+/// One line of a plot. A moment at which nothing was recorded is left out: where
+/// two times are more than `step` apart, there is a gap.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PlotSeries {
+    /// `requests`, `latency_p95`, `cpu`, …; all of them: `GET metrics`.
+    pub metric: String,
+    /// What the values are: `requests/s`, `s`, `bytes`, …
+    pub unit: String,
+    /// Seconds between two points.
+    pub step: u64,
+    /// When each step begins, seconds since 1970.
+    pub times: Vec<u64>,
+    /// The value of each step.
+    pub values: Vec<f64>,
+}
+
+/// One metric of `GET metrics`: what `series` can be asked for.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct MetricView {
+    /// Its name.
+    pub name: String,
+    /// A heading for people: `Latency, 95th percentile`.
+    pub title: String,
+    /// What its values are.
+    pub unit: String,
+    /// Kinds of scope that it is recorded of: `instance`, `deployment`, `route`, `gpu`, `host`.
+    pub scopes: Vec<String>,
+}
+
+/// `POST embeds`: a link that shows one plot to whoever has it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmbedRequest {
+    /// Whose plot: `instance:NAME` and so on.
+    pub scope: String,
+    /// Lines of the plot; one unit for all.
+    pub metrics: Vec<String>,
+    /// The span that it shows, back from now: `"1h"`, `"2d"`.
+    #[serde(default)]
+    pub span: Option<String>,
+    /// How long the link works: `"90d"`; default 30 days, at most a year.
+    #[serde(default)]
+    pub ttl: Option<String>,
+    /// A heading; default: made of metric and scope.
+    #[serde(default)]
+    pub title: Option<String>,
+}
+
+/// A link that shows one plot, read-only, until it ends or is revoked.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EmbedView {
+    /// Its id, for `DELETE embeds/{id}`.
+    pub id: String,
+    /// Whose plot.
+    pub scope: String,
+    /// Lines of the plot.
+    pub metrics: Vec<String>,
+    /// The span that it shows, in seconds back from now.
+    pub span_seconds: u64,
+    /// The heading.
+    pub title: String,
+    /// Who made it.
+    pub created_by: String,
+    /// When, seconds since 1970.
+    pub created: u64,
+    /// Until when it works, seconds since 1970.
+    pub expires: u64,
+    /// The live page, for iframes: shown to whoever made it, and to admins.
+    pub page_url: String,
+    /// The picture, for places that take only pictures.
+    pub svg_url: String,
+    /// `<iframe …></iframe>`, to be pasted.
+    pub html: String,
+    /// `![title](…)`, to be pasted.
+    pub markdown: String,
+}

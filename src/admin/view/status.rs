@@ -1,0 +1,159 @@
+//! Shapes of the process, of sessions and of what was changed.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `GET status`: how the process stands.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StatusView {
+    /// The version that runs.
+    pub version: String,
+    /// Process id of the gateway.
+    pub pid: u32,
+    /// When it started, seconds since 1970.
+    pub started: u64,
+    /// Now, seconds since 1970, by the clock of the server.
+    pub now: u64,
+    /// Where it runs.
+    pub directory: String,
+    /// Where clients come in, as `https://127.0.0.1:8443`.
+    pub listen: Vec<String>,
+    /// Where dashboard and API are, if they are on.
+    pub admin: Option<String>,
+    /// Where Prometheus reads, if it may.
+    pub metrics: Option<String>,
+    /// Routes that are served.
+    pub routes: usize,
+    /// What is wrong with files whose present text is not in effect.
+    pub config_errors: Vec<FileErrorView>,
+    /// What a person must know and do, in words: a full disk, a lost device.
+    /// Shown on every page.
+    pub warnings: Vec<String>,
+}
+
+/// One thing wrong with one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FileErrorView {
+    /// The file.
+    pub file: String,
+    /// Line, from 1.
+    pub line: Option<usize>,
+    /// Dotted key: `route.timeouts.idle`.
+    pub key: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+    /// The text of that line as it stands in the file, cut to 200 characters.
+    #[serde(default)]
+    pub text: Option<String>,
+}
+
+/// `GET session`: who asks.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SessionView {
+    /// `user:ana`.
+    pub subject: String,
+    /// `operator` or `admin`.
+    pub role: String,
+    /// Projects that an operator works on. An admin works on all.
+    pub projects: Vec<String>,
+    /// How: `session`, `token` or `socket`.
+    pub via: String,
+    /// Id of the session, as in `GET sessions`.
+    pub id: Option<String>,
+    /// When the session ends, seconds since 1970.
+    pub expires: Option<u64>,
+    /// Send it as `x-csrf-token` with every call that changes something; only
+    /// a session has one, and only a session needs one.
+    pub csrf: Option<String>,
+}
+
+/// `POST session`: one of the two.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    /// A token with the role `operator` or `admin`.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// The code of a one-time link.
+    #[serde(default)]
+    pub code: Option<String>,
+}
+
+/// `POST login-links`: a link that logs in once.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LoginLinkView {
+    /// To be opened in a browser, once.
+    pub url: String,
+    /// Until when it works, seconds since 1970.
+    pub expires: u64,
+}
+
+/// One session of `GET sessions`: one's own; an admin sees all.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SessionEntry {
+    /// Its id.
+    pub id: String,
+    /// Who logged in.
+    pub subject: String,
+    /// What they may do.
+    pub role: String,
+    /// Whether it is the one that asks.
+    pub current: bool,
+    /// When it began, seconds since 1970.
+    pub created: u64,
+    /// When it was last used, seconds since 1970.
+    pub last_used: u64,
+    /// When it ends at the latest, seconds since 1970.
+    pub expires: u64,
+    /// What the browser calls itself, cut.
+    pub agent: String,
+    /// Where it logged in from.
+    pub address: String,
+}
+
+/// One page of `GET audit`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AuditPage {
+    /// The newest first.
+    pub events: Vec<AuditView>,
+    /// Ask for `audit?before=` this for older ones.
+    pub next: Option<u64>,
+}
+
+/// Who did, or tried to do, what, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditView {
+    /// Counts up.
+    pub id: u64,
+    /// Seconds since 1970.
+    pub at: u64,
+    /// `user:ana`, `admin socket`, or `-` for someone unknown.
+    pub who: String,
+    /// `session`, `token`, `socket`, or `none`.
+    pub via: String,
+    /// Address of the client, where there is one.
+    pub peer: Option<String>,
+    /// `launch`, `change`, `delete`, `start`, `stop`, `offload`, `wake`, `clone`,
+    /// `token.create`, `token.revoke`, `login`, `logout`, …
+    pub action: String,
+    /// What it was done to: `instance:NAME`, `route:NAME`, `token:JTI`, …
+    pub target: String,
+    /// `done`, `refused` or `failed`.
+    pub outcome: String,
+    /// Why it was refused or failed; what changed.
+    pub detail: String,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ErrorView {
+    /// What went wrong.
+    pub error: ErrorText,
+}
+
+/// What went wrong, in words for a person.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ErrorText {
+    /// What is wrong, and what to do instead.
+    pub message: String,
+}

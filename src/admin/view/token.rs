@@ -1,0 +1,188 @@
+//! Shapes of tokens.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::auth::{Pattern, Role, TokenLimits, TokenRecord, TokenSpec};
+use crate::names::{Project, Workspace};
+use crate::telemetry::usage::Tally;
+use crate::units::Span;
+
+/// One page of `GET tokens`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokensView {
+    /// The newest first.
+    pub tokens: Vec<TokenView>,
+    /// Where the next page begins: `tokens?before=` this.
+    pub next: Option<String>,
+}
+
+/// What is known of a token after it was handed out; never the token itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    /// What it was issued with.
+    #[serde(flatten)]
+    #[schema(value_type = TokenRecordSchema)]
+    pub record: TokenRecord,
+    /// `valid`, `expired` or `revoked`.
+    pub state: String,
+    /// When it was last used, seconds since 1970.
+    pub last_used: Option<u64>,
+    /// Requests that reached a server.
+    pub requests: u64,
+    /// Tokens of prompts.
+    pub prompt_tokens: u64,
+    /// Tokens of completions.
+    pub completion_tokens: u64,
+}
+
+impl TokenView {
+    /// A record, with what the token was used for.
+    pub fn new(record: TokenRecord, used: Option<Tally>, now: u64) -> Self {
+        let state = if record.revoked.is_some() {
+            "revoked"
+        } else if record.expires <= now {
+            "expired"
+        } else {
+            "valid"
+        };
+        let tally = used.unwrap_or_default();
+        Self {
+            record,
+            state: state.to_owned(),
+            last_used: used.map(|used| used.last_used),
+            requests: tally.requests,
+            prompt_tokens: tally.prompt_tokens,
+            completion_tokens: tally.completion_tokens,
+        }
+    }
+}
+
+/// `POST tokens`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// The tenant.
+    #[schema(value_type = String)]
+    pub workspace: Workspace,
+    /// Whom it is for; default: a name from the label.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// What it may do: `user`, `operator` or `admin`. An operator gives out
+    /// `user` only, and only for projects of their own.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub role: Role,
+    /// Projects that it may read.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub projects: Vec<Project>,
+    /// Routes or models that it is limited to; makes it an endpoint token.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub endpoints: Vec<Pattern>,
+    /// A name for people.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// How long it is valid: `"30d"`.
+    #[schema(value_type = String)]
+    pub ttl: Span,
+    /// Anything that belongs to it, as an object.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<serde_json::Value>,
+    /// Limits that lower those of the routes.
+    #[serde(default)]
+    #[schema(value_type = TokenLimitsSchema)]
+    pub limits: TokenLimits,
+}
+
+impl TokenRequest {
+    /// What the issuer takes.
+    pub fn spec(self) -> TokenSpec {
+        TokenSpec {
+            workspace: self.workspace,
+            subject: self.subject,
+            role: self.role,
+            projects: self.projects,
+            endpoints: self.endpoints,
+            label: self.label,
+            ttl: self.ttl.0,
+            metadata: self.metadata,
+            limits: self.limits,
+        }
+    }
+}
+
+/// The answer to `POST tokens`: the only time that the token is shown.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenMade {
+    /// The token.
+    pub token: String,
+    /// What is kept of it.
+    #[schema(value_type = TokenRecordSchema)]
+    pub record: TokenRecord,
+}
+
+/// The answer to `DELETE tokens/{jti}`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenRevoked {
+    /// Its id.
+    pub revoked: String,
+    /// Since when, seconds since 1970.
+    pub since: u64,
+}
+
+/// [`TokenRecord`], which knows nothing of this API, for its description.
+#[derive(ToSchema)]
+#[schema(as = TokenRecord)]
+#[expect(
+    dead_code,
+    reason = "only described; a test holds it against the real one"
+)]
+pub(crate) struct TokenRecordSchema {
+    /// Its id; sorts by the time of issue.
+    jti: String,
+    /// The tenant.
+    workspace: String,
+    /// Whom it names.
+    subject: String,
+    /// `user` or `endpoint`.
+    kind: String,
+    /// `user`, `operator` or `admin`.
+    role: String,
+    /// Projects that it may read.
+    projects: Vec<String>,
+    /// Endpoints that it is restricted to.
+    endpoints: Vec<String>,
+    /// A name for people.
+    label: Option<String>,
+    /// For the access log.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
+    /// Limits that it carries.
+    limits: TokenLimitsSchema,
+    /// When it was issued, in seconds since 1970.
+    created: u64,
+    /// When it ends, in seconds since 1970.
+    expires: u64,
+    /// Who asked for it.
+    created_by: Option<String>,
+    /// When it was revoked, in seconds since 1970.
+    revoked: Option<u64>,
+}
+
+/// [`TokenLimits`], for the description.
+#[derive(ToSchema)]
+#[schema(as = TokenLimits)]
+#[expect(dead_code, reason = "only described")]
+pub(crate) struct TokenLimitsSchema {
+    /// Requests per minute.
+    rpm: Option<u32>,
+    /// Tokens per minute.
+    tpm: Option<u32>,
+    /// Requests at the same time.
+    conc: Option<u32>,
+    /// Priority class in queues; 0 is served first.
+    prio: Option<u8>,
+}

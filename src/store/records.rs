@@ -1,0 +1,130 @@
+//! Small JSON records by id: sessions of the dashboard, and links that show a plot.
+//!
+//! Owns one table for each [`Kind`], and the bound of it. What the records mean
+//! belongs to the rooms that write them. One that can't be read back is left out
+//! of a listing, and told of in the log: it must not lock everyone out.
+
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Store, StoreError};
+
+/// What is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Sessions of the dashboard.
+    Session,
+    /// Links that show a plot elsewhere.
+    Embed,
+}
+
+/// Most records of a kind; the oldest id goes first, ids sort by time.
+pub const RECORDS_MAX: u64 = 5_000;
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Session, Self::Embed];
+
+    const fn table(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        TableDefinition::new(match self {
+            Self::Session => "sessions",
+            Self::Embed => "embeds",
+        })
+    }
+}
+
+impl Store {
+    /// Keeps a record, over an earlier one of the same id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when it could not be kept; then nothing was changed.
+    pub fn put_record(
+        &self,
+        kind: Kind,
+        id: &str,
+        record: &impl Serialize,
+    ) -> Result<(), StoreError> {
+        let json = serde_json::to_vec(record).map_err(|source| StoreError::Record {
+            key: format!("{kind:?} {id}"),
+            source,
+        })?;
+        self.write(|transaction| {
+            let mut table = transaction.open_table(kind.table())?;
+            table.insert(id, json.as_slice())?;
+            while table.len()? > RECORDS_MAX {
+                table.pop_first()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets records. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when it could not be done; then nothing was changed.
+    pub fn remove_records(&self, kind: Kind, ids: &[String]) -> Result<usize, StoreError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(kind.table())?;
+            let mut removed = 0;
+            for id in ids {
+                removed += usize::from(table.remove(id.as_str())?.is_some());
+            }
+            Ok(removed)
+        })
+    }
+
+    /// Every record of a kind with its id, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store can't be read.
+    pub fn records<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<(String, T)>, StoreError> {
+        self.read(|transaction| {
+            let table = transaction.open_table(kind.table())?;
+            let mut records = Vec::new();
+            for entry in table.iter()? {
+                let (id, json) = entry?;
+                match serde_json::from_slice(json.value()) {
+                    Ok(record) => records.push((id.value().to_owned(), record)),
+                    Err(error) => {
+                        let id = id.value();
+                        tracing::warn!(error = %error, "the record {kind:?} {id} can't be read and is left out");
+                    }
+                }
+            }
+            Ok(records)
+        })
+    }
+}
+
+/// Makes the tables, so that readers find them.
+pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    for kind in Kind::ALL {
+        transaction.open_table(kind.table())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_outlive_a_restart_and_one_that_is_odd_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.put_record(Kind::Session, "a", &1).unwrap();
+        store.put_record(Kind::Session, "b", &"text").unwrap();
+        store.put_record(Kind::Embed, "c", &3).unwrap();
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        let kept: Vec<(String, u32)> = store.records(Kind::Session).unwrap();
+        assert_eq!(kept, [("a".to_owned(), 1)]);
+        let gone = store.remove_records(Kind::Session, &["a".to_owned(), "x".to_owned()]);
+        assert_eq!(gone.unwrap(), 1);
+        assert_eq!(store.records::<u32>(Kind::Session).unwrap(), []);
+        assert_eq!(store.records::<u32>(Kind::Embed).unwrap().len(), 1);
+    }
+}
