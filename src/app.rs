@@ -93,11 +93,7 @@ impl App {
         make_state(&settings.gateway.state)?;
         let made = ensure_server_pair(&settings.tls.certificate, &settings.tls.private_key)?;
         let tls = tls::server_config(&settings.tls.certificate, &settings.tls.private_key)?;
-        // The store's lock also keeps a second gateway off this directory.
-        let store = Store::open(&settings.gateway.state)?;
-        store.purge_expired_tokens(unix_seconds())?;
-        store.purge_cutoffs(unix_seconds())?;
-        let revocations = Arc::new(Revocations::new(store.revoked_tokens()?));
+        let (store, revocations) = open_store(&settings)?;
         let keys = token_keys(&settings, &revocations)?;
         let (verifier, issuer) = (Arc::clone(keys.verifier()), Arc::clone(keys.issuer()));
         let metrics = metrics::install()?;
@@ -168,6 +164,16 @@ impl App {
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
+}
+
+/// The store, and what is revoked. Its lock also keeps a second gateway off the
+/// directory.
+fn open_store(settings: &Settings) -> Result<(Store, Arc<Revocations>), Failure> {
+    let store = Store::open(&settings.gateway.state)?;
+    store.purge_expired_tokens(unix_seconds())?;
+    store.purge_cutoffs(unix_seconds())?;
+    let revocations = Arc::new(Revocations::new(store.revoked_tokens()?));
+    Ok((store, revocations))
 }
 
 /// Where the dashboard is, for people.
