@@ -16,9 +16,10 @@ use super::quota;
 use super::record::{Phase, Record};
 use super::router::{Backend, Destination, Target};
 use super::server::{Fleet, Server};
+use super::stored::Whereabouts;
 use crate::auth::Principal;
 use crate::deployment::{Handle, Permit, Refusal as WaitersRefused};
-use crate::names::Workspace;
+use crate::names::{Generation, Workspace};
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::telemetry::metrics::Counted;
@@ -29,7 +30,8 @@ use crate::time::{Instant, timeout};
 pub struct Admission {
     /// The server that takes it.
     pub place: Place,
-    _route: Slot,
+    /// `None` for one that has to be let in whatever is full.
+    _route: Option<Slot>,
     _seats: Seating,
 }
 
@@ -41,7 +43,7 @@ pub struct Place {
     /// The server.
     pub server: Arc<Server>,
     /// Where the target is a deployment.
-    _deployment: Option<(Slot, Inside)>,
+    _deployment: Option<(Option<Slot>, Inside)>,
 }
 
 /// Inside the gates of a deployment and of one of its workers. Let out of the
@@ -80,7 +82,7 @@ impl Default for Crowd {
 }
 
 /// Where a request counts, as far as there are limits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Seating {
     _workspace: Option<Seat<Workspace>>,
     _token: Option<Seat<Arc<str>>>,
@@ -162,16 +164,81 @@ pub async fn admit(
             };
             Place {
                 server,
-                _deployment: Some((slot, inside)),
+                _deployment: Some((Some(slot), inside)),
                 target: Arc::clone(&target),
             }
         }
     };
     Ok(Admission {
         place,
-        _route: route,
+        _route: Some(route),
         _seats: seats,
     })
+}
+
+/// Lets a request in to the very server that knows what it is about. It takes no
+/// place, as what it asks for costs nothing, and may be what makes one free.
+///
+/// # Errors
+///
+/// [`Refusal::UnknownResponse`] when that server is no more, and what
+/// [`quota::reserve`] refuses.
+pub async fn admit_back(
+    principal: &Principal,
+    destination: &Arc<Destination>,
+    (at, id): (&Whereabouts, &str),
+    record: &mut Record,
+) -> Result<Admission, Refusal> {
+    let gone = || Refusal::UnknownResponse(id.to_owned());
+    let nothing = Scan::of_nothing();
+    record.phase = Phase::Queue;
+    quota::reserve(destination, principal, Api::Responses, &nothing, record)?;
+    let mut targets = destination.targets.iter();
+    let target = targets.find(|target| target.label == at.target);
+    let target = Arc::clone(target.ok_or_else(gone)?);
+    record.target = Some(Arc::clone(&target));
+    let place = match &target.backend {
+        Backend::External(server) => Place::external(&target, server),
+        Backend::Deployment { handle, fleet, .. } => {
+            let entered = match enter_again(handle, fleet, at.worker) {
+                Some(entered) => entered,
+                // Asleep, it still has the response.
+                None if Some(handle.snapshot().generation) == at.worker => {
+                    drop(cold_start(handle, fleet, &target, destination, record).await?);
+                    enter_again(handle, fleet, at.worker).ok_or_else(gone)?
+                }
+                None => return Err(gone()),
+            };
+            Place {
+                server: entered.0,
+                _deployment: Some((None, entered.1)),
+                target: Arc::clone(&target),
+            }
+        }
+    };
+    Ok(Admission {
+        place,
+        _route: None,
+        _seats: Seating::default(),
+    })
+}
+
+/// Enters a deployment and one worker of it; `None` when that is not there.
+fn enter_again(
+    handle: &Arc<Handle>,
+    fleet: &Fleet,
+    worker: Option<Generation>,
+) -> Option<(Arc<Server>, Inside)> {
+    let deployment = handle.gate.enter()?;
+    let servers = fleet.follow(&handle.snapshot());
+    let server = servers
+        .iter()
+        .find(|server| server.generation() == worker)?;
+    let inside = Inside {
+        _worker: server.enter()?,
+        _deployment: deployment,
+    };
+    Some((Arc::clone(server), inside))
 }
 
 /// Enters a deployment and one of its workers; `None` when no gate is open.

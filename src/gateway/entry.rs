@@ -39,6 +39,26 @@ pub enum Entry {
         /// The path as the engine knows it.
         upstream_path: &'static str,
     },
+    /// A response that was made before.
+    Stored {
+        /// The route whose path it was asked on.
+        route: Option<String>,
+        /// Its id.
+        id: String,
+        /// What to do with it.
+        action: Action,
+    },
+}
+
+/// What can be done with a response that was made before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `GET …/v1/responses/{id}`
+    Get,
+    /// `DELETE …/v1/responses/{id}`
+    Delete,
+    /// `POST …/v1/responses/{id}/cancel`
+    Cancel,
 }
 
 impl Entry {
@@ -77,10 +97,12 @@ impl Entry {
         if let Some(rest) = path.strip_prefix("/v1/models") {
             return models(method, route, rest);
         }
-        // The model of a form is not read yet, so forms can't be routed.
-        let api = Api::from_path(path)
-            .filter(|api| !api.is_multipart())
-            .ok_or(Refusal::UnknownPath)?;
+        if let Some(rest) = path.strip_prefix("/v1/responses/")
+            && !rest.is_empty()
+        {
+            return stored(method, route, rest);
+        }
+        let api = Api::from_path(path).ok_or(Refusal::UnknownPath)?;
         let upstream_path = api.upstream_path(path);
         only(
             method,
@@ -97,6 +119,7 @@ impl Entry {
     pub fn api(&self) -> Option<Api> {
         match self {
             Self::Api { api, .. } => Some(*api),
+            Self::Stored { .. } => Some(Api::Responses),
             _ => None,
         }
     }
@@ -134,6 +157,28 @@ fn models(method: &Method, route: Option<String>, rest: &str) -> Result<Entry, R
     let id = rest.strip_prefix('/').ok_or(Refusal::UnknownPath)?;
     let id = percent_decoded(id.strip_suffix('/').unwrap_or(id)).ok_or(Refusal::UnknownPath)?;
     only(method, &Method::GET, Entry::Model { route, id })
+}
+
+fn stored(method: &Method, route: Option<String>, rest: &str) -> Result<Entry, Refusal> {
+    /// Longest id of a response, in bytes.
+    const ID_BYTES_MAX: usize = 128;
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (id, action) = match rest.strip_suffix("/cancel") {
+        Some(id) if *method == Method::POST => (id, Action::Cancel),
+        Some(_) => return Err(Refusal::Method { allow: "POST" }),
+        None if *method == Method::GET => (rest, Action::Get),
+        None if *method == Method::DELETE => (rest, Action::Delete),
+        None => {
+            let allow = "GET, DELETE";
+            return Err(Refusal::Method { allow });
+        }
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if id.is_empty() || id.len() > ID_BYTES_MAX || !id.bytes().all(plain) || id.starts_with('.') {
+        return Err(Refusal::UnknownPath);
+    }
+    let id = id.to_owned();
+    Ok(Entry::Stored { route, id, action })
 }
 
 /// Decodes `%2F` and the like; `None` for what is not UTF-8 afterwards. Used for

@@ -51,6 +51,8 @@ pub enum Refusal {
     Framing,
     /// The model does not exist, or not for this token: the same words for both.
     UnknownModel(String),
+    /// No response of this id, or not of this workspace.
+    UnknownResponse(String),
     /// No `model` on a path where several could be meant.
     NoModel,
     /// The body can't be read.
@@ -196,6 +198,13 @@ impl Refusal {
                 S::NOT_FOUND,
                 INVALID,
                 "model_not_found",
+                Outcome::NotFound,
+                None,
+            ),
+            Self::UnknownResponse(_) => (
+                S::NOT_FOUND,
+                INVALID,
+                "response_not_found",
                 Outcome::NotFound,
                 None,
             ),
@@ -348,6 +357,7 @@ impl Refusal {
     fn param(&self) -> Option<&'static str> {
         match self {
             Self::UnknownModel(_) | Self::NoModel => Some("model"),
+            Self::UnknownResponse(_) => Some("response_id"),
             Self::Body(error) => error.param(),
             _ => None,
         }
@@ -368,6 +378,7 @@ impl Refusal {
             Self::Host => "The request must name one host, in one Host header.".to_owned(),
             Self::Framing => "The length of the body must be told once: by Content-Length, or by `Transfer-Encoding: chunked`.".to_owned(),
             Self::UnknownModel(name) => format!("The model `{name}` does not exist or you do not have access to it."),
+            Self::UnknownResponse(id) => format!("Response with id '{id}' not found."),
             Self::NoModel => "you must provide a model parameter: the name of one of the models of GET /v1/models".to_owned(),
             Self::Body(error) => error.to_string(),
             Self::ContentType { expected } => format!("This path takes a body of the type {expected}: set the header Content-Type to it."),

@@ -5,6 +5,7 @@
 //! connection, when a kept one turns out to be dead before a byte of the answer;
 //! or to another server when this one can't even be reached. Never after that.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,15 +33,17 @@ use crate::time::{Instant, timeout};
 pub struct Outgoing<'a> {
     /// Which API.
     pub api: Api,
+    /// The method.
+    pub method: Method,
     /// The path as the engine knows it.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// The client's query, as it came.
     pub query: Option<&'a str>,
     /// The client's headers, those that may go on.
     pub headers: HeaderMap,
     /// The client's body.
     pub body: &'a Bytes,
-    /// What was read in it; `None` where it is not JSON.
+    /// What was read in it; `None` where there is nothing to read.
     pub scan: Option<&'a Scan<'a>>,
     /// Whether we ask for usage that the client did not ask for.
     pub ask_usage: bool,
@@ -110,6 +113,7 @@ enum Others {
 /// A request for one server, ready to be sent more than once.
 struct Prepared {
     pool: Arc<Pool>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
@@ -137,18 +141,19 @@ impl Prepared {
         }
         Ok(Self {
             pool,
-            uri: uri(&target.base_path, outgoing.path, outgoing.query)?,
+            method: outgoing.method.clone(),
+            uri: uri(&target.base_path, outgoing)?,
             headers,
             body,
             // A stored response would exist twice.
-            may_replay: outgoing.api != Api::Responses,
+            may_replay: outgoing.api != Api::Responses || outgoing.scan.is_none(),
         })
     }
 
     /// The request; `again` keeps what it takes to send it once more.
     fn request(&mut self, again: bool) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = if again {
             self.headers.clone()
@@ -227,18 +232,21 @@ fn edited(outgoing: &Outgoing<'_>, target: &Target) -> Bytes {
     let model = target.model.as_ref().map(crate::names::ModelName::as_str);
     let edits = Edits {
         model: model.filter(|name| asked != Some(name)),
-        include_usage: outgoing.ask_usage,
+        // The field of a form is vLLM's own: others would refuse it.
+        include_usage: outgoing.ask_usage
+            && (!outgoing.api.is_multipart()
+                || matches!(target.backend, Backend::Deployment { .. })),
     };
     splice(outgoing.body, scan, edits)
 }
 
-fn uri(base: &str, path: &'static str, query: Option<&str>) -> Result<Uri, Refusal> {
-    if base.is_empty() && query.is_none() {
-        return Ok(Uri::from(PathAndQuery::from_static(path)));
-    }
-    let text = match query {
-        Some(query) => format!("{base}{path}?{query}"),
-        None => format!("{base}{path}"),
+fn uri(base: &str, outgoing: &Outgoing<'_>) -> Result<Uri, Refusal> {
+    let text = match (&outgoing.path, outgoing.query) {
+        (Cow::Borrowed(path), None) if base.is_empty() => {
+            return Ok(Uri::from(PathAndQuery::from_static(path)));
+        }
+        (path, Some(query)) => format!("{base}{path}?{query}"),
+        (path, None) => format!("{base}{path}"),
     };
     text.parse().map_err(|_| Refusal::BadTarget)
 }

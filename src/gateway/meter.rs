@@ -6,6 +6,7 @@
 //! client in the API's own form. Nothing that goes wrong in the counting can
 //! fail the response.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -20,6 +21,8 @@ use super::admit::Admission;
 use super::body::Truncated;
 use super::pool::Exchange;
 use super::record::Record;
+use super::respond::Passing;
+use super::stored;
 use crate::openai;
 use crate::openai::api::Api;
 use crate::openai::sse::StreamTap;
@@ -36,6 +39,7 @@ pub struct Metered {
     /// Bytes that are ready to go out.
     out: VecDeque<Bytes>,
     silence: Silence,
+    stored: Option<stored::Passing>,
     record: Record,
     /// Held until the last byte: a stream outlives its handler by minutes.
     _admission: Admission,
@@ -67,7 +71,7 @@ impl Metered {
     pub fn new(
         tap: Tap,
         exchange: Exchange,
-        idle_max: Duration,
+        passing: Passing,
         record: Record,
         admission: Admission,
         in_flight: Counted,
@@ -76,7 +80,8 @@ impl Metered {
             tap,
             exchange: Some(exchange),
             out: VecDeque::new(),
-            silence: Silence::new(idle_max),
+            silence: Silence::new(passing.idle_max),
+            stored: passing.stored,
             record,
             _admission: admission,
             _in_flight: in_flight,
@@ -138,6 +143,21 @@ impl Metered {
                 self.out.push_back(bytes);
             }
             Tap::Opaque => self.out.push_back(bytes),
+        }
+        self.remember();
+    }
+
+    /// Remembers the response once its id has passed.
+    fn remember(&mut self) {
+        let nameless = self.stored.as_mut().filter(|stored| stored.is_nameless());
+        let Some(stored) = nameless else { return };
+        let id = match &self.tap {
+            Tap::Stream(_, tap) => tap.response_id().map(Cow::Borrowed),
+            Tap::Json(tap) => tap.response_id().map(Cow::Owned),
+            Tap::Opaque => None,
+        };
+        if let Some(id) = id {
+            stored.named(&id);
         }
     }
 
@@ -223,9 +243,19 @@ impl Drop for Metered {
                 }
                 tap.usage()
             }
-            Tap::Json(tap) => tap.usage(),
+            Tap::Json(tap) => {
+                self.record.audio_seconds = tap.audio_seconds();
+                tap.usage()
+            }
             Tap::Opaque => None,
         };
+        // A response that is fetched again tells its tokens again.
+        if self.record.usage.is_some()
+            && let Some(stored) = &self.stored
+            && !stored.counts()
+        {
+            self.record.usage = None;
+        }
     }
 }
 

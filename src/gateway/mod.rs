@@ -35,12 +35,14 @@ pub mod rate;
 pub mod receive;
 pub mod record;
 pub mod respond;
+pub mod retrieve;
 pub mod rewind;
 pub mod router;
 pub mod server;
 pub mod service;
 pub mod socket;
 pub mod stall;
+pub mod stored;
 pub mod tls;
 pub mod trace;
 
@@ -60,6 +62,7 @@ use crate::telemetry::usage::Ledger;
 use admit::Crowd;
 use record::Sink;
 use router::{Kept, Table};
+use stored::Stored;
 
 /// What every request shares.
 #[derive(Debug)]
@@ -72,6 +75,7 @@ pub struct Gateway {
     kept: Kept,
     crowd: Crowd,
     sink: Sink,
+    stored: Arc<Stored>,
     ids: RequestIds,
     ready: AtomicBool,
     /// Set once, when another gateway has taken over our listeners.
@@ -98,6 +102,7 @@ impl Gateway {
                 unrouted: RequestMetrics::new("-", "-"),
                 ledger: Arc::new(Ledger::new()),
             },
+            stored: Arc::default(),
             ids: RequestIds::new(),
             ready: AtomicBool::new(false),
             taken_over: AtomicBool::new(false),

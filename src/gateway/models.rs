@@ -39,7 +39,7 @@ pub fn one(
     };
     found
         .filter(|destination| may_use(principal, destination))
-        .map(|destination| json(entry(destination).body()))
+        .map(|destination| json(entry(&destination).body()))
         .ok_or_else(|| Refusal::UnknownModel(id.chars().take(256).collect()))
 }
 

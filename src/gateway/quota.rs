@@ -49,7 +49,12 @@ impl Estimate {
                     asked: asked.is_some(),
                 }
             }
-            Api::Embeddings | Api::Rerank | Api::Score | Api::Pooling | Api::Classify => Self {
+            Api::Embeddings
+            | Api::Embed
+            | Api::Rerank
+            | Api::Score
+            | Api::Pooling
+            | Api::Classify => Self {
                 prompt,
                 ..Self::default()
             },
@@ -59,7 +64,10 @@ impl Estimate {
             | Api::Detokenize
             | Api::Transcriptions
             | Api::Translations
-            | Api::Images => Self::default(),
+            | Api::Speech
+            | Api::Images
+            | Api::ImageEdits
+            | Api::Realtime => Self::default(),
         }
     }
 }

@@ -11,6 +11,8 @@ use hyper::body::{Body as _, Incoming};
 use super::decode::Coding;
 use super::error::Refusal;
 use crate::openai::api::Api;
+use crate::openai::form;
+use crate::openai::request::{self, Scan};
 use crate::time::timeout;
 
 /// Room that is made for a body before its bytes are there, at most.
@@ -38,6 +40,22 @@ pub fn check_headers(headers: &HeaderMap, api: Api) -> Result<Coding, Refusal> {
         return Err(Refusal::ContentType { expected });
     }
     Coding::read(headers)
+}
+
+/// What the body says of itself, as JSON or as a form.
+///
+/// # Errors
+///
+/// A [`Refusal`] where it can't be read, or can be read in two ways.
+pub fn read<'a>(headers: &HeaderMap, api: Api, body: &'a [u8]) -> Result<Scan<'a>, Refusal> {
+    if !api.is_multipart() {
+        return request::scan(body).map_err(Refusal::Body);
+    }
+    let media = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let boundary = form::boundary(media.unwrap_or_default()).map_err(Refusal::Body)?;
+    form::scan(body, &boundary).map_err(Refusal::Body)
 }
 
 /// Reads a body of at most `max` bytes whose pieces come at most `pause` apart.

@@ -110,6 +110,8 @@ pub struct Record {
     pub bytes_out: u64,
     /// Tokens, as the engine reported them.
     pub usage: Option<Usage>,
+    /// Seconds of audio that were read, where the engine counts those.
+    pub audio_seconds: Option<f64>,
     /// When the first and the last event with content came, and how many.
     pub tokens: TokenTimes,
 }
@@ -179,6 +181,7 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             usage: None,
+            audio_seconds: None,
             tokens: TokenTimes::default(),
         }
     }
@@ -301,6 +304,7 @@ impl Record {
             prompt_tokens: self.usage.map(|u| u.prompt),
             completion_tokens: self.usage.map(|u| u.completion),
             cached_tokens: self.usage.map(|u| u.cached),
+            audio_seconds: self.audio_seconds,
             tokens_per_second: self.tokens_per_second(),
         };
         LINE.with_borrow_mut(|text| {
@@ -393,6 +397,8 @@ struct Line<'a> {
     completion_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cached_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens_per_second: Option<f64>,
 }

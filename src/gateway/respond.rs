@@ -17,6 +17,7 @@ use super::pool::Exchange;
 use super::record::{Phase, Record};
 use crate::openai::api::Api;
 use crate::openai::sse::StreamTap;
+use crate::openai::usage::JsonTap;
 use crate::telemetry::metrics::{Counted, Outcome};
 use crate::time::timeout;
 
@@ -27,7 +28,7 @@ const ERROR_BYTES_MAX: u64 = 64 * 1024;
 const ERROR_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How an answer is passed on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Passing {
     /// Which API.
     pub api: Api,
@@ -35,13 +36,15 @@ pub struct Passing {
     pub remove_usage_event: bool,
     /// Longest silence within the answer.
     pub idle_max: Duration,
+    /// Where it is remembered, if its client may come back for it.
+    pub stored: Option<super::stored::Passing>,
 }
 
 /// Makes the response; record and admission travel in its body.
 pub async fn pass_on(
     answered: Answered,
     admission: Admission,
-    passing: Passing,
+    mut passing: Passing,
     mut record: Record,
 ) -> Response<Body> {
     let (mut head, body) = answered.response.into_parts();
@@ -64,22 +67,16 @@ pub async fn pass_on(
         let text = read_error(&mut exchange).await;
         return error(head, text, passing.api, record);
     }
+    passing.stored = passing.stored.filter(|_| head.status.is_success());
     let tap = if stream && passing.api.streams() {
         let tap = StreamTap::new(passing.api, passing.remove_usage_event);
         Tap::Stream(passing.api, Box::new(tap))
     } else if media.eq_ignore_ascii_case("application/json") {
-        Tap::Json(Box::default())
+        Tap::Json(Box::new(JsonTap::new(passing.api)))
     } else {
         Tap::Opaque
     };
-    let metered = Metered::new(
-        tap,
-        exchange,
-        passing.idle_max,
-        record,
-        admission,
-        in_flight,
-    );
+    let metered = Metered::new(tap, exchange, passing, record, admission, in_flight);
     Response::from_parts(head, Body::Metered(Box::new(metered)))
 }
 

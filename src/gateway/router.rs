@@ -4,9 +4,13 @@
 //! the one that it began with. What must survive the swap (places taken,
 //! connections, metric handles) is kept beside it in [`Kept`], by name.
 
+mod names;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use names::{Found, Names};
 
 use super::limits::Slots;
 use super::pool::Pool;
@@ -30,21 +34,21 @@ pub struct Table {
     /// The entrance that a host name leads to, by first path segment.
     hosts: HashMap<String, String>,
     /// By the name in `model`, for requests on `/v1`.
-    models: HashMap<ModelName, Arc<Destination>>,
+    models: Names<Arc<Destination>>,
 }
 
 /// A route, as requests on its own path enter it.
 #[derive(Debug)]
 struct Entrance {
     rates: Arc<Rates>,
-    models: HashMap<ModelName, Arc<Destination>>,
+    models: Names<Arc<Destination>>,
     /// Where a request goes that names no model; `None` where several could be
     /// meant.
     only: Option<Arc<Destination>>,
 }
 
 /// What a model name leads to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Destination {
     /// The name that clients use.
     pub name: ModelName,
@@ -105,8 +109,8 @@ impl Target {
 
 impl Table {
     /// Where a request on `/v1` with this model goes.
-    pub fn by_model(&self, name: &str) -> Option<&Arc<Destination>> {
-        self.models.get(name)
+    pub fn by_model(&self, name: &str) -> Option<Arc<Destination>> {
+        self.models.get(name).and_then(|found| called(&found, name))
     }
 
     /// Whether any route has a host name of its own.
@@ -126,29 +130,30 @@ impl Table {
 
     /// Where a request on a route's own path goes; without a model, to the only
     /// one there is.
-    pub fn by_entrance(&self, segment: &str, name: Option<&str>) -> Option<&Arc<Destination>> {
+    pub fn by_entrance(&self, segment: &str, name: Option<&str>) -> Option<Arc<Destination>> {
         let entrance = self.entrances.get(segment)?;
         match name {
-            Some(name) => entrance.models.get(name),
-            None => entrance.only.as_ref(),
+            Some(name) => called(&entrance.models.get(name)?, name),
+            None => entrance.only.clone(),
         }
     }
 
-    /// Every name on `/v1`, or on one route's own path, in order.
+    /// Every name on `/v1`, or on one route's own path, in order. Patterns are no
+    /// names.
     pub fn names(&self, segment: Option<&str>) -> Vec<&Arc<Destination>> {
-        let map = match segment {
+        let names = match segment {
             Some(segment) => self.entrances.get(segment).map(|entrance| &entrance.models),
             None => Some(&self.models),
         };
-        let mut all: Vec<_> = map.into_iter().flat_map(HashMap::values).collect();
+        let mut all: Vec<_> = names.into_iter().flat_map(Names::exact).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.models
-            .values()
-            .chain(self.entrances.values().flat_map(|e| e.models.values()))
+            .all()
+            .chain(self.entrances.values().flat_map(|e| e.models.all()))
             .flat_map(|destination| &destination.targets)
     }
 
@@ -196,14 +201,15 @@ impl Kept {
         let mut table = Table::default();
         for route in catalog.routes.iter().filter(|route| route.enabled) {
             let entrance = kept.entrance(route, registry);
-            for (name, destination) in &entrance.models {
-                table.models.insert(name.clone(), Arc::clone(destination));
+            for destination in entrance.models.all() {
+                table.models.add(&destination.name, Arc::clone(destination));
             }
             if let Some(host) = &route.host {
                 table.hosts.insert(host.clone(), route.path.clone());
             }
             table.entrances.insert(route.path.clone(), entrance);
         }
+        table.models.sort();
         kept.forget_unused();
         table
     }
@@ -256,10 +262,9 @@ impl KeptInner {
                 models.entry(adapter).or_default().push(target);
             }
         }
-        let models: HashMap<_, _> = models
-            .into_iter()
-            .filter(|(_, targets)| !targets.is_empty())
-            .map(|(name, targets)| {
+        let mut names = Names::default();
+        for (name, targets) in models {
+            if !targets.is_empty() {
                 let destination = Destination {
                     name: name.clone(),
                     route: Arc::clone(route),
@@ -267,13 +272,14 @@ impl KeptInner {
                     rates: Arc::clone(&rates),
                     targets,
                 };
-                (name, Arc::new(destination))
-            })
-            .collect();
-        let only = one_endpoint.then(|| only(route, &models)).flatten();
+                names.add(&name, Arc::new(destination));
+            }
+        }
+        names.sort();
+        let only = one_endpoint.then(|| only(route, &names)).flatten();
         Entrance {
             rates,
-            models,
+            models: names,
             only,
         }
     }
@@ -347,10 +353,25 @@ impl KeptInner {
 }
 
 /// The one destination of a route whose names all lead to the same servers.
-fn only(route: &Route, models: &HashMap<ModelName, Arc<Destination>>) -> Option<Arc<Destination>> {
+fn only(route: &Route, names: &Names<Arc<Destination>>) -> Option<Arc<Destination>> {
     let endpoint = route.deployments.first().map(|d| &d.endpoint_name);
     let name = endpoint.or_else(|| route.models.first())?;
-    models.get(name).cloned()
+    match names.get(name.as_str())? {
+        Found::Exact(found) => Some(Arc::clone(found)),
+        // Only the client can say which of them it means.
+        Found::Pattern(_) => None,
+    }
+}
+
+/// What was found, as tokens, limits and logs know it: by the name asked for.
+fn called(found: &Found<'_, Arc<Destination>>, name: &str) -> Option<Arc<Destination>> {
+    match found {
+        Found::Exact(destination) => Some(Arc::clone(destination)),
+        Found::Pattern(destination) => Some(Arc::new(Destination {
+            name: ModelName::new(name).ok()?,
+            ..Destination::clone(destination)
+        })),
+    }
 }
 
 /// Reads an upstream's key. Config has checked that it is there; one that has

@@ -14,6 +14,7 @@ use http::HeaderValue;
 use super::balance;
 use super::pool::Pool;
 use crate::deployment::{Permit, Snapshot, Worker};
+use crate::names::Generation;
 
 /// Idle time of connections to our own workers, which are started with a far
 /// longer keep-alive.
@@ -63,7 +64,13 @@ impl Server {
             .is_some_and(|own| Arc::ptr_eq(&own.gate, &worker.gate))
     }
 
-    fn enter(&self) -> Option<Permit> {
+    /// Which worker of its deployment it is.
+    pub fn generation(&self) -> Option<Generation> {
+        self.worker.as_ref().map(|worker| worker.generation)
+    }
+
+    /// Enters it; `None` when its gate is closed, or it has none.
+    pub fn enter(&self) -> Option<Permit> {
         self.worker.as_ref()?.gate.enter()
     }
 }
@@ -135,7 +142,6 @@ mod tests {
     use super::*;
     use crate::config::Address;
     use crate::deployment::Gate;
-    use crate::names::Generation;
     use crate::time::Clock;
 
     fn workers(n: u32) -> Vec<Arc<Worker>> {

@@ -1,5 +1,6 @@
 //! The story of one request, step by step.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::admit::{Admission, Asked, admit};
@@ -21,12 +22,13 @@ use super::forward::{Answered, Outgoing, forward, forwarded_headers};
 use super::peer::Peer;
 use super::record::{Phase, Record};
 use super::respond;
+use super::retrieve::{Wanted, retrieve, whereabouts};
 use super::router::{Destination, Table, may_use};
 use super::trace::Trace;
-use super::{Gateway, cors, framing, headers, host, models, receive};
+use super::{Gateway, cors, framing, headers, host, models, receive, stored};
 use crate::auth::{Keyring, Principal};
 use crate::openai::api::Api;
-use crate::openai::request::{Scan, scan};
+use crate::openai::request::Scan;
 
 /// What a request comes to, when nothing refuses it.
 enum Answer {
@@ -134,35 +136,73 @@ async fn answer(
     record.api = entry.api();
     record.retry = retry_count(&parts);
     record.patience = headers::client_patience(&parts.headers);
-    let (route, api, path) = match entry {
+    match entry {
         Entry::Health => return Ok(Answer::Ours(plain(StatusCode::OK, "ok\n"))),
         Entry::Ready if gateway.is_ready() => {
             return Ok(Answer::Ours(plain(StatusCode::OK, "ready\n")));
         }
         Entry::Ready => return Err(Refusal::ShuttingDown),
         Entry::Jwks => return Ok(Answer::Ours(jwks(&gateway.verifier.keys()))),
+        _ => {}
+    }
+    let since = record.elapsed();
+    let principal = authorize(&parts.headers, &gateway.verifier).await?;
+    record.waits.auth = record.elapsed().saturating_sub(since);
+    record.principal = Some(Arc::clone(&principal));
+    match entry {
         Entry::Models { route } => {
-            let principal = authorize(&parts.headers, &gateway.verifier).await?;
-            return Ok(Answer::Ours(models::list(
-                &table,
-                route.as_deref(),
-                &principal,
-            )));
+            let listed = models::list(&table, route.as_deref(), &principal);
+            Ok(Answer::Ours(listed))
         }
         Entry::Model { route, id } => {
-            let principal = authorize(&parts.headers, &gateway.verifier).await?;
-            return models::one(&table, route.as_deref(), &id, &principal).map(Answer::Ours);
+            models::one(&table, route.as_deref(), &id, &principal).map(Answer::Ours)
+        }
+        Entry::Stored { route, id, action } => {
+            let wanted = Wanted {
+                route: route.as_deref(),
+                id: &id,
+                action,
+            };
+            let memory = (&*table, &gateway.stored);
+            retrieve(memory, &principal, wanted, &mut parts, record)
+                .await
+                .map(theirs)
         }
         Entry::Api {
             route,
             api,
             upstream_path,
-        } => (route, api, upstream_path),
-    };
-    let since = record.elapsed();
-    let principal = authorize(&parts.headers, &gateway.verifier).await?;
-    record.waits.auth = record.elapsed().saturating_sub(since);
-    record.principal = Some(Arc::clone(&principal));
+        } => {
+            let called = Called {
+                table: &table,
+                principal: &principal,
+                route: route.as_deref(),
+                api,
+                path: upstream_path,
+            };
+            infer(gateway, called, (parts, body), record).await
+        }
+        Entry::Health | Entry::Ready | Entry::Jwks => Err(Refusal::UnknownPath),
+    }
+}
+
+/// Who calls which API, and where.
+struct Called<'a> {
+    table: &'a Table,
+    principal: &'a Arc<Principal>,
+    route: Option<&'a str>,
+    api: Api,
+    path: &'static str,
+}
+
+/// What a model is to answer: the body, a place, a server.
+async fn infer(
+    gateway: &Gateway,
+    called: Called<'_>,
+    (mut parts, body): (Parts, Incoming),
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    let Called { principal, api, .. } = called;
     let coding = receive::check_headers(&parts.headers, api)?;
     let head_took = record.elapsed();
 
@@ -173,24 +213,32 @@ async fn answer(
     let body = decode(body, coding, limits.request_body_max).await?;
     record.waits.body = record.elapsed().saturating_sub(head_took);
 
-    let scan = scan(&body).map_err(Refusal::Body)?;
+    let scan = receive::read(&parts.headers, api, &body)?;
     record.stream = scan.stream;
-    let destination = find(&table, route.as_deref(), &scan, &principal)?;
+    let destination = find(called.table, called.route, &scan, principal)?;
     record.destination = Some(Arc::clone(&destination));
 
-    let mut admission = enter(gateway, &principal, api, &scan, &destination, record).await?;
+    let mut admission = enter(gateway, principal, api, &scan, &destination, record).await?;
     let headers = std::mem::take(&mut parts.headers);
-    let (mut outgoing, passing) = prepare(api, path, &parts, headers, &body, &scan, record);
+    let (mut outgoing, mut passing) =
+        prepare(api, called.path, &parts, headers, &body, &scan, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
     let answered = forward(&mut outgoing, &destination, &mut admission, record).await?;
-    Ok(Answer::Theirs {
+    passing.idle_max = destination.route.timeouts.idle;
+    if api == Api::Responses && scan.store != Some(false) {
+        let at = whereabouts(&destination, &admission);
+        let stored = stored::Passing::new(&gateway.stored, &principal.workspace, at);
+        passing.stored = Some(stored);
+    }
+    Ok(theirs((answered, admission, passing)))
+}
+
+fn theirs((answered, admission, passing): (Answered, Admission, respond::Passing)) -> Answer {
+    Answer::Theirs {
         answered: Box::new(answered),
         admission,
-        passing: respond::Passing {
-            idle_max: destination.route.timeouts.idle,
-            ..passing
-        },
-    })
+        passing,
+    }
 }
 
 /// Lets the request in; from then on it counts.
@@ -229,7 +277,7 @@ fn find(
         (None, None) => return Err(Refusal::NoModel),
     };
     match (found, name) {
-        (Some(destination), _) if may_use(principal, destination) => Ok(Arc::clone(destination)),
+        (Some(destination), _) if may_use(principal, &destination) => Ok(destination),
         (_, Some(name)) => Err(Refusal::UnknownModel(name.chars().take(256).collect())),
         // Without a name, on a path that leads to one model only, or to several.
         (Some(_), None) => Err(Refusal::UnknownPath),
@@ -250,7 +298,8 @@ fn prepare<'a>(
     let ask_usage = scan.stream && api.usage_in_stream_needs_asking() && !asked;
     let outgoing = Outgoing {
         api,
-        path,
+        method: Method::POST,
+        path: Cow::Borrowed(path),
         query: parts.uri.query(),
         headers: forwarded_headers(headers, record),
         body,
@@ -261,6 +310,7 @@ fn prepare<'a>(
         api,
         remove_usage_event: ask_usage,
         idle_max: Duration::ZERO,
+        stored: None,
     };
     (outgoing, passing)
 }

@@ -4,7 +4,7 @@
 //! it was sent: nothing is decoded or normalised, so `%2e`, `//`, `..`, `;` and
 //! `\` are simply not in the list. Methods and hosts are the gateway's business.
 
-/// One API that clients may POST to.
+/// One API: each sent by POST, but for [`Self::Realtime`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Api {
     /// OpenAI chat completions.
@@ -19,6 +19,8 @@ pub enum Api {
     CountTokens,
     /// OpenAI embeddings.
     Embeddings,
+    /// Cohere embeddings.
+    Embed,
     /// Jina and Cohere reranking.
     Rerank,
     /// vLLM similarity scores.
@@ -35,19 +37,27 @@ pub enum Api {
     Transcriptions,
     /// OpenAI speech to English text.
     Translations,
+    /// OpenAI text to speech.
+    Speech,
     /// OpenAI image generation.
     Images,
+    /// OpenAI changes of an image.
+    ImageEdits,
+    /// Speech as it is spoken, over a WebSocket. Not sent by POST, so not in
+    /// [`Self::ALL`].
+    Realtime,
 }
 
 impl Api {
-    /// Every API, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    /// Every API that is sent by POST, for tables and tests.
+    pub const ALL: [Self; 18] = [
         Self::Chat,
         Self::Completions,
         Self::Responses,
         Self::Messages,
         Self::CountTokens,
         Self::Embeddings,
+        Self::Embed,
         Self::Rerank,
         Self::Score,
         Self::Pooling,
@@ -56,7 +66,9 @@ impl Api {
         Self::Detokenize,
         Self::Transcriptions,
         Self::Translations,
+        Self::Speech,
         Self::Images,
+        Self::ImageEdits,
     ];
 
     /// The API behind a path, or none. One trailing slash is tolerated, because
@@ -69,6 +81,7 @@ impl Api {
             "/v1/messages" => Self::Messages,
             "/v1/messages/count_tokens" => Self::CountTokens,
             "/v1/embeddings" => Self::Embeddings,
+            "/v2/embed" => Self::Embed,
             "/rerank" | "/v1/rerank" | "/v2/rerank" => Self::Rerank,
             "/score" | "/v1/score" => Self::Score,
             "/pooling" | "/v1/pooling" => Self::Pooling,
@@ -77,7 +90,9 @@ impl Api {
             "/detokenize" | "/v1/detokenize" => Self::Detokenize,
             "/v1/audio/transcriptions" => Self::Transcriptions,
             "/v1/audio/translations" => Self::Translations,
+            "/v1/audio/speech" => Self::Speech,
             "/v1/images/generations" => Self::Images,
+            "/v1/images/edits" => Self::ImageEdits,
             _ => return None,
         })
     }
@@ -92,6 +107,7 @@ impl Api {
             Self::Messages => "/v1/messages",
             Self::CountTokens => "/v1/messages/count_tokens",
             Self::Embeddings => "/v1/embeddings",
+            Self::Embed => "/v2/embed",
             Self::Rerank if given.starts_with("/v2/") => "/v2/rerank",
             Self::Rerank => "/v1/rerank",
             Self::Score => "/v1/score",
@@ -102,8 +118,11 @@ impl Api {
             Self::Detokenize => "/detokenize",
             Self::Transcriptions => "/v1/audio/transcriptions",
             Self::Translations => "/v1/audio/translations",
-            // vLLM 0.32 has no such route; other upstreams do.
+            // vLLM 0.32 has none of these three; other upstreams do.
+            Self::Speech => "/v1/audio/speech",
             Self::Images => "/v1/images/generations",
+            Self::ImageEdits => "/v1/images/edits",
+            Self::Realtime => "/v1/realtime",
         }
     }
 
@@ -116,6 +135,7 @@ impl Api {
             Self::Messages => "messages",
             Self::CountTokens => "count_tokens",
             Self::Embeddings => "embeddings",
+            Self::Embed => "embed",
             Self::Rerank => "rerank",
             Self::Score => "score",
             Self::Pooling => "pooling",
@@ -124,14 +144,20 @@ impl Api {
             Self::Detokenize => "detokenize",
             Self::Transcriptions => "transcriptions",
             Self::Translations => "translations",
+            Self::Speech => "speech",
             Self::Images => "images",
+            Self::ImageEdits => "image_edits",
+            Self::Realtime => "realtime",
         }
     }
 
     /// Whether the body is `multipart/form-data` with `model` as a form field,
     /// so that the JSON scan does not apply.
     pub const fn is_multipart(self) -> bool {
-        matches!(self, Self::Transcriptions | Self::Translations)
+        matches!(
+            self,
+            Self::Transcriptions | Self::Translations | Self::ImageEdits
+        )
     }
 
     /// Whether a response may be a stream of server-sent events.
@@ -144,14 +170,20 @@ impl Api {
                 | Self::Messages
                 | Self::Transcriptions
                 | Self::Translations
+                | Self::Speech
                 | Self::Images
+                | Self::ImageEdits
         )
     }
 
-    /// Whether a stream carries usage only where `stream_options.include_usage`
-    /// asks for it.
+    /// Whether a stream carries usage only where the request asks for it: by
+    /// `stream_options.include_usage`, or by vLLM's form field
+    /// `stream_include_usage`.
     pub const fn usage_in_stream_needs_asking(self) -> bool {
-        matches!(self, Self::Chat | Self::Completions)
+        matches!(
+            self,
+            Self::Chat | Self::Completions | Self::Transcriptions | Self::Translations
+        )
     }
 
     /// Whether clients of this API expect errors in Anthropic's form.
@@ -175,6 +207,7 @@ mod tests {
             ("/v1/classify/", Api::Classify, "/classify"),
             ("/rerank", Api::Rerank, "/v1/rerank"),
             ("/v2/rerank", Api::Rerank, "/v2/rerank"),
+            ("/v2/embed", Api::Embed, "/v2/embed"),
             ("/score", Api::Score, "/v1/score"),
             (
                 "/v1/messages/count_tokens",
@@ -214,6 +247,8 @@ mod tests {
             "/V1/chat/completions",
             "v1/chat/completions",
             "/v1/chat/completions/batch",
+            "/v1/realtime",
+            "/embed",
             "/v1/chat/completions/render",
             "/invocations",
             "/generative_scoring",

@@ -6,6 +6,7 @@
 //! - [`api`]: which paths are served, and how vLLM spells them;
 //! - [`request`]: the model and the limits of a request, found in one pass that
 //!   borrows the body;
+//! - [`form`]: the same of a request that is a form, as audio comes in;
 //! - [`splice`]: the few edits that a body may need, all other bytes kept;
 //! - [`usage`]: token counts, read as a JSON response passes;
 //! - [`sse`]: events, the end and the token counts of a stream as it passes;
@@ -17,6 +18,7 @@
 
 pub mod api;
 pub mod error;
+pub mod form;
 pub mod models;
 pub mod request;
 pub mod splice;

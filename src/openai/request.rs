@@ -65,6 +65,8 @@ pub(super) struct Layout {
     pub(super) is_empty: bool,
     pub(super) model: Option<Range<usize>>,
     pub(super) stream_options: Option<Range<usize>>,
+    /// The boundary, where the body is a form.
+    pub(super) form: Option<String>,
 }
 
 /// Where the parts of `stream_options` lie, in bytes of the body.
@@ -96,6 +98,17 @@ pub enum ScanError {
     /// JSON, but not an object.
     #[error("the request body must be a JSON object")]
     NotAnObject,
+    /// `Content-Type` does not say what stands between the parts of the form.
+    #[error("the Content-Type must be multipart/form-data with one boundary")]
+    Boundary,
+    /// Not a form, or one that can be read in two ways.
+    #[error("the form is broken: expected {expected} at byte {at}")]
+    Form {
+        /// Offset in the body.
+        at: usize,
+        /// What should have stood there.
+        expected: &'static str,
+    },
     /// A key that matters stands there twice.
     #[error("the request body has `{key}` more than once")]
     Duplicate {
@@ -120,6 +133,7 @@ impl ScanError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Malformed { .. } | Self::TooDeep { .. } | Self::NotAnObject => "invalid_json",
+            Self::Boundary | Self::Form { .. } => "invalid_form",
             Self::Duplicate { .. } => "duplicate_key",
             Self::Model => "invalid_model",
             Self::Field { .. } => "invalid_value",
@@ -129,7 +143,11 @@ impl ScanError {
     /// The `param` of the error that the client gets.
     pub const fn param(&self) -> Option<&'static str> {
         match self {
-            Self::Malformed { .. } | Self::TooDeep { .. } | Self::NotAnObject => None,
+            Self::Malformed { .. }
+            | Self::TooDeep { .. }
+            | Self::NotAnObject
+            | Self::Boundary
+            | Self::Form { .. } => None,
             Self::Duplicate { key } | Self::Field { key, .. } => Some(key),
             Self::Model => Some("model"),
         }
@@ -188,6 +206,22 @@ pub fn scan(body: &[u8]) -> Result<Scan<'_>, ScanError> {
 }
 
 impl<'a> Scan<'a> {
+    /// Of a request that asks for no new token.
+    pub fn of_nothing() -> Self {
+        Self {
+            max_output_tokens: Some(0),
+            ..Self::default()
+        }
+    }
+
+    /// Of a form of which nothing was read yet.
+    pub(super) fn of_form(body_len: usize, boundary: &str) -> Self {
+        let mut scan = Self::default();
+        scan.layout.body_len = body_len;
+        scan.layout.form = Some(boundary.to_owned());
+        scan
+    }
+
     /// The most tokens that each answer may have, where the request says so.
     /// Chat's newer field wins over its older one, as in vLLM 0.32.
     pub fn output_tokens_max(&self) -> Option<u64> {

@@ -32,6 +32,10 @@ pub struct Edits<'a> {
 pub fn splice(body: &Bytes, scan: &Scan<'_>, edits: Edits<'_>) -> Bytes {
     assert_eq!(body.len(), scan.layout.body_len, "scan of another body");
     let mut patches: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+    if let Some(boundary) = &scan.layout.form {
+        patch_form(boundary, scan, edits, &mut patches);
+        return patched(body, patches);
+    }
     let mut members: Vec<Vec<u8>> = Vec::new();
     if let Some(model) = edits.model
         && scan.model.as_deref() != Some(model)
@@ -53,11 +57,41 @@ pub fn splice(body: &Bytes, scan: &Scan<'_>, edits: Edits<'_>) -> Bytes {
         let inside = scan.layout.inside;
         patches.push((inside..inside, joined(&members, scan.layout.is_empty)));
     }
-    if patches.is_empty() {
-        return body.clone();
+    patched(body, patches)
+}
+
+/// The same edits in a form: values are replaced where they stand, and fields
+/// that are missing come first.
+fn patch_form(
+    boundary: &str,
+    scan: &Scan<'_>,
+    edits: Edits<'_>,
+    patches: &mut Vec<(Range<usize>, Vec<u8>)>,
+) {
+    let mut set = |name: &str, place: Option<&Range<usize>>, value: &str| {
+        patches.push(match place {
+            Some(place) => (place.clone(), value.as_bytes().to_vec()),
+            None => (
+                0..0,
+                format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+                    .into_bytes(),
+            ),
+        });
+    };
+    if let Some(model) = edits.model
+        && scan.model.as_deref() != Some(model)
+    {
+        set("model", scan.layout.model.as_ref(), model);
     }
-    patches.sort_by_key(|(span, _)| span.start);
-    patched(body, &patches)
+    if edits.include_usage && scan.stream && !scan.usage_was_asked() {
+        let options = scan.stream_options.as_ref();
+        let place = options.and_then(|options| options.layout.include_usage.as_ref());
+        set("stream_include_usage", place, "true");
+        let continuous = options.filter(|options| options.continuous_usage_stats == Some(true));
+        if let Some(place) = continuous.and_then(|o| o.layout.continuous_usage_stats.as_ref()) {
+            set("stream_continuous_usage_stats", Some(place), "false");
+        }
+    }
 }
 
 const USAGE_ASKED: &[u8] = br#"{"include_usage":true}"#;
@@ -95,11 +129,15 @@ fn quoted(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).unwrap_or_default()
 }
 
-fn patched(body: &Bytes, patches: &[(Range<usize>, Vec<u8>)]) -> Bytes {
+fn patched(body: &Bytes, mut patches: Vec<(Range<usize>, Vec<u8>)>) -> Bytes {
+    if patches.is_empty() {
+        return body.clone();
+    }
+    patches.sort_by_key(|(span, _)| span.start);
     let added: usize = patches.iter().map(|(_, bytes)| bytes.len()).sum();
     let mut out = Vec::with_capacity(body.len() + added);
     let mut from = 0;
-    for (span, bytes) in patches {
+    for (span, bytes) in &patches {
         out.extend_from_slice(body.get(from..span.start).unwrap_or_default());
         out.extend_from_slice(bytes);
         from = span.end;

@@ -21,7 +21,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr2;
 
 use super::api::Api;
-use super::usage::{Finder, Usage};
+use super::usage::{Finder, Usage, found};
 
 use event::Kind;
 
@@ -30,6 +30,8 @@ mod event;
 /// Longest part of a line that is kept for a look at it; longer lines are only
 /// searched for usage as they pass.
 const LINE_KEPT_MAX: usize = 64 * 1024;
+/// Events in which the id of a response is looked for: it stands in the first.
+const ID_EVENTS_MAX: u64 = 4;
 /// Longest incomplete event that is held back.
 const EVENT_HELD_MAX: usize = 64 * 1024;
 
@@ -46,6 +48,8 @@ pub struct StreamTap {
     /// Bytes of the incomplete event that have not gone out.
     held: BytesMut,
     usage: Option<Usage>,
+    /// The id of the response, in the one API whose clients come back with it.
+    response_id: Option<String>,
     events: u64,
     content_events: u64,
     is_done: bool,
@@ -106,6 +110,7 @@ impl StreamTap {
             event: Event::default(),
             held: BytesMut::new(),
             usage: None,
+            response_id: None,
             events: 0,
             content_events: 0,
             is_done: false,
@@ -185,6 +190,11 @@ impl StreamTap {
     /// The tokens so far; the last report wins.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// The id of the response, once it has passed. Only of [`Api::Responses`].
+    pub fn response_id(&self) -> Option<&str> {
+        self.response_id.as_deref()
     }
 
     /// Events with data, without the mark of the end.
@@ -308,6 +318,9 @@ impl StreamTap {
             self.is_done = true;
             return;
         }
+        if self.api == Api::Responses && self.response_id.is_none() && self.events < ID_EVENTS_MAX {
+            self.response_id = event::response_id(data);
+        }
         let kind = event::kind(self.api, self.event.kind, data);
         self.content_events += u64::from(kind == Kind::Content);
         self.is_done |= matches!(kind, Kind::End | Kind::Failure);
@@ -326,17 +339,17 @@ impl StreamTap {
 
     /// Takes in the usage of an event. `true`: it had one.
     fn end_usage(&mut self, data: &[u8], finder: Option<&Finder>) -> bool {
-        let found = match finder {
-            Some(finder) => finder.usage(self.usage),
+        let reported = match finder {
+            Some(finder) => found(finder, self.usage),
             None if event::may_have_usage(data) => {
                 let mut finder = event::finder(self.api);
                 finder.feed(data);
-                finder.usage(self.usage)
+                found(&finder, self.usage)
             }
             None => None,
         };
-        self.usage = found.or(self.usage);
-        found.is_some()
+        self.usage = reported.or(self.usage);
+        reported.is_some()
     }
 
     /// Whether the incomplete event may wait for its end, when `fresh` of its

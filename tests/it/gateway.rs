@@ -7,6 +7,7 @@
 mod bench;
 mod door;
 mod edge;
+mod endpoints;
 mod floods;
 mod framing;
 mod passing;

@@ -45,7 +45,10 @@ impl Kind {
             b"message_stop"
             | b"response.completed"
             | b"response.incomplete"
-            | b"image_generation.completed" => Self::End,
+            | b"image_generation.completed"
+            | b"image_edit.completed"
+            | b"transcript.text.done"
+            | b"speech.audio.done" => Self::End,
             b"response.failed" => Self::Failure,
             b"error" => Self::Error,
             _ if name.ends_with(b".delta") => Self::Content,
@@ -60,9 +63,17 @@ pub(super) fn kind(api: Api, named: Option<Kind>, data: &[u8]) -> Kind {
         return Kind::Error;
     }
     match api {
-        Api::Responses | Api::Messages | Api::CountTokens | Api::Images => {
-            named.or_else(|| kind_of_type(data)).unwrap_or(Kind::Other)
-        }
+        Api::Responses
+        | Api::Messages
+        | Api::CountTokens
+        | Api::Speech
+        | Api::Images
+        | Api::ImageEdits => named.or_else(|| kind_of_type(data)).unwrap_or(Kind::Other),
+        // OpenAI names the type in the data; vLLM writes chunks like chat's.
+        Api::Transcriptions | Api::Translations if named.is_none() => match kind_of_type(data) {
+            None if delta_has_content(data).unwrap_or(false) => Kind::Content,
+            kind => kind.unwrap_or(Kind::Other),
+        },
         _ if named == Some(Kind::Error) => Kind::Error,
         Api::Completions if text_is_there(data) => Kind::Content,
         _ if delta_has_content(data).unwrap_or(false) => Kind::Content,
@@ -72,11 +83,18 @@ pub(super) fn kind(api: Api, named: Option<Kind>, data: &[u8]) -> Kind {
 
 /// What to search usage with, in one event of `api`.
 pub(super) fn finder(api: Api) -> Finder {
-    Finder::within(match api {
+    Finder::usage_in(match api {
         Api::Responses => Some("response"),
         Api::Messages => Some("message"),
         _ => None,
     })
+}
+
+/// The id of the response that an event is about.
+pub(super) fn response_id(data: &[u8]) -> Option<String> {
+    let mut finder = Finder::id_in(Some("response"));
+    finder.feed(data);
+    finder.id()
 }
 
 /// Whether an event may have usage: a look that costs little.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn tapped(frames: &[&[u8]]) -> Option<Usage> {
-    let mut tap = JsonTap::new();
+    let mut tap = JsonTap::new(Api::Chat);
     for frame in frames {
         tap.feed(frame);
     }
@@ -90,7 +90,7 @@ fn usage_beyond_the_bound_is_none() {
     };
     assert!(tapped(&[body(4000).as_bytes()]).is_some());
     let long = body(1_000_000);
-    let mut tap = JsonTap::new();
+    let mut tap = JsonTap::new(Api::Chat);
     for frame in long.as_bytes().chunks(1000) {
         tap.feed(frame);
         assert!(tap.finder.captured.len() <= CAPTURE_BYTES_MAX);
@@ -132,7 +132,7 @@ proptest! {
             members.insert(at.min(members.len()), format!("\"usage\":{value}"));
         }
         let body = format!("{{{}}}", members.join(","));
-        let mut tap = JsonTap::new();
+        let mut tap = JsonTap::new(Api::Chat);
         let mut rest = body.as_bytes();
         for length in lengths.iter().cycle() {
             let (frame, after) = rest.split_at((*length).min(rest.len()));
@@ -151,11 +151,48 @@ proptest! {
         frames in vec("[{}\\[\\]\",:\\\\usage0-9 ]{0,20}", 0..8),
         noise in vec(any::<u8>(), 0..50),
     ) {
-        let mut tap = JsonTap::new();
+        let mut tap = JsonTap::new(Api::Chat);
         for frame in &frames {
             tap.feed(frame.as_bytes());
         }
         tap.feed(&noise);
         prop_assert!(tap.finder.captured.len() <= CAPTURE_BYTES_MAX);
     }
+}
+
+#[test]
+fn ids_of_responses_and_other_places_of_usage_are_found() {
+    let mut tap = JsonTap::new(Api::Responses);
+    for piece in [
+        r#"{"object":"response","output":[{"id":"msg_1"}],"i"#,
+        r#"d":"resp_"#,
+        r#"17","usage":{"input_tokens":3,"output_tokens":4},"x":{"id":"no"}}"#,
+    ] {
+        tap.feed(piece.as_bytes());
+    }
+    assert_eq!(tap.response_id().as_deref(), Some("resp_17"));
+    assert_eq!(tap.usage(), Some(usage(3, 4, 0)));
+    for no in [
+        r#"{"id":"a b"}"#,
+        r#"{"id":""}"#,
+        r#"{"id":1}"#,
+        r#"{"x":{"id":"a"}}"#,
+        "[",
+    ] {
+        let mut tap = JsonTap::new(Api::Responses);
+        tap.feed(no.as_bytes());
+        assert_eq!(tap.response_id(), None, "{no}");
+    }
+    let long = format!("{{\"id\":\"{}\"}}", "a".repeat(200));
+    let mut tap = JsonTap::new(Api::Responses);
+    tap.feed(long.as_bytes());
+    assert_eq!(tap.response_id(), None);
+
+    let mut tap = JsonTap::new(Api::Embed);
+    tap.feed(br#"{"id":"e","embeddings":{"float":[[0.5]]},"meta":{"api_version":{"version":"2"},"billed_units":{"input_tokens":7,"image_tokens":null}}}"#);
+    assert_eq!(tap.usage(), Some(usage(7, 0, 0)));
+
+    let mut tap = JsonTap::new(Api::Transcriptions);
+    tap.feed(br#"{"text":"hi","usage":{"type":"duration","seconds":7}}"#);
+    assert_eq!((tap.usage(), tap.audio_seconds()), (None, Some(7.0)));
 }

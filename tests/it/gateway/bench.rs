@@ -130,6 +130,14 @@ impl Bench {
         self.issuer.issue(spec, unix_time()).unwrap().0
     }
 
+    pub(super) fn token_of(&self, workspace: &str) -> String {
+        let spec = TokenSpec {
+            workspace: Workspace::new(workspace).unwrap(),
+            ..spec()
+        };
+        self.issuer.issue(spec, unix_time()).unwrap().0
+    }
+
     pub(super) async fn connect(&self) -> Client<TcpStream> {
         Client(TcpStream::connect(self.plain).await.unwrap())
     }

@@ -1,0 +1,104 @@
+//! A client that comes back for a response: get, delete, cancel.
+//!
+//! The path names no model; where the response is was remembered when it was
+//! made. What the token may use is asked again, as it may have changed.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, Method};
+
+use super::admit::{Admission, admit_back};
+use super::entry::Action;
+use super::error::Refusal;
+use super::forward::{Answered, Outgoing, forward, forwarded_headers};
+use super::record::Record;
+use super::respond::Passing;
+use super::router::{Destination, Table, may_use};
+use super::stored::{self, Stored, Whereabouts};
+use crate::auth::Principal;
+use crate::openai::api::Api;
+
+/// Which response, and what to do with it.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The route whose path it was asked on.
+    pub route: Option<&'a str>,
+    /// Its id.
+    pub id: &'a str,
+    /// What to do.
+    pub action: Action,
+}
+
+/// Asks the server that made the response.
+///
+/// # Errors
+///
+/// A [`Refusal`]: the same for an id that never was, that is of another
+/// workspace, or whose server is no more.
+pub async fn retrieve(
+    (table, memory): (&Table, &Arc<Stored>),
+    principal: &Principal,
+    wanted: Wanted<'_>,
+    parts: &mut Parts,
+    record: &mut Record,
+) -> Result<(Answered, Admission, Passing), Refusal> {
+    let gone = || Refusal::UnknownResponse(wanted.id.to_owned());
+    let at = memory
+        .find(&principal.workspace, wanted.id)
+        .filter(|at| wanted.route.is_none_or(|route| route == at.path))
+        .ok_or_else(gone)?;
+    let destination = table
+        .by_entrance(&at.path, Some(at.model.as_str()))
+        .filter(|destination| may_use(principal, destination))
+        .ok_or_else(gone)?;
+    record.destination = Some(Arc::clone(&destination));
+    let mut admission = admit_back(principal, &destination, (&at, wanted.id), record).await?;
+    if let Some(charge) = &mut record.charge {
+        charge.sent();
+    }
+    let mut headers: HeaderMap = std::mem::take(&mut parts.headers);
+    // It has no body.
+    headers.remove(CONTENT_TYPE);
+    let body = Bytes::new();
+    let (method, tail) = match wanted.action {
+        Action::Get => (Method::GET, ""),
+        Action::Delete => (Method::DELETE, ""),
+        Action::Cancel => (Method::POST, "/cancel"),
+    };
+    let mut outgoing = Outgoing {
+        api: Api::Responses,
+        method,
+        path: Cow::Owned(format!("/v1/responses/{}{tail}", wanted.id)),
+        query: parts.uri.query(),
+        headers: forwarded_headers(headers, record),
+        body: &body,
+        scan: None,
+        ask_usage: false,
+    };
+    let answered = forward(&mut outgoing, &destination, &mut admission, record).await?;
+    let passing = Passing {
+        api: Api::Responses,
+        remove_usage_event: false,
+        idle_max: destination.route.timeouts.idle,
+        stored: Some(stored::Passing::again(
+            memory,
+            &principal.workspace,
+            wanted.id,
+        )),
+    };
+    Ok((answered, admission, passing))
+}
+
+/// Where a response is that the admitted server makes.
+pub fn whereabouts(destination: &Destination, admission: &Admission) -> Whereabouts {
+    Whereabouts {
+        path: destination.route.path.clone(),
+        model: destination.name.clone(),
+        target: Arc::clone(&admission.place.target.label),
+        worker: admission.place.server.generation(),
+    }
+}
