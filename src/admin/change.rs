@@ -76,7 +76,7 @@ pub(super) fn tried(
 /// Whether all that stands in a file is the caller's. What an operator may not
 /// do: let in everyone, and send requests, with a key of this machine, to where
 /// they like.
-fn check_owner(caller: &Caller, catalog: &Catalog, path: &Path) -> Result<(), ApiError> {
+pub(super) fn check_owner(caller: &Caller, catalog: &Catalog, path: &Path) -> Result<(), ApiError> {
     if caller.is_admin() {
         return Ok(());
     }

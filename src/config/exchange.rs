@@ -158,6 +158,16 @@ impl Exchange {
         &self.name
     }
 
+    /// The tables of its file.
+    pub fn tables(&self) -> &Map<String, Json> {
+        &self.tables
+    }
+
+    /// Whether it was read from an export, which has a header.
+    pub fn is_export(&self) -> bool {
+        self.version.is_some()
+    }
+
     /// Leaves only what is the instance's: its tables, its deployments, and the
     /// route of the same file if that leads to it.
     #[must_use]

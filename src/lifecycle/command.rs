@@ -13,7 +13,7 @@ use crate::store::secrets::Secrets;
 use crate::vllm::args::{self, Launch, Listen, Sleep};
 use crate::vllm::install::Progress;
 use crate::vllm::installation::{Installation, InstallationError, Installations, Sources};
-use crate::vllm::options::{Secret, SecretSource};
+use crate::vllm::options::{OptionError, Secret, SecretSource};
 use crate::vllm::rules::{Allowed, Machine};
 use aws_lc_rs::digest;
 
@@ -259,6 +259,25 @@ impl Engines {
         installation: &Installation,
         socket: &Path,
     ) -> Result<args::CommandLine, String> {
+        let line = self.vllm_arguments(spec, vllm, installation, socket);
+        line.map_err(|errors| {
+            let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            sentences.join("; ")
+        })
+    }
+
+    /// As [`Self::vllm_line`], with what is wrong by option.
+    ///
+    /// # Errors
+    ///
+    /// Everything about the options that vLLM would refuse.
+    pub fn vllm_arguments(
+        &self,
+        spec: &config::Deployment,
+        vllm: &config::Vllm,
+        installation: &Installation,
+        socket: &Path,
+    ) -> Result<args::CommandLine, Vec<OptionError>> {
         let launch = Launch {
             model: &spec.model,
             served_names: &[spec.endpoint_name.as_str()],
@@ -278,10 +297,7 @@ impl Engines {
             },
             resolve: &|source: &SecretSource| secret(source, &self.secrets),
         };
-        args::command_line(&launch).map_err(|errors| {
-            let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            sentences.join("; ")
-        })
+        args::command_line(&launch)
     }
 }
 

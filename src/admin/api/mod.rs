@@ -24,6 +24,8 @@
 //! | `GET instances` | list of [`view::InstanceView`], each with its [`view::DeploymentView`]s |
 //! | `GET instances/{name}` | [`view::InstanceDetail`], with an `ETag` |
 //! | `POST instances`, `POST instances/import`, `PUT instances/{name}` | [`super::exchange::Launched`]; body: a route file as TOML or JSON; `?dry_run=1` only tries it |
+//! | `POST drafts?replaces=` | [`view::DraftView`]; body: a route file, which is only tried: every error with line and key, and the command lines |
+//! | `GET queues` | names of queues |
 //! | `DELETE instances/{name}` | [`super::exchange::Deleted`] |
 //! | `POST instances/{name}/{start,stop,offload,wake}` | [`view::Accepted`]; `?deployment=` for one model |
 //! | `POST instances/{name}/clone` | [`super::exchange::Launched`] |
@@ -45,6 +47,7 @@
 #![expect(unused_qualifications, reason = "utoipa's macros write whole paths")]
 
 pub(super) mod commands;
+mod draft;
 pub(super) mod error;
 mod events;
 pub(super) mod files;
@@ -117,7 +120,8 @@ fn described() -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .merge(gpus::router())
         .merge(routes::router())
         .merge(tokens::router())
-        .merge(options::router());
+        .merge(options::router())
+        .merge(draft::router());
     OpenApiRouter::with_openapi(Description::openapi())
         .nest("/api/v1", v1)
         .split_for_parts()

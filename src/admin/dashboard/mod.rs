@@ -1,74 +1,141 @@
 //! The pages: what a person sees in a browser.
 //!
-//! Owns html, css and scripts. It asks the API for everything that it shows, as
-//! any other client; [`super::door`] has let the caller in before a page is made.
+//! ```text
+//!  GET /instances/NAME ─► shell.html, the same for every page
+//!                           ├ style.css, theme.js
+//!                           └ main.js ─► pages/instance.js ─► lib/*.js ─► /api/v1
+//!                                            └ plotly.js, where there are plots
+//! ```
+//!
+//! Owns html, css and scripts, in `assets/`; the build script packs them, with
+//! plotly.js out of the `plotly` crate. Pages ask the API for everything that they
+//! show, as any other client: nothing is rendered here, so no data can become
+//! markup. [`super::door`] has let the caller in before a page is sent, and tells
+//! the browser to run our own files alone.
+
+mod assets;
 
 use axum::Router;
-use axum::extract::Query;
-use axum::response::Html;
+use axum::http::HeaderValue;
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use serde::Deserialize;
+use http::header::CONTENT_SECURITY_POLICY;
 
 use super::Admin;
-use super::access::Caller;
 
-/// Pages behind the login: each gets a [`Caller`] as an extractor.
+const SHELL: &str = include_str!("shell.html");
+
+/// What an embedded plot may load, and that any site may frame it.
+const EMBED_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors *";
+
+/// Pages behind the login: address, script, and whether it draws plots.
+const PAGES: &[(&str, &str, bool)] = &[
+    ("/", "instances", false),
+    ("/instances", "instances", false),
+    ("/instances/{name}", "instance", true),
+    ("/launch", "launch", false),
+    ("/endpoints", "endpoints", true),
+    ("/gpus", "gpus", true),
+    ("/routes", "routes", false),
+    ("/tokens", "tokens", false),
+    ("/activity", "activity", false),
+    ("/sessions", "sessions", false),
+];
+
+/// Pages behind the login.
 pub fn router() -> Router<Admin> {
-    Router::new().route("/", get(home))
+    PAGES
+        .iter()
+        .fold(Router::new(), |router, (path, script, plots)| {
+            let html = shell(script, *plots);
+            router.route(path, get(move || std::future::ready(Html(html))))
+        })
 }
 
 /// What needs no login: the login page itself, scripts and styles.
 pub fn open() -> Router<Admin> {
-    Router::new().route("/login", get(login))
+    let login = shell("login", false);
+    Router::new()
+        .route("/login", get(move || std::future::ready(Html(login))))
+        .route("/assets/{hash}/{*name}", get(assets::file))
 }
 
-async fn home(caller: Caller) -> Html<String> {
-    Html(format!(
-        "<!doctype html><html lang=en><title>Tidegate</title><h1>Tidegate</h1>\
-         <p>You are logged in as {}.<form method=post action=/logout><button>Log out</button></form>",
-        caller.role.as_str()
-    ))
+/// The page of one embedded plot, which any site may show in a frame. Whether the
+/// link holds is for whoever serves its data.
+pub fn embedded() -> Response {
+    let policy = HeaderValue::from_static(EMBED_POLICY);
+    let headers = [(CONTENT_SECURITY_POLICY, policy)];
+    (headers, Html(shell("embed", true))).into_response()
 }
 
-/// `/login?code=…` of a one-time link, `?failed=token|role|link|origin` after a
-/// login that failed, `?next=/path` where to go then.
-#[derive(Debug, Default, Deserialize)]
-struct LoginQuery {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    next: String,
+/// The shell with the addresses of what the page loads, so that all of it is on
+/// its way before the first script has run.
+fn shell(script: &str, plots: bool) -> String {
+    let (files, plotly) = (assets::files(), assets::plotly());
+    let link = |rel: &str, href: &str| format!("<link rel=\"{rel}\" href=\"{href}\">\n");
+    let page = format!("pages/{script}.js");
+    let modules = assets::below("lib/").map(str::to_owned).chain([page]);
+    let modules = modules.map(|name| link("modulepreload", &format!("{files}/{name}")));
+    let library = plots.then(|| link("preload\" as=\"script", &plotly));
+    let preload: String = modules.chain(library).collect();
+    SHELL
+        .replace("{preload}", &preload)
+        .replace("{files}", &files)
+        .replace("{plotly}", &plotly)
 }
 
-async fn login(Query(query): Query<LoginQuery>) -> Html<String> {
-    // A code is not used up by opening the link, which previews do: by the button.
-    let field = if query.code.is_empty() {
-        "<label>Token <input name=token type=password autocomplete=off></label>".to_owned()
-    } else {
-        format!(
-            "<input type=hidden name=code value=\"{}\">",
-            escaped(&query.code)
-        )
-    };
-    Html(format!(
-        "<!doctype html><html lang=en><title>Log in - Tidegate</title><h1>Tidegate</h1>\
-         <form method=post action=/login>{field}<input type=hidden name=next value=\"{}\">\
-         <button>Log in</button></form>",
-        escaped(&query.next)
-    ))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
+    #[test]
+    fn every_page_has_a_script_and_main_knows_its_address() {
+        let scripts: Vec<&str> = assets::below("pages/").collect();
+        for (_, script, _) in PAGES {
+            let file = format!("pages/{script}.js");
+            assert!(scripts.contains(&file.as_str()), "{file}");
+        }
+        for script in ["login", "embed"] {
+            assert!(scripts.contains(&format!("pages/{script}.js").as_str()));
         }
     }
-    safe
+
+    #[test]
+    fn the_shell_holds_nothing_inline_and_nothing_from_elsewhere() {
+        let html = shell("instance", true);
+        assert!(!html.contains('{') && !html.contains('}'), "{html}");
+        for bad in [
+            "http:", "https:", "//", "style=", "onclick", "onload", "<style",
+        ] {
+            assert!(!html.contains(bad), "{bad}");
+        }
+        for tag in html.split("<script").skip(1) {
+            assert!(
+                tag.trim_start().starts_with("src=") || tag.contains(" src="),
+                "{tag}"
+            );
+            let (_, inside) = tag.split_once('>').unwrap();
+            assert!(inside.starts_with("</script>"), "{tag}");
+        }
+    }
+
+    #[test]
+    fn no_script_makes_markup_of_data() {
+        for name in assets::below("") {
+            let text =
+                std::fs::read_to_string(format!("src/admin/dashboard/assets/{name}")).unwrap();
+            for bad in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "new Function",
+            ] {
+                assert!(!text.contains(bad), "{name}: {bad}");
+            }
+        }
+    }
 }

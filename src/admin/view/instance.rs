@@ -144,6 +144,54 @@ pub struct CommandView {
     pub notes: Vec<String>,
 }
 
+/// What would become of a route file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct DraftView {
+    /// Whether it could be taken in.
+    pub ok: bool,
+    /// Everything that is wrong with it.
+    pub errors: Vec<DraftError>,
+    /// The tables that it holds, as an object, where it could be read.
+    #[schema(value_type = Option<Object>)]
+    pub config: Option<serde_json::Value>,
+    /// The command line of each worker, secrets masked.
+    pub commands: Vec<CommandView>,
+}
+
+/// One thing wrong with a draft.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DraftError {
+    /// Line of the text that was sent, from 1.
+    pub line: Option<usize>,
+    /// Dotted key: `deployment.options.dtype`; empty where none is meant.
+    pub key: String,
+    /// Which `[[deployment]]`, from 0, where that is known without the line.
+    pub deployment: Option<usize>,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl DraftError {
+    /// One that is of no line and no key.
+    pub fn plain(message: String) -> Self {
+        Self {
+            message,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&crate::config::FileError> for DraftError {
+    fn from(error: &crate::config::FileError) -> Self {
+        Self {
+            line: error.line,
+            key: error.key.clone(),
+            deployment: None,
+            message: error.message.clone(),
+        }
+    }
+}
+
 /// The answer to `POST instances/{name}/start` and the like: it has begun.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Accepted {

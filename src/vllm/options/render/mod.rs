@@ -14,7 +14,7 @@ pub use markdown::markdown;
 pub use schema::{schema, schema_value};
 
 use super::OPTIONS;
-use super::row::{Form, Group, Home, Kind, OptionRow, Owner, Translation};
+use super::row::{Form, Group, Home, Kind, OptionRow, Owner, Scope, Translation};
 use crate::vllm::versions::Version;
 
 /// Prints the options as columns, group by group.
@@ -68,6 +68,9 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     max: Option<f64>,
     owner: Owner,
+    /// In which options table it may stand; none where it has a key of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope>,
     schema: Json,
     /// Whether the version has it, by itself or in another way.
     available: bool,
@@ -117,6 +120,10 @@ fn entry(row: &'static OptionRow, version: Version) -> Entry {
         min,
         max,
         owner: row.owner,
+        scope: match row.home {
+            Home::Options(scope) => Some(scope),
+            Home::Key(_) | Home::Command(_) => None,
+        },
         schema: schema::of(row),
         available: !is_gone(row, version),
         becomes: state(row, version),

@@ -1,0 +1,355 @@
+"""From the login to the end of an instance, as a person goes."""
+
+import json
+import re
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from selenium.webdriver.common.keys import Keys
+
+from checks.report import expect, wait_for
+
+#: Text that would be a script if any page took it for HTML.
+HOSTILE = "<img src=x onerror=\"window.pwned=1\"><b>bold</b> \u202eevil"
+
+
+def log_in(report, browser, gateway, token):
+    """A stranger sees nothing; a wrong token is told of; the right one opens a session."""
+    with report.check("login: a page leads to the login, and a wrong token is refused in words"):
+        browser.go("/tokens")
+        browser.wait_path("/login")
+        browser.wait_text("Log in")
+        browser.fill("Token", "tg_wrong")
+        browser.click("Log in")
+        browser.wait_find("[role=alert]:not([hidden])")
+        expect(browser.text("[role=alert]:not([hidden])"), "nothing is said")
+    with report.check("login: a token of a user is not enough"):
+        browser.fill("Token", gateway.token("--workspace", "w1", "--project", "research"))
+        browser.click("Log in")
+        browser.wait_text("role", css="[role=alert]")
+    with report.check("login: a token opens a session, and leads to the page that was asked for") as check:
+        browser.fill("Token", token)
+        browser.click("Log in")
+        browser.wait_path("/tokens")
+        browser.wait_text("Generate Token")
+        cookies = browser.driver.execute_cdp_cmd("Network.getAllCookies", {})["cookies"]
+        own = [each for each in cookies if each["name"].startswith("__Host-")]
+        expect(own and all(each["httpOnly"] and each["secure"] and each["sameSite"] == "Strict" for each in own),
+               f"the cookies are {cookies}")
+        expect(token not in browser.js("return document.documentElement.outerHTML + JSON.stringify(localStorage)"),
+               "the token stays in the page")
+        check.figure = ", ".join(each["name"] for each in own)
+
+
+def launch(report, browser, gateway):
+    """A stand-in out of the form: mistakes are told while one types; then it loads and serves."""
+    with report.check("launch form: every option of the table is there, and mistakes are told while one types"):
+        browser.go("/launch")
+        browser.wait_text("wrong", css="#problems")
+        table = json.loads(gateway.run("options", "--format", "json").stdout)["options"]
+        wanted = {option["name"] for option in table if ".options." in option["key"]}
+        browser.js("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        wait_for("all options", lambda: wanted <= set(browser.js(
+            "return [...document.querySelectorAll('[data-option]')].map((each) => each.dataset.option)")), 10)
+        browser.fill("Model", "Qwen/Qwen3-8B")
+        browser.fill("Instance name", "from-form")
+        browser.fill("GPUs (Tensor Parallel Size)", "many")
+        browser.wait_text("tensor_parallel_size", css="#problems")
+        browser.fill("GPUs (Tensor Parallel Size)", "1")
+        browser.fill("Dtype", "bfloat16")
+        browser.wait_text("Everything fits", css="#problems")
+        browser.wait_text("--dtype bfloat16", css="#preview")
+    with report.check("launch form: a rule across options is checked as one types"):
+        browser.fill("Max LoRAs", "2")
+        browser.wait_text("enable_lora", css="#problems")
+    with report.check("launch form: an option that a version does not have is folded away with the reason"):
+        browser.fill("vLLM Version", "0.32.0")
+        browser.keys(Keys.TAB)
+        browser.js("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        browser.wait_text("removed by 0.18.0")
+        wanted = browser.js("return document.querySelector('.gone [data-option=swap_space]') !== null")
+        expect(wanted, "swap_space is not among those that 0.32.0 lacks")
+        browser.fill("vLLM Version", "0.7.2")
+        browser.keys(Keys.TAB)
+        wait_for("swap_space can be set", lambda: browser.find("[data-option=swap_space] input") is not None or browser.js(
+            "document.querySelectorAll('details').forEach((each) => { each.open = true; })"), 10)
+    with report.check("launch: a stand-in from the form, by keys alone; it loads and serves") as check:
+        _launch_by_keys(browser)
+        browser.wait_path("/instances/from-form")
+        began = time.monotonic()
+        browser.wait_text("loading", css="main")
+        browser.wait_text("%", css="[role=tabpanel]")
+        wait_for("it is idle", lambda: "idle" in browser.text(".head"), 30)
+        check.figure = f"idle {time.monotonic() - began:.1f} s after the page was there"
+
+
+def _launch_by_keys(browser):
+    """Fills the form with the keyboard alone."""
+    browser.go("/launch")
+    browser.wait_find("#launch")
+    browser.wait_text("wrong", css="#problems")
+    values = {"Instance name": "from-form", "Service Project (Access Control)": "research", "Engine": "Stand-in", "Model": "stand/in",
+              "Model Endpoint Name": "from-form-model", "Load time": "2", "Tokens per second": "200"}
+    done = set()
+    browser.js("document.querySelector('.brand').focus()")
+    for _ in range(140):
+        browser.keys(Keys.TAB)
+        label, identity = browser.js(
+            "const on = document.activeElement; return [(on.labels?.[0]?.textContent ?? on.textContent ?? '').trim(), on.id]")
+        seen = browser.js("const box = document.activeElement.getBoundingClientRect(); return box.width > 0 && box.height > 0")
+        expect(seen, f"the focus is on something unseen: {label!r} {identity!r}")
+        if label in values and label not in done:
+            browser.keys(values[label])
+            done.add(label)
+        elif identity == "launch":
+            break
+    expect(len(done) == len(values), f"not reached by keys: {set(values) - done}")
+    browser.wait_text("Everything fits", css="#problems")
+    browser.keys(Keys.ENTER)
+
+
+def ask(report, browser, gateway):
+    """The curl line of the page, with a token of the page, is run and answered."""
+    token = None
+    with report.check("token: made on the instance's page, shown once, copied"):
+        browser.click("Generate Token", within=".head")
+        browser.fill("Label", HOSTILE)
+        browser.fill("Workspace", "w1")
+        browser.click("Generate Token", kinds="dialog button.primary")
+        browser.wait_find("#new-token")
+        browser.click("Copy the token")
+        token = browser.clipboard()
+        expect(token == browser.js("return document.querySelector('#new-token').value"), f"copied: {token[:20]!r}")
+        browser.click("Done")
+    with report.check("curl line: copied, run as it is, answered") as check:
+        browser.fill("Prompt", "it's \"quoted\" & $HOME")
+        browser.click("Copy Example", kinds="#access-example button")
+        line = browser.clipboard()
+        expect("YOUR_GENERATED_TOKEN" in line, line)
+        done = subprocess.run(["bash", "-c", line.replace("YOUR_GENERATED_TOKEN", token)], cwd=gateway.directory,
+                              capture_output=True, text=True, timeout=60, check=False)
+        expect(done.returncode == 0, f"curl ended with {done.returncode}: {done.stderr[-300:]}")
+        answer = json.loads(done.stdout)
+        expect(answer.get("choices"), f"{answer}")
+        check.figure = answer["choices"][0]["message"]["content"][:40]
+    return token
+
+
+def watch(report, browser, gateway, token):
+    """Plots move, the console follows, events have reasons."""
+    def send():
+        body = json.dumps({"model": "from-form-model", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20})
+        subprocess.run(["curl", "-s", "--cacert", str(gateway.ca), f"{gateway.url}/v1/chat/completions", "-H", f"Authorization: Bearer {token}",
+                        "-H", "Content-Type: application/json", "-d", body], capture_output=True, timeout=60, check=False)
+
+    def points():
+        return browser.js(
+            "return Number(document.querySelector('.plot[aria-label=\"Total Number of Requests\"]')?.dataset.points ?? 0)")
+
+    with report.check("plots: they are drawn, and move while requests come") as check:
+        browser.go("/instances/from-form?range=900")
+        before = wait_for("the plot of requests has points", points, 45)
+        send()
+        after = wait_for("it has more", lambda: points() > before and points(), 45)
+        check.figure = f"{before}, then {after} points"
+    with report.check("plots: hovering shows values, dragging zooms"):
+        browser.js("document.querySelector('.plot[aria-label=\"Total Number of Requests\"]').scrollIntoView({ block: 'center' })")
+        area = browser.wait_find('.plot[aria-label="Total Number of Requests"] .nsewdrag')
+        from selenium.webdriver.common.action_chains import ActionChains
+        ActionChains(browser.driver).move_to_element(area).perform()
+        browser.wait_find('.plot[aria-label="Total Number of Requests"] .hoverlayer text')
+        ranged = "return document.querySelector('.plot[aria-label=\"Total Number of Requests\"] .canvas').layout.xaxis.range.join()"
+        whole = browser.js(ranged)
+        ActionChains(browser.driver).move_to_element_with_offset(area, -60, 0).click_and_hold().move_by_offset(100, 0).release().perform()
+        wait_for("it is zoomed", lambda: browser.js(ranged) != whole, 10)
+    with report.check("console: it follows, searches, pauses"):
+        browser.click("Console", kinds="[role=tab]")
+        browser.wait_find(".console > div", 20)
+        lines = len(browser.driver.find_elements("css selector", ".console > div"))
+        send()
+        wait_for("a new line", lambda: len(browser.driver.find_elements("css selector", ".console > div")) > lines, 20)
+        browser.fill("Search the console", "the")
+        browser.click("Pause")
+        browser.wait_text("Paused")
+        browser.click("Go on")
+        browser.click("Download")
+        expect(browser.downloaded("from-form.log"), "the log is empty")
+    with report.check("events: what was decided, and why") as check:
+        browser.click("Events", kinds="[role=tab]")
+        browser.wait_find("#panel-events td")
+        check.figure = browser.text("#panel-events tbody tr").replace("\n", " ")[:100]
+
+
+def exchange(report, browser, gateway):
+    """Export, import, clone."""
+    with report.check("configuration: shown as a form; exported without secrets"):
+        browser.click("Configuration", kinds="[role=tab]")
+        browser.wait_text("from-form-model")
+        browser.click("Export as JSON")
+        exported = browser.downloaded("from-form.json")
+        expect(json.loads(exported)["instance"]["name"] == "from-form", exported[:200])
+    with report.check("clone: the form is filled, names are free; launched, both are there"):
+        browser.click("Clone", within="#panel-configuration")
+        browser.wait_path("/launch")
+        browser.wait_find("#launch")
+        wait_for("the form is filled", lambda: browser.control("Instance name").get_attribute("value") == "from-form-2", 15)
+        browser.wait_text("Everything fits", css="#problems")
+        browser.click("Start it at once", kinds="label")
+        browser.click("Launch", kinds="#launch")
+        browser.wait_path("/instances/from-form-2")
+        browser.wait_text("stopped", css=".head")
+    with report.check("import: a TOML file and an exported JSON fill the form; launched"):
+        toml = gateway.directory / "own.toml"
+        toml.write_text('[instance]\nname = "own"\nengine = "sim"\n[[deployment]]\nmodel = "a/b"\nendpoint_name = "own-model"\n', encoding="utf-8")
+        browser.go("/launch")
+        browser.wait_find("#import-file").send_keys(str(toml))
+        wait_for("the form is filled", lambda: browser.control("Instance name").get_attribute("value") == "own", 15)
+        fresh = browser.downloads / "again.json"
+        fresh.write_text(exported.replace("from-form", "imported"), encoding="utf-8")
+        browser.find("#import-file").send_keys(str(fresh))
+        wait_for("the form is filled anew", lambda: browser.control("Instance name").get_attribute("value") == "imported", 15)
+        browser.wait_text("Everything fits", css="#problems")
+        browser.click("Launch", kinds="#launch")
+        browser.wait_path("/instances/imported")
+    with report.check("delete: asked first, then gone"):
+        browser.click("Delete", within=".head")
+        browser.click("Delete", kinds="dialog button")
+        browser.wait_path("/")
+        wait_for("the file is gone", lambda: not list((gateway.directory / "routes.d").glob("imported.*")), 20)
+
+
+def tokens(report, browser, gateway, token):
+    """The list of tokens: text as text; revoked is refused."""
+    with report.check("tokens: a label with HTML is text; the token is revoked, and refused from then on") as check:
+        browser.go("/tokens")
+        browser.wait_text("<b>bold</b>")
+        expect(browser.js("return window.pwned") is None, "the label was run")
+        browser.fill("Filter tokens", "bold")
+        browser.click("Revoke ", kinds="td button")
+        browser.click("Revoke", kinds="dialog button")
+        browser.wait_text("revoked", css="table")
+        status, body = gateway.get("/v1/models", token)
+        expect(status == 401 and "revoked" in body, f"{status} {body[:200]}")
+        check.figure = "401 token_revoked"
+
+
+def routes(report, browser):
+    """A test of a route; an error in a file; endpoints compared."""
+    with report.check("routes: the test button sends a real request and shows each step") as check:
+        browser.go("/routes")
+        browser.wait_text("from-form")
+        browser.fill("Filter routes", "chat")
+        browser.click("Test chat")
+        browser.click("Start or wake the worker if need be", kinds="label")
+        browser.click("Send", kinds="dialog button")
+        browser.wait_text("It answers", 40)
+        check.figure = " ".join(browser.text("dialog tbody").split())[:100]
+        browser.keys(Keys.ESCAPE)
+    with report.check("endpoints: the Active tab, as CSV, two of them in one plot"):
+        browser.go("/endpoints")
+        browser.wait_text("from-form-model")
+        browser.click("Download CSV")
+        csv = browser.downloaded("endpoints-active.csv")
+        expect("from-form-model" in csv and csv.startswith("endpoint,"), csv[:200])
+        browser.js("document.querySelectorAll('#panel-active tbody input[type=checkbox]').forEach((box) => box.click())")
+        browser.wait_find('.plot[aria-label="Comparison"][data-points] .main-svg', 30)
+
+
+def routes_with_errors(report, browser, gateway):
+    """A file with a mistake: file, line and text are shown."""
+    with report.check("routes: a mistake in a file is shown with file, line and text; what was before serves on"):
+        gateway.route("wrong", '[route]\nname = "wrong"\npth = "/wrong"\n')
+        browser.go("/routes")
+        browser.wait_text("Errors in route files", 20)
+        shown = browser.text("#errors")
+        expect("wrong.toml, line 3" in shown and 'pth = "/wrong"' in shown and "path" in shown, shown[:400])
+        (gateway.directory / "routes.d" / "wrong.toml").unlink()
+        wait_for("the error is gone", lambda: browser.js("return document.querySelector('#errors').hidden"), 20)
+
+
+class _Page(BaseHTTPRequestHandler):
+    """Another site, with a frame in it."""
+
+    html = ""
+
+    def do_GET(self):
+        """The page."""
+        body = self.html.encode()
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+def embed(report, browser, gateway):
+    """A plot in a page of another site, and as a picture; then revoked."""
+    with report.check("embed: a link is made; another site shows the live plot, a picture needs no script") as check:
+        browser.go("/instances/from-form")
+        browser.click("Embed Total Number of Requests")
+        browser.click("Make a link")
+        block = "[data-embed='Live page, for places that take HTML'] code"
+        browser.wait_find(block)
+        html = browser.text(block)
+        address = browser.text("[data-embed='Address of the picture'] code")
+        done = subprocess.run(["curl", "-s", "--cacert", str(gateway.ca), "-D", "-", address], capture_output=True, text=True, timeout=30, check=False)
+        expect("image/svg+xml" in done.stdout and "<svg" in done.stdout, f"{address}: {done.stdout[:300]}")
+        _Page.html = f"<!doctype html><title>Report</title>{html}"
+        site = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        try:
+            browser.driver.get(f"http://127.0.0.1:{site.server_port}/")
+            frame = browser.wait_find("iframe")
+            browser.driver.switch_to.frame(frame)
+            browser.wait_find(".plot[data-points] .main-svg", 30)
+            expect(browser.js("return document.cookie") == "", "the frame has a cookie")
+            browser.driver.switch_to.default_content()
+            browser.picture("embedded-in-another-site")
+        finally:
+            site.shutdown()
+        check.figure = f"{len(done.stdout) // 1024} KiB of SVG"
+    with report.check("embed: revoked, the link shows nothing any more"):
+        browser.go("/instances/from-form")
+        browser.click("Embed Total Number of Requests")
+        browser.click("Links to plots of", kinds="dialog summary")
+        browser.click("Revoke ", kinds="dialog li button")
+        browser.wait_text("The link is revoked")
+        done = subprocess.run(["curl", "-s", "--cacert", str(gateway.ca), "-o", "/dev/null", "-w", "%{http_code}", address],
+                              capture_output=True, text=True, timeout=30, check=False)
+        expect(re.fullmatch(r"40[134]|410", done.stdout), f"it answers {done.stdout}")
+
+
+def stop(report, browser, gateway):
+    """Offload, wake, stop."""
+    with report.check("offload and wake: by buttons") as check:
+        browser.go("/instances/from-form")
+        browser.click("Offload", within=".head")
+        wait_for("it is offloaded", lambda: "offloaded" in browser.text(".head"), 20)
+        browser.click("Wake", within=".head")
+        wait_for("it is idle", lambda: "idle" in browser.text(".head"), 20)
+        check.figure = "offloaded, then idle"
+    with report.check("stop: asked first, then stopped"):
+        browser.click("Stop", within=".head")
+        browser.wait_text("Stop from-form?")
+        browser.click("Cancel", kinds="dialog button")
+        expect("idle" in browser.text(".head"), "Cancel did not keep it")
+        browser.click("Stop", within=".head")
+        browser.click("Stop", kinds="dialog button")
+        wait_for("it is stopped", lambda: "stopped" in browser.text(".head"), 30)
+        wait_for("the worker is gone", lambda: gateway.deployment("from-form/from-form-model")["pid"] is None, 30)
+
+
+def log_out(report, browser):
+    """The session ends."""
+    with report.check("logout: the session ends, its cookie opens nothing"):
+        browser.go("/sessions")
+        browser.wait_text("this one")
+        browser.click("Log out")
+        browser.wait_path("/login")
+        status = browser.driver.execute_async_script("fetch('/api/v1/instances').then((r) => arguments[0](r.status))")
+        expect(status == 401, f"status {status}")

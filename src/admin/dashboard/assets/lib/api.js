@@ -1,0 +1,120 @@
+// The admin API: one way to call it, one kind of error.
+
+const BASE = "/api/v1/";
+const TIMEOUT_MS = 30000;
+
+export class ApiError extends Error {
+  constructor(status, message, body) {
+    super(message);
+    this.status = status;
+    this.body = body;
+  }
+}
+
+/** What changes something carries this; a page learns it from `GET session`. */
+let csrf = null;
+
+/** Who uses this page; asked once. */
+let known = null;
+export function session() {
+  known ??= call("GET", "session").then((found) => {
+    csrf = found.csrf;
+    return found;
+  });
+  return known;
+}
+
+/** Where to go back to after the login. */
+function login() {
+  if (location.pathname === "/login") return;
+  const back = location.pathname + location.search + location.hash;
+  location.assign(`/login?next=${encodeURIComponent(back)}`);
+}
+
+/**
+ * Calls the API. `body` is sent as JSON, a string as it is. Query values that are
+ * null are left out.
+ */
+export async function call(method, path, { query = {}, body = undefined, type = null, headers = {}, whole = false } = {}) {
+  const address = new URL(BASE + path, location.origin);
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== "") address.searchParams.set(name, value);
+  }
+  const sent = { accept: "application/json", ...headers };
+  if (csrf && method !== "GET") sent["x-csrf-token"] = csrf;
+  if (body !== undefined) sent["content-type"] = type ?? "application/json";
+  let response;
+  try {
+    response = await fetch(address, {
+      method,
+      headers: sent,
+      body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+      cache: "no-store",
+    });
+  } catch (error) {
+    throw new ApiError(0, error.name === "TimeoutError" ? "no answer within 30 s" : "the gateway can't be reached", null);
+  }
+  const text = await response.text();
+  let answer = null;
+  try {
+    answer = text ? JSON.parse(text) : null;
+  } catch {
+    throw new ApiError(response.status, "the answer is not JSON", null);
+  }
+  if (!response.ok) {
+    if (response.status === 401) login();
+    throw new ApiError(response.status, answer?.error?.message ?? `status ${response.status}`, answer);
+  }
+  return whole ? { answer, headers: response.headers } : answer;
+}
+
+export const get = (path, query) => call("GET", path, { query });
+export const post = (path, body, query) => call("POST", path, { body, query });
+export const put = (path, body, headers) => call("PUT", path, { body, headers });
+export const remove = (path, headers) => call("DELETE", path, { headers });
+
+/** One part of a path. */
+export const part = encodeURIComponent;
+
+/**
+ * Calls `work` now and then every `seconds` while the page is seen. `work` is not
+ * called again before it is done. Returns a way to call it at once.
+ */
+export function live(work, seconds) {
+  let timer = null;
+  let running = false;
+  let again = false;
+  const run = async () => {
+    clearTimeout(timer);
+    if (running) {
+      again = true;
+      return;
+    }
+    running = true;
+    try {
+      await work();
+      connection(true);
+    } catch (error) {
+      if (error instanceof ApiError && error.status !== 0) console.warn(error.message);
+      if (!(error instanceof ApiError)) console.error(error);
+      connection(!(error instanceof ApiError) || error.status !== 0);
+    }
+    running = false;
+    if (again) {
+      again = false;
+      run();
+    } else if (!document.hidden) {
+      timer = setTimeout(run, seconds * 1000);
+    }
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : run()));
+  run();
+  return run;
+}
+
+/** Tells when the gateway can't be reached, and when it can be again. */
+function connection(good) {
+  const note = document.getElementById("offline");
+  if (note) note.hidden = good;
+}

@@ -1,0 +1,71 @@
+// Figures for people.
+
+const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+export const NONE = "–";
+
+export function count(value) {
+  return value === null || value === undefined ? NONE : whole.format(value);
+}
+
+export function decimal(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return NONE;
+  return Math.abs(value) >= 100 ? whole.format(value) : number.format(value);
+}
+
+export function bytes(value) {
+  if (value === null || value === undefined) return NONE;
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  let size = Number(value);
+  let unit = 0;
+  while (Math.abs(size) >= 1024 && unit < units.length - 1) {
+    size /= 1024;
+    unit += 1;
+  }
+  return `${number.format(size >= 100 ? Math.round(size) : Math.round(size * 10) / 10)} ${units[unit]}`;
+}
+
+/** A span of time in its two largest units: `3 h 12 min`. */
+export function span(seconds) {
+  if (seconds === null || seconds === undefined) return NONE;
+  const all = Math.max(0, Math.floor(seconds));
+  const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const first = parts.findIndex(([size]) => all >= size);
+  if (first < 0) return "0 s";
+  const [size, name] = parts[first];
+  const rest = parts[first + 1];
+  const more = rest ? Math.floor((all % size) / rest[0]) : 0;
+  return `${Math.floor(all / size)} ${name}${more ? ` ${more} ${rest[1]}` : ""}`;
+}
+
+/** Seconds as a latency: `12 ms`, `3.4 s`. */
+export function latency(seconds) {
+  if (seconds === null || seconds === undefined) return NONE;
+  if (seconds < 1) return `${number.format(Math.round(seconds * 10000) / 10)} ms`;
+  return `${number.format(Math.round(seconds * 100) / 100)} s`;
+}
+
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/** Seconds since 1970 as date and time of this place. */
+export function time(seconds) {
+  return seconds === null || seconds === undefined ? NONE : moment.format(new Date(seconds * 1000));
+}
+
+/** How long ago, in words. */
+export function ago(seconds, now = Date.now() / 1000) {
+  if (seconds === null || seconds === undefined) return NONE;
+  const past = now - seconds;
+  if (past < 0) return `in ${span(-past)}`;
+  return past < 5 ? "just now" : `${span(past)} ago`;
+}
+
+/** A value with the unit of its series. */
+export function measured(value, unit) {
+  if (value === null || value === undefined) return NONE;
+  if (unit === "bytes") return bytes(value);
+  if (unit === "bytes/s") return `${bytes(value)}/s`;
+  if (unit === "s") return latency(value);
+  return `${decimal(value)} ${unit}`;
+}

@@ -1,0 +1,206 @@
+// Plots over time, by plotly.js; loaded once, drawn when seen, in the page's colours.
+
+import { el, show } from "./dom.js";
+import { measured } from "./format.js";
+
+let library = null;
+
+/** plotly.js, which is a classic script of its own. */
+function plotly() {
+  library ??= new Promise((resolve, reject) => {
+    const script = el("script", { src: document.body.dataset.plotly });
+    script.addEventListener("load", () => resolve(globalThis.Plotly));
+    script.addEventListener("error", () => reject(new Error("plotly.js can't be loaded")));
+    document.head.append(script);
+  });
+  return library;
+}
+
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+const PALETTE = ["--plot-1", "--plot-2", "--plot-3", "--plot-4", "--plot-5", "--plot-6"];
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+
+/** Times as plotly takes them: this place's clock, without a zone. */
+function local(seconds) {
+  const at = new Date(seconds * 1000);
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+}
+
+/** A series with a hole wherever more than one step lies between two points. */
+function gapped(series) {
+  const x = [];
+  const y = [];
+  series.times.forEach((time, index) => {
+    const before = series.times[index - 1];
+    if (before !== undefined && time - before > series.step * 1.5) {
+      x.push(local(before + series.step));
+      y.push(null);
+    }
+    x.push(local(time));
+    y.push(series.values[index]);
+  });
+  return { x, y };
+}
+
+/** What axis and hover say of a unit: the divisor and suffix that fit the largest value. */
+function scale(unit, most) {
+  const steps = { bytes: 1024, "bytes/s": 1024 };
+  if (unit === "s") return most < 1 ? [0.001, " ms"] : [1, " s"];
+  if (!steps[unit]) return [1, unit === "%" || unit === "°C" || unit === "W" ? ` ${unit}` : ""];
+  const names = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let power = 0;
+  while (most >= 1024 ** (power + 1) && power < names.length - 1) power += 1;
+  return [1024 ** power, ` ${names[power]}${unit === "bytes/s" ? "/s" : ""}`];
+}
+
+function layout(unit, suffix, since, until, many) {
+  const axis = { gridcolor: color("--plot-grid"), linecolor: color("--line"), zerolinecolor: color("--plot-grid"), automargin: true,
+    tickfont: { color: color("--muted"), size: 11 } };
+  return {
+    margin: { l: 8, r: 8, t: 8, b: 8 },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, color: color("--text"), size: 12 },
+    hovermode: "x unified",
+    hoverlabel: { bgcolor: color("--raised"), bordercolor: color("--line-strong"), font: { color: color("--text") } },
+    showlegend: many,
+    legend: { orientation: "h", x: 0, y: -0.16, font: { size: 11, color: color("--muted") } },
+    xaxis: { ...axis, type: "date", range: [local(since), local(until)] },
+    yaxis: { ...axis, rangemode: "tozero", ticksuffix: suffix, fixedrange: false },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--muted"), activecolor: color("--accent"), orientation: "h" },
+    uirevision: "keep",
+    dragmode: "zoom",
+  };
+}
+
+const CONFIG = { displaylogo: false, responsive: true, displayModeBar: "hover",
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  toImageButtonOptions: { format: "svg" }, locale: "en" };
+
+const seen = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    const plot = plots.get(entry.target);
+    if (!plot) continue;
+    plot.visible = entry.isIntersecting;
+    if (plot.visible) plot.draw();
+  }
+}, { rootMargin: "200px" });
+const plots = new Map();
+
+/** Redrawn with other colours. */
+export function recolor() {
+  for (const plot of plots.values()) {
+    plot.stale = true;
+    plot.draw();
+  }
+}
+addEventListener("themechange", recolor);
+
+/**
+ * A figure with a heading, the newest values and a plot. `tools` are buttons beside the
+ * heading. `set(series, since, until)` gives it its lines: `{ name, unit, step, times, values }`.
+ */
+export function plot({ title, tools = [], level = "h3" }) {
+  const heading = el(level, {}, title);
+  const now = el("span", { class: "now" });
+  const nothing = el("p", { class: "empty" }, "Loading…");
+  const canvas = el("div", { class: "canvas" }, nothing);
+  const node = el("figure", { class: "plot card", "aria-label": title }, el("figcaption", {}, heading, now, tools), canvas);
+  const state = { visible: false, stale: false, lines: null, since: 0, until: 0, drawn: false, zoomed: false };
+
+  state.draw = async () => {
+    if (!state.visible || !state.lines || !state.stale) return;
+    state.stale = false;
+    const filled = state.lines.some((line) => line.times.length);
+    nothing.hidden = filled;
+    if (!filled) {
+      show(nothing, "Nothing was recorded in this range.");
+      if (state.drawn) (await plotly()).purge(canvas);
+      state.drawn = false;
+      return;
+    }
+    let Plotly;
+    try {
+      Plotly = await plotly();
+    } catch (error) {
+      nothing.hidden = false;
+      show(nothing, `${error.message}: reload the page.`);
+      return;
+    }
+    const most = state.lines.reduce((top, line) => line.values.reduce((a, b) => Math.max(a, Math.abs(b)), top), 0);
+    const { unit } = state.lines[0];
+    const [divisor, suffix] = scale(unit, most);
+    const traces = state.lines.map((line, index) => {
+      const { x, y } = gapped(line);
+      return { type: "scatter", mode: x.length > 1 ? "lines" : "markers", x, y: y.map((value) => (value === null ? null : value / divisor)), name: line.name,
+        connectgaps: false, line: { color: color(PALETTE[index % PALETTE.length]), width: 2, dash: DASHES[Math.floor(index / PALETTE.length) % DASHES.length] },
+        hovertemplate: `%{y:,.4~g}${suffix}` };
+    });
+    await Plotly.react(canvas, traces, layout(unit, suffix, state.since, state.until, traces.length > 1), CONFIG);
+    if (!state.drawn) {
+      state.drawn = true;
+      canvas.on("plotly_relayout", (change) => {
+        if ("xaxis.range[0]" in change) state.zoomed = true;
+        if (change["xaxis.autorange"]) state.zoomed = false;
+      });
+      performance.mark("tidegate-plot");
+    }
+    node.dataset.points = String(traces.reduce((sum, trace) => sum + trace.x.length, 0));
+  };
+
+  plots.set(canvas, state);
+  seen.observe(canvas);
+  return {
+    node,
+    /** Whether the person looks at a part of it. */
+    get zoomed() { return state.zoomed; },
+    get lines() { return state.lines ?? []; },
+    set(lines, since, until) {
+      Object.assign(state, { lines, since, until, stale: true });
+      const newest = lines.filter((line) => line.times.length && line.times.at(-1) >= until - 3 * line.step - 30);
+      show(now, newest.length ? newest.map((line) => `${lines.length > 1 ? `${line.name} ` : ""}${measured(line.values.at(-1), line.unit)}`).slice(0, 3).join(" · ") : "");
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `${title}: ${summary(lines)}`);
+      return state.draw();
+    },
+    fail(message) {
+      if (state.drawn) return;
+      nothing.hidden = false;
+      show(nothing, message);
+    },
+    forget() {
+      seen.unobserve(canvas);
+      plots.delete(canvas);
+      node.remove();
+    },
+  };
+}
+
+/** The lines in words, for those who do not see them. */
+function summary(lines) {
+  return lines.map((line) => {
+    if (!line.values.length) return `${line.name}: nothing recorded`;
+    const least = line.values.reduce((a, b) => Math.min(a, b));
+    const most = line.values.reduce((a, b) => Math.max(a, b));
+    return `${line.name}: now ${measured(line.values.at(-1), line.unit)}, from ${measured(least, line.unit)} to ${measured(most, line.unit)}`;
+  }).join("; ");
+}
+
+export const RANGES = [["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["24 h", 86400], ["2 d", 172800], ["7 d", 604800], ["30 d", 2592000], ["90 d", 7776000]];
+
+/** Buttons that choose how far back plots go. */
+export function ranges(initial, chosen) {
+  const buttons = RANGES.map(([name, seconds]) => el("button", { type: "button", "aria-pressed": String(seconds === initial),
+    on: { click: () => pick(seconds) } }, name));
+  function pick(seconds) {
+    buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(RANGES[index][1] === seconds)));
+    chosen(seconds);
+  }
+  return el("div", { class: "segments", role: "group", "aria-label": "Range of the plots" }, buttons);
+}
+
+/** Seconds between two points, so that a plot has a few hundred. */
+export function stepFor(range) {
+  return Math.max(10, Math.ceil(range / 360 / 10) * 10);
+}

@@ -1,0 +1,119 @@
+// The plots of a scope: which there are, their data, their embedding.
+
+import { el } from "./dom.js";
+import { get, live } from "./api.js";
+import { embedDialog } from "./embed.js";
+import { plot, ranges, stepFor } from "./plot.js";
+
+/** Every plot of an instance or a deployment: heading and lines. */
+export const PLOTS = [
+  { name: "requests", title: "Total Number of Requests", lines: { requests: "requests" } },
+  { name: "tokens", title: "Tokens per Second", lines: { completion_tokens: "completion", prompt_tokens: "prompt" } },
+  { name: "latency", title: "Latency", lines: { latency_p50: "p50", latency_p95: "p95", latency_p99: "p99" } },
+  { name: "first-token", title: "Time to First Token", lines: { first_token_p50: "p50", first_token_p95: "p95", first_token_p99: "p99" } },
+  { name: "in-flight", title: "In Flight and Queued", lines: { in_flight: "in flight", queued: "queued" } },
+  { name: "errors", title: "Errors by Reason", lines: null, errors: true },
+  { name: "cold-starts", title: "Cold Starts", lines: { cold_starts: "starts and wakes" } },
+  { name: "cpu", title: "CPU Usage", lines: { cpu: "workers" }, host: { cpu: "host" } },
+  { name: "memory", title: "Memory", lines: { memory: "workers", memory_resident: "workers, resident" }, host: { memory: "host" } },
+  { name: "network", title: "Network Throughput", lines: {}, host: { network_received: "host, received", network_sent: "host, sent" } },
+  { name: "disk", title: "Disk Performance", lines: { disk_read: "workers, read", disk_written: "workers, written" }, host: { disk_read: "host, read", disk_written: "host, written" } },
+  { name: "gpu-utilisation", title: "GPU Utilization", lines: {}, gpu: "gpu_utilisation" },
+  { name: "gpu-memory", title: "GPU Memory Usage", lines: {}, gpu: "gpu_memory" },
+  { name: "gpu-temperature", title: "GPU Temperature", lines: {}, gpu: "gpu_temperature" },
+  { name: "gpu-power", title: "GPU Power", lines: {}, gpu: "gpu_power" },
+];
+
+/** Asks for metrics of a scope over a range that ends now. */
+export function ask(scope, metrics, range) {
+  return get("series", { scope, metric: metrics.join(","), since: `${Math.floor(Date.now() / 1000 - range)}`, step: `${stepFor(range)}` });
+}
+
+/**
+ * Plots of a scope, with the choice of a range. `wanted` are entries of PLOTS; `gpus()`
+ * are the GPUs whose plots belong to it; `errorMetrics` the names of error counts.
+ */
+export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
+  let range = Number(new URLSearchParams(location.search).get("range")) || 3600;
+  let of = scope;
+  const figures = wanted.map((entry) => ({
+    entry,
+    figure: plot({
+      title: entry.title,
+      tools: [el("button", { type: "button", class: "tiny", "aria-label": `Embed ${entry.title}`, on: { click: () => embed(entry) } }, "Embed")],
+    }),
+  }));
+  const bar = ranges(range, (seconds) => {
+    range = seconds;
+    const address = new URL(location.href);
+    address.searchParams.set("range", String(seconds));
+    history.replaceState(null, "", address);
+    refresh();
+  });
+
+  /** `[scope, { metric: name }]` for each question of one plot. */
+  function questions(entry) {
+    const list = [];
+    if (entry.errors) list.push([of, Object.fromEntries(errorMetrics.map((name) => [name, name.replace(/^errors_/, "").replaceAll("_", " ")]))]);
+    else if (Object.keys(entry.lines ?? {}).length) list.push([of, entry.lines]);
+    if (entry.host) list.push(["host", entry.host]);
+    if (entry.gpu) for (const index of gpus()) list.push([`gpu:${index}`, { [entry.gpu]: `GPU ${index}` }]);
+    return list.filter(([, metrics]) => Object.keys(metrics).length);
+  }
+
+  /** One question per scope, with the metrics of all plots. */
+  async function load() {
+    const needs = new Map();
+    for (const { entry } of figures) {
+      for (const [asked, metrics] of questions(entry)) {
+        if (!needs.has(asked)) needs.set(asked, new Set());
+        for (const metric of Object.keys(metrics)) needs.get(asked).add(metric);
+      }
+    }
+    const answers = new Map(await Promise.all([...needs].map(async ([asked, metrics]) => {
+      try {
+        return [asked, await ask(asked, [...metrics], range)];
+      } catch (error) {
+        return [asked, error];
+      }
+    })));
+    const until = Date.now() / 1000;
+    for (const { entry, figure } of figures) {
+      const lines = [];
+      let failure = null;
+      for (const [asked, metrics] of questions(entry)) {
+        const answer = answers.get(asked);
+        if (answer instanceof Error) {
+          failure = answer;
+          continue;
+        }
+        for (const line of answer.series) {
+          if (!(line.metric in metrics)) continue;
+          if (entry.errors && !line.values.some((value) => value > 0)) continue;
+          lines.push({ ...line, name: metrics[line.metric] });
+        }
+      }
+      if (failure && !lines.length) figure.fail(failure.message);
+      else if (!lines.length) figure.set([{ name: entry.title, unit: "", step: 10, times: [], values: [] }], until - range, until);
+      else figure.set(lines, until - range, until);
+    }
+  }
+
+  function embed(entry) {
+    const [first] = questions(entry);
+    if (!first) return;
+    const [asked, metrics] = first;
+    embedDialog({ scope: asked, metrics: entry.errors ? ["errors"] : Object.keys(metrics), title: entry.title, range });
+  }
+
+  const refresh = live(load, 10);
+  return {
+    bar,
+    node: el("div", { class: "plots" }, figures.map(({ figure }) => figure.node)),
+    refresh,
+    scope(next) {
+      of = next;
+      refresh();
+    },
+  };
+}

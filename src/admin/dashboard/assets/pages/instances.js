@@ -1,0 +1,76 @@
+// All instances: how each stands, and what can be done to it.
+
+import { data, el, show, status } from "../lib/dom.js";
+import { get, live, part } from "../lib/api.js";
+import { buttonState, buttons } from "../lib/actions.js";
+import { count, decimal, NONE, span, bytes } from "../lib/format.js";
+import { table } from "../lib/table.js";
+
+const STATUSES = ["loading", "active", "idle", "offloaded", "stopped", "failed"];
+
+export default async function instances(main) {
+  document.title = "Instances – Tidegate";
+  let devices = [];
+  let asked = Date.now();
+  const idle = (row) => (row.idle_seconds === null || row.idle_seconds === undefined || row.status === "active" ? null : row.idle_seconds + (Date.now() - asked) / 1000);
+  const sum = (row, value) => row.deployments.reduce((total, each) => total + value(each), 0);
+  const list = table({
+    label: "instances",
+    name: "instances",
+    key: (row) => row.name,
+    sortBy: "Name",
+    search: (row) => [row.name, row.project, row.queue, row.route, row.status, ...row.deployments.flatMap((each) => [each.endpoint, each.model])].join(" "),
+    empty: "No instance is configured. Launch one, or put a file into routes.d.",
+    filters: [{ label: "Any status", choices: STATUSES, fits: (row, word) => row.status === word || row.deployments.some((each) => each.status === word) }],
+    columns: [
+      { title: "Name", value: (row) => row.name, render: (row) => el("a", { href: `/instances/${part(row.name)}` }, data(row.name, 60)) },
+      { title: "Status", value: (row) => [row.status, progress(row)], by: (row) => STATUSES.indexOf(row.status),
+        render: (row) => el("div", { class: "stack" }, status(row.status), progress(row) && el("span", { class: "small quiet" }, progress(row))) },
+      { title: "Idle time", value: (row) => (idle(row) === null ? null : span(idle(row))), by: idle, number: true, render: (row) => (idle(row) === null ? NONE : span(idle(row))) },
+      { title: "Models", value: (row) => row.deployments.map((each) => [each.endpoint, each.status]), by: (row) => row.deployments.length,
+        render: (row) => el("div", { class: "stack" }, row.deployments.slice(0, 6).map((each) => el("span", {}, data(each.endpoint, 50), row.deployments.length > 1 && [" ", status(each.status)])),
+          row.deployments.length > 6 && el("span", { class: "quiet" }, `and ${row.deployments.length - 6} more`)) },
+      { title: "Project", value: (row) => row.project ?? "", render: (row) => (row.project ? data(row.project, 40) : el("span", { class: "quiet" }, "admins")) },
+      { title: "GPUs", value: (row) => memory(row, devices), by: (row) => new Set(row.deployments.flatMap((each) => each.gpus)).size, render: (row) => bars(row, devices) },
+      { title: "In flight", value: (row) => sum(row, (each) => each.in_flight), number: true,
+        render: (row) => { const waiting = sum(row, (each) => each.waiting); return `${count(sum(row, (each) => each.in_flight))}${waiting ? ` + ${count(waiting)} waiting` : ""}`; } },
+      { title: "Tokens/s", value: (row) => row.live?.completion_tokens_per_second ?? 0, number: true, render: (row) => decimal(row.live?.completion_tokens_per_second ?? 0) },
+      { title: "", sort: false, wide: true, value: buttonState, render: (row) => el("div", { class: "actions" }, buttons(row, refresh, { small: true })) },
+    ],
+  });
+  show(main, el("div", { class: "head" }, el("h1", {}, "Instances"), list.toolbar), el("section", { class: "card", "aria-label": "Instances" }, list.node));
+  const refresh = live(async () => {
+    const [rows, gpus] = await Promise.all([get("instances"), get("gpus").catch(() => null)]);
+    devices = gpus?.gpus ?? [];
+    asked = Date.now();
+    list.set(rows);
+  }, 2);
+}
+
+/** Phase, percent and expected time of what is loading. */
+function progress(row) {
+  const loading = row.deployments.find((each) => each.status === "loading");
+  if (!loading) return "";
+  return [loading.progress, loading.percent !== null && loading.percent !== undefined && `${loading.percent} %`, loading.ready_in_seconds && `about ${span(loading.ready_in_seconds)} left`].filter(Boolean).join(", ");
+}
+
+/** What an instance holds of each GPU: `[index, bytes, total, asleep]`. */
+function memory(row, devices) {
+  const own = new Set(row.deployments.map((each) => each.id));
+  const held = devices.map((gpu) => {
+    const mine = gpu.held.filter((holder) => own.has(holder.deployment));
+    return [gpu.index, mine.reduce((sum, holder) => sum + (holder.bytes ?? 0), 0), gpu.memory_total, mine.length > 0 && mine.every((holder) => holder.status === "offloaded"), mine.length];
+  });
+  return held.filter(([, , , , holders]) => holders);
+}
+
+function bars(row, devices) {
+  const held = memory(row, devices);
+  if (!held.length) return el("span", { class: "quiet" }, NONE);
+  return el("div", { class: "stack" }, held.map(([index, used, total, asleep]) => {
+    const fill = el("i", { class: asleep ? "asleep" : "held" });
+    fill.style.width = `${total ? Math.min(100, (100 * used) / total) : 0}%`;
+    return el("div", {}, el("div", { class: "bar", role: "img", "aria-label": `GPU ${index}: ${bytes(used)} of ${bytes(total)}` }, fill),
+      el("span", { class: "small quiet" }, `GPU ${index}: ${bytes(used)} of ${bytes(total)}`));
+  }));
+}

@@ -1,0 +1,52 @@
+// Who is logged in where.
+
+import { confirm, copyButton, data, el, show, toast } from "../lib/dom.js";
+import { get, live, part, post, remove, session } from "../lib/api.js";
+import { ago, time } from "../lib/format.js";
+import { table } from "../lib/table.js";
+
+export default async function sessions(main) {
+  document.title = "Sessions – Tidegate";
+  const who = await session();
+  const list = table({
+    label: "sessions", name: "sessions", key: (row) => row.id, sortBy: "-Last used",
+    search: (row) => `${row.subject} ${row.role} ${row.agent} ${row.address}`,
+    empty: "No one is logged in by a session.",
+    columns: [
+      { title: "Who", value: (row) => [row.subject, row.current], by: (row) => row.subject, render: (row) => [data(row.subject, 60), row.current ? [" ", el("span", { class: "badge" }, "this one")] : null] },
+      { title: "Role", value: (row) => row.role },
+      { title: "Browser", value: (row) => row.agent, render: (row) => data(row.agent, 90) },
+      { title: "From", value: (row) => row.address, render: (row) => data(row.address, 60) },
+      { title: "Began", value: (row) => row.created, render: (row) => el("time", { title: time(row.created) }, ago(row.created)) },
+      { title: "Last used", value: (row) => row.last_used, render: (row) => ago(row.last_used) },
+      { title: "Ends", value: (row) => row.expires, render: (row) => time(row.expires) },
+      { title: "", sort: false, value: (row) => row.id, render: (row) => el("button", { type: "button", class: "tiny danger", "aria-label": `End the session of ${row.subject}`, on: { click: () => end(row) } }, "End") },
+    ],
+  });
+  const link = el("div", { class: "stack" });
+  show(main, el("div", { class: "head" }, el("h1", {}, "Sessions"), list.toolbar),
+    el("section", { class: "card stack", "aria-label": "You" }, el("p", {}, "You are ", el("strong", {}, data(who.subject, 80)), `, ${who.role}`, who.projects.length ? `, for ${who.projects.join(", ")}` : "", "."),
+      who.role === "admin" ? el("div", { class: "actions" }, el("button", { type: "button", on: { click: makeLink } }, "Make a login link")) : null, link),
+    el("section", { class: "card", "aria-label": "Sessions" }, list.node));
+  const refresh = live(async () => list.set(await get("sessions")), 10);
+
+  async function makeLink() {
+    try {
+      const made = await post("login-links");
+      show(link, el("p", {}, `Opens a session once, until ${time(made.expires)}: `), el("span", { class: "copyable" }, el("code", {}, made.url), copyButton(made.url, "the login link")));
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+  }
+
+  async function end(row) {
+    if (!(await confirm(`End the session of ${row.subject}?`, { action: "End", danger: true }))) return;
+    try {
+      await remove(`sessions/${part(row.id)}`);
+      if (row.current) location.assign("/login");
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    refresh();
+  }
+}
