@@ -164,6 +164,25 @@ impl DeploymentId {
         ))
     }
 
+    /// The id of one of its workers that live side by side, counted from 1: the
+    /// first has the id of the deployment, the second `team-llms/qwen3-8b#2`.
+    #[must_use]
+    pub fn replica(&self, number: u32) -> Self {
+        match number {
+            0 | 1 => self.clone(),
+            _ => Self(Arc::from(format!("{self}#{number}"))),
+        }
+    }
+
+    /// Whether `id` is this one, or that of one of its replicas.
+    pub fn has_replica(&self, id: &Self) -> bool {
+        let Some(rest) = id.0.strip_prefix(&*self.0) else {
+            return false;
+        };
+        let number = rest.strip_prefix('#');
+        rest.is_empty() || number.is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n > 1))
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -69,7 +69,8 @@ impl App {
         let log = Arc::clone(&gateway);
         // It fails only when the runtime ends, and the process with it.
         drop(tokio::task::spawn_blocking(move || log.close_log()).await);
-        admin.lifecycle.shutdown(stop_workers).await;
+        let ended = admin.lifecycle.shutdown(stop_workers);
+        stop.unless_asked(ended, "workers that end").await;
         let handles = admin.registry.all();
         let alive = handles
             .iter()
@@ -131,6 +132,14 @@ impl Stop {
             term: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
+    }
+
+    /// Waits for `ended`, but no longer than until a further signal.
+    async fn unless_asked(&mut self, ended: impl Future<Output = ()>, what: &str) {
+        tokio::select! {
+            () = ended => {}
+            () = self.asked() => tracing::warn!("did not wait for {what}"),
+        }
     }
 
     /// Resolves with the next of either. Cancel-safe, as `recv` is.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::client::Client;
 use super::{ConfigArg, Failure, out};
-use crate::admin::view::{DeploymentView, InstanceView, StatusView};
+use crate::admin::view::{DeploymentView, InstanceView, ReplicaView, StatusView};
 use crate::time::unix_seconds;
 
 #[derive(Debug, Args)]
@@ -36,7 +36,11 @@ impl Ps {
         }
         let rows: Vec<Vec<String>> = instances
             .iter()
-            .flat_map(|instance| instance.deployments.iter().map(move |d| row(instance, d)))
+            .flat_map(|instance| instance.deployments.iter().map(move |d| (instance, d)))
+            .flat_map(|(instance, d)| {
+                let replicas = d.replicas.iter().map(|r| replica(d, r));
+                std::iter::once(row(instance, d)).chain(replicas)
+            })
             .collect();
         let header = [
             "INSTANCE",
@@ -102,11 +106,37 @@ fn row(instance: &InstanceView, deployment: &DeploymentView) -> Vec<String> {
     ]
 }
 
+/// One of several workers, below its deployment.
+fn replica(deployment: &DeploymentView, replica: &ReplicaView) -> Vec<String> {
+    let number = replica.id.strip_prefix(&deployment.id).unwrap_or_default();
+    let number = if number.is_empty() { "#1" } else { number };
+    let gpus: Vec<String> = replica.gpus.iter().map(ToString::to_string).collect();
+    let mut row = vec![String::new(), format!("  {number}"), String::new()];
+    row.push(replica.status.clone());
+    row.push(String::new());
+    row.push(if gpus.is_empty() {
+        "-".to_owned()
+    } else {
+        gpus.join(",")
+    });
+    row.push(replica.in_flight.to_string());
+    row.extend([String::new(), String::new()]);
+    row.push(out::ago(unix_seconds().saturating_sub(replica.since)));
+    row
+}
+
 /// The status, with the progress of a start behind it.
 fn status(deployment: &DeploymentView) -> String {
     let status = &deployment.status;
-    match (status.as_str(), deployment.percent, &deployment.progress) {
-        ("loading", Some(percent), Some(progress)) => format!("{status} {percent}% ({progress})"),
-        _ => status.clone(),
+    if status != "loading" {
+        return status.clone();
     }
+    let mut text = status.clone();
+    if let (Some(percent), Some(progress)) = (deployment.percent, &deployment.progress) {
+        text = format!("{text} {percent}% ({progress})");
+    }
+    if let Some(left) = deployment.ready_in_seconds {
+        text = format!("{text}, about {} left", out::ago(left));
+    }
+    text
 }

@@ -167,6 +167,12 @@ impl Default for Workers {
             backoff: Duration::from_secs(1),
             failures_max: 5,
             stable_after: Duration::from_mins(1),
+            stall_timeout: Duration::from_mins(10),
+            probe_interval: Duration::from_secs(30),
+            probe_timeout: Duration::from_secs(20),
+            probe_failures: 3,
+            scale_up_after: Duration::from_secs(2),
+            scale_down_after: Duration::from_mins(2),
             log_bytes_max: 16 * MIB,
         }
     }

@@ -342,7 +342,28 @@ fn workers(mut table: Reader<'_>, to: &mut Workers) {
     );
     set(&mut to.backoff, table.span("backoff", bounds.clone()));
     set(&mut to.failures_max, table.whole("failures_max", 1..=1000));
-    set(&mut to.stable_after, table.span("stable_after", bounds));
+    set(
+        &mut to.stable_after,
+        table.span("stable_after", bounds.clone()),
+    );
+    set(
+        &mut to.stall_timeout,
+        table.span("stall_timeout", bounds.clone()),
+    );
+    let probes = table.span("probe_interval", Duration::ZERO..=DAY);
+    set(&mut to.probe_interval, probes);
+    set(
+        &mut to.probe_timeout,
+        table.span("probe_timeout", bounds.clone()),
+    );
+    let failures = table.whole("probe_failures", 1..=1000);
+    set(&mut to.probe_failures, failures);
+    let up = table.span("scale_up_after", Duration::ZERO..=DAY);
+    set(&mut to.scale_up_after, up);
+    set(
+        &mut to.scale_down_after,
+        table.span("scale_down_after", bounds),
+    );
     set(
         &mut to.log_bytes_max,
         table.size("log_bytes_max", 64 * 1024..=16 * GIB),

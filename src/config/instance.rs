@@ -9,7 +9,7 @@ use super::options::{self, Options};
 use super::problems::{cut, nearest};
 use super::reader::{Found, Reader};
 use super::route::segment_fault;
-use super::{Deployment, Engine, Idle, Offload, OffloadTo, Sim, Start, Vllm};
+use super::{Deployment, Engine, Idle, Offload, OffloadTo, Replicas, Roll, Sim, Start, Vllm};
 use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
 
 /// An instance as its file describes it.
@@ -35,6 +35,8 @@ pub(super) enum RouteChoice {
 
 /// Most deployments of an instance.
 const DEPLOYMENTS_MAX: usize = 256;
+/// Most workers of a deployment.
+const REPLICAS_MAX: u32 = 64;
 /// Longest name or path of weights, in characters.
 const MODEL_CHARS_MAX: usize = 1024;
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -53,6 +55,7 @@ struct Common<'a> {
     instance: InstanceName,
     kind: Kind,
     version: Option<String>,
+    roll: Roll,
     idle: IdleDraft,
     options: Options<'a>,
 }
@@ -80,6 +83,8 @@ pub(super) fn read(
         .choice("engine", &words)
         .map_or(Kind::Vllm, |kind| kind.value);
     let version = version(&mut table, kind);
+    let words = [("idle", Roll::Idle), ("now", Roll::Now)];
+    let roll = table.choice("roll", &words).map(|roll| roll.value);
     let idle = idle(&mut table);
     let path = table.dotted("options");
     let options = Options {
@@ -102,6 +107,7 @@ pub(super) fn read(
             .or_else(|| InstanceName::new("unnamed").ok())?,
         kind,
         version,
+        roll: roll.unwrap_or_default(),
         idle,
         options,
     };
@@ -201,21 +207,38 @@ fn idle(table: &mut Reader<'_>) -> IdleDraft {
 
 fn read_deployments(tables: Vec<Reader<'_>>, common: &Common<'_>) -> Vec<Found<Arc<Deployment>>> {
     let mut names = HashSet::new();
+    let problems = tables.first().map(|table| table.problems);
     let mut deployments = Vec::with_capacity(tables.len());
     for table in tables {
-        let (line, problems) = (table.line, table.problems);
+        let (line, noted) = (table.line, table.problems);
         let Some(deployment) = deployment(table, common) else {
             continue;
         };
         let name = deployment.endpoint_name.clone();
         if !names.insert(name.clone()) {
             let message = format!("{name:?} stands in this instance twice: write another");
-            problems.add(line, "deployment.endpoint_name", message);
+            noted.add(line, "deployment.endpoint_name", message);
         }
         deployments.push(Found {
             value: Arc::new(deployment),
             line,
         });
+    }
+    for deployment in &deployments {
+        let id = &deployment.value.id;
+        let clash = |other: &&Found<Arc<Deployment>>| {
+            other.value.id != *id && id.has_replica(&other.value.id)
+        };
+        if deployment.value.replicas.max > 1
+            && let Some(other) = deployments.iter().find(clash)
+            && let Some(table) = problems
+        {
+            let message = format!(
+                "{:?} is what a replica of {:?} would be called: write another",
+                other.value.endpoint_name, deployment.value.endpoint_name
+            );
+            table.add(other.line, "deployment.endpoint_name", message);
+        }
     }
     deployments
 }
@@ -233,6 +256,7 @@ fn deployment(mut table: Reader<'_>, common: &Common<'_>) -> Option<Deployment> 
     let max_concurrent_requests = table.whole("max_concurrent_requests", 1..=1_000_000);
     let words = [("on-demand", Start::OnDemand), ("boot", Start::Boot)];
     let start = table.choice("start", &words).map(|start| start.value);
+    let replicas = replicas(&mut table);
     let keep = table.flag("keep").is_some_and(|keep| keep.value);
     let path = table.dotted("options");
     let own = Options {
@@ -268,11 +292,34 @@ fn deployment(mut table: Reader<'_>, common: &Common<'_>) -> Option<Deployment> 
         endpoint_name,
         model,
         max_concurrent_requests,
+        replicas,
         start: start.unwrap_or_default(),
+        roll: common.roll,
         keep,
         idle,
         engine,
     })
+}
+
+fn replicas(deployment: &mut Reader<'_>) -> Replicas {
+    let mut replicas = Replicas::default();
+    let Some(mut table) = deployment.table("replicas") else {
+        return replicas;
+    };
+    let each = table.whole("requests_each", 1..=1_000_000);
+    let most = table.whole("max", 1..=REPLICAS_MAX);
+    let line = table.line_of("min");
+    let least = table.whole("min", 0..=REPLICAS_MAX);
+    replicas.min = least.unwrap_or(replicas.min);
+    // Whoever wants several at least names no bound below that.
+    replicas.max = most.unwrap_or(replicas.min.max(1));
+    if replicas.min > replicas.max {
+        let message = format!("this is more than max = {}: write less", replicas.max);
+        table.wrong(line, "min", message);
+    }
+    replicas.requests_each = each.unwrap_or(replicas.requests_each);
+    table.finish();
+    replicas
 }
 
 fn endpoint(table: &mut Reader<'_>, model: Option<&Found<String>>) -> Option<ModelName> {

@@ -202,6 +202,18 @@ pub struct Workers {
     pub failures_max: u32,
     /// How long a worker must serve before its failures are forgiven.
     pub stable_after: Duration,
+    /// How long a start may go on without a line of log, work or a byte read.
+    pub stall_timeout: Duration,
+    /// Between two probes of a worker that serves; zero for none.
+    pub probe_interval: Duration,
+    /// Limit of a probe.
+    pub probe_timeout: Duration,
+    /// Probes that fail in a row before the worker is replaced.
+    pub probe_failures: u32,
+    /// How long the load must ask for another replica before it is started.
+    pub scale_up_after: Duration,
+    /// How long the load must leave a replica idle before it is drained.
+    pub scale_down_after: Duration,
     /// Size at which a worker's log file is rotated, in bytes.
     pub log_bytes_max: u64,
 }
@@ -383,8 +395,12 @@ pub struct Deployment {
     pub model: String,
     /// Requests at once; `None` for no limit of its own.
     pub max_concurrent_requests: Option<u32>,
+    /// How many workers it may have, and which of them this describes.
+    pub replicas: Replicas,
     /// When its worker is started.
     pub start: Start,
+    /// When a worker is replaced whose engine options changed.
+    pub roll: Roll,
     /// Never chosen to make room for another, never idled out.
     pub keep: bool,
     /// Idle times.
@@ -394,6 +410,19 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// The description of another of its workers, counted from 1.
+    #[must_use]
+    pub fn replica(&self, number: u32) -> Self {
+        Self {
+            id: self.id.replica(number),
+            replicas: Replicas {
+                number,
+                ..self.replicas
+            },
+            ..self.clone()
+        }
+    }
+
     /// The names of its `LoRA` adapters: each is one that clients may write in
     /// `model`, and that its worker knows.
     pub fn adapters(&self) -> Vec<ModelName> {
@@ -405,6 +434,42 @@ impl Deployment {
             .filter_map(|(name, _)| ModelName::new(&name).ok())
             .collect()
     }
+}
+
+/// How many workers a deployment may have side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// So many are started with the gateway, and never idled out.
+    pub min: u32,
+    /// So many at most.
+    pub max: u32,
+    /// Requests, at work or waiting, that one worker is meant for: with more a
+    /// further one is started.
+    pub requests_each: u32,
+    /// Which one this is, counted from 1. A file describes the first; the
+    /// lifecycle makes the others.
+    pub number: u32,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self {
+            min: 0,
+            max: 1,
+            requests_each: 32,
+            number: 1,
+        }
+    }
+}
+
+/// When a worker is replaced whose engine options changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Roll {
+    /// Once no request is inside.
+    #[default]
+    Idle,
+    /// At once: requests inside finish, new ones wait for the new worker.
+    Now,
 }
 
 /// When a deployment's worker is started.

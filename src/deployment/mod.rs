@@ -46,6 +46,9 @@ pub struct Handle {
     /// At most one message per deployment is inside, see `demanded`.
     demands: mpsc::UnboundedSender<DeploymentId>,
     waiting: AtomicU32,
+    /// Its further replicas, each with a console of its own; swapped by the
+    /// conductor.
+    replicas: ArcSwap<Vec<Arc<Handle>>>,
 }
 
 impl Handle {
@@ -72,6 +75,11 @@ impl Handle {
     /// Publishes how it stands. For the conductor only.
     pub fn publish(&self, snapshot: Snapshot) {
         self.snapshot.send_replace(Arc::new(snapshot));
+    }
+
+    /// Its further replicas, in their order; the first is this one.
+    pub fn replicas(&self) -> Arc<Vec<Arc<Self>>> {
+        self.replicas.load_full()
     }
 
     /// Tells the conductor that a request waits at the closed gate.
@@ -156,7 +164,25 @@ impl Registry {
 
     /// Adds a deployment, stopped. For the conductor only, its single writer.
     pub fn insert(&self, spec: Arc<config::Deployment>) -> Arc<Handle> {
-        let handle = Arc::new(Handle {
+        let handle = self.handle(spec);
+        let mut map = HashMap::clone(&self.map.load());
+        map.insert(handle.id.clone(), Arc::clone(&handle));
+        self.map.store(Arc::new(map));
+        handle
+    }
+
+    /// Adds a further replica of a deployment, stopped. Requests do not find it
+    /// but by its deployment. For the conductor only.
+    pub fn insert_replica(&self, of: &Arc<Handle>, spec: Arc<config::Deployment>) -> Arc<Handle> {
+        let handle = self.handle(spec);
+        let mut replicas = Vec::clone(&of.replicas.load());
+        replicas.push(Arc::clone(&handle));
+        of.replicas.store(Arc::new(replicas));
+        handle
+    }
+
+    fn handle(&self, spec: Arc<config::Deployment>) -> Arc<Handle> {
+        Arc::new(Handle {
             id: spec.id.clone(),
             gate: Gate::new(self.clock),
             console: Console::default(),
@@ -164,18 +190,21 @@ impl Registry {
             demanded: AtomicBool::new(false),
             demands: self.demands.clone(),
             waiting: AtomicU32::new(0),
+            replicas: ArcSwap::default(),
             spec: ArcSwap::new(spec),
-        });
-        let mut map = HashMap::clone(&self.map.load());
-        map.insert(handle.id.clone(), Arc::clone(&handle));
-        self.map.store(Arc::new(map));
-        handle
+        })
     }
 
-    /// Removes a deployment. For the conductor only.
+    /// Removes a deployment, or a replica of one. For the conductor only.
     pub fn remove(&self, id: &DeploymentId) {
         let mut map = HashMap::clone(&self.map.load());
-        map.remove(id);
-        self.map.store(Arc::new(map));
+        if map.remove(id).is_some() {
+            return self.map.store(Arc::new(map));
+        }
+        for handle in map.values().filter(|handle| handle.id.has_replica(id)) {
+            let mut replicas = Vec::clone(&handle.replicas.load());
+            replicas.retain(|replica| replica.id != *id);
+            handle.replicas.store(Arc::new(replicas));
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Gate;
 use crate::config::Address;
-use crate::names::Generation;
+use crate::names::{DeploymentId, Generation};
 use crate::time::unix_seconds;
 
 /// What a person sees.
@@ -25,6 +25,8 @@ pub enum Status {
     Idle,
     /// The worker sleeps: weights out of GPU memory.
     Offloaded,
+    /// The worker was told to end, and has not yet.
+    Stopping,
     /// No worker.
     Stopped,
     /// The worker ended or could not start; see the reason.
@@ -33,11 +35,12 @@ pub enum Status {
 
 impl Status {
     /// Every status, for metrics.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Loading,
         Self::Active,
         Self::Idle,
         Self::Offloaded,
+        Self::Stopping,
         Self::Stopped,
         Self::Failed,
     ];
@@ -49,6 +52,7 @@ impl Status {
             Self::Active => "active",
             Self::Idle => "idle",
             Self::Offloaded => "offloaded",
+            Self::Stopping => "stopping",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
         }
@@ -132,6 +136,9 @@ pub struct Snapshot {
     pub refusals: u64,
     /// Cause of the last refusal.
     pub refusal: Option<Refusal>,
+    /// How each of its replicas stands, by its id, where it may have several; the
+    /// rest of this snapshot then tells of the best of them.
+    pub replicas: Arc<[(DeploymentId, Arc<Snapshot>)]>,
 }
 
 impl Snapshot {
@@ -152,6 +159,7 @@ impl Snapshot {
             reason: None,
             refusals: 0,
             refusal: None,
+            replicas: Arc::new([]),
         }
     }
 }

@@ -356,6 +356,8 @@ mod tests {
             model: "m".to_owned(),
             max_concurrent_requests: None,
             start: Start::OnDemand,
+            replicas: crate::config::Replicas::default(),
+            roll: crate::config::Roll::default(),
             keep: false,
             idle: Idle {
                 time_limit: None,

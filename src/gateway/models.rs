@@ -50,8 +50,9 @@ fn entry(destination: &Destination) -> ModelEntry<'_> {
         Status::Idle => 1,
         Status::Loading => 2,
         Status::Offloaded => 3,
-        Status::Stopped => 4,
-        Status::Failed => 5,
+        Status::Stopping => 4,
+        Status::Stopped => 5,
+        Status::Failed => 6,
     };
     let statuses = destination
         .targets

@@ -38,6 +38,15 @@ pub enum Proof {
     Asleep,
 }
 
+/// How deep a probe looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Whether it says that it is well.
+    Look,
+    /// Whether its engine answers one token.
+    Answer,
+}
+
 /// Asks workers.
 pub trait Calls: fmt::Debug + Send + Sync + 'static {
     /// Resolves once the worker serves; never while it does not.
@@ -48,6 +57,11 @@ pub trait Calls: fmt::Debug + Send + Sync + 'static {
 
     /// Wakes it, and makes sure that it answers.
     fn wake(&self, worker: Callee, from: OffloadTo) -> Boxed<'_, Result<(), String>>;
+
+    /// Whether a worker that serves is well.
+    fn probe(&self, _worker: Callee, _depth: Depth) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Whether this address answers for that worker, and what it does.
     fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proof, String>>;
@@ -89,6 +103,20 @@ impl Calls for Http {
         Box::pin(async move {
             let woken = client(&worker).wake(level(from), worker.limit).await;
             woken.map_err(|error| in_words(&error))
+        })
+    }
+
+    fn probe(&self, worker: Callee, depth: Depth) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            let client = client(&worker);
+            let probed = async {
+                client.health().await?;
+                match depth {
+                    Depth::Look => Ok(()),
+                    Depth::Answer => client.warm_up(worker.limit).await,
+                }
+            };
+            probed.await.map_err(|error| in_words(&error))
         })
     }
 

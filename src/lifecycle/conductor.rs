@@ -4,6 +4,7 @@
 //! What an action answers at once is a further event of the same turn. The
 //! conductor never waits for a worker, a file or a reader.
 
+mod replicas;
 mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,14 +16,16 @@ use tokio::sync::{mpsc, oneshot};
 use super::adoption;
 use super::effects::{Effects, Report, What};
 use super::events::Events;
+use super::fleet::Fleet;
+use super::health::Care;
 use super::launcher::Launched;
 use super::machine::{Event, Machine, Phase};
-use super::member::{Member, need};
+use super::member::{Member, need, starts_at_boot};
 use super::observe::{self, Observation};
 use super::placement::Placement;
 use super::story;
 use super::{Command, CommandError, Handle, Parts, Request, StartError};
-use crate::config::{self, Catalog, Settings, Start};
+use crate::config::{self, Catalog, Settings};
 use crate::deployment::{Demands, Registry};
 use crate::names::DeploymentId;
 use crate::store::timings::Timings;
@@ -50,9 +53,13 @@ pub struct Conductor {
     members: BTreeMap<DeploymentId, Member>,
     /// What is still to be done in this turn.
     turn: VecDeque<(DeploymentId, Event, Option<String>)>,
-    /// Answered once every worker is gone.
-    ending: Option<oneshot::Sender<()>>,
+    scales: replicas::Scales,
+    /// Answered once no member is left of which this holds.
+    ending: Option<Ending>,
 }
+
+/// Whom to answer at the end, and which members are waited for.
+type Ending = (oneshot::Sender<()>, fn(&Member) -> bool);
 
 /// Where the conductor's inputs come from.
 #[derive(Debug)]
@@ -80,6 +87,7 @@ impl Conductor {
             tasks: tasks.clone(),
             reports: reports_in,
             call_timeout: parts.settings.workers.call_timeout,
+            care: Care::from(&*parts.settings),
         };
         let (observed_in, observed) = mpsc::channel(1);
         let readings = parts.gpus.readings.clone();
@@ -96,6 +104,7 @@ impl Conductor {
             events: Events::default(),
             members: BTreeMap::new(),
             turn: VecDeque::new(),
+            scales: replicas::Scales::default(),
             ending: None,
             effects,
         };
@@ -140,20 +149,13 @@ impl Conductor {
                 Some(id) = inputs.demands.recv() => self.on_demand(&id),
                 Some(report) = inputs.reports.recv() => self.on_report(report),
                 Some(observation) = inputs.observed.recv() => self.on_observation(&observation),
-                Some(request) = inputs.requests.recv() => {
-                    if let Some(done) = self.on_request(request) {
-                        self.end(&tasks, done).await;
-                        return;
-                    }
-                }
+                Some(request) = inputs.requests.recv() => self.on_request(request),
                 () = sleep_until(at), if due.is_some() => self.on_time(),
                 () = ending.cancelled() => return,
             }
             self.run_turn();
-            if self.ending.is_some()
-                && self.members.values().all(|member| member.running.is_none())
-                && let Some(done) = self.ending.take()
-            {
+            let is_over = |(_, open): &mut Ending| !self.members.values().any(*open);
+            if let Some((done, _)) = self.ending.take_if(is_over) {
                 self.end(&tasks, done).await;
                 return;
             }
@@ -185,7 +187,7 @@ impl Conductor {
     fn on_demand(&mut self, id: &DeploymentId) {
         if let Some(member) = self.members.get(id) {
             member.handle.take_demand();
-            self.turn.push_back((id.clone(), Event::Demand, None));
+            self.demand(id);
         }
     }
 
@@ -194,7 +196,7 @@ impl Conductor {
             return;
         };
         match what {
-            What::Event(Event::Drained { .. }, _) if member.handle.gate.in_flight() > 0 => {
+            What::Event(Event::Drained { .. }, _) if member.gate().in_flight() > 0 => {
                 // Of an earlier closing; requests came in since.
             }
             What::Event(event, why) => self.turn.push_back((id, event, why)),
@@ -215,8 +217,7 @@ impl Conductor {
         }
     }
 
-    /// Returns whom to answer if everything is to end now.
-    fn on_request(&mut self, request: Request) -> Option<oneshot::Sender<()>> {
+    fn on_request(&mut self, request: Request) {
         match request {
             Request::Apply(catalog, done) => {
                 self.apply(&catalog);
@@ -228,27 +229,31 @@ impl Conductor {
             }
             Request::Shutdown { stop_workers, done } => {
                 if !stop_workers {
-                    return Some(done);
+                    // Those that were told to end are waited for: else whoever
+                    // stopped them sees them live on after the gateway.
+                    self.ending = Some((done, Member::is_ending));
+                    return;
                 }
-                self.ending = Some(done);
+                self.ending = Some((done, |member| member.running.is_some()));
                 for id in self.members.keys() {
                     let why = Some("tidegate is shutting down".to_owned());
                     self.turn.push_back((id.clone(), Event::Stop, why));
                 }
             }
         }
-        None
     }
 
     fn on_time(&mut self) {
         let now = self.clock.now();
         for (id, member) in &self.members {
             if member.machine.deadline.is_some_and(|due| due <= now) {
-                let idle_since = member.handle.gate.idle_since();
+                let idle_since = member.gate().idle_since();
                 let tick = Event::Tick { idle_since };
                 self.turn.push_back((id.clone(), tick, None));
             }
         }
+        self.roll();
+        self.scale(now);
         for member in self.members.values_mut() {
             if member.report_due().is_some_and(|due| due <= now) {
                 member.report(&self.timings, now);
@@ -262,7 +267,14 @@ impl Conductor {
         let waits = self.placement.is_waiting();
         let claims = waits.then(|| self.clock.now() + CLAIM_RELOOK);
         let reports = self.members.values().filter_map(Member::report_due);
-        machines.chain(claims).chain(reports).min()
+        let rolls = self.rolls().then(|| self.clock.now() + CLAIM_RELOOK);
+        let scales = self.scale_due();
+        machines
+            .chain(claims)
+            .chain(reports)
+            .chain(rolls)
+            .chain(scales)
+            .min()
     }
 
     /// Follows a catalog by difference.
@@ -291,6 +303,7 @@ impl Conductor {
             }
         }
         self.start_at_boot(&new);
+        self.roll();
     }
 
     fn dismiss(&mut self, id: &DeploymentId) {
@@ -304,15 +317,27 @@ impl Conductor {
 
     fn insert(&mut self, spec: Arc<config::Deployment>) {
         let id = spec.id.clone();
-        let handle = self.registry.insert(spec);
-        let launcher = self.effects.launcher.as_ref();
-        let member = Member::new(handle, &self.settings, launcher, self.clock.now());
+        // The first comes before the others, see `specs`.
+        let first = self
+            .members
+            .values()
+            .find(|first| first.handle.id.has_replica(&id) && first.number() == 1);
+        let (handle, fleet) = if let Some(first) = first.filter(|_| spec.replicas.number > 1) {
+            let fleet = first.fleet.clone();
+            (self.registry.insert_replica(fleet.lead(), spec), fleet)
+        } else {
+            let handle = self.registry.insert(spec);
+            (Arc::clone(&handle), Fleet::new(handle))
+        };
+        let (launcher, now) = (self.effects.launcher.as_ref(), self.clock.now());
+        let member = Member::new(handle, fleet, &self.settings, launcher, now);
+        member.publish(&self.timings, now);
         self.effects.prepare(&member);
         self.members.insert(id, member);
     }
 
     fn start_at_boot(&mut self, specs: &[Arc<config::Deployment>]) {
-        for spec in specs.iter().filter(|spec| spec.start == Start::Boot) {
+        for spec in specs.iter().filter(|spec| starts_at_boot(spec)) {
             let why = Some("starts with the gateway".to_owned());
             self.turn.push_back((spec.id.clone(), Event::Start, why));
         }
@@ -337,7 +362,7 @@ impl Conductor {
         member.changed_phase(now);
         member.publish(&self.timings, now);
         if asleep.is_none() {
-            member.handle.gate.open();
+            member.fleet.open(member.number());
         }
         member.tell(
             &self.events,
@@ -346,27 +371,47 @@ impl Conductor {
     }
 
     fn command(&mut self, id: &DeploymentId, command: Command) -> Result<(), CommandError> {
-        let unknown = || CommandError::Unknown(id.clone());
-        let member = self
-            .members
-            .get(id)
-            .filter(|m| !m.leaving)
-            .ok_or_else(unknown)?;
         if self.ending.is_some() {
             return Err(CommandError::Ended);
         }
-        let event = story::event_of(command, member).map_err(CommandError::Refused)?;
-        let why = Some("asked by an operator".to_owned());
-        self.turn.push_back((id.clone(), event, why));
+        let members = self.members.iter();
+        let replicas: Vec<_> = members
+            .filter(|(of, member)| id.has_replica(of) && !member.leaving)
+            .collect();
+        let Some((_, first)) = replicas.first() else {
+            return Err(CommandError::Unknown(id.clone()));
+        };
+        let obeyed = story::event_of(command, first).map_err(CommandError::Refused);
+        let mut events = Vec::new();
+        for (of, member) in replicas {
+            // A start is one worker's; the load asks for more.
+            let meant = member.number() == 1 || matches!(command, Command::Stop | Command::Offload);
+            if let Ok(event) = story::event_of(command, member)
+                && meant
+            {
+                let why = Some("asked by an operator".to_owned());
+                events.push((of.clone(), event, why));
+            }
+        }
+        if events.is_empty() {
+            return obeyed.map(drop);
+        }
+        self.turn.extend(events);
         Ok(())
     }
 }
 
+/// Every replica that there may be, the first of each deployment before others.
 fn specs(catalog: &Catalog) -> Vec<Arc<config::Deployment>> {
-    let instances = catalog.instances.iter();
-    instances
-        .flat_map(|i| i.deployments.iter().cloned())
-        .collect()
+    let deployments = catalog.instances.iter().flat_map(|i| &i.deployments);
+    let mut specs = Vec::new();
+    for first in deployments {
+        specs.push(Arc::clone(first));
+        for number in 2..=first.replicas.max {
+            specs.push(Arc::new(first.replica(number)));
+        }
+    }
+    specs
 }
 
 #[cfg(test)]

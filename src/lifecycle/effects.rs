@@ -4,16 +4,18 @@
 //! else is done at once. Decides nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{Callee, Calls};
-use super::launcher::{Boxed, LaunchError, Launched, Launcher, Nonce, Order};
+use super::health::{self, Care, Quiet};
+use super::launcher::{Boxed, Exit, LaunchError, Launched, Launcher, Nonce, Order};
 use super::machine::Event;
 use super::member::{Member, Running, Wish};
-use super::progress;
+use super::{progress, verdict};
 use crate::config::{self, OffloadTo};
 use crate::deployment::{Gate, Handle};
 use crate::names::{DeploymentId, Generation};
@@ -37,6 +39,36 @@ pub(super) enum What {
     Progress(Generation, &'static str, u8),
 }
 
+/// What a worker's tasks hold of it.
+#[derive(Clone, Debug)]
+struct Door {
+    gate: Arc<Gate>,
+    quiet: Quiet,
+    calls: CancellationToken,
+}
+
+impl Door {
+    fn of(running: &Running) -> Self {
+        Self {
+            gate: Arc::clone(&running.gate),
+            quiet: Arc::clone(&running.quiet),
+            calls: running.calls.clone(),
+        }
+    }
+}
+
+/// A worker that is watched over.
+struct Watched {
+    handle: Arc<Handle>,
+    generation: Generation,
+    nonce: Nonce,
+    callee: Callee,
+    /// Where its lines begin in the console.
+    lines_from: u64,
+    /// Whether it was ready once.
+    served: Arc<AtomicBool>,
+}
+
 /// Runs tasks for the conductor. A clone is another handle on the same.
 #[derive(Clone, Debug)]
 pub(super) struct Effects {
@@ -46,6 +78,7 @@ pub(super) struct Effects {
     /// Bounded; a task waits while it is full, the conductor never does.
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) call_timeout: Duration,
+    pub(super) care: Care,
 }
 
 impl Effects {
@@ -61,16 +94,18 @@ impl Effects {
         let (wish, wishes) = watch::channel(Wish::Run);
         let calls = self.tasks.ending().child_token();
         let this = self.clone();
-        let calls_of_task = calls.clone();
-        self.tasks.spawn("worker", async move {
-            this.launch(order, wishes, calls_of_task).await;
-        });
-        Running {
+        let running = Running {
             launched: None,
             gate: Gate::opened(member.handle.gate.clock()),
+            quiet: Quiet::default(),
             wish,
             calls,
-        }
+        };
+        let door = Door::of(&running);
+        self.tasks.spawn("worker", async move {
+            this.launch(order, wishes, door).await;
+        });
+        running
     }
 
     /// Gets what a spec runs before anyone asks for its worker, where that may
@@ -115,12 +150,7 @@ impl Effects {
         }
     }
 
-    async fn launch(
-        &self,
-        order: Order,
-        mut wishes: watch::Receiver<Wish>,
-        calls: CancellationToken,
-    ) {
+    async fn launch(&self, order: Order, mut wishes: watch::Receiver<Wish>, door: Door) {
         let (handle, generation) = (Arc::clone(&order.handle), order.generation);
         let (id, spec) = (handle.id.clone(), Arc::clone(&order.spec));
         let lines_from = handle.console.tail(0).1;
@@ -145,42 +175,81 @@ impl Effects {
         let callee = self.callee(&launched, &spec);
         let what = What::Launched(generation, launched);
         self.report(&id, what).await;
-        self.await_ready(&handle, callee, calls, lines_from);
-        self.supervise(handle, (generation, nonce), wishes, lines_from)
-            .await;
+        let served = Arc::new(AtomicBool::new(false));
+        self.await_ready(
+            &handle,
+            callee.clone(),
+            door.calls.clone(),
+            &served,
+            lines_from,
+        );
+        let watched = Watched {
+            handle,
+            generation,
+            nonce,
+            callee,
+            lines_from,
+            served,
+        };
+        self.supervise(watched, wishes, door).await;
     }
 
     /// Watches over a worker that was adopted.
     pub(super) fn adopt(&self, member: &Member, launched: Launched) -> Running {
         let (wish, wishes) = watch::channel(Wish::Run);
-        let (handle, generation) = (Arc::clone(&member.handle), launched.generation);
-        let (this, nonce) = (self.clone(), launched.nonce.clone());
-        self.launcher.adopt(&nonce, &handle);
-        self.tasks.spawn("worker", async move {
-            this.supervise(handle, (generation, nonce), wishes, 0).await;
-        });
-        Running {
+        let (this, handle) = (self.clone(), Arc::clone(&member.handle));
+        self.launcher.adopt(&launched.nonce, &handle);
+        let watched = Watched {
+            handle,
+            generation: launched.generation,
+            nonce: launched.nonce.clone(),
+            callee: self.callee(&launched, &member.spec),
+            lines_from: 0,
+            served: Arc::new(AtomicBool::new(true)),
+        };
+        let running = Running {
             launched: Some(launched),
             gate: Gate::opened(member.handle.gate.clock()),
+            quiet: Quiet::default(),
             wish,
             calls: self.tasks.ending().child_token(),
-        }
+        };
+        let door = Door::of(&running);
+        self.tasks.spawn("worker", async move {
+            this.supervise(watched, wishes, door).await;
+        });
+        running
     }
 
     /// Passes wishes on until the worker is gone. When the process ends first,
     /// the worker stays.
-    async fn supervise(
-        &self,
-        handle: Arc<Handle>,
-        (generation, nonce): (Generation, Nonce),
-        mut wishes: watch::Receiver<Wish>,
-        lines_from: u64,
-    ) {
+    async fn supervise(&self, watched: Watched, mut wishes: watch::Receiver<Wish>, door: Door) {
         let ending = self.tasks.ending();
+        let Watched {
+            handle,
+            generation,
+            nonce,
+            callee,
+            lines_from,
+            served,
+        } = watched;
         let mut exited = self.launcher.exited(&nonce);
+        let unwell = health::unwell(
+            self.care,
+            Arc::clone(&self.calls),
+            callee,
+            door.gate,
+            door.quiet,
+        );
+        tokio::pin!(unwell);
+        let mut is_well = true;
         let exit = loop {
             tokio::select! {
                 exit = &mut exited => break exit,
+                why = &mut unwell, if is_well => {
+                    is_well = false;
+                    self.event(&handle.id, Event::Stuck(generation), Some(why)).await;
+                }
                 () = ending.cancelled() => return,
                 // Err: the conductor is gone, and the worker stays.
                 wish = wishes.changed() => match wish.map(|()| *wishes.borrow_and_update()) {
@@ -191,9 +260,14 @@ impl Effects {
                 },
             }
         };
-        let how = exit_in_words(&handle, &exit.how, lines_from);
-        self.event(&handle.id, Event::Exited(generation), Some(how))
-            .await;
+        let (how, permanent) = exit_in_words(&handle, &exit, lines_from);
+        // What has served once may do so again.
+        let event = if permanent && !served.load(Ordering::Acquire) {
+            Event::Unlaunchable(generation)
+        } else {
+            Event::Exited(generation)
+        };
+        self.event(&handle.id, event, Some(how)).await;
     }
 
     fn await_ready(
@@ -201,17 +275,24 @@ impl Effects {
         handle: &Arc<Handle>,
         callee: Callee,
         calls: CancellationToken,
+        served: &Arc<AtomicBool>,
         lines_from: u64,
     ) {
-        let (this, handle) = (self.clone(), Arc::clone(handle));
+        let (this, handle, served) = (self.clone(), Arc::clone(handle), Arc::clone(served));
         self.tasks.spawn("worker ready", async move {
             let generation = callee.launched.generation;
+            let nonce = callee.launched.nonce.clone();
             let progress = this.follow_progress(&handle, generation, lines_from);
+            let launcher = Arc::clone(&this.launcher);
             tokio::select! {
                 () = calls.cancelled() => {}
                 () = this.calls.ready(callee) => {
+                    served.store(true, Ordering::Release);
                     let event = Event::WorkerReady(generation);
                     this.event(&handle.id, event, None).await;
+                }
+                why = health::stalled(this.care, launcher, &nonce, &handle) => {
+                    this.event(&handle.id, Event::Stuck(generation), Some(why)).await;
                 }
                 () = progress => {}
             }
@@ -266,9 +347,9 @@ impl Effects {
     ) {
         let launched = member.running.as_ref().and_then(|r| {
             let launched = r.launched.clone()?;
-            Some((launched, r.calls.clone()))
+            Some((launched, Door::of(r)))
         });
-        let Some((launched, cancelled)) = launched else {
+        let Some((launched, door)) = launched else {
             tracing::error!(deployment.id = %member.handle.id, "no worker to {verb}");
             return;
         };
@@ -280,9 +361,14 @@ impl Effects {
             if asleep.is_some() {
                 this.launcher.note_asleep(&nonce, asleep);
             }
+            // A probe of ours may be inside; it has a limit, and none begins now.
+            let asking = async {
+                let _held = door.quiet.lock().await;
+                start(this.calls.as_ref(), callee).await
+            };
             let result = tokio::select! {
-                () = cancelled.cancelled() => return,
-                result = start(this.calls.as_ref(), callee) => result,
+                () = door.calls.cancelled() => return,
+                result = asking => result,
             };
             if result.is_ok() && asleep.is_none() {
                 this.launcher.note_asleep(&nonce, None);
@@ -298,18 +384,17 @@ impl Effects {
         });
     }
 
-    /// Reports once no request is inside the closed gate.
-    pub(super) fn drain(&self, handle: &Arc<Handle>) {
-        let (this, handle) = (self.clone(), Arc::clone(handle));
+    /// Reports once no request is inside the closed gate of a worker.
+    pub(super) fn drain(&self, id: &DeploymentId, gate: &Arc<Gate>) {
+        let (this, id, gate) = (self.clone(), id.clone(), Arc::clone(gate));
         let ending = self.tasks.ending();
         self.tasks.spawn("drain", async move {
             tokio::select! {
-                () = handle.gate.drained() => {}
+                () = gate.drained() => {}
                 () = ending.cancelled() => return,
             }
-            let idle_since = handle.gate.last_activity();
-            this.event(&handle.id, Event::Drained { idle_since }, None)
-                .await;
+            let idle_since = gate.last_activity();
+            this.event(&id, Event::Drained { idle_since }, None).await;
         });
     }
 
@@ -335,21 +420,27 @@ impl Effects {
 /// Lines of the log that a reason quotes.
 const QUOTED_LINES: usize = 3;
 
-/// How it ended, with what its log says about why.
-fn exit_in_words(handle: &Handle, how: &str, lines_from: u64) -> String {
+/// How it ended, with what its log says about why and what can be done; and
+/// whether another try would end the same way.
+fn exit_in_words(handle: &Handle, exit: &Exit, lines_from: u64) -> (String, bool) {
     let (lines, _) = handle.console.since(lines_from);
     let texts = lines.iter().map(AsRef::as_ref);
-    let Some(telling) = progress::telling_line(texts) else {
-        return how.to_owned();
-    };
-    let mut last: Vec<&str> = lines
+    let verdict = verdict::of(&exit.how, exit.out_of_memory, texts);
+    let mut text = exit.how.clone();
+    if let Some(words) = verdict.words {
+        text = format!("{text}: {words}");
+    }
+    let mut quoted: Vec<&str> = lines
         .iter()
         .rev()
         .map(AsRef::as_ref)
-        .filter(|line: &&str| !line.trim().is_empty() && *line != telling)
+        .filter(|line: &&str| !line.trim().is_empty() && Some(*line) != verdict.line)
         .take(QUOTED_LINES - 1)
         .collect();
-    last.push(telling);
-    last.reverse();
-    format!("{how}: {}", last.join("\n"))
+    quoted.extend(verdict.line);
+    quoted.reverse();
+    if !quoted.is_empty() {
+        text = format!("{text}: {}", quoted.join("\n"));
+    }
+    (text, verdict.permanent)
 }

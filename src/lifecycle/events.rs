@@ -44,13 +44,14 @@ impl Events {
         });
     }
 
-    /// The newest `count`, oldest first; of one deployment or of all.
+    /// The newest `count`, oldest first; of one deployment with its replicas, or
+    /// of all.
     pub fn newest(&self, deployment: Option<&DeploymentId>, count: usize) -> Vec<Happening> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = ring
             .iter()
             .rev()
-            .filter(|happening| deployment.is_none_or(|id| *id == happening.deployment));
+            .filter(|happening| deployment.is_none_or(|id| id.has_replica(&happening.deployment)));
         let mut newest: Vec<_> = wanted.take(count).cloned().collect();
         newest.reverse();
         newest

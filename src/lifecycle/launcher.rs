@@ -113,6 +113,17 @@ pub struct Launched {
 pub struct Exit {
     /// In words: `exited with code 1`.
     pub how: String,
+    /// Whether the kernel counted a kill among its processes for want of memory.
+    pub out_of_memory: bool,
+}
+
+/// What a worker has done so far; only the differences of two mean anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Processor time of all its processes.
+    pub cpu: std::time::Duration,
+    /// Bytes that they read and wrote.
+    pub bytes: u64,
 }
 
 /// Why nothing was launched.
@@ -172,6 +183,12 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// Blocks for a look at each.
     fn owners(&self, pids: &[u32]) -> Vec<Owner> {
         vec![Owner::Unknown; pids.len()]
+    }
+
+    /// What a worker has done so far; `None` where that is not known. Blocks for a
+    /// look at each of its processes.
+    fn activity(&self, _nonce: &Nonce) -> Option<Activity> {
+        None
     }
 
     /// Takes a listed worker over: its output goes to this handle's console.

@@ -231,6 +231,7 @@ impl Step<'_> {
             | Event::Slept(g)
             | Event::CallFailed(g)
             | Event::Unlaunchable(g)
+            | Event::Stuck(g)
             | Event::Exited(g) => g != self.m.worker,
             _ => false,
         }
@@ -304,6 +305,13 @@ impl Step<'_> {
 
     fn rest_stopped(&mut self) {
         (self.m.phase, self.m.deadline) = (Phase::Stopped, None);
+    }
+
+    /// Forgets earlier failures of a deployment that has served for a while.
+    fn forgive(&mut self) {
+        if self.now >= self.m.ready_since + self.policy.stable_after {
+            self.m.failures = 0;
+        }
     }
 
     fn enter(&mut self, phase: Phase, limit: Duration) {

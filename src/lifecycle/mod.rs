@@ -22,6 +22,8 @@ pub mod command;
 mod conductor;
 mod effects;
 pub mod events;
+mod fleet;
+mod health;
 pub mod launcher;
 pub mod machine;
 mod member;
@@ -29,7 +31,9 @@ mod observe;
 pub mod placement;
 pub mod process;
 pub mod progress;
+mod scale;
 mod story;
+mod verdict;
 
 use std::sync::Arc;
 

@@ -272,17 +272,26 @@ impl Placement {
 
     /// The GPUs on which the claim fits now, the fullest first: best fit.
     fn fitting(&self, claim: &Claim, reserved: &[u32]) -> Option<Vec<u32>> {
-        let mut fit: Vec<(u64, u32)> = self
+        let mut fit: Vec<(usize, u64, u32)> = self
             .eligible(claim, reserved)
             .into_iter()
             .filter_map(|device| {
                 let free = self.free(device, &claim.id);
                 let left = free.checked_sub(claim.need.awake.on(device))?;
-                Some((left, device.index))
+                Some((self.siblings_on(device, &claim.id), left, device.index))
             })
             .collect();
         fit.sort_unstable();
-        take_exactly(fit.into_iter().map(|(_, index)| index), claim)
+        take_exactly(fit.into_iter().map(|(_, _, index)| index), claim)
+    }
+
+    /// How many other replicas of the same deployment are on a device.
+    fn siblings_on(&self, device: Device, id: &DeploymentId) -> usize {
+        let others = self.leases.iter().filter(|(other, lease)| {
+            let related = other.has_replica(id) || id.has_replica(other);
+            related && *other != id && lease.gpus.contains(&device.index)
+        });
+        others.count()
     }
 
     /// The GPUs that can be cleared for the claim with the least harm, and who

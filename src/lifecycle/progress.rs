@@ -58,23 +58,6 @@ fn shards_percent(line: &str) -> Option<u8> {
     digits.parse().ok().filter(|percent| *percent <= 100)
 }
 
-/// The line of a log that tells most about why its process ended.
-pub fn telling_line<'a>(
-    lines: impl DoubleEndedIterator<Item = &'a str> + Clone,
-) -> Option<&'a str> {
-    let clean = |line: &&str| !line.trim().is_empty();
-    let names_error = |line: &&str| {
-        let is_summary = line.contains("Engine core initialization failed");
-        (line.contains("Error") || line.contains("error:")) && !is_summary
-    };
-    let lines = lines.filter(clean);
-    lines
-        .clone()
-        .rev()
-        .find(names_error)
-        .or_else(|| lines.clone().next_back())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,18 +82,5 @@ mod tests {
         assert_eq!(percents[4], ("loading weights", 55));
         assert_eq!(of_line("hello"), None);
         assert_eq!(of_line("checkpoint shards: 999% Completed"), None);
-    }
-
-    #[test]
-    fn the_telling_line_is_the_last_that_names_an_error() {
-        let log = [
-            "INFO starting",
-            "OSError: [Errno 98] Address already in use",
-            "RuntimeError: Engine core initialization failed. See root cause above.",
-            "",
-        ];
-        assert_eq!(telling_line(log.into_iter()), Some(log[1]));
-        assert_eq!(telling_line(["a", "b", ""].into_iter()), Some("b"));
-        assert_eq!(telling_line(std::iter::empty()), None);
     }
 }

@@ -73,10 +73,7 @@ pub(super) fn of(
         Phase::Waking { from } => format!("wakes from {}", rung(from)),
         Phase::Ready => format!("ready after {took}"),
         Phase::Draining { .. } => {
-            format!(
-                "draining {} request(s): {why}",
-                member.handle.gate.in_flight()
-            )
+            format!("draining {} request(s): {why}", member.gate().in_flight())
         }
         Phase::Offloading { to } => format!("offloading to {}: {why}", rung(to)),
         Phase::Offloaded { at } => format!("offloaded to {} in {took}", rung(at)),

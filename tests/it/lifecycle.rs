@@ -123,6 +123,8 @@ pub(super) fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
         model: "models/tiny".to_owned(),
         max_concurrent_requests: None,
         start: Start::OnDemand,
+        replicas: tidegate::config::Replicas::default(),
+        roll: tidegate::config::Roll::default(),
         keep: false,
         idle: Idle {
             time_limit: None,

@@ -104,6 +104,8 @@ fn spec() -> Arc<Deployment> {
         model: "tiny".to_owned(),
         max_concurrent_requests: None,
         start: Start::OnDemand,
+        replicas: tidegate::config::Replicas::default(),
+        roll: tidegate::config::Roll::default(),
         keep: false,
         idle: Idle {
             time_limit: None,

@@ -14,12 +14,13 @@ use super::error::{ApiError, on_disk};
 use super::files::Facts;
 use crate::admin::access::Caller;
 use crate::admin::view::{
-    CommandView, DeploymentView, ErrorView, InstanceDetail, InstanceView, LiveView,
+    CommandView, DeploymentView, ErrorView, InstanceDetail, InstanceView, LiveView, ReplicaView,
 };
 use crate::admin::{Admin, exchange};
 use crate::config::{Access, Catalog, Engine, Instance, Offload, Route};
-use crate::deployment::Handle;
+use crate::deployment::{Handle, Snapshot, Status};
 use crate::lifecycle::command::{self, Engines};
+use crate::names::DeploymentId;
 use crate::telemetry::history::Scope;
 use crate::time::unix_seconds;
 
@@ -186,6 +187,7 @@ fn status(deployments: &[DeploymentView]) -> &'static str {
         "idle",
         "failed",
         "offloaded",
+        "stopping",
         "stopped",
     ];
     let has = |status: &&&str| deployments.iter().any(|d| d.status == **status);
@@ -232,6 +234,31 @@ fn deployment(admin: &Admin, handle: &Handle, route: Option<&Route>) -> Deployme
         reason: snapshot.reason.as_deref().map(str::to_owned),
         live,
         urls: route.map_or_else(Vec::new, |route| urls(admin, route)),
+        replicas: snapshot
+            .replicas
+            .iter()
+            .map(|(id, snapshot)| replica(id, snapshot))
+            .collect(),
+    }
+}
+
+fn replica(id: &DeploymentId, snapshot: &Snapshot) -> ReplicaView {
+    let workers = snapshot.workers.iter();
+    let in_flight = workers.map(|worker| worker.gate.in_flight()).sum();
+    let status = match snapshot.status {
+        Status::Idle if in_flight > 0 => Status::Active,
+        status => status,
+    };
+    ReplicaView {
+        id: id.to_string(),
+        status: status.as_str().to_owned(),
+        phase: snapshot.phase.to_owned(),
+        since: snapshot.since,
+        in_flight,
+        pid: snapshot.pid,
+        gpus: snapshot.gpus.to_vec(),
+        generation: snapshot.generation.0,
+        reason: snapshot.reason.as_deref().map(str::to_owned),
     }
 }
 

@@ -66,7 +66,8 @@ pub struct DeploymentView {
     pub model: String,
     /// `vllm` or `sim`.
     pub engine: String,
-    /// What a person sees: `loading`, `active`, `idle`, `offloaded`, `stopped`, `failed`.
+    /// What a person sees: `loading`, `active`, `idle`, `offloaded`, `stopping`, `stopped`,
+    /// `failed`.
     pub status: String,
     /// The phase of the lifecycle.
     pub phase: String,
@@ -101,6 +102,32 @@ pub struct DeploymentView {
     /// Base URLs that clients may use for it, the shortest first, each ending in `/v1`.
     #[serde(default)]
     pub urls: Vec<String>,
+    /// Its workers side by side, where it may have several.
+    #[serde(default)]
+    pub replicas: Vec<ReplicaView>,
+}
+
+/// One of the workers that a deployment may have side by side.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaView {
+    /// The deployment's id for the first, `instance/endpoint_name#2` for the next.
+    pub id: String,
+    /// What a person sees.
+    pub status: String,
+    /// The phase of its lifecycle.
+    pub phase: String,
+    /// When this phase began, seconds since 1970.
+    pub since: u64,
+    /// Requests inside.
+    pub in_flight: u32,
+    /// Process id of its worker.
+    pub pid: Option<u32>,
+    /// GPUs of its worker.
+    pub gpus: Vec<u32>,
+    /// Which worker of this replica it is, counted from 1.
+    pub generation: u32,
+    /// Why it failed or was stopped.
+    pub reason: Option<String>,
 }
 
 /// Rates of now: the mean of the last ten seconds.

@@ -33,6 +33,7 @@ project = "research"
 queue = "local"
 route = "other"
 engine = "sim"
+roll = "now"
 [instance.idle]
 time_limit = "4h"
 offload_after = "15m"
@@ -46,6 +47,7 @@ endpoint_name = "qwen3-8b"
 max_concurrent_requests = 64
 start = "boot"
 keep = true
+replicas = { min = 1, max = 3, requests_each = 8 }
 [deployment.options]
 gpu_memory_utilization = 0.45
 [deployment.sim]
@@ -90,6 +92,10 @@ fn a_file_that_is_right_says_what_it_says() {
     let deployment = &instance.deployments[0].value;
     assert_eq!(deployment.id.as_str(), "team-llms/qwen3-8b");
     assert!(deployment.keep);
+    let replicas = deployment.replicas;
+    assert_eq!((replicas.min, replicas.max), (1, 3));
+    assert_eq!((replicas.requests_each, replicas.number), (8, 1));
+    assert_eq!(deployment.roll, crate::config::Roll::Now);
     assert_eq!(
         deployment.idle.offload.unwrap().to,
         crate::config::OffloadTo::Cpu
@@ -303,6 +309,27 @@ fn lines_of_json_are_right() {
             "9: upstream.url: write a text in quotes, not a whole number",
         ],
     );
+}
+
+#[test]
+fn replicas_have_bounds_and_names_of_their_own() {
+    let file = |replicas: &str, second: &str| {
+        format!(
+            "[instance]\nname = \"a\"\nengine = \"sim\"\n[[deployment]]\nmodel = \"m\"\nreplicas = {{ {replicas} }}\n\
+             [[deployment]]\nmodel = \"{second}\""
+        )
+    };
+    let found = errors("a.toml", &file("min = 3, max = 2", "n"));
+    assert_eq!(
+        found,
+        ["6: deployment.replicas.min: this is more than max = 2: write less"]
+    );
+    let found = errors("a.toml", &file("max = 2", "m#2"));
+    assert!(
+        found[0].contains("what a replica of \"m\" would be called"),
+        "{found:?}"
+    );
+    assert!(errors("a.toml", &file("min = 2", "m2")).is_empty());
 }
 
 #[test]

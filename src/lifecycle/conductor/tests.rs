@@ -1,11 +1,13 @@
 //! The conductor against a scripted launcher, on a paused clock.
 
+mod care;
 mod fake;
+mod replicas;
 
 use super::super::launcher::Nonce;
 use super::super::process::tests::spec;
 use super::*;
-use crate::config::{Deployment, Idle, Instance, Offload, OffloadTo};
+use crate::config::{Deployment, Idle, Instance, Offload, OffloadTo, Start};
 use crate::deployment::{self, Permit, Refusal, Status};
 use crate::gpu::Inventory;
 use crate::names::{InstanceName, QueueName, RouteName};
@@ -21,9 +23,19 @@ struct Stage {
 
 impl Stage {
     async fn with(fake: Fake, gpus: &[u64], specs: &[Arc<Deployment>]) -> Self {
+        Self::tuned(fake, gpus, specs, |_| {}).await
+    }
+
+    /// With durations of its own.
+    async fn tuned(
+        fake: Fake,
+        gpus: &[u64],
+        specs: &[Arc<Deployment>],
+        tune: impl FnOnce(&mut config::Workers),
+    ) -> Self {
         let clock = Clock::start();
         let (registry, demands) = Registry::new(clock);
-        let settings = Settings {
+        let mut settings = Settings {
             workers: config::Workers {
                 backoff: Duration::from_secs(2),
                 failures_max: 3,
@@ -35,6 +47,7 @@ impl Stage {
             },
             ..Settings::default()
         };
+        tune(&mut settings.workers);
         let parts = Parts {
             registry: registry.clone(),
             demands,
@@ -82,14 +95,19 @@ impl Stage {
     }
 
     /// What a request does: enter, or wait for the gate; `None` when refused.
-    async fn request(&self, id: &str) -> Option<Permit> {
+    async fn request(&self, id: &str) -> Option<(Permit, Permit)> {
         let handle = self.handle(id);
         let mut watch = handle.watch();
         let refusals = watch.borrow().refusals;
         let _waiting = handle.wait();
         loop {
             if let Some(permit) = handle.gate.enter() {
-                return Some(permit);
+                let workers = Arc::clone(&handle.snapshot().workers);
+                let least = workers.iter().filter(|worker| worker.gate.is_open());
+                let least = least.min_by_key(|worker| worker.gate.in_flight());
+                if let Some(inside) = least.and_then(|worker| worker.gate.enter()) {
+                    return Some((inside, permit));
+                }
             }
             watch.mark_unchanged();
             handle.demand();

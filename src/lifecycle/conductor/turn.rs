@@ -36,6 +36,7 @@ impl Conductor {
                 && member.machine.phase == Phase::Stopped;
             if gone {
                 self.registry.remove(id);
+                member.fleet.leave(member.number());
             }
             !gone
         });
@@ -86,9 +87,10 @@ impl Conductor {
             Phase::Stopped | Phase::Offloaded { .. }
         );
         let came_to_rest = at_rest && before.phase != member.machine.phase;
-        if came_to_rest && member.handle.waiting() > 0 {
+        if came_to_rest && member.fleet.lead().waiting() > 0 && !member.fleet.serves() {
             // Whoever came too late for the gate and too early for the change.
-            self.turn.push_back((id.clone(), Event::Demand, None));
+            let lead = member.fleet.lead().id.clone();
+            self.demand(&lead);
         }
     }
 
@@ -139,16 +141,22 @@ impl Conductor {
             Action::OpenGate => {
                 // Published first: who holds a permit relies on the worker in it.
                 member.changed_phase(now);
+                member.gate().open();
                 member.publish(&self.timings, now);
-                member.handle.gate.open();
+                member.fleet.open(member.number());
             }
             Action::CloseGate => {
-                member.handle.gate.close();
-                self.effects.drain(&member.handle);
+                // Without a worker, as it ended, nothing is left to drain.
+                if let Some(running) = &member.running {
+                    running.gate.close();
+                    self.effects.drain(id, &running.gate);
+                }
+                member.fleet.close(member.number());
             }
             Action::CloseGateIfIdle(rest) => {
-                if member.handle.gate.close_if_idle() {
-                    let idle_since = member.handle.gate.last_activity();
+                if member.gate().close_if_idle() {
+                    member.fleet.close(member.number());
+                    let idle_since = member.gate().last_activity();
                     let closed = Event::IdleClosed { rest, idle_since };
                     self.turn.push_front((id.clone(), closed, None));
                 }

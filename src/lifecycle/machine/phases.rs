@@ -63,6 +63,7 @@ impl Step<'_> {
                 self.act(Action::ReleaseLease);
                 self.give_up();
             }
+            Event::Stuck(_) => self.terminate(Next::Retry),
             Event::Tick { .. } if self.overdue() => self.terminate(Next::Retry),
             Event::Stop | Event::Evict => self.terminate(Next::Rest),
             Event::SpecChanged => self.terminate(Next::Restart),
@@ -86,11 +87,15 @@ impl Step<'_> {
             Event::Stop => self.drain(Rest::Stop),
             Event::SpecChanged => self.drain(Rest::Restart),
             Event::Exited(_) => {
-                if self.now >= self.m.ready_since + self.policy.stable_after {
-                    self.m.failures = 0;
-                }
+                self.forgive();
                 self.act(Action::CloseGate);
                 self.release_and_fail();
+            }
+            // The requests inside get no answer from it either.
+            Event::Stuck(_) => {
+                self.forgive();
+                self.act(Action::CloseGate);
+                self.terminate(Next::Retry);
             }
             _ => {}
         }

@@ -204,6 +204,7 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
         (Event::Slept(STALE), soon),
         (Event::CallFailed(STALE), soon),
         (Event::Unlaunchable(STALE), soon),
+        (Event::Stuck(STALE), soon),
     ];
     if let Some(deadline) = machine.deadline {
         events.push((Event::Tick { idle_since: None }, deadline));
@@ -220,6 +221,7 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
     if world.alive {
         let worker = machine.worker;
         events.push((Event::Exited(worker), soon));
+        events.push((Event::Stuck(worker), soon));
         match machine.phase {
             Phase::Starting => events.extend([
                 (Event::WorkerReady(worker), soon),

@@ -137,6 +137,8 @@ pub enum Event {
     Slept(Generation),
     /// A sleep or wake call failed.
     CallFailed(Generation),
+    /// The worker lives, and does nothing any more.
+    Stuck(Generation),
     /// The worker process is gone.
     Exited(Generation),
     /// The gate was found idle, and closed.

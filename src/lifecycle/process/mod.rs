@@ -25,7 +25,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::command::{Engine, Engines};
 use super::launcher::{
-    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, Owner, random_hex,
+    Activity, Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, Owner,
+    random_hex,
 };
 use crate::config::{self, Address, OffloadTo};
 use crate::deployment::Handle;
@@ -337,6 +338,10 @@ impl Launcher for ProcessLauncher {
             })
         };
         pids.iter().map(owner).collect()
+    }
+
+    fn activity(&self, nonce: &Nonce) -> Option<Activity> {
+        self.inner.worker(nonce).map(|worker| worker.activity())
     }
 
     fn find(&self, nonce: &Nonce) -> Option<Launched> {

@@ -5,7 +5,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use crate::lifecycle::launcher::Activity;
 use crate::store::workers::ProcessId;
 
 /// The variable that carries a worker's nonce in its environment.
@@ -42,6 +44,31 @@ fn parse_stat(text: &str) -> Option<Stat> {
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         start_time: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// What a process has done so far; `None` when there is none, or it is not ours
+/// to look at.
+pub(crate) fn usage(pid: u32) -> Option<Activity> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let ticks = |field: usize| {
+        rest.split_ascii_whitespace()
+            .nth(field)?
+            .parse::<u64>()
+            .ok()
+    };
+    let ticks = ticks(11)? + ticks(12)?;
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let counter = |line: &str| {
+        let (name, value) = line.split_once(": ")?;
+        matches!(name, "rchar" | "wchar" | "read_bytes").then_some(())?;
+        value.trim().parse::<u64>().ok()
+    };
+    Some(Activity {
+        // The kernel counts in hundredths for all to see, whatever its own ticks.
+        cpu: Duration::from_millis(ticks.saturating_mul(10)),
+        bytes: io.lines().filter_map(counter).sum(),
     })
 }
 

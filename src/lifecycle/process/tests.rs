@@ -18,6 +18,8 @@ pub(crate) fn spec(id: &str) -> Arc<Deployment> {
         model: "tiny".to_owned(),
         max_concurrent_requests: None,
         start: Start::OnDemand,
+        replicas: crate::config::Replicas::default(),
+        roll: crate::config::Roll::default(),
         keep: false,
         idle: Idle {
             time_limit: None,

@@ -20,7 +20,7 @@ use super::proc::{self, Marks, NONCE_VARIABLE};
 use super::{exec, launched};
 use crate::config::OffloadTo;
 use crate::lifecycle::command::CommandLine;
-use crate::lifecycle::launcher::{Exit, Launched};
+use crate::lifecycle::launcher::{Activity, Exit, Launched};
 use crate::names::DeploymentId;
 use crate::store::workers::{ProcessId, Record};
 use crate::tasks::Tasks;
@@ -144,6 +144,33 @@ impl Worker {
         of_session || proc::has_nonce(pid, &self.locked().record.nonce)
     }
 
+    /// What its processes have done so far.
+    pub(super) fn activity(&self) -> Activity {
+        let (record, ours) = {
+            let state = self.locked();
+            (state.record.clone(), state.child.is_some())
+        };
+        let held = ours || proc::lives(&self.process);
+        let members = self.marks(&record, held).members();
+        let pids = members.iter().map(|(process, _)| process.pid);
+        let pids = pids.chain([self.process.pid]);
+        pids.filter_map(proc::usage)
+            .fold(Activity::default(), |sum, one| Activity {
+                cpu: sum.cpu + one.cpu,
+                bytes: sum.bytes + one.bytes,
+            })
+    }
+
+    /// By what its processes are known.
+    fn marks<'a>(&'a self, record: &'a Record, leader_held: bool) -> Marks<'a> {
+        Marks {
+            nonce: &record.nonce,
+            log: &record.log,
+            leader: Some(&self.process),
+            leader_held,
+        }
+    }
+
     pub(super) fn set_asleep(&self, asleep: Option<OffloadTo>) -> Record {
         let mut state = self.locked();
         state.record.asleep = asleep.map(Into::into);
@@ -203,6 +230,7 @@ impl Worker {
         }
         Exit {
             how: status.map_or_else(|| "ended".to_owned(), in_words),
+            out_of_memory: false,
         }
     }
 
@@ -231,13 +259,7 @@ impl Worker {
             // means that nobody is left to kill.
             kill_process_group(group, Signal::KILL).unwrap_or_default();
         }
-        let marks = Marks {
-            nonce: &state.record.nonce,
-            log: &state.record.log,
-            leader: Some(&self.process),
-            leader_held: held,
-        };
-        kill_all(&marks)
+        kill_all(&self.marks(&state.record, held))
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
@@ -305,7 +327,7 @@ async fn ended(pidfd: Arc<OwnedFd>) -> io::Result<()> {
 fn in_words(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),
-        (None, Some(9)) => "was killed (signal 9; out of memory?)".to_owned(),
+        (None, Some(9)) => "was killed (signal 9)".to_owned(),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
     }

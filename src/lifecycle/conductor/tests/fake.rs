@@ -8,13 +8,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Deployment, OffloadTo};
 use crate::deployment;
-use crate::lifecycle::calls::{Callee, Calls, Proof};
+use crate::lifecycle::calls::{Callee, Calls, Depth, Proof};
 use crate::lifecycle::launcher::{
-    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order,
+    Activity, Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order,
 };
 
 /// What the scripted world does next, and what it was asked.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fault of its own"
+)]
 pub(super) struct World {
     /// Every worker that was launched and has not ended.
     pub(super) alive: HashMap<Nonce, CancellationToken>,
@@ -28,6 +32,8 @@ pub(super) struct World {
     pub(super) deaf: bool,
     /// Whether an install goes on without end.
     pub(super) installing: bool,
+    /// Whether probes fail.
+    pub(super) unwell: bool,
     /// What the last run left.
     pub(super) left: Vec<Launched>,
     pub(super) most_at_once: usize,
@@ -60,7 +66,7 @@ impl Fake {
         self.world().log.iter().filter(|line| *line == what).count()
     }
 
-    fn end(&self, nonce: &Nonce) {
+    pub(super) fn end(&self, nonce: &Nonce) {
         if let Some(gone) = self.world().alive.remove(nonce) {
             gone.cancel();
         }
@@ -122,6 +128,10 @@ impl Launcher for Fake {
         Box::pin(async { Ok(left) })
     }
 
+    fn activity(&self, _nonce: &Nonce) -> Option<Activity> {
+        Some(Activity::default())
+    }
+
     fn find(&self, _nonce: &Nonce) -> Option<Launched> {
         None
     }
@@ -149,7 +159,10 @@ impl Launcher for Fake {
                 gone.cancelled().await;
             }
             let how = "exited with code 1".to_owned();
-            Exit { how }
+            Exit {
+                how,
+                out_of_memory: false,
+            }
         })
     }
 
@@ -185,6 +198,20 @@ impl Calls for Fake {
         self.note("wake");
         Box::pin(async {
             crate::time::sleep(Duration::from_millis(200)).await;
+            Ok(())
+        })
+    }
+
+    fn probe(&self, _worker: Callee, depth: Depth) -> Boxed<'_, Result<(), String>> {
+        self.note(match depth {
+            Depth::Look => "look",
+            Depth::Answer => "probe",
+        });
+        let unwell = self.world().unwell;
+        Box::pin(async move {
+            if unwell {
+                return Err("no answer within 20s".to_owned());
+            }
             Ok(())
         })
     }

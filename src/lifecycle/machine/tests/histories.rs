@@ -163,7 +163,11 @@ impl History {
     fn fault(&mut self, who: usize) {
         let stale = Generation(u32::try_from(self.dice.below(3)).unwrap());
         let actor = &mut self.actors[who];
-        match self.dice.below(4) {
+        match self.dice.below(5) {
+            4 if actor.alive => {
+                let worker = actor.machine.worker;
+                self.tell(who, Event::Stuck(worker));
+            }
             // The worker dies, whatever it was doing.
             0 if actor.alive => {
                 let worker = actor.machine.worker;

@@ -1,0 +1,85 @@
+//! Starts that stand still, workers that fall ill, and ends in good order.
+
+use super::*;
+
+/// A stage with other durations.
+async fn stage(change: impl FnOnce(&mut config::Workers)) -> Stage {
+    Stage::tuned(Fake::default(), &[], &[idles("t/a")], change).await
+}
+
+fn told(stage: &Stage) -> String {
+    let events = stage.conductor.events(None, 100);
+    let texts = events.iter().map(|event| event.text.to_string());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_stands_still_is_ended_before_its_limit() {
+    let stage = stage(|workers| {
+        workers.stall_timeout = Duration::from_secs(20);
+        workers.start_timeout = Duration::from_hours(1);
+    })
+    .await;
+    stage.fake.world().starts.push_back(Fate::NeverReady);
+    let began = stage.clock.now();
+    assert!(stage.request("t/a").await.is_some(), "the second serves");
+    let waited = stage.clock.now().saturating_sub(began);
+    assert!(waited < Duration::from_mins(1), "{waited:?}");
+    let told = told(&stage);
+    assert!(told.contains("stood still for 20s"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_fails_its_probes_is_replaced() {
+    let stage = stage(|_| {}).await;
+    let permit = stage.request("t/a").await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    stage.fake.world().unwell = true;
+    stage.phase("t/a", "failed").await;
+    assert!(!stage.handle("t/a").gate.is_open());
+    assert!(stage.fake.count("look") >= 3, "a request was inside");
+    assert_eq!(stage.fake.count("probe"), 0);
+    stage.fake.world().unwell = false;
+    drop(permit);
+    assert!(stage.request("t/a").await.is_some());
+    let told = told(&stage);
+    assert!(told.contains("failed 3 probes in a row"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_do_not_keep_an_idle_worker_from_its_rest() {
+    let stage = stage(|workers| workers.probe_interval = Duration::from_secs(5)).await;
+    drop(stage.request("t/a").await.unwrap());
+    let began = stage.clock.now();
+    stage.phase("t/a", "offloaded").await;
+    let waited = stage.clock.now().saturating_sub(began);
+    assert!(waited < Duration::from_secs(62), "{waited:?}");
+    let probes = stage.fake.count("probe");
+    assert!((11..=12).contains(&probes), "{probes}");
+    tokio::time::advance(Duration::from_mins(1)).await;
+    assert_eq!(stage.fake.count("probe"), probes, "not while it sleeps");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_waits_for_workers_that_were_told_to_end_and_for_no_others() {
+    let specs = [idles("t/a"), idles("t/b")];
+    let stage = Stage::tuned(Fake::default(), &[], &specs, |_| {}).await;
+    drop(stage.request("t/a").await);
+    drop(stage.request("t/b").await);
+    stage.fake.world().deaf = true;
+    stage.command("t/a", Command::Stop).await.unwrap();
+    let snapshot = stage.phase("t/a", "stopping").await;
+    assert_eq!(snapshot.status, Status::Stopping, "and not stopped yet");
+    stage.conductor.shutdown(false).await;
+    assert_eq!(stage.fake.count("kill"), 1, "the grace was waited for");
+    assert_eq!(stage.fake.world().alive.len(), 1, "the other one stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_start_is_foretold_though_none_was_measured() {
+    let stage = stage(|_| {}).await;
+    stage.handle("t/a").demand();
+    let snapshot = stage.phase("t/a", "starting").await;
+    let left = snapshot.ready_in.expect("an honest Retry-After");
+    assert!(left <= Duration::from_secs(3), "{left:?}");
+}
