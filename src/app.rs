@@ -4,8 +4,10 @@
 //! Everything that can fail for want of a file, a port or a right fails here
 //! before anything is started, with a sentence that says what to do.
 
+mod certs;
 mod control;
 mod demo;
+mod doors;
 mod first;
 mod run;
 
@@ -17,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use rustls::ServerConfig;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
+use tokio::sync::Notify;
 
 use crate::admin::listener::AdminListener;
 use crate::admin::{self, Admin};
@@ -26,8 +28,8 @@ use crate::auth::certs::ensure_server_pair;
 use crate::auth::{Keys, Revocations};
 use crate::config::{self, Catalog, Settings};
 use crate::deployment::Registry;
-use crate::gateway::listener::{BindError, Listener};
-use crate::gateway::{Gateway, tls};
+use crate::gateway::Gateway;
+use crate::gateway::tls::Certificates;
 use crate::lifecycle::Conductor;
 use crate::store::Store;
 use crate::store::history::{self, History};
@@ -37,6 +39,7 @@ use crate::telemetry::history::Recorder;
 use crate::telemetry::metrics;
 use crate::time::{Clock, unix_seconds};
 
+use doors::Doors;
 pub use first::Welcome;
 
 /// Why the gateway could not start or go on.
@@ -72,12 +75,13 @@ pub struct App {
     keys: Arc<Keys>,
     admin: Admin,
     tasks: Tasks,
-    listeners: Vec<Listener>,
+    doors: Doors,
     admin_socket: UnixListener,
-    admin_listener: Option<AdminListener>,
-    metrics_socket: Option<TcpListener>,
+    certificates: Arc<Certificates>,
     metrics: PrometheusHandle,
     watcher: config::watch::Watcher,
+    /// Told when certificates are to be read again at once.
+    reload: Arc<Notify>,
     welcome: Welcome,
 }
 
@@ -92,17 +96,15 @@ impl App {
         let settings = Arc::new(settings);
         make_state(&settings.gateway.state)?;
         let made = ensure_server_pair(&settings.tls.certificate, &settings.tls.private_key)?;
-        let tls = tls::server_config(&settings.tls.certificate, &settings.tls.private_key)?;
+        let certificates = Certificates::load(settings.tls.clone())?;
         let (store, revocations) = open_store(&settings)?;
         let keys = token_keys(&settings, &revocations)?;
         let (verifier, issuer) = (Arc::clone(keys.verifier()), Arc::clone(keys.issuer()));
         let metrics = metrics::install()?;
         let catalog = first::catalog(&settings);
         let watcher = config::watch::Watcher::new(&settings.gateway.routes);
-        let listeners = bind(&settings, &tls).await?;
-        let metrics_socket = bind_metrics(&settings).await?;
+        let doors = Doors::open(&settings, &certificates).await?;
         let admin_socket = admin::socket::bind(&settings.admin.socket).await?;
-        let admin_listener = bind_admin(&settings, &tls).await?;
 
         let demo = demo::token(&settings, &issuer, &verifier, &store)?;
         let tasks = Tasks::new();
@@ -122,7 +124,7 @@ impl App {
         let ca = first::ca(made, &settings.tls.certificate);
         let welcome = Welcome::new(
             &settings,
-            &listeners,
+            &doors.listeners,
             &catalog,
             ca.as_deref(),
             &demo,
@@ -141,7 +143,7 @@ impl App {
             recorder: Arc::new(Recorder::new(registry.clock)),
             registry,
             history: Arc::new(history),
-            base_url: base_url(admin_listener.as_ref()),
+            base_url: base_url(doors.admin.as_ref()),
             ca,
         })?;
         Ok(Self {
@@ -150,12 +152,12 @@ impl App {
             keys,
             admin,
             tasks,
-            listeners,
+            doors,
             admin_socket,
-            admin_listener,
-            metrics_socket,
+            certificates,
             metrics,
             watcher,
+            reload: Arc::default(),
             welcome,
         })
     }
@@ -208,41 +210,6 @@ fn make_state(path: &Path) -> Result<(), StateError> {
     fs::write(&probe, b"").map_err(failed)?;
     fs::remove_file(&probe).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
-}
-
-async fn bind(settings: &Settings, tls: &Arc<ServerConfig>) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
-    let protocol = &settings.gateway.proxies.protocol;
-    for address in &settings.gateway.listen {
-        let tls = Some(Arc::clone(tls));
-        let listener = Listener::bind(*address, tls, "gateway.listen").await?;
-        listeners.push(listener.proxied(protocol.contains(address)));
-    }
-    for address in &settings.gateway.plain_listen {
-        let listener = Listener::bind(*address, None, "gateway.plain_listen").await?;
-        listeners.push(listener.proxied(protocol.contains(address)));
-    }
-    Ok(listeners)
-}
-
-async fn bind_admin(
-    settings: &Settings,
-    tls: &Arc<ServerConfig>,
-) -> Result<Option<AdminListener>, BindError> {
-    match settings.admin.listen {
-        Some(address) => Ok(Some(AdminListener::bind(address, Arc::clone(tls)).await?)),
-        None => Ok(None),
-    }
-}
-
-async fn bind_metrics(settings: &Settings) -> Result<Option<TcpListener>, BindError> {
-    match settings.metrics.listen {
-        Some(address) => TcpListener::bind(address)
-            .await
-            .map(Some)
-            .map_err(|source| BindError::new(address, "metrics.listen", source)),
-        None => Ok(None),
-    }
 }
 
 /// The access log: where the settings say, else standard output, unless a person

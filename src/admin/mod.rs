@@ -35,7 +35,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::post;
 
 use crate::auth::{Issuer, Revocations, Verifier};
-use crate::config::{Catalog, Settings};
+use crate::config::{Catalog, FileError, Settings};
 use crate::deployment::Registry;
 use crate::gpu::Inventory;
 use crate::lifecycle;
@@ -56,6 +56,8 @@ pub struct Admin {
     pub lifecycle: lifecycle::Handle,
     /// Routes and instances; written by the reload task.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// What is wrong with certificates that stand there and are not served.
+    pub certificate_errors: Arc<ArcSwap<Vec<FileError>>>,
     /// Held by whoever changes route files or secrets, one at a time.
     pub changes: Arc<tokio::sync::Mutex<()>>,
     /// Tokens and their revocations, sessions, audit.
@@ -135,6 +137,7 @@ impl Admin {
             registry: parts.registry,
             lifecycle: parts.lifecycle,
             catalog: Arc::new(ArcSwap::from_pointee(parts.catalog)),
+            certificate_errors: Arc::default(),
             changes: Arc::default(),
             audit: audit::Audit::new(parts.store.clone()),
             store: parts.store,

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Failure, reload};
+use super::{App, Failure, certs, reload};
 use crate::admin::{self, Admin, socket};
 use crate::auth::Keys;
 use crate::config::watch::Watcher;
@@ -83,7 +83,7 @@ impl App {
     /// Starts every task: those of clients on `front`, the others on our own.
     fn start(self, front: &Tasks, cut: &CancellationToken) {
         let places = Arc::new(Semaphore::new(self.settings.gateway.connections_max));
-        for listener in self.listeners {
+        for listener in self.doors.listeners {
             let gateway = Arc::clone(&self.gateway);
             let serving = listener.serve(gateway, Arc::clone(&places), front.clone(), cut.clone());
             front.spawn("listener", serving);
@@ -93,15 +93,19 @@ impl App {
         let ending = self.tasks.ending();
         let serving = socket::serve(self.admin_socket, path, router, ending.clone());
         self.tasks.spawn("admin", serving);
-        if let Some(listener) = self.admin_listener {
+        if let Some(listener) = self.doors.admin {
             let router = admin::https_router(self.admin.clone());
             let serving = listener.serve(router, self.tasks.clone());
             self.tasks.spawn("dashboard", serving);
         }
-        if let Some(socket) = self.metrics_socket {
+        if let Some(socket) = self.doors.metrics {
             let scraped = scrape(socket, self.metrics.clone(), ending.clone());
             self.tasks.spawn("metrics", scraped);
         }
+        let wrong = Arc::clone(&self.admin.certificate_errors);
+        let reload = Arc::clone(&self.reload);
+        let kept = certs::keep(self.certificates, wrong, reload, ending.clone());
+        self.tasks.spawn("certificates", kept);
         self.keys.start(&self.tasks);
         let ledger = Arc::clone(self.gateway.ledger());
         let kept = usage::keep(self.admin.store.clone(), ledger, ending.clone());

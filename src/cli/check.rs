@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{ConfigArg, Failure, out};
 use crate::config::check::check;
+use crate::gateway::tls::Certificates;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -17,6 +18,7 @@ impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         match check(self.config.config.as_deref()) {
             Ok(summary) => {
+                self.certificates()?;
                 out::line(summary)?;
                 Ok(ExitCode::SUCCESS)
             }
@@ -32,5 +34,14 @@ impl Check {
                 Ok(ExitCode::FAILURE)
             }
         }
+    }
+
+    /// Reads certificates and keys, unless the first start is to make them.
+    fn certificates(&self) -> Result<(), Failure> {
+        let tls = self.config.load()?.tls;
+        if tls.certificate.exists() || tls.private_key.exists() {
+            Certificates::load(tls)?;
+        }
+        Ok(())
     }
 }

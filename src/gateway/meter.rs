@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::admit::Admission;
 use super::body::Truncated;
@@ -40,6 +41,9 @@ pub struct Metered {
     out: VecDeque<Bytes>,
     silence: Silence,
     stored: Option<stored::Passing>,
+    /// Resolves when the gateway ends what is still open; made when first waited
+    /// for.
+    ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     record: Record,
     /// Held until the last byte: a stream outlives its handler by minutes.
     _admission: Admission,
@@ -82,6 +86,7 @@ impl Metered {
             out: VecDeque::new(),
             silence: Silence::new(passing.idle_max),
             stored: passing.stored,
+            ending: None,
             record,
             _admission: admission,
             _in_flight: in_flight,
@@ -117,12 +122,23 @@ impl Metered {
                 }
                 Poll::Ready(None) => self.end(),
                 Poll::Ready(Some(Err(_))) => self.cut(Outcome::UpstreamTruncated)?,
-                Poll::Pending => match self.silence.poll(cx) {
-                    Poll::Ready(()) => self.cut(Outcome::UpstreamTimeout)?,
-                    Poll::Pending => return Poll::Pending,
-                },
+                Poll::Pending => {
+                    if self.silence.poll(cx).is_ready() {
+                        self.cut(Outcome::UpstreamTimeout)?;
+                    } else if self.poll_ending(cx).is_ready() {
+                        self.cut(Outcome::Unavailable)?;
+                    } else {
+                        return Poll::Pending;
+                    }
+                }
             }
         }
+    }
+
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let cut = &self.record.peer.cut;
+        let wait = || Box::pin(cut.clone().cancelled_owned());
+        self.ending.get_or_insert_with(wait).as_mut().poll(cx)
     }
 
     fn pass(&mut self, bytes: Bytes) {
@@ -179,7 +195,7 @@ impl Metered {
         self.record.outcome = self.answered();
     }
 
-    /// The upstream broke off, or is silent for too long. A stream gets a last
+    /// The upstream broke off or is silent for too long, or we end. A stream gets a last
     /// event that says so; anything else is cut.
     fn cut(&mut self, outcome: Outcome) -> Result<(), Truncated> {
         self.exchange = None;
@@ -211,16 +227,19 @@ impl Metered {
 
 /// The event that tells the client of a stream that broke off.
 fn epitaph(api: Api, tap: &StreamTap, outcome: Outcome) -> Bytes {
-    let (message, code) = if outcome == Outcome::UpstreamTimeout {
-        (
+    let (message, code) = match outcome {
+        Outcome::UpstreamTimeout => (
             "The server of this model was silent for too long.",
             "upstream_timeout",
-        )
-    } else {
-        (
+        ),
+        Outcome::Unavailable => (
+            "The gateway is shutting down and had to end this answer.",
+            "shutting_down",
+        ),
+        _ => (
             "The server of this model broke off within its answer.",
             "upstream_disconnected",
-        )
+        ),
     };
     let event = openai::error::stream_error(api, message, code);
     if tap.at_event_boundary() {

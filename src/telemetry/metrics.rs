@@ -32,6 +32,8 @@ const LOG_DROPPED: &str = "tidegate_access_log_dropped_total";
 const REPLAYS: &str = "tidegate_upstream_replays_total";
 const JWKS_AGE: &str = "tidegate_jwks_age_seconds";
 const JWKS_REFRESHES: &str = "tidegate_jwks_refreshes_total";
+const CERTIFICATE_ERRORS: &str = "tidegate_certificate_errors";
+const CERTIFICATE_EXPIRY: &str = "tidegate_certificate_expiry_timestamp_seconds";
 const USAGE_LOST: &str = "tidegate_token_usage_lost_total";
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
@@ -114,6 +116,15 @@ fn describe() {
         "Time from one residency to another."
     );
     describe_gauge!(GPU_MEMORY, Unit::Bytes, "GPU memory by who holds it.");
+    describe_gauge!(
+        CERTIFICATE_ERRORS,
+        "Errors in certificates that stand there and are not served."
+    );
+    describe_gauge!(
+        CERTIFICATE_EXPIRY,
+        Unit::Seconds,
+        "Until when the served certificate is valid, since 1970."
+    );
     describe_gauge!(
         CONFIG_ERRORS,
         "Errors in files whose present text is not in effect."
@@ -330,6 +341,16 @@ pub fn jwks(issuer: &str, age: Option<Duration>, fetched: u64, failed: u64) {
 /// Reports how many requests the ledger of usage lost since the start.
 pub fn usage_lost(count: u64) {
     counter!(USAGE_LOST).absolute(count);
+}
+
+/// Sets how many errors the files of certificates have that stand there now.
+pub fn certificate_errors(count: usize) {
+    gauge!(CERTIFICATE_ERRORS).set(float(count as u64));
+}
+
+/// Sets until when a certificate is valid that is served, in seconds since 1970.
+pub fn certificate_expiry(file: &str, until: u64) {
+    gauge!(CERTIFICATE_EXPIRY, "certificate" => file.to_owned()).set(float(until));
 }
 
 /// Sets how many errors the files have.

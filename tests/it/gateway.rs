@@ -5,8 +5,10 @@
 )]
 
 mod bench;
+mod certs;
 mod door;
 mod edge;
+mod ending;
 mod endpoints;
 mod floods;
 mod framing;

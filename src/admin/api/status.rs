@@ -29,7 +29,9 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
     let secure = gateway.listen.iter().map(|a| format!("https://{a}"));
     let plain = gateway.plain_listen.iter().map(|a| format!("http://{a}"));
     // Files and their errors tell of other projects too.
-    let errors = catalog.errors.iter().filter(|_| caller.is_admin());
+    let certificates = admin.certificate_errors.load();
+    let errors = catalog.errors.iter().chain(certificates.iter());
+    let errors = errors.filter(|_| caller.is_admin());
     let errors: Vec<FileError> = errors.cloned().collect();
     let config_errors = on_disk(move || errors.iter().map(with_text).collect()).await;
     Json(StatusView {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tidegate::auth::certs::ensure_server_pair;
 use tidegate::auth::{
     Issuer, Keyring, Pattern, Revocations, RevokedSet, Role, SigningKey, TokenLimits, TokenSpec,
@@ -45,7 +45,10 @@ pub(super) struct Bench {
     /// Signs with the same key, for another audience.
     elsewhere: Issuer,
     root: CertificateDer<'static>,
-    tasks: Tasks,
+    /// Told to end, the listeners close; what is open may finish until the cut.
+    pub(super) tasks: Tasks,
+    pub(super) cut: CancellationToken,
+    pub(super) gateway: Arc<Gateway>,
 }
 
 impl Bench {
@@ -55,6 +58,16 @@ impl Bench {
     }
 
     pub(super) async fn with(servers: &[SocketAddr], extra: &str, settings: Settings) -> Self {
+        Self::with_tls(servers, extra, settings, None).await
+    }
+
+    /// As [`Self::with`], over TLS as `config` says.
+    pub(super) async fn with_tls(
+        servers: &[SocketAddr],
+        extra: &str,
+        settings: Settings,
+        config: Option<Arc<ServerConfig>>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let routes = dir.path().join("routes.d");
         fs::create_dir(&routes).unwrap();
@@ -79,10 +92,12 @@ impl Bench {
 
         let (certificate, private) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
         ensure_server_pair(&certificate, &private).unwrap();
-        let config = server_config(&certificate, &private).unwrap();
+        let own = server_config(&certificate, &private).unwrap();
+        let config = config.unwrap_or(own);
         let root = CertificateDer::from_pem_file(dir.path().join("ca.pem")).unwrap();
         let tasks = Tasks::new();
         let places = Arc::new(Semaphore::new(settings.gateway.connections_max.min(1_000)));
+        let cut = CancellationToken::new();
         let mut addresses = Vec::new();
         for tls in [None, Some(config)] {
             let any = "127.0.0.1:0".parse().unwrap();
@@ -90,7 +105,7 @@ impl Bench {
             let listener = listener.proxied(!settings.gateway.proxies.protocol.is_empty());
             addresses.push(listener.address().unwrap());
             let (gateway, places) = (Arc::clone(&gateway), Arc::clone(&places));
-            let serving = listener.serve(gateway, places, tasks.child(), CancellationToken::new());
+            let serving = listener.serve(gateway, places, tasks.child(), cut.clone());
             tasks.spawn("listener", serving);
         }
         Self {
@@ -101,6 +116,8 @@ impl Bench {
             elsewhere: Issuer::new(same, "tidegate", "elsewhere"),
             root,
             tasks,
+            cut,
+            gateway,
         }
     }
 
