@@ -37,6 +37,7 @@ pub mod units;
 
 pub mod names;
 pub mod tasks;
+pub mod websocket;
 
 pub mod auth;
 pub mod gpu;

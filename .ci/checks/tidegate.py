@@ -43,7 +43,7 @@ class Tidegate:
         self.port, self.metrics_port, self.admin_port = free_port(), free_port(), free_port()
         self.url = f"https://localhost:{self.port}"
         self.process = None
-        self._environment = {**os.environ, **(environment or {}), processes.MARK_VARIABLE: self.mark}
+        self.environment = {**os.environ, **(environment or {}), processes.MARK_VARIABLE: self.mark}
         (self.directory / "routes.d").mkdir()
         head = (
             f'[gateway]\nlisten = ["127.0.0.1:{self.port}"]\naccess_log = "access.log"\n'
@@ -83,7 +83,7 @@ class Tidegate:
         """Starts it and waits until it accepts work; returns the seconds that took."""
         with (self.directory / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [binary(), "serve", *arguments], cwd=self.directory, env=self._environment,
+                [binary(), "serve", *arguments], cwd=self.directory, env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
         wait_for(f"tidegate is ready ({self.log()[-400:]})", self._ready, seconds, pause=0.02)
@@ -140,7 +140,7 @@ class Tidegate:
     def run(self, *arguments, check=True):
         """Runs a command of the command line in its directory."""
         done = subprocess.run(
-            [binary(), *arguments], cwd=self.directory, env=self._environment,
+            [binary(), *arguments], cwd=self.directory, env=self.environment,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
         )
         if check and done.returncode != 0:

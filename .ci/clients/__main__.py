@@ -10,10 +10,12 @@ from clients import (
     first_run,
     langchain_python,
     llm_cli,
+    openai_endpoints,
     openai_node,
     openai_python,
     stand_in,
 )
+from clients.engines import Engines
 
 
 def main():
@@ -21,14 +23,15 @@ def main():
     exit_on_sigterm()
     report = Report("clients")
     first_run.run(report)
-    with Tidegate(stand_in.SETTINGS) as gateway:
-        for name, text in stand_in.ROUTES.items():
+    with Tidegate(stand_in.SETTINGS) as gateway, Engines(gateway.environment) as engines:
+        for name, text in [*stand_in.ROUTES.items(), *engines.routes.items()]:
             gateway.route(name, text)
         gateway.start("--stop-workers")
         token = gateway.token("--workspace", "w1", "--project", "research")
-        for client in (openai_python, anthropic_python, langchain_python, llm_cli, openai_node):
+        for client in (openai_python, openai_endpoints, anthropic_python, langchain_python, llm_cli, openai_node):
             with report.check(f"{client.__name__} could be driven to its end"):
                 client.run(report, gateway, token)
+        engines.end()
         with report.check("serve --stop-workers: SIGTERM ends the workers too, exit code 0") as check:
             check.figure = _leave(gateway)
     return report.finish()

@@ -8,6 +8,8 @@ NARROW = "narrow"
 COLD = "cold"
 #: Another one, for the client that comes later.
 COLD_NODE = "cold-node"
+#: And another one.
+COLD_ANTHROPIC = "cold-anthropic"
 #: Can be told over its socket what to do wrong.
 BROKEN = "broken"
 #: Its streams break off.
@@ -42,6 +44,7 @@ ROUTES = {
     NARROW: _instance(NARROW, 'load = "0s"\ntokens_per_second = 20', "max_concurrent_requests = 1"),
     COLD: _instance(COLD, 'load = "2s"\ntokens_per_second = 500', "", _IMPATIENT),
     COLD_NODE: _instance(COLD_NODE, 'load = "2s"\ntokens_per_second = 500', "", _IMPATIENT),
+    COLD_ANTHROPIC: _instance(COLD_ANTHROPIC, 'load = "2s"\ntokens_per_second = 500', "", _IMPATIENT),
     # With an idle time it is started in the mode in which faults are taken.
     BROKEN: _instance(BROKEN, 'load = "0s"\ntokens_per_second = 500', "",
                       instance='[instance.idle]\noffload_after = "1h"\n'),

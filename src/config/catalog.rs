@@ -434,6 +434,7 @@ impl Work {
             enabled: draft.is_none_or(|draft| draft.enabled),
             limits: draft.map_or_else(RouteLimits::default, |draft| draft.limits),
             timeouts: draft.map_or_else(Timeouts::default, |draft| draft.timeouts),
+            stream: draft.map(|draft| draft.stream).unwrap_or_default(),
             upstreams: draft
                 .map(|draft| draft.upstreams.clone())
                 .unwrap_or_default(),

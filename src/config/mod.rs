@@ -271,6 +271,8 @@ pub struct Route {
     pub limits: RouteLimits,
     /// How long its requests may take in each phase.
     pub timeouts: Timeouts,
+    /// How its streams are kept alive.
+    pub stream: Streams,
     /// Servers that someone else runs.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Our own deployments that it leads to.
@@ -305,6 +307,22 @@ pub struct RouteLimits {
     pub requests_per_minute: Option<u32>,
     /// Per token; `None` for no limit.
     pub tokens_per_minute: Option<u32>,
+}
+
+/// How streams are kept alive while nothing comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streams {
+    /// Between two comments; `None` for no comments.
+    pub keep_alive: Option<Duration>,
+    /// After which wait a stream is opened before its server has answered;
+    /// `None` for never.
+    pub open_after: Option<Duration>,
+}
+
+impl Streams {
+    /// Between two comments of a stream that was opened early, where the route
+    /// does not say.
+    pub const HELD_KEEP_ALIVE: Duration = Duration::from_secs(15);
 }
 
 /// How long a request may take in each phase.

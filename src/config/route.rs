@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::edge::host_name;
 use super::problems::cut;
 use super::reader::{Found, Reader};
-use super::{Access, RouteLimits, Timeouts, Upstream, upstream};
+use super::{Access, RouteLimits, Streams, Timeouts, Upstream, upstream};
 use crate::names::{ModelName, Project, RouteName};
 
 /// A route as its file describes it.
@@ -26,11 +26,13 @@ pub(super) struct RouteDraft {
     pub(super) enabled: bool,
     pub(super) limits: RouteLimits,
     pub(super) timeouts: Timeouts,
+    pub(super) stream: Streams,
     pub(super) upstreams: Vec<Arc<Upstream>>,
 }
 
 /// Most upstreams of a route, and most names that lead to it.
 const ITEMS_MAX: usize = 256;
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(10);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_hours(24);
 
@@ -132,6 +134,7 @@ pub(super) fn read(
     let enabled = table.flag("enabled").is_none_or(|flag| flag.value);
     let limits = limits(&mut table);
     let timeouts = table.table("timeouts").map(timeouts).unwrap_or_default();
+    let stream = table.table("stream").map(streams).unwrap_or_default();
     let host = host(&mut table);
     if let Some(extra) = upstreams.get(ITEMS_MAX) {
         let message = format!("a route has at most {ITEMS_MAX} upstreams: take some out");
@@ -152,6 +155,7 @@ pub(super) fn read(
         enabled,
         limits,
         timeouts,
+        stream,
         upstreams,
     })
 }
@@ -257,6 +261,16 @@ fn timeouts(mut table: Reader<'_>) -> Timeouts {
     };
     table.finish();
     timeouts
+}
+
+fn streams(mut table: Reader<'_>) -> Streams {
+    let streams = Streams {
+        // Some clients count comments, and give up after 300 of them.
+        keep_alive: table.span("keep_alive", KEEP_ALIVE_MIN..=DAY),
+        open_after: table.span("open_after", Duration::ZERO..=DAY),
+    };
+    table.finish();
+    streams
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::held::{COMMENT, Held, Next};
 use super::meter::Metered;
 
 /// A response body.
@@ -16,6 +17,8 @@ pub enum Body {
     Full(Option<Bytes>),
     /// An upstream's response, metered as it passes.
     Metered(Box<Metered>),
+    /// The same, before the upstream has answered.
+    Held(Box<Held>),
 }
 
 /// An upstream's response broke off: the connection to the client is cut, as
@@ -45,7 +48,15 @@ impl http_body::Body for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        if let Self::Held(held) = this {
+            match ready!(held.poll(cx)) {
+                Next::Comment => return Poll::Ready(Some(Ok(Frame::data(COMMENT)))),
+                Next::Body(body) => *this = body,
+                Next::Error(event) => *this = Self::full(event),
+            }
+        }
+        match this {
             Self::Full(bytes) => Poll::Ready(
                 bytes
                     .take()
@@ -53,13 +64,15 @@ impl http_body::Body for Body {
                     .map(|bytes| Ok(Frame::data(bytes))),
             ),
             Self::Metered(metered) => metered.poll_frame(cx),
+            // It has just become another.
+            Self::Held(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Metered(_) => false,
+            Self::Metered(_) | Self::Held(_) => false,
         }
     }
 
@@ -68,7 +81,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Metered(_) => SizeHint::default(),
+            Self::Metered(_) | Self::Held(_) => SizeHint::default(),
         }
     }
 }

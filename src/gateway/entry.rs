@@ -39,6 +39,11 @@ pub enum Entry {
         /// The path as the engine knows it.
         upstream_path: &'static str,
     },
+    /// `GET …/v1/realtime`, to become a WebSocket.
+    Realtime {
+        /// The route whose path it was asked on.
+        route: Option<String>,
+    },
     /// A response that was made before.
     Stored {
         /// The route whose path it was asked on.
@@ -97,6 +102,9 @@ impl Entry {
         if let Some(rest) = path.strip_prefix("/v1/models") {
             return models(method, route, rest);
         }
+        if matches!(path, "/v1/realtime" | "/v1/realtime/") {
+            return only(method, &Method::GET, Self::Realtime { route });
+        }
         if let Some(rest) = path.strip_prefix("/v1/responses/")
             && !rest.is_empty()
         {
@@ -120,6 +128,7 @@ impl Entry {
         match self {
             Self::Api { api, .. } => Some(*api),
             Self::Stored { .. } => Some(Api::Responses),
+            Self::Realtime { .. } => Some(Api::Realtime),
             _ => None,
         }
     }
@@ -183,7 +192,7 @@ fn stored(method: &Method, route: Option<String>, rest: &str) -> Result<Entry, R
 
 /// Decodes `%2F` and the like; `None` for what is not UTF-8 afterwards. Used for
 /// names that we look up ourselves, never for what is forwarded.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

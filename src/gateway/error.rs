@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION,
+    UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 
@@ -73,6 +74,10 @@ pub enum Refusal {
     },
     /// The body broke off or stood still.
     BodyTimeout,
+    /// The path is for a `WebSocket`, and this is none.
+    Upgrade,
+    /// The server of this model has no such endpoint.
+    UnsupportedEndpoint,
     /// All places are taken.
     Full {
         /// How many places there are.
@@ -257,6 +262,20 @@ impl Refusal {
                 Outcome::BadRequest,
                 None,
             ),
+            Self::Upgrade => (
+                S::UPGRADE_REQUIRED,
+                INVALID,
+                "websocket_required",
+                Outcome::BadRequest,
+                None,
+            ),
+            Self::UnsupportedEndpoint => (
+                S::NOT_FOUND,
+                INVALID,
+                "unsupported_endpoint",
+                Outcome::UpstreamStatus,
+                None,
+            ),
             Self::Full { .. } => (
                 S::TOO_MANY_REQUESTS,
                 "rate_limit_error",
@@ -386,6 +405,8 @@ impl Refusal {
             Self::DamagedEncoding => "The request body is not what its Content-Encoding says, or breaks off.".to_owned(),
             Self::TooLarge { max } => format!("The request body is larger than the {} that are allowed.", crate::units::Bytes(*max)),
             Self::BodyTimeout => "The request body did not arrive whole.".to_owned(),
+            Self::Upgrade => "This path takes a WebSocket: open it by an upgrade of HTTP/1.1, version 13.".to_owned(),
+            Self::UnsupportedEndpoint => "This model does not serve this endpoint.".to_owned(),
             Self::Full { limit } => format!("The limit of {limit} concurrent requests is reached. Try again shortly."),
             Self::Rate { what, limit, after } => format!("The limit of {limit} {what} per minute of this token is reached. Try again in {} s.", after.as_secs().max(1)),
             Self::NeverFits { limit } => format!("The request asks for more tokens than the {limit} per minute of this token: lower `max_tokens`."),
@@ -427,6 +448,10 @@ impl Refusal {
                     WWW_AUTHENTICATE,
                     HeaderValue::from_static("Bearer realm=\"tidegate\", error=\"invalid_token\""),
                 );
+            }
+            Self::Upgrade => {
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             Self::Method { allow } => {
                 headers.insert(http::header::ALLOW, HeaderValue::from_static(allow));

@@ -21,7 +21,8 @@ pub const COLD_START: HeaderName = HeaderName::from_static("x-tidegate-cold-star
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Keeps nginx from holding events back.
+pub const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// RFC 9110, section 7.6.1: these are for one hop.
 const HOP_BY_HOP: [HeaderName; 9] = [

@@ -4,6 +4,7 @@
 //! head, header sizes, streams of one connection. A process that is out of file
 //! descriptors pauses accepting; what is open goes on.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::Gateway;
 use super::frames::Frames;
 use super::peer::Peer;
+use super::realtime::Handover;
 use super::service::handle;
 use super::stall::Stall;
 use crate::tasks::Tasks;
@@ -264,16 +266,38 @@ impl Connection {
     }
 
     async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+        let handover = Handover::default();
+        self.http1_requests(stream, peer, handover.clone()).await;
+        // The tunnel goes on in this task: with it, all that it holds would end.
+        if let Some(tunnel) = handover.take() {
+            tunnel.run(&self.cut).await;
+        }
+    }
+
+    async fn http1_requests(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+        handover: Handover,
+    ) {
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
-        let service =
-            service_fn(move |request| handle(Arc::clone(&gateway), Arc::clone(&peer), request));
+        let service = service_fn(move |request| {
+            let handled = handle(Arc::clone(&gateway), Arc::clone(&peer), request);
+            let handover = handover.clone();
+            async move {
+                let mut response = handled.await?;
+                handover.adopt(&mut response);
+                Ok::<_, Infallible>(response)
+            }
+        });
         let limits = &self.gateway.settings.gateway;
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_headers(limits.heads.headers_max as usize)
             .max_buf_size(limits.heads.bytes_max as usize)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         tokio::pin!(served);
         tokio::select! {
             _ = served.as_mut() => return,

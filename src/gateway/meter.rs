@@ -20,6 +20,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::admit::Admission;
 use super::body::Truncated;
+use super::held::COMMENT;
 use super::pool::Exchange;
 use super::record::Record;
 use super::respond::Passing;
@@ -84,7 +85,7 @@ impl Metered {
             tap,
             exchange: Some(exchange),
             out: VecDeque::new(),
-            silence: Silence::new(passing.idle_max),
+            silence: Silence::new(passing.idle_max, passing.keep_alive),
             stored: passing.stored,
             ending: None,
             record,
@@ -122,15 +123,14 @@ impl Metered {
                 }
                 Poll::Ready(None) => self.end(),
                 Poll::Ready(Some(Err(_))) => self.cut(Outcome::UpstreamTruncated)?,
-                Poll::Pending => {
-                    if self.silence.poll(cx).is_ready() {
-                        self.cut(Outcome::UpstreamTimeout)?;
-                    } else if self.poll_ending(cx).is_ready() {
+                Poll::Pending => match self.silence.poll(cx) {
+                    Poll::Ready(Due::End) => self.cut(Outcome::UpstreamTimeout)?,
+                    Poll::Ready(Due::Comment) => self.comment(),
+                    Poll::Pending if self.poll_ending(cx).is_ready() => {
                         self.cut(Outcome::Unavailable)?;
-                    } else {
-                        return Poll::Pending;
                     }
-                }
+                    Poll::Pending => return Poll::Pending,
+                },
             }
         }
     }
@@ -161,6 +161,16 @@ impl Metered {
             Tap::Opaque => self.out.push_back(bytes),
         }
         self.remember();
+    }
+
+    /// Shows the client that we are there: between two events only.
+    fn comment(&mut self) {
+        if let Tap::Stream(_, tap) = &self.tap
+            && tap.at_event_boundary()
+            && !tap.done()
+        {
+            self.out.push_back(COMMENT);
+        }
     }
 
     /// Remembers the response once its id has passed.
@@ -283,15 +293,31 @@ impl Drop for Metered {
 #[derive(Debug)]
 struct Silence {
     max: Duration,
+    /// Between two comments; `None` for no comments.
+    comment_every: Option<Duration>,
     since: Instant,
+    /// When the last comment was due.
+    commented: Instant,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
+/// What the silence calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// A comment to the client.
+    Comment,
+    /// The end: it has lasted too long.
+    End,
+}
+
 impl Silence {
-    fn new(max: Duration) -> Self {
+    fn new(max: Duration, comment_every: Option<Duration>) -> Self {
+        let now = Instant::now();
         Self {
             max,
-            since: Instant::now(),
+            comment_every,
+            since: now,
+            commented: now,
             timer: None,
         }
     }
@@ -300,17 +326,54 @@ impl Silence {
         self.since = Instant::now();
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
-            let due = self.since + self.max;
+            let end = self.since + self.max;
+            let comment = self
+                .comment_every
+                .map(|every| self.since.max(self.commented) + every);
+            let due = comment.map_or(end, |comment| comment.min(end));
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if Instant::now() >= due {
-                return Poll::Ready(());
+            let now = Instant::now();
+            if now >= end {
+                return Poll::Ready(Due::End);
+            }
+            if now >= due {
+                self.commented = now;
+                return Poll::Ready(Due::Comment);
             }
             timer.as_mut().reset(due);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_calls_for_comments_and_at_last_for_the_end() {
+        let second = Duration::from_secs;
+        let start = Instant::now();
+        let mut silence = Silence::new(second(35), Some(second(10)));
+        for (at, due) in [
+            (10, Due::Comment),
+            (20, Due::Comment),
+            (30, Due::Comment),
+            (35, Due::End),
+        ] {
+            assert_eq!(poll_fn(|cx| silence.poll(cx)).await, due);
+            assert_eq!(start.elapsed(), second(at));
+        }
+        silence.broken();
+        assert_eq!(poll_fn(|cx| silence.poll(cx)).await, Due::Comment);
+        assert_eq!(start.elapsed(), second(45));
+        let mut quiet = Silence::new(second(35), None);
+        assert_eq!(poll_fn(|cx| quiet.poll(cx)).await, Due::End);
+        assert_eq!(start.elapsed(), second(80));
     }
 }

@@ -1,4 +1,7 @@
-//! `GET /v1/models`: what this token may use, and how each stands.
+//! What a token may use: the model that a request names, and `GET /v1/models`,
+//! which says how each stands.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -41,6 +44,33 @@ pub fn one(
         .filter(|destination| may_use(principal, destination))
         .map(|destination| json(entry(&destination).body()))
         .ok_or_else(|| Refusal::UnknownModel(id.chars().take(256).collect()))
+}
+
+/// Where the request goes: unknown and forbidden are one answer. Without
+/// a name it goes where its path leads, if that is one model.
+///
+/// # Errors
+///
+/// A [`Refusal`] where it goes nowhere, or can't be known.
+pub fn find(
+    table: &Table,
+    route: Option<&str>,
+    name: Option<&str>,
+    principal: &Principal,
+) -> Result<Arc<Destination>, Refusal> {
+    let name = name.filter(|name| !name.is_empty());
+    let found = match (route, name) {
+        (Some(route), name) => table.by_entrance(route, name),
+        (None, Some(name)) => table.by_model(name),
+        (None, None) => return Err(Refusal::NoModel),
+    };
+    match (found, name) {
+        (Some(destination), _) if may_use(principal, &destination) => Ok(destination),
+        (_, Some(name)) => Err(Refusal::UnknownModel(name.chars().take(256).collect())),
+        // Without a name, on a path that leads to one model only, or to several.
+        (Some(_), None) => Err(Refusal::UnknownPath),
+        (None, None) => Err(Refusal::NoModel),
+    }
 }
 
 fn entry(destination: &Destination) -> ModelEntry<'_> {

@@ -36,6 +36,8 @@ pub struct Passing {
     pub remove_usage_event: bool,
     /// Longest silence within the answer.
     pub idle_max: Duration,
+    /// How often the client of a silent stream gets a comment.
+    pub keep_alive: Option<Duration>,
     /// Where it is remembered, if its client may come back for it.
     pub stored: Option<super::stored::Passing>,
 }

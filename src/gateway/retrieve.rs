@@ -84,6 +84,7 @@ pub async fn retrieve(
         api: Api::Responses,
         remove_usage_event: false,
         idle_max: destination.route.timeouts.idle,
+        keep_alive: destination.route.stream.keep_alive,
         stored: Some(stored::Passing::again(
             memory,
             &principal.workspace,

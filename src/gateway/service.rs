@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,13 +21,15 @@ use super::entry::Entry;
 use super::error::Refusal;
 use super::forward::{Answered, Outgoing, forward, forwarded_headers};
 use super::peer::Peer;
+use super::realtime::{self, Opening};
 use super::record::{Phase, Record};
 use super::respond;
 use super::retrieve::{Wanted, retrieve, whereabouts};
-use super::router::{Destination, Table, may_use};
+use super::router::{Destination, Table};
 use super::trace::Trace;
-use super::{Gateway, cors, framing, headers, host, models, receive, stored};
+use super::{Gateway, cors, framing, headers, held, host, models, receive, stored};
 use crate::auth::{Keyring, Principal};
+use crate::config::Streams;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 
@@ -40,6 +43,22 @@ enum Answer {
         admission: Admission,
         passing: respond::Passing,
     },
+    /// The connection becomes another one.
+    Tunnel(Box<Opening>),
+    /// A server may answer it, but the client is not to wait for that.
+    Later(Box<Job>),
+}
+
+/// A request for a stream that may be opened before its server has answered.
+struct Job {
+    gateway: Arc<Gateway>,
+    principal: Arc<Principal>,
+    destination: Arc<Destination>,
+    api: Api,
+    path: &'static str,
+    parts: Parts,
+    body: Bytes,
+    open_after: Duration,
 }
 
 /// Serves one request.
@@ -81,6 +100,8 @@ pub async fn handle(
             admission,
             passing,
         }) => respond::pass_on(*answered, admission, passing, record).await,
+        Ok(Answer::Tunnel(opening)) => opening.response(record),
+        Ok(Answer::Later(job)) => job.open(record).await,
         Err(refusal) => {
             let response = refusal.response(record.api);
             record.refused(&refusal, response.status());
@@ -92,7 +113,7 @@ pub async fn handle(
     if let Ok(value) = id_header {
         response.headers_mut().insert(headers::REQUEST_ID, value);
     }
-    if is_last {
+    if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
@@ -122,7 +143,7 @@ fn read_head(
 }
 
 async fn answer(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     request: Request<Incoming>,
     page: &Page,
     record: &mut Record,
@@ -168,6 +189,11 @@ async fn answer(
                 .await
                 .map(theirs)
         }
+        Entry::Realtime { route } => {
+            let at = (gateway, &table);
+            let opened = realtime::open(at, &principal, route, &mut parts, record).await?;
+            Ok(Answer::Tunnel(Box::new(opened)))
+        }
         Entry::Api {
             route,
             api,
@@ -197,7 +223,7 @@ struct Called<'a> {
 
 /// What a model is to answer: the body, a place, a server.
 async fn infer(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     called: Called<'_>,
     (mut parts, body): (Parts, Incoming),
     record: &mut Record,
@@ -215,22 +241,132 @@ async fn infer(
 
     let scan = receive::read(&parts.headers, api, &body)?;
     record.stream = scan.stream;
-    let destination = find(called.table, called.route, &scan, principal)?;
+    let destination = models::find(called.table, called.route, scan.model.as_deref(), principal)?;
     record.destination = Some(Arc::clone(&destination));
 
-    let mut admission = enter(gateway, principal, api, &scan, &destination, record).await?;
+    if let Some(open_after) = destination.route.stream.open_after
+        && scan.stream
+        && api.streams()
+    {
+        return Ok(Answer::Later(Box::new(Job {
+            gateway: Arc::clone(gateway),
+            principal: Arc::clone(principal),
+            destination,
+            api,
+            path: called.path,
+            parts,
+            body: body.clone(),
+            open_after,
+        })));
+    }
+    let asking = Asking {
+        principal,
+        destination: &destination,
+        api,
+        path: called.path,
+        body: &body,
+        scan: &scan,
+    };
+    ask(gateway, asking, &mut parts, record).await.map(theirs)
+}
+
+impl Job {
+    /// Asks, and opens the stream when that takes too long.
+    async fn open(self: Box<Self>, record: Record) -> Response<Body> {
+        let streams = &self.destination.route.stream;
+        let every = streams.keep_alive.unwrap_or(Streams::HELD_KEEP_ALIVE);
+        let (api, after) = (self.api, self.open_after);
+        let is_open = Arc::new(AtomicBool::new(false));
+        let work = Box::pin(self.run(record, Arc::clone(&is_open)));
+        held::open(api, after, every, &is_open, work).await
+    }
+
+    async fn run(
+        mut self: Box<Self>,
+        mut record: Record,
+        is_open: Arc<AtomicBool>,
+    ) -> Response<Body> {
+        let cut = record.peer.cut.clone();
+        let asked = tokio::select! {
+            biased;
+            asked = self.ask(&mut record) => asked,
+            () = cut.cancelled() => Err(Refusal::ShuttingDown),
+        };
+        let standings = record.standings;
+        let mut response = match asked {
+            Ok((answered, admission, passing)) => {
+                respond::pass_on(answered, admission, passing, record).await
+            }
+            Err(refusal) => {
+                let response = refusal.response(record.api);
+                let told = is_open.load(Ordering::Relaxed);
+                let status = if told {
+                    StatusCode::OK
+                } else {
+                    response.status()
+                };
+                record.refused(&refusal, status);
+                response
+            }
+        };
+        headers::put_standings(response.headers_mut(), &standings);
+        response
+    }
+
+    async fn ask(
+        &mut self,
+        record: &mut Record,
+    ) -> Result<(Answered, Admission, respond::Passing), Refusal> {
+        let scan = receive::read(&self.parts.headers, self.api, &self.body)?;
+        let asking = Asking {
+            principal: &self.principal,
+            destination: &self.destination,
+            api: self.api,
+            path: self.path,
+            body: &self.body,
+            scan: &scan,
+        };
+        ask(&self.gateway, asking, &mut self.parts, record).await
+    }
+}
+
+/// What is to be asked of a server.
+struct Asking<'a> {
+    principal: &'a Principal,
+    destination: &'a Arc<Destination>,
+    api: Api,
+    path: &'static str,
+    body: &'a Bytes,
+    scan: &'a Scan<'a>,
+}
+
+/// A place, a server, the head of its answer.
+async fn ask(
+    gateway: &Gateway,
+    asking: Asking<'_>,
+    parts: &mut Parts,
+    record: &mut Record,
+) -> Result<(Answered, Admission, respond::Passing), Refusal> {
+    let Asking {
+        principal,
+        destination,
+        api,
+        scan,
+        ..
+    } = asking;
+    let mut admission = enter(gateway, principal, api, scan, destination, record).await?;
     let headers = std::mem::take(&mut parts.headers);
-    let (mut outgoing, mut passing) =
-        prepare(api, called.path, &parts, headers, &body, &scan, record);
+    let (mut outgoing, mut passing) = prepare(&asking, parts, headers, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
-    let answered = forward(&mut outgoing, &destination, &mut admission, record).await?;
+    let answered = forward(&mut outgoing, destination, &mut admission, record).await?;
     passing.idle_max = destination.route.timeouts.idle;
+    passing.keep_alive = destination.route.stream.keep_alive;
     if api == Api::Responses && scan.store != Some(false) {
-        let at = whereabouts(&destination, &admission);
+        let at = whereabouts(destination, &admission);
         let stored = stored::Passing::new(&gateway.stored, &principal.workspace, at);
         passing.stored = Some(stored);
     }
-    Ok(theirs((answered, admission, passing)))
+    Ok((answered, admission, passing))
 }
 
 fn theirs((answered, admission, passing): (Answered, Admission, respond::Passing)) -> Answer {
@@ -263,43 +399,21 @@ async fn enter(
     Ok(admission)
 }
 
-/// Where the request goes: unknown and forbidden are one answer.
-fn find(
-    table: &Table,
-    route: Option<&str>,
-    scan: &Scan<'_>,
-    principal: &Principal,
-) -> Result<Arc<Destination>, Refusal> {
-    let name = scan.model.as_deref().filter(|name| !name.is_empty());
-    let found = match (route, name) {
-        (Some(route), name) => table.by_entrance(route, name),
-        (None, Some(name)) => table.by_model(name),
-        (None, None) => return Err(Refusal::NoModel),
-    };
-    match (found, name) {
-        (Some(destination), _) if may_use(principal, &destination) => Ok(destination),
-        (_, Some(name)) => Err(Refusal::UnknownModel(name.chars().take(256).collect())),
-        // Without a name, on a path that leads to one model only, or to several.
-        (Some(_), None) => Err(Refusal::UnknownPath),
-        (None, None) => Err(Refusal::NoModel),
-    }
-}
-
 fn prepare<'a>(
-    api: Api,
-    path: &'static str,
+    asking: &Asking<'a>,
     parts: &'a Parts,
     headers: http::HeaderMap,
-    body: &'a Bytes,
-    scan: &'a Scan<'a>,
     record: &Record,
 ) -> (Outgoing<'a>, respond::Passing) {
+    let Asking {
+        api, body, scan, ..
+    } = *asking;
     let asked = scan.usage_was_asked();
     let ask_usage = scan.stream && api.usage_in_stream_needs_asking() && !asked;
     let outgoing = Outgoing {
         api,
         method: Method::POST,
-        path: Cow::Borrowed(path),
+        path: Cow::Borrowed(asking.path),
         query: parts.uri.query(),
         headers: forwarded_headers(headers, record),
         body,
@@ -310,6 +424,7 @@ fn prepare<'a>(
         api,
         remove_usage_event: ask_usage,
         idle_max: Duration::ZERO,
+        keep_alive: None,
         stored: None,
     };
     (outgoing, passing)

@@ -81,13 +81,55 @@ pub fn stream_error(api: Api, message: &str, code: &str) -> Bytes {
             param: None,
         })),
         Api::Messages | Api::CountTokens => event(&json(&anthropic("api_error", message))),
+        _ => done_behind(&body(message, SERVER_ERROR, None, Some(code))),
+    }
+}
+
+/// The same, of an error whose body would have been the answer: `text`, in the
+/// API's own form.
+pub fn stream_error_of(api: Api, text: &[u8]) -> Bytes {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        error: Inner,
+    }
+    #[derive(serde::Deserialize)]
+    struct Inner {
+        message: String,
+        code: Option<serde_json::Value>,
+        r#type: Option<String>,
+        param: Option<String>,
+    }
+    let Ok(Body { error: inner }) = serde_json::from_slice::<Body>(text) else {
+        return stream_error(
+            api,
+            "The server of this model answered with an error.",
+            "upstream_error",
+        );
+    };
+    // vLLM writes the status there, as a number.
+    let code = inner.code.and_then(|code| match code {
+        serde_json::Value::String(code) => Some(code),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    });
+    let kind = inner.r#type.as_deref().unwrap_or(SERVER_ERROR);
+    match api {
+        Api::Responses => event(&json(&ResponsesEvent {
+            class: "error",
+            code: code.as_deref().unwrap_or(kind),
+            message: &inner.message,
+            param: inner.param.as_deref(),
+        })),
+        Api::Messages | Api::CountTokens => event(&json(&anthropic(kind, &inner.message))),
         _ => {
-            let error = body(message, SERVER_ERROR, None, Some(code));
-            [b"data: ", error.as_ref(), b"\n\ndata: [DONE]\n\n"]
-                .concat()
-                .into()
+            let (param, code) = (inner.param.as_deref(), code.as_deref());
+            done_behind(&body(&inner.message, kind, param, code))
         }
     }
+}
+
+fn done_behind(error: &[u8]) -> Bytes {
+    [b"data: ", error, b"\n\ndata: [DONE]\n\n"].concat().into()
 }
 
 fn anthropic<'a>(kind: &'a str, message: &'a str) -> AnthropicBody<'a> {
@@ -127,6 +169,34 @@ mod tests {
             parsed(&anthropic_body("not_found_error", message)),
             json!({"type": "error", "error": {"type": "not_found_error", "message": message}})
         );
+    }
+
+    #[test]
+    fn an_answer_that_comes_too_late_for_a_status_is_told_as_an_event() {
+        let ours = body("busy", "rate_limit_error", None, Some("queue_full"));
+        let chat = stream_error_of(Api::Chat, &ours);
+        assert_eq!(
+            &chat[..],
+            [b"data: ", &ours[..], b"\n\ndata: [DONE]\n\n"].concat()
+        );
+        let vllm =
+            br#"{"error":{"message":"a\nb","type":"BadRequestError","param":"n","code":400}}"#;
+        for (api, expected) in [
+            (
+                Api::Responses,
+                json!({"type": "error", "code": "400", "message": "a\nb", "param": "n"}),
+            ),
+            (
+                Api::Messages,
+                json!({"type": "error", "error": {"type": "BadRequestError", "message": "a\nb"}}),
+            ),
+        ] {
+            let bytes = stream_error_of(api, vllm);
+            let data = bytes.strip_prefix(b"event: error\ndata: ").unwrap();
+            assert_eq!(parsed(data), expected, "{api:?}");
+        }
+        let html = stream_error_of(Api::Chat, b"<html>");
+        assert!(html.starts_with(b"data: {") && html.ends_with(b"[DONE]\n\n"));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - [`splice`]: the few edits that a body may need, all other bytes kept;
 //! - [`usage`]: token counts, read as a JSON response passes;
 //! - [`sse`]: events, the end and the token counts of a stream as it passes;
+//! - [`realtime`]: the events of a WebSocket;
 //! - [`error`], [`models`]: the JSON that the gateway itself answers with.
 //!
 //! All of it is pure: bytes in, facts and bytes out. No I/O, no clock, no task,
@@ -20,6 +21,7 @@ pub mod api;
 pub mod error;
 pub mod form;
 pub mod models;
+pub mod realtime;
 pub mod request;
 pub mod splice;
 pub mod sse;

@@ -19,6 +19,7 @@ use super::engine::Engine;
 use super::error::ApiError;
 use super::faults::{Fault, Plan};
 use super::json::quoted;
+use super::stored::Store;
 use super::stream::{End, Events, Sink};
 use super::text::mix;
 use crate::tasks::Tasks;
@@ -31,7 +32,7 @@ pub(super) type Body = Either<Full<Bytes>, Events>;
 pub(super) type Answer = Result<Response<Body>, ApiError>;
 
 /// A request whose body was read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Call {
     /// The JSON body.
     pub(super) body: Value,
@@ -78,6 +79,8 @@ pub(super) struct App {
     pub(super) transitions: Semaphore,
     /// What runs beside the connections.
     pub(super) tasks: Tasks,
+    /// The responses that are kept.
+    pub(super) stored: Store,
     /// Told when the process should end by itself.
     pub(super) over: Notify,
     ids: AtomicU64,
@@ -96,6 +99,7 @@ impl App {
             fingerprint: format!("vllm-{}-{:08x}", super::VERSION, origin >> 32),
             transitions: Semaphore::new(1),
             tasks: Tasks::new(),
+            stored: Store::default(),
             over: Notify::new(),
             ids: AtomicU64::new(origin),
             args,

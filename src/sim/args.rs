@@ -107,6 +107,13 @@ pub struct Args {
         value_parser = clap::builder::FalseyValueParser::new()
     )]
     pub dev_mode: bool,
+    /// Keep responses, so that `/v1/responses/{id}` finds them.
+    #[arg(
+        long,
+        env = "VLLM_ENABLE_RESPONSES_API_STORE",
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    pub responses_store: bool,
     /// Close an idle connection after this many seconds.
     #[arg(
         long,
@@ -129,6 +136,8 @@ pub enum Kind {
     Embed,
     /// Labels: classify.
     Classify,
+    /// Words for sounds: transcriptions, translations, realtime.
+    Transcribe,
 }
 
 impl Args {

@@ -14,15 +14,17 @@
 //!          │     └ service  one request: key, route, body
 //!          │         ├ chat completions responses messages     generation ─ text ─ tokens
 //!          │         ├ pooling        vectors and scores
+//!          │         ├ audio realtime words for sounds
 //!          │         └ dev            sleep, wake, faults      metrics
 //!          └── engine       admission, pace, state: what all requests heed
 //! ```
 //!
-//! Where it differs from vLLM: no adapters (`LoRA`), no audio, no stored responses, no
-//! `/docs`, and no access log.
+//! Where it differs from vLLM: no adapters (`LoRA`), no `/docs`, no access log, and a
+//! sound may be any bytes.
 
 mod app;
 mod args;
+mod audio;
 mod chat;
 mod child;
 mod completions;
@@ -35,12 +37,14 @@ mod json;
 mod messages;
 mod metrics;
 mod pooling;
+mod realtime;
 mod responses;
 mod routes;
 mod server;
 mod service;
 mod socket;
 mod startup;
+mod stored;
 mod stream;
 mod text;
 mod tokens;

@@ -64,6 +64,35 @@ async fn vectors(app: &App, call: &Call, prefix: &str, object: &str, field: &str
     Ok(json(list(app, call, prefix, &items, tokens)))
 }
 
+/// Answers `/v2/embed`, in Cohere's form.
+///
+/// # Errors
+///
+/// vLLM's refusals.
+pub(super) async fn embed(app: &App, call: &Call) -> Answer {
+    let texts = texts(call.need("texts")?);
+    app.check_model(call)?;
+    let prompts: Vec<Prompt> = texts.iter().map(|text| Prompt::text(text)).collect();
+    let tokens = pool(app, &prompts).await?;
+    let vectors: Vec<String> = prompts
+        .iter()
+        .map(|prompt| {
+            let numbers: Vec<String> = vector(prompt.number ^ app.args.seed)
+                .iter()
+                .map(|x| format!("{:?}", f64::from(*x)))
+                .collect();
+            format!("[{}]", numbers.join(","))
+        })
+        .collect();
+    let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+    Ok(json(format!(
+        "{{\"id\":\"embd-{}\",\"embeddings\":{{\"float\":[{}]}},\"texts\":[{}],\"meta\":{{\"api_version\":{{\"version\":\"2\"}},\"billed_units\":{{\"input_tokens\":{tokens},\"image_tokens\":null}}}},\"response_type\":\"embeddings_by_type\"}}",
+        app.id_of(call),
+        vectors.join(","),
+        texts.join(",")
+    )))
+}
+
 /// The inputs of a request: one or several, as texts, ids or a conversation.
 fn inputs(call: &Call) -> Result<Vec<Prompt>, ApiError> {
     if let Some(messages) = call.get("messages") {

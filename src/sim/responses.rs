@@ -1,9 +1,10 @@
-//! `/v1/responses`, without a store: each response is answered and forgotten.
+//! `/v1/responses`: kept where the stand-in keeps responses, else forgotten.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::app::{Answer, App, Call, events, json};
 use super::chat::fail;
@@ -11,6 +12,7 @@ use super::error::ApiError;
 use super::faults::Fault;
 use super::generation::{Generation, Prompt, Run};
 use super::json::{float, quoted};
+use super::stored::Running;
 use super::stream::{End, Sink};
 use super::text::Finish;
 use crate::time::unix_seconds;
@@ -34,7 +36,8 @@ pub(super) async fn responses(app: Arc<App>, call: Call) -> Answer {
         prompt.number ^= instructions.number;
     }
     app.check_model(&call)?;
-    if call.flag("background") {
+    let background = call.flag("background");
+    if background && !app.args.responses_store {
         return Err(ApiError::Error {
             status: StatusCode::BAD_REQUEST,
             kind: "invalid_request_error",
@@ -49,7 +52,11 @@ pub(super) async fn responses(app: Arc<App>, call: Call) -> Answer {
         app.args.max_model_len,
         app.args.seed,
     )?;
-    let reply = Reply::new(&app, &call, &generation);
+    let mut reply = Reply::new(&app, &call, &generation);
+    reply.keeps = app.args.responses_store && call.get("store") != Some(&Value::Bool(false));
+    if background {
+        return Ok(json(reply.begin_beside(&app, generation)));
+    }
     if call.flag("stream") {
         let shared = Arc::clone(&app);
         return Ok(events(&app, |sink| reply.write(shared, generation, sink)));
@@ -62,11 +69,13 @@ pub(super) async fn responses(app: Arc<App>, call: Call) -> Answer {
         .map_or_else(String::new, |s| s.text(s.tokens));
     let made = sequences.first().map_or(0, |s| s.tokens);
     let finish = sequences.first().map_or(Finish::Stop, |s| s.finish);
-    Ok(json(reply.body(Stage::Ended {
+    let body = reply.body(Stage::Ended {
         said: &said,
         made,
         finish,
-    })))
+    });
+    reply.keep(&app, &body);
+    Ok(json(body))
 }
 
 /// How far a response is.
@@ -74,6 +83,8 @@ pub(super) async fn responses(app: Arc<App>, call: Call) -> Answer {
 enum Stage<'a> {
     /// Under way.
     Begun,
+    /// In the background, with this status.
+    Beside(&'static str),
     /// Said in full.
     Ended {
         said: &'a str,
@@ -94,9 +105,52 @@ struct Reply {
     top_p: String,
     instructions: String,
     metadata: String,
+    background: bool,
+    keeps: bool,
 }
 
 impl Reply {
+    /// Keeps it, where responses are kept.
+    fn keep(&self, app: &App, body: &str) {
+        if self.keeps {
+            app.stored.keep(&self.id, body.to_owned(), None);
+        }
+    }
+
+    /// Begins it in the background; returns how it stands at first.
+    fn begin_beside(mut self, app: &Arc<App>, generation: Generation) -> String {
+        self.background = true;
+        let cancel = CancellationToken::new();
+        let running = Running {
+            cancel: cancel.clone(),
+            cancelled: self.body(Stage::Beside("cancelled")),
+        };
+        let queued = self.body(Stage::Beside("queued"));
+        app.stored.keep(&self.id, queued.clone(), Some(running));
+        let app = Arc::clone(app);
+        let tasks = app.tasks.clone();
+        tasks.spawn_bare(async move {
+            let made = async {
+                let run = Run::begin(Arc::clone(&app.engine), &generation, false).await?;
+                run.all().await
+            };
+            let made = tokio::select! {
+                made = made => made,
+                () = cancel.cancelled() => return,
+            };
+            let body = match made.as_deref() {
+                Ok([one, ..]) => self.body(Stage::Ended {
+                    said: &one.text(one.tokens),
+                    made: one.tokens,
+                    finish: one.finish,
+                }),
+                Ok([]) | Err(_) => self.body(Stage::Beside("failed")),
+            };
+            app.stored.keep(&self.id, body, None);
+        });
+        queued
+    }
+
     fn new(app: &App, call: &Call, generation: &Generation) -> Self {
         let given = |name| call.get(name).map_or("null".to_owned(), Value::to_string);
         Self {
@@ -110,6 +164,8 @@ impl Reply {
             top_p: float(call.get("top_p"), 1.0),
             instructions: given("instructions"),
             metadata: given("metadata"),
+            background: false,
+            keeps: false,
         }
     }
 
@@ -125,6 +181,7 @@ impl Reply {
     fn body(&self, stage: Stage<'_>) -> String {
         let (status, incomplete, output, usage) = match stage {
             Stage::Begun => ("in_progress", "null", String::new(), "null".to_owned()),
+            Stage::Beside(status) => (status, "null", String::new(), "null".to_owned()),
             Stage::Ended { said, made, finish } => {
                 let (status, incomplete) = match finish {
                     Finish::Length => ("incomplete", "{\"reason\":\"max_output_tokens\"}"),
@@ -144,7 +201,7 @@ impl Reply {
             }
         };
         format!(
-            "{{\"id\":\"{}\",\"created_at\":{},\"incomplete_details\":{incomplete},\"instructions\":{},\"metadata\":{},\"model\":{},\"object\":\"response\",\"output\":[{output}],\"parallel_tool_calls\":true,\"temperature\":{},\"tool_choice\":\"none\",\"tools\":[],\"top_p\":{},\"background\":false,\"max_output_tokens\":{},\"max_tool_calls\":null,\"previous_response_id\":null,\"prompt\":null,\"reasoning\":null,\"service_tier\":\"auto\",\"status\":\"{status}\",\"text\":null,\"top_logprobs\":null,\"truncation\":\"disabled\",\"usage\":{usage},\"user\":null,\"presence_penalty\":0.0,\"frequency_penalty\":0.0,\"kv_transfer_params\":null,\"ec_transfer_params\":null,\"input_messages\":null,\"output_messages\":null}}",
+            "{{\"id\":\"{}\",\"created_at\":{},\"incomplete_details\":{incomplete},\"instructions\":{},\"metadata\":{},\"model\":{},\"object\":\"response\",\"output\":[{output}],\"parallel_tool_calls\":true,\"temperature\":{},\"tool_choice\":\"none\",\"tools\":[],\"top_p\":{},\"background\":{},\"max_output_tokens\":{},\"max_tool_calls\":null,\"previous_response_id\":null,\"prompt\":null,\"reasoning\":null,\"service_tier\":\"auto\",\"status\":\"{status}\",\"text\":null,\"top_logprobs\":null,\"truncation\":\"disabled\",\"usage\":{usage},\"user\":null,\"presence_penalty\":0.0,\"frequency_penalty\":0.0,\"kv_transfer_params\":null,\"ec_transfer_params\":null,\"input_messages\":null,\"output_messages\":null}}",
             self.id,
             self.created,
             self.instructions,
@@ -152,6 +209,7 @@ impl Reply {
             self.model,
             self.temperature,
             self.top_p,
+            self.background,
             self.tokens_max
         )
     }
@@ -197,10 +255,9 @@ impl Reply {
         let item = format!("\"item\":{item},\"output_index\":0");
         out.send("response.output_item.done", &item).await?;
         let said = &said;
-        let whole = format!(
-            "\"response\":{}",
-            self.body(Stage::Ended { said, made, finish })
-        );
+        let body = self.body(Stage::Ended { said, made, finish });
+        self.keep(&app, &body);
+        let whole = format!("\"response\":{body}");
         out.send("response.completed", &whole).await
     }
 }

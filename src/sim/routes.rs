@@ -14,11 +14,13 @@ pub(super) enum Route {
     Report(Report),
     /// Something to compute; slow, refused or hung where faults or sleep say so.
     Infer(Infer),
+    /// A connection that becomes a WebSocket.
+    Realtime,
     /// Something to change in development mode.
     Dev(Dev),
 }
 
-/// Reports; they need no body. Each is named after its path.
+/// Reports and the like; they need no body. Each is named after its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Report {
     Health,
@@ -28,6 +30,7 @@ pub(super) enum Report {
     Metrics,
     Load,
     StoredResponse,
+    CancelledResponse,
     IsSleeping,
     IsPaused,
     WorldSize,
@@ -61,6 +64,12 @@ pub(super) enum Infer {
     Score,
     /// `/rerank`, `/v1/rerank`, `/v2/rerank`
     Rerank,
+    /// `/v2/embed`
+    Embed,
+    /// `/v1/audio/transcriptions`
+    Transcriptions,
+    /// `/v1/audio/translations`
+    Translations,
     /// `/classify`
     Classify,
     /// `/invocations`: whatever the body looks like
@@ -105,7 +114,7 @@ const GET: Method = Method::GET;
 const POST: Method = Method::POST;
 
 #[rustfmt::skip]
-const TABLE: [(&str, Method, On, Route); 41] = [
+const TABLE: [(&str, Method, On, Route); 45] = [
     ("/load", GET, On::Always, Route::Report(Report::Load)),
     ("/version", GET, On::Always, Route::Report(Report::Version)),
     ("/kv_event_sources", GET, On::Always, Route::Report(Report::KvEventSources)),
@@ -134,12 +143,16 @@ const TABLE: [(&str, Method, On, Route); 41] = [
     ("/v1/chat/completions", POST, On::Kind(Kind::Generate), Route::Infer(Infer::Chat)),
     ("/v1/responses", POST, On::Kind(Kind::Generate), Route::Infer(Infer::Responses)),
     ("/v1/responses/{response_id}", GET, On::Kind(Kind::Generate), Route::Report(Report::StoredResponse)),
-    ("/v1/responses/{response_id}/cancel", POST, On::Kind(Kind::Generate), Route::Report(Report::StoredResponse)),
+    ("/v1/responses/{response_id}/cancel", POST, On::Kind(Kind::Generate), Route::Report(Report::CancelledResponse)),
     ("/v1/completions", POST, On::Kind(Kind::Generate), Route::Infer(Infer::Completions)),
     ("/v1/messages", POST, On::Kind(Kind::Generate), Route::Infer(Infer::Messages)),
     ("/v1/messages/count_tokens", POST, On::Kind(Kind::Generate), Route::Infer(Infer::CountTokens)),
     ("/pooling", POST, On::Pooling, Route::Infer(Infer::Pooling)),
     ("/v1/embeddings", POST, On::Kind(Kind::Embed), Route::Infer(Infer::Embeddings)),
+    ("/v2/embed", POST, On::Kind(Kind::Embed), Route::Infer(Infer::Embed)),
+    ("/v1/audio/transcriptions", POST, On::Kind(Kind::Transcribe), Route::Infer(Infer::Transcriptions)),
+    ("/v1/audio/translations", POST, On::Kind(Kind::Transcribe), Route::Infer(Infer::Translations)),
+    ("/v1/realtime", GET, On::Kind(Kind::Transcribe), Route::Realtime),
     ("/score", POST, On::Kind(Kind::Embed), Route::Infer(Infer::Score)),
     ("/v1/score", POST, On::Kind(Kind::Embed), Route::Infer(Infer::Score)),
     ("/rerank", POST, On::Kind(Kind::Embed), Route::Infer(Infer::Rerank)),
@@ -154,7 +167,7 @@ impl On {
         match self {
             Self::Always => true,
             Self::Kind(kind) => args.kind == kind,
-            Self::Pooling => args.kind != Kind::Generate,
+            Self::Pooling => matches!(args.kind, Kind::Embed | Kind::Classify),
             Self::DevMode => args.dev_mode,
         }
     }

@@ -159,7 +159,8 @@ fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(idle)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     async move {
         tokio::pin!(connection);
         // A connection that breaks is its client's affair.

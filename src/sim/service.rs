@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::faults::Fault;
 use super::json::quoted;
 use super::routes::{self, Dev, Infer, NoRoute, Report, Route};
-use super::{chat, completions, dev, messages, metrics, pooling, responses};
+use super::{audio, chat, completions, dev, messages, metrics, pooling, realtime, responses};
 use crate::time::{sleep, unix_seconds};
 
 /// Largest request body, in bytes. vLLM has no limit of its own.
@@ -86,6 +86,7 @@ async fn routed(
     let answer = match route {
         Route::Report(report) => report_on(app, report, request.uri().path()),
         Route::Dev(change) => dev_change(app, change, request).await,
+        Route::Realtime => realtime::open(app, request),
         Route::Infer(infer) => compute(app, infer, request, request_id).await,
     };
     match answer {
@@ -151,12 +152,11 @@ fn report_on(app: &App, report: Report, path: &str) -> Answer {
         }
         Report::StoredResponse => {
             let id = path.split('/').nth(3).unwrap_or_default();
-            return Err(ApiError::Error {
-                status: StatusCode::NOT_FOUND,
-                kind: "invalid_request_error",
-                message: format!("Response with id '{id}' not found."),
-                param: Some("response_id".to_owned()),
-            });
+            json(app.stored.get(id)?)
+        }
+        Report::CancelledResponse => {
+            let id = path.split('/').nth(3).unwrap_or_default();
+            json(app.stored.cancel(id)?)
         }
     })
 }
@@ -213,8 +213,14 @@ async fn compute(
     app.engine.counters.inside.fetch_add(1, Ordering::Relaxed);
     let _inside = Inside(app);
     let plan = app.plan.load_full();
-    let body = json_body(request).await?;
-    let call = Call { body, request_id };
+    let is_form = matches!(infer, Infer::Transcriptions | Infer::Translations);
+    let (call, form) = if is_form {
+        let form = form_body(request).await?;
+        (Call::default(), Some(form))
+    } else {
+        let body = json_body(request).await?;
+        (Call { body, request_id }, None)
+    };
     if let Some(wait) = plan.find(|fault| match fault {
         Fault::SlowHeaders(wait) => Some(*wait),
         _ => None,
@@ -232,6 +238,13 @@ async fn compute(
         infer => infer,
     };
     let app = Arc::clone(app);
+    match form {
+        Some(form) => audio::transcribe(app, form, infer == Infer::Translations).await,
+        None => answer_call(app, infer, call).await,
+    }
+}
+
+async fn answer_call(app: Arc<App>, infer: Infer, call: Call) -> Answer {
     match infer {
         Infer::Chat => chat::chat(app, call).await,
         Infer::Completions => completions::completions(app, call).await,
@@ -241,11 +254,14 @@ async fn compute(
         Infer::Tokenize => pooling::tokenize(&app, &call),
         Infer::Detokenize => pooling::detokenize(&app, &call),
         Infer::Embeddings => pooling::embeddings(&app, &call).await,
+        Infer::Embed => pooling::embed(&app, &call).await,
         Infer::Pooling => pooling::pooling(&app, &call).await,
         Infer::Score => pooling::score(&app, &call).await,
         Infer::Rerank => pooling::rerank(&app, &call).await,
         Infer::Classify => pooling::classify(&app, &call).await,
-        Infer::Invocations => Err(ApiError::not_found()),
+        Infer::Invocations | Infer::Transcriptions | Infer::Translations => {
+            Err(ApiError::not_found())
+        }
     }
 }
 
@@ -279,6 +295,14 @@ fn unreadable() -> ApiError {
         StatusCode::BAD_REQUEST,
         "There was an error parsing the body".to_owned(),
     )
+}
+
+/// The body as a form.
+async fn form_body(request: Request<Incoming>) -> Result<audio::Form, ApiError> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| Some(kind.to_str().ok()?.to_owned()));
+    let body = read(request).await?;
+    audio::form(&kind.unwrap_or_default(), &body)
 }
 
 /// The body as a JSON object.

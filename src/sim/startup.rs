@@ -124,6 +124,7 @@ fn architecture(kind: Kind) -> &'static str {
         Kind::Generate => "Resolved architecture: LlamaForCausalLM",
         Kind::Embed => "Resolved architecture: BertModel",
         Kind::Classify => "Resolved architecture: BertForSequenceClassification",
+        Kind::Transcribe => "Resolved architecture: VoxtralRealtimeGeneration",
     }
 }
 
@@ -220,6 +221,7 @@ pub(super) fn ready(app: &App, place: &str, log: &mut Log<'_>) -> Result<(), Sim
         Kind::Generate => "Supported tasks: ['generate']",
         Kind::Embed => "Supported tasks: ['embed', 'token_embed']",
         Kind::Classify => "Supported tasks: ['classify']",
+        Kind::Transcribe => "Supported tasks: ['transcription', 'realtime']",
     };
     log.line("APIServer", "entry.py:136", tasks)?;
     log.line(

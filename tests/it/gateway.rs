@@ -5,6 +5,7 @@
 )]
 
 mod bench;
+mod cancel;
 mod certs;
 mod door;
 mod edge;
@@ -12,5 +13,7 @@ mod ending;
 mod endpoints;
 mod floods;
 mod framing;
+mod held;
 mod passing;
+mod realtime;
 mod slots;

@@ -17,7 +17,7 @@ use tidegate::auth::{
     Issuer, Keyring, Pattern, Revocations, RevokedSet, Role, SigningKey, TokenLimits, TokenSpec,
     Verifier,
 };
-use tidegate::config::{Settings, load_catalog};
+use tidegate::config::{Route, Settings, load_catalog};
 use tidegate::deployment::Registry;
 use tidegate::gateway::Gateway;
 use tidegate::gateway::listener::Listener;
@@ -68,6 +68,24 @@ impl Bench {
         settings: Settings,
         config: Option<Arc<ServerConfig>>,
     ) -> Self {
+        Self::build(servers, extra, (settings, config), |_| {}).await
+    }
+
+    /// With a route that no file could describe, as one of very short times.
+    pub(super) async fn tuned(
+        servers: &[SocketAddr],
+        extra: &str,
+        tune: impl Fn(&mut Route),
+    ) -> Self {
+        Self::build(servers, extra, (Settings::default(), None), tune).await
+    }
+
+    async fn build(
+        servers: &[SocketAddr],
+        extra: &str,
+        (settings, config): (Settings, Option<Arc<ServerConfig>>),
+        tune: impl Fn(&mut Route),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let routes = dir.path().join("routes.d");
         fs::create_dir(&routes).unwrap();
@@ -75,8 +93,11 @@ impl Bench {
         let hidden = "project = \"other\"";
         fs::write(routes.join("hidden.toml"), route("hidden", servers, hidden)).unwrap();
         let settings = Arc::new(settings);
-        let catalog = load_catalog(&routes, &settings.queues, None);
+        let mut catalog = load_catalog(&routes, &settings.queues, None);
         assert!(catalog.errors.is_empty(), "{:?}", catalog.errors);
+        for route in &mut catalog.routes {
+            tune(Arc::make_mut(route));
+        }
 
         let signing = dir.path().join("signing.pem");
         let key = SigningKey::load_or_create(&signing).unwrap().key;

@@ -1,0 +1,181 @@
+//! From a model's name to a WebSocket with its server.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+
+use super::{Caller, has_token};
+use crate::gateway::admit::{Admission, Asked, admit};
+use crate::gateway::error::Refusal;
+use crate::gateway::forward::forwarded_headers;
+use crate::gateway::pool::Occupied;
+use crate::gateway::record::{Phase, Record};
+use crate::gateway::router::Destination;
+use crate::gateway::socket::Socket;
+use crate::openai::api::Api;
+use crate::openai::request::Scan;
+use crate::telemetry::metrics::Counted;
+use crate::time::{Instant, timeout};
+use crate::websocket;
+
+/// A server that listens, and what is held of it.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// What the client asked for.
+    pub(super) destination: Arc<Destination>,
+    /// The connection.
+    pub(super) server: Upgraded,
+    /// The name by which the server knows the model.
+    pub(super) model: String,
+    pub(super) held: Held,
+}
+
+/// What is held of a server, until the tunnel ends.
+#[derive(Debug)]
+pub(super) struct Held {
+    _admission: Admission,
+    _occupied: Occupied,
+    _in_flight: Counted,
+}
+
+/// Lets the request in, and opens a WebSocket with the server that takes it.
+///
+/// # Errors
+///
+/// A [`Refusal`] when it is not let in, or no server takes it.
+pub(super) async fn connect(
+    caller: &Caller,
+    destination: Arc<Destination>,
+    record: &mut Record,
+) -> Result<Line, Refusal> {
+    record.destination = Some(Arc::clone(&destination));
+    let (gateway, principal) = (&caller.gateway, &caller.principal);
+    let asked = Asked {
+        principal,
+        api: Api::Realtime,
+        scan: &Scan::of_nothing(),
+        workspace_max: gateway.settings.workspace_max(&principal.workspace),
+    };
+    let admission = admit(&gateway.crowd, asked, &destination, record).await?;
+    if let Some(charge) = &mut record.charge {
+        charge.sent();
+    }
+    let (target, server) = (&admission.place.target, &admission.place.server);
+    let occupied = server.pool.occupy();
+    let in_flight = Counted::on(&target.metrics.in_flight);
+    let timeouts = &destination.route.timeouts;
+    record.phase = Phase::Connect;
+    let socket = timeout(timeouts.connect, Socket::connect(server.pool.address())).await;
+    let Ok(Ok(socket)) = socket else {
+        return Err(Refusal::Unreachable);
+    };
+    record.phase = Phase::FirstByte;
+    let sent = Instant::now();
+    let key = websocket::new_key();
+    let path = format!("{}{}", target.base_path, Api::Realtime.upstream_path(""));
+    let mut headers = forwarded_headers(HeaderMap::new(), record);
+    headers.insert(HOST, server.pool.host().clone());
+    if let Some(authorization) = &server.authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    let request = opening(&path, headers, &key)?;
+    let opened = timeout(timeouts.first_byte, upgrade(socket, request, &key)).await;
+    record.waits.first_byte = sent.elapsed();
+    let upgraded = opened.map_err(|_| Refusal::UpstreamTimeout)??;
+    record.phase = Phase::Stream;
+    let model = target.model.as_ref().unwrap_or(&destination.name);
+    Ok(Line {
+        model: model.as_str().to_owned(),
+        server: upgraded,
+        destination,
+        held: Held {
+            _admission: admission,
+            _occupied: occupied,
+            _in_flight: in_flight,
+        },
+    })
+}
+
+/// The request that opens it. Nothing of the client's goes along: its headers
+/// are for the opening with us.
+fn opening(path: &str, headers: HeaderMap, key: &str) -> Result<Request<Empty<Bytes>>, Refusal> {
+    let mut request = Request::get(path)
+        .body(Empty::new())
+        .map_err(|_| Refusal::BadTarget)?;
+    let own = request.headers_mut();
+    *own = headers;
+    own.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    own.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    own.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    let key = HeaderValue::from_str(key).map_err(|_| Refusal::BadTarget)?;
+    own.insert(SEC_WEBSOCKET_KEY, key);
+    Ok(request)
+}
+
+async fn upgrade(
+    socket: Socket,
+    request: Request<Empty<Bytes>>,
+    key: &str,
+) -> Result<Upgraded, Refusal> {
+    let broke = |error: hyper::Error| {
+        tracing::debug!(error = %error, "an upstream broke off before it became a WebSocket");
+        Refusal::UpstreamBroke
+    };
+    let (mut sender, driver) = http1::handshake(TokioIo::new(socket))
+        .await
+        .map_err(broke)?;
+    let opened = async {
+        let mut response = sender.send_request(request).await.map_err(broke)?;
+        check(&response, key)?;
+        hyper::upgrade::on(&mut response).await.map_err(broke)
+    };
+    tokio::pin!(opened);
+    let driver = driver.with_upgrades();
+    tokio::pin!(driver);
+    let mut moves = true;
+    loop {
+        tokio::select! {
+            // Both are polled where they stand, so neither loses anything.
+            biased;
+            done = opened.as_mut() => return done,
+            ended = driver.as_mut(), if moves => {
+                // What went wrong reaches the other future too.
+                drop(ended);
+                moves = false;
+            }
+        }
+    }
+}
+
+/// Whether the server opens it, and answers to our key.
+fn check(response: &Response<Incoming>, key: &str) -> Result<(), Refusal> {
+    let headers = response.headers();
+    let accept = websocket::accept(key);
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS
+            if has_token(headers, &UPGRADE, "websocket")
+                && has_token(headers, &CONNECTION, "upgrade")
+                && headers
+                    .get(SEC_WEBSOCKET_ACCEPT)
+                    .is_some_and(|given| *given == *accept) =>
+        {
+            Ok(())
+        }
+        // uvicorn answers 403 where there is no such route.
+        StatusCode::FORBIDDEN
+        | StatusCode::NOT_FOUND
+        | StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::UPGRADE_REQUIRED => Err(Refusal::UnsupportedEndpoint),
+        _ => Err(Refusal::UpstreamBroke),
+    }
+}
