@@ -33,11 +33,14 @@ use crate::gateway::tls::Certificates;
 use crate::lifecycle::Conductor;
 use crate::store::Store;
 use crate::store::history::{self, History};
+use crate::store::whole::write_whole;
 use crate::tasks::Tasks;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::history::Recorder;
 use crate::telemetry::metrics;
 use crate::time::{Clock, unix_seconds};
+use crate::vllm::installation::VERSION_ASSUMED;
+use crate::vllm::options::render::schema_value;
 
 use doors::Doors;
 pub use first::Welcome;
@@ -95,6 +98,7 @@ impl App {
     pub async fn build(settings: Settings) -> Result<Self, Failure> {
         let settings = Arc::new(settings);
         make_state(&settings.gateway.state)?;
+        write_schema(&settings.gateway.state);
         let made = ensure_server_pair(&settings.tls.certificate, &settings.tls.private_key)?;
         let certificates = Certificates::load(settings.tls.clone())?;
         let (store, revocations) = open_store(&settings)?;
@@ -210,6 +214,16 @@ fn make_state(path: &Path) -> Result<(), StateError> {
     fs::write(&probe, b"").map_err(failed)?;
     fs::remove_file(&probe).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+/// Writes the schema that the `#:schema` lines of route files name, as this
+/// version reads them. Only editors miss it.
+fn write_schema(state: &Path) {
+    let path = state.join("route.schema.json");
+    let schema = schema_value(VERSION_ASSUMED).to_string();
+    if let Err(error) = write_whole(&path, schema.as_bytes()) {
+        tracing::warn!(%error, "could not write {}", path.display());
+    }
 }
 
 /// The access log: where the settings say, else standard output, unless a person

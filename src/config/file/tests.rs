@@ -1,5 +1,7 @@
 //! What is told of files that are wrong, each error with its place.
 
+mod schema;
+
 use proptest::prelude::*;
 
 use super::*;

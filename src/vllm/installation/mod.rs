@@ -117,7 +117,25 @@ pub struct Installations {
 
 impl Installations {
     /// Of these sources, with names looked up on `path`, in the form of `PATH`.
-    pub fn new(sources: Sources, path: OsString) -> Self {
+    /// Relative paths are of the working directory, and made whole: interpreters
+    /// are asked in another one.
+    pub fn new(mut sources: Sources, path: OsString) -> Self {
+        let Sources {
+            command,
+            versions,
+            venvs,
+            cache,
+            arguments,
+            python,
+            ..
+        } = &mut sources;
+        let programs = versions.values_mut().chain([command, python]);
+        let programs = programs.filter(|program| program.components().count() > 1);
+        for path in programs.chain([venvs, cache, arguments]) {
+            if let Ok(whole) = std::path::absolute(&*path) {
+                *path = whole;
+            }
+        }
         Self {
             sources,
             path,

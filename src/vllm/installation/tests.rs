@@ -166,3 +166,22 @@ async fn a_missing_command_says_what_to_do() {
     assert_eq!(all.assumed(None).unwrap().version, VERSION_ASSUMED);
     assert!(all.assumed(Some("latest")).is_err());
 }
+
+#[test]
+fn relative_paths_are_made_whole_and_bare_names_stay() {
+    let all = installations(
+        Path::new("state"),
+        Path::new("vllm"),
+        &[("0.7.2", Path::new("a/b"))],
+    );
+    let sources = all.sources();
+    assert_eq!(sources.command, Path::new("vllm"));
+    let paths = [&sources.venvs, &sources.cache, &sources.arguments];
+    let versions = sources.versions.values();
+    assert!(
+        paths
+            .into_iter()
+            .chain(versions)
+            .all(|path| path.is_absolute())
+    );
+}

@@ -93,6 +93,7 @@ fn route() -> Json {
         &json!({
             "name": said(name(), "The route's name."),
             "path": { "type": "string", "pattern": "^/[A-Za-z0-9._~-]{1,63}$", "description": "First path segment under which it stands. Unset: its name." },
+            "host": { "type": "string", "minLength": 1, "description": "Host name under which it stands, instead of a path." },
             "models": { "type": "array", "items": model(), "description": "Names that reach it on /v1. Unset: its name." },
             "project": said(name(), "The project that tokens need read access to."),
             "public": { "type": "boolean", "description": "Lets any valid token of any workspace in." },
