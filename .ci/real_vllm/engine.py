@@ -43,6 +43,15 @@ def model(programs, seed, context):
     return directory
 
 
+def adapter(programs):
+    """A tiny LoRA adapter for these models."""
+    directory = cache() / "models" / "adapter"
+    if not (directory / "adapter_config.json").exists():
+        maker = RECIPE / "make_tiny_model.py"
+        _run([programs / "python", maker, directory, "--kind", "lora"], 300)
+    return directory
+
+
 def _run(command, seconds):
     done = subprocess.run(
         [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -29,6 +29,10 @@ const TABLES: &[(&str, &str)] = &[
         "/properties/deployment/items/properties/sim",
     ),
     (
+        "[instance]\nname = \"i\"\n[[deployment]]\nmodel = \"m\"\n[deployment.replicas]",
+        "/properties/deployment/items/properties/replicas",
+    ),
+    (
         "[[deployment]]\nmodel = \"m\"\n[instance]",
         "/properties/instance",
     ),

@@ -138,6 +138,7 @@ fn instance(version: Version) -> Json {
             "route": said(name(), help("route")),
             "engine": { "enum": ["vllm", "sim"], "default": "vllm", "description": "vLLM, or the built-in stand-in." },
             "vllm_version": { "type": "string", "pattern": "^[0-9][A-Za-z0-9.+-]{0,39}$", "description": help("vllm_version") },
+            "roll": { "enum": ["idle", "now"], "default": "idle", "description": "When a worker follows changed engine options." },
             "idle": idle,
             "options": options(Scope::Instance, version)
         }),
@@ -154,6 +155,10 @@ fn deployment(version: Version) -> Json {
             "faults": { "type": "array", "items": { "type": "string" } }
         }),
     );
+    let replicas = table(
+        &[],
+        &json!({ "min": count(0), "max": count(1), "requests_each": said(count(1), "Requests, waiting and running, from which on another worker is started.") }),
+    );
     table(
         &["model"],
         &json!({
@@ -161,6 +166,7 @@ fn deployment(version: Version) -> Json {
             "endpoint_name": said(model(), help("endpoint_name")),
             "max_concurrent_requests": said(count(1), help("max_concurrent_requests")),
             "start": { "enum": ["on-demand", "boot"], "default": "on-demand", "description": "Whether the worker starts with its first request or with the gateway." },
+            "replicas": said(replicas, "Workers at once, by how many requests wait and run."),
             "keep": { "type": "boolean", "description": "Never stopped to make room for another, never idled out." },
             "options": options(Scope::Deployment, version),
             "sim": said(sim, "Speeds and sizes of the stand-in.")

@@ -1,6 +1,6 @@
 """Compares our verdicts with those of a real vLLM's argument parser.
 
-usage: PYTHON-OF-VLLM real_options.py < cases.jsonl
+usage: PYTHON-OF-VLLM parser.py < cases.jsonl
 
 Each line is {"case", "argv", "verdict"}, as `tidegate options --format cases`
 prints them. The parser is built once; a case costs a fraction of a millisecond.
