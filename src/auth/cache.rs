@@ -1,17 +1,20 @@
 //! Verified tokens, remembered.
 //!
-//! A signature costs 50 to 150 µs to check, finding the same token again about one.
+//! A signature costs 50 to 150 µs to check, finding the same token again about one
+//! ([`recent`](super::recent) spares the most used ones even that).
 //! The map is set-associative: an array of small sets, each with its lock and
-//! [`WAYS`] places, so that its memory is fixed and eviction looks at one set
-//! only. The way that gives place is taken from the key's own bits, which nobody
-//! outside can predict: when more tokens are in use than fit, a share of them
-//! hits in proportion, where least-recently-used order would miss every time.
+//! [`WAYS`] places, so that its memory is bounded and eviction looks at one set
+//! only. Sets are made in groups, the first time that one of a group is needed, so
+//! an idle gateway pays for none. The way that gives place is taken from the key's
+//! own bits, which nobody outside can predict: when more tokens are in use than fit,
+//! a share of them hits in proportion, where least-recently-used order would miss
+//! every time.
 //!
 //! Only verified tokens come in. Whoever sends garbage can't displace one.
 
 use std::array;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -21,11 +24,14 @@ use super::principal::Principal;
 /// Places of one set.
 const WAYS: usize = 8;
 
+/// Sets that are made at once: 25 KiB.
+const GROUP: usize = 64;
+
 /// Stands for a token: 128 bits of SHA-256 over a random prefix and the token.
 ///
 /// Two tokens with one key can't be made on purpose: the prefix is chosen by this
 /// process and never leaves it, so a key can't be computed outside, and of 2^128
-/// keys at most some ten thousand are taken, which leaves nothing to be guessed.
+/// keys at most some hundred thousand are taken, which leaves nothing to be guessed.
 /// Two rounds of the standard hasher would take 0.5 µs for a usual token where this
 /// takes 0.8; but which algorithm that is, the standard library leaves open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +51,17 @@ pub(super) struct Entry {
 
 type Set = [Option<(CacheKey, Entry)>; WAYS];
 
+/// Sets that are made together.
+type Group = Box<[RwLock<Set>]>;
+
 /// The map of verified tokens.
 pub(super) struct Cache {
     /// SHA-256 that has taken in one block of random bytes.
     prefixed: Context,
     /// A set is locked for a scan of its places, never over anything slow.
-    sets: Box<[RwLock<Set>]>,
+    groups: Box<[OnceLock<Group>]>,
+    /// How many sets there can be; a power of two.
+    sets: usize,
 }
 
 impl Cache {
@@ -61,10 +72,12 @@ impl Cache {
         let mut prefixed = Context::new(&SHA256);
         prefixed.update(&prefix);
         let sets = capacity.div_ceil(WAYS).next_power_of_two();
-        let sets = (0..sets)
-            .map(|_| RwLock::new(array::from_fn(|_| None)))
-            .collect();
-        Ok(Self { prefixed, sets })
+        let groups = (0..sets.div_ceil(GROUP)).map(|_| OnceLock::new());
+        Ok(Self {
+            prefixed,
+            groups: groups.collect(),
+            sets,
+        })
     }
 
     /// The key of a token.
@@ -120,21 +133,28 @@ impl Cache {
     }
 
     fn set(&self, key: CacheKey) -> Option<&RwLock<Set>> {
-        let index = usize::try_from(key.0 % self.sets.len() as u128).ok()?;
-        self.sets.get(index)
+        let index = usize::try_from(key.0 % self.sets as u128).ok()?;
+        let group = self.groups.get(index / GROUP)?.get_or_init(|| {
+            let empty = || RwLock::new(array::from_fn(|_| None));
+            std::iter::repeat_with(empty)
+                .take(GROUP.min(self.sets))
+                .collect()
+        });
+        group.get(index % GROUP)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let count = |set: &RwLock<Set>| set.read().unwrap().iter().flatten().count();
-        self.sets.iter().map(count).sum()
+        let made = self.groups.iter().filter_map(OnceLock::get);
+        made.flatten().map(count).sum()
     }
 }
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
-            .field("sets", &self.sets.len())
+            .field("sets", &self.sets)
             .finish_non_exhaustive()
     }
 }

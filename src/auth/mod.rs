@@ -31,6 +31,7 @@ pub mod verify;
 
 mod cache;
 mod files;
+mod recent;
 mod ulid;
 
 pub use claims::{Role, TokenKind, TokenLimits};

@@ -9,7 +9,7 @@
 //! `crit` and huge tokens, and reads a clock of its own, so header and claims are
 //! read here.
 //!
-//! A verified token is remembered (`cache`); a remembered one is held
+//! A verified token is remembered (`cache`, and `recent` before it); a remembered one is held
 //! against its end and against revocations made since, so that a revocation is
 //! effective for the next request. Refusals are not remembered.
 
@@ -26,6 +26,7 @@ use super::claims::{Claims, Header, TYPE, VERSION};
 use super::foreign::{self, ForeignHeader};
 use super::jwks::KeySet;
 use super::principal::Principal;
+use super::recent::Recent;
 use super::refetch::Refetch;
 use super::revoked::Revocations;
 use super::ring::{Keyring, TrustedKey, signed};
@@ -34,8 +35,9 @@ use super::{NoRandomBytes, TOKEN_BYTES_MAX, TOKEN_PREFIX};
 /// How far clocks may differ, in seconds.
 pub const LEEWAY: u64 = 10;
 
-/// How many verified tokens are remembered: about 4 MiB, and the principals.
-const REMEMBERED_MAX: usize = 65_536;
+/// How many verified tokens are remembered: some 50 bytes each, and the principal.
+/// So many that a hundred thousand tokens in use at once still find their places.
+const REMEMBERED_MAX: usize = 262_144;
 
 /// Longest `jti` and `sub` that are accepted, in bytes.
 const ID_BYTES_MAX: usize = 800;
@@ -77,6 +79,7 @@ pub struct Verifier {
     keys_generation: AtomicU64,
     revocations: Arc<Revocations>,
     cache: Cache,
+    recent: Recent,
 }
 
 impl Verifier {
@@ -99,6 +102,7 @@ impl Verifier {
             keys_generation: AtomicU64::new(0),
             revocations,
             cache: Cache::new(capacity)?,
+            recent: Recent::new(),
         })
     }
 
@@ -196,24 +200,24 @@ impl Verifier {
             return Err(Denied::Invalid.into());
         }
         let token = presented.strip_prefix(TOKEN_PREFIX).unwrap_or(presented);
-        let key = self.cache.key(token.as_bytes());
         // Both generations are read before what they count, so that an entry is
         // never marked newer than the keys and revocations it was held against.
         let keys = self.keys_generation.load(Ordering::Acquire);
-        match self.cache.get(key) {
-            Some(entry) if entry.keys == keys => {
-                self.remembered(key, entry, now_unix).map_err(Into::into)
-            }
-            _ => self.afresh(key, token, keys, now_unix),
+        let revocations = self.revocations.generation();
+        if let Some(principal) = self.recent.find(token, keys, revocations, now_unix) {
+            return Ok(principal);
         }
+        let key = self.cache.key(token.as_bytes());
+        let entry = match self.cache.get(key) {
+            Some(entry) if entry.keys == keys => self.remembered(key, entry, now_unix)?,
+            _ => self.afresh(key, token, keys, now_unix)?,
+        };
+        let principal = Arc::clone(&entry.principal);
+        self.recent.put(token, entry);
+        Ok(principal)
     }
 
-    fn remembered(
-        &self,
-        key: CacheKey,
-        mut entry: Entry,
-        now: u64,
-    ) -> Result<Arc<Principal>, Denied> {
+    fn remembered(&self, key: CacheKey, mut entry: Entry, now: u64) -> Result<Entry, Denied> {
         if now >= entry.valid_until {
             self.cache.remove(key);
             return Err(Denied::Expired);
@@ -226,16 +230,10 @@ impl Verifier {
             entry.revocations = revocations;
             self.cache.put(key, entry.clone(), now);
         }
-        Ok(entry.principal)
+        Ok(entry)
     }
 
-    fn afresh(
-        &self,
-        key: CacheKey,
-        token: &str,
-        keys: u64,
-        now: u64,
-    ) -> Result<Arc<Principal>, Refused> {
+    fn afresh(&self, key: CacheKey, token: &str, keys: u64, now: u64) -> Result<Entry, Refused> {
         let revocations = self.revocations.generation();
         let (principal, not_before) = trusted(&self.keys.load(), token)?;
         let not_yet = |moment: u64| moment > now.saturating_add(LEEWAY);
@@ -251,13 +249,13 @@ impl Verifier {
             return Err(Denied::Revoked.into());
         }
         let entry = Entry {
-            principal: Arc::clone(&principal),
+            principal,
             valid_until,
             revocations,
             keys,
         };
-        self.cache.put(key, entry, now);
-        Ok(principal)
+        self.cache.put(key, entry.clone(), now);
+        Ok(entry)
     }
 }
 

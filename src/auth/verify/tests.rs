@@ -236,6 +236,24 @@ fn more_tokens_than_places_stay_within_bounds_and_still_hit() {
 }
 
 #[test]
+fn a_token_that_ends_like_another_is_not_taken_for_it() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let token = issue(&issuer, spec());
+    for _ in 0..2 {
+        verifier.verify(&token, NOW).unwrap();
+    }
+    let bare = token.strip_prefix(TOKEN_PREFIX).unwrap();
+    let other = if bare.starts_with("eyJ0") {
+        "eyJ1"
+    } else {
+        "eyJ0"
+    };
+    let forged = format!("{other}{}", &bare[4..]);
+    assert_eq!(verifier.verify(&forged, NOW), Err(Denied::Invalid));
+}
+
+#[test]
 fn a_refused_token_takes_no_place() {
     let issuer = issuer();
     let verifier = verifier(&issuer);
@@ -273,7 +291,7 @@ fn timing_of_a_remembered_token() {
     time("afresh", 2_000, &|| {
         let key = verifier.cache.key(b"");
         let bare = token.strip_prefix(TOKEN_PREFIX).unwrap();
-        verifier.afresh(key, bare, 0, NOW).unwrap();
+        drop(verifier.afresh(key, bare, 0, NOW).unwrap());
     });
     let junk = format!("{}A", token.replacen("tgw_ey", "tgw_ez", 1));
     time("malformed", 100_000, &|| {
