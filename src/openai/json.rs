@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         let mut at = start + 1;
         loop {
             let rest = self.bytes.get(at..).unwrap_or_default();
-            let Some(found) = memchr2(b'"', b'\\', rest) else {
+            let Some(found) = quote_or_backslash(rest) else {
                 return Err(Fault::Unexpected {
                     at: self.bytes.len(),
                     expected: "the end of a string",
@@ -272,6 +272,11 @@ impl<'a> Text<'a> {
         self.quoted.get(1..inner).unwrap_or_default()
     }
 
+    /// What stands between the quotes, where that is what it stands for.
+    pub(super) fn plain(&self) -> Option<&'a [u8]> {
+        (!self.has_escapes).then(|| self.raw())
+    }
+
     /// The text that it stands for; none where it is not valid Unicode, has a
     /// bad escape, half a surrogate pair or a control character.
     pub(super) fn decode(&self) -> Option<Cow<'a, str>> {
@@ -283,6 +288,17 @@ impl<'a> Text<'a> {
         }
         std::str::from_utf8(self.raw()).ok().map(Cow::Borrowed)
     }
+}
+
+/// Where the first quote or backslash stands. Most strings are short, so the first
+/// bytes are looked at one by one: a vector search takes longer to begin than they last.
+pub(super) fn quote_or_backslash(text: &[u8]) -> Option<usize> {
+    const NEAR: usize = 16;
+    let (near, far) = text.split_at(text.len().min(NEAR));
+    let is_either = |byte: &u8| matches!(byte, b'"' | b'\\');
+    near.iter()
+        .position(is_either)
+        .or_else(|| memchr2(b'"', b'\\', far).map(|at| at + near.len()))
 }
 
 /// Which containers are open: one bit each, set for an object.

@@ -348,26 +348,33 @@ impl Field {
 
     /// Which key a text spells, if one that matters. `at` is where it stands.
     fn of(text: &Text<'_>, at: usize) -> Result<Option<Self>, ScanError> {
+        if let Some(found) = text.plain().and_then(Self::named) {
+            return Ok(Some(found));
+        }
         let decoded = text.decode().ok_or(ScanError::Malformed {
             at,
             expected: "a key of valid Unicode text",
         })?;
-        Ok(Some(match &*decoded {
-            "model" => Self::Model,
-            "stream" => Self::Stream,
-            "stream_options" => Self::StreamOptions,
-            "max_tokens" => Self::MaxTokens,
-            "max_completion_tokens" => Self::MaxCompletionTokens,
-            "max_output_tokens" => Self::MaxOutputTokens,
-            "n" => Self::N,
-            "user" => Self::User,
-            "prompt_cache_key" => Self::PromptCacheKey,
-            "background" => Self::Background,
-            "store" => Self::Store,
-            "include_usage" => Self::IncludeUsage,
-            "continuous_usage_stats" => Self::ContinuousUsageStats,
-            _ => return Ok(None),
-        }))
+        Ok(Self::named(decoded.as_bytes()))
+    }
+
+    fn named(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"model" => Self::Model,
+            b"stream" => Self::Stream,
+            b"stream_options" => Self::StreamOptions,
+            b"max_tokens" => Self::MaxTokens,
+            b"max_completion_tokens" => Self::MaxCompletionTokens,
+            b"max_output_tokens" => Self::MaxOutputTokens,
+            b"n" => Self::N,
+            b"user" => Self::User,
+            b"prompt_cache_key" => Self::PromptCacheKey,
+            b"background" => Self::Background,
+            b"store" => Self::Store,
+            b"include_usage" => Self::IncludeUsage,
+            b"continuous_usage_stats" => Self::ContinuousUsageStats,
+            _ => return None,
+        })
     }
 
     const fn must_be(self, expected: &'static str) -> ScanError {

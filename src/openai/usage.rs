@@ -9,9 +9,13 @@
 
 mod finder;
 
-use serde::Deserialize;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use memchr::memmem::FinderRev;
 
 use super::api::Api;
+use super::json::{Fault, Literal, Reader};
 
 pub use finder::CAPTURE_BYTES_MAX;
 pub(super) use finder::Finder;
@@ -36,35 +40,64 @@ impl Usage {
 }
 
 /// All spellings of usage at once; each API fills some.
-#[derive(Deserialize)]
+#[derive(Default)]
 struct RawUsage {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    prompt_tokens_details: Option<RawDetails>,
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    input_tokens_details: Option<RawDetails>,
-    cache_read_input_tokens: Option<u64>,
-    cache_creation_input_tokens: Option<u64>,
+    prompt: Option<u64>,
+    completion: Option<u64>,
+    input: Option<u64>,
+    output: Option<u64>,
+    /// Of the details of either; OpenAI's APIs have them.
+    cached: Option<u64>,
+    cache_read: Option<u64>,
+    cache_creation: Option<u64>,
     /// Of transcriptions.
     seconds: Option<f64>,
 }
 
-#[derive(Deserialize)]
-struct RawDetails {
-    cached_tokens: Option<u64>,
+/// It is no usage, or counts something else.
+struct NoUsage;
+
+impl From<Fault> for NoUsage {
+    fn from(_: Fault) -> Self {
+        Self
+    }
 }
 
 impl RawUsage {
     fn parse(json: &[u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok()
+        let mut reader = Reader::new(json);
+        let raw = Self::read(&mut reader).ok()?;
+        reader.peek().is_none().then_some(raw)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, NoUsage> {
+        let mut raw = Self::default();
+        members(reader, |key, reader| {
+            match key {
+                b"prompt_tokens" => raw.prompt = count(reader)?,
+                b"completion_tokens" => raw.completion = count(reader)?,
+                b"input_tokens" => raw.input = count(reader)?,
+                b"output_tokens" => raw.output = count(reader)?,
+                b"cache_read_input_tokens" => raw.cache_read = count(reader)?,
+                b"cache_creation_input_tokens" => raw.cache_creation = count(reader)?,
+                b"seconds" => raw.seconds = decimal(reader)?,
+                b"prompt_tokens_details" | b"input_tokens_details" => {
+                    raw.cached = details(reader)?.or(raw.cached);
+                }
+                _ => {
+                    reader.skip_value(1)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(raw)
     }
 
     /// These counts, with what they leave out taken from an `earlier` report of
     /// the same request.
     fn onto(&self, earlier: Option<Usage>) -> Option<Usage> {
-        let reads = self.prompt_tokens.or(self.input_tokens);
-        let writes = self.completion_tokens.or(self.output_tokens);
+        let reads = self.prompt.or(self.input);
+        let writes = self.completion.or(self.output);
         if reads.is_none() && writes.is_none() {
             return None;
         }
@@ -72,18 +105,64 @@ impl RawUsage {
         if let Some(reads) = reads {
             // Anthropic's input_tokens leave out what came from or went to the
             // cache; so do vLLM's in that form.
-            let from_cache = self.cache_read_input_tokens.unwrap_or(0);
-            let to_cache = self.cache_creation_input_tokens.unwrap_or(0);
-            let details = self.prompt_tokens_details.as_ref();
+            let from_cache = self.cache_read.unwrap_or(0);
+            let to_cache = self.cache_creation.unwrap_or(0);
             usage.prompt = reads.saturating_add(from_cache).saturating_add(to_cache);
-            usage.cached = details
-                .or(self.input_tokens_details.as_ref())
-                .and_then(|details| details.cached_tokens)
-                .unwrap_or(from_cache);
+            usage.cached = self.cached.unwrap_or(from_cache);
         }
         usage.completion = writes.unwrap_or(usage.completion);
         Some(usage)
     }
+}
+
+/// Calls `read` with each key of an object, to read its value.
+fn members<'a>(
+    reader: &mut Reader<'a>,
+    mut read: impl FnMut(&'a [u8], &mut Reader<'a>) -> Result<(), NoUsage>,
+) -> Result<(), NoUsage> {
+    let mut more = reader.open_object()?;
+    while more {
+        let key = reader.key()?;
+        read(key.raw(), reader)?;
+        more = reader.more_members()?;
+    }
+    Ok(())
+}
+
+/// Reads a count or null.
+fn count(reader: &mut Reader<'_>) -> Result<Option<u64>, NoUsage> {
+    if reader.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+        return reader.number()?.parse().map(Some).map_err(|_| NoUsage);
+    }
+    match reader.literal() {
+        Some(Literal::Null) => Ok(None),
+        _ => Err(NoUsage),
+    }
+}
+
+/// Reads a number or null.
+fn decimal(reader: &mut Reader<'_>) -> Result<Option<f64>, NoUsage> {
+    if reader.literal() == Some(Literal::Null) {
+        return Ok(None);
+    }
+    reader.number()?.parse().map(Some).map_err(|_| NoUsage)
+}
+
+/// Reads the cached tokens in the details of a usage, or null.
+fn details(reader: &mut Reader<'_>) -> Result<Option<u64>, NoUsage> {
+    if reader.literal() == Some(Literal::Null) {
+        return Ok(None);
+    }
+    let mut cached = None;
+    members(reader, |key, reader| {
+        if key == b"cached_tokens" {
+            cached = count(reader)?;
+        } else {
+            reader.skip_value(2)?;
+        }
+        Ok(())
+    })?;
+    Ok(cached)
 }
 
 /// The usage that a finder has found, on top of an `earlier` report.
@@ -92,8 +171,13 @@ pub(super) fn found(finder: &Finder, earlier: Option<Usage>) -> Option<Usage> {
 }
 
 /// Reads the usage of a JSON response while its frames pass.
+///
+/// Most responses are one frame. That one is only kept, and read from its end once
+/// it is known to be the whole: usage stands there, behind the text.
 #[derive(Debug)]
 pub struct JsonTap {
+    /// The only frame so far, not searched yet.
+    first: Option<Bytes>,
     finder: Finder,
     /// The search for the id, in the one API whose clients come back with it.
     id: Option<Finder>,
@@ -103,6 +187,8 @@ impl JsonTap {
     /// A tap at the start of a response of `api`.
     pub fn new(api: Api) -> Self {
         Self {
+            // An empty frame is kept until the first comes, where usage stands at the top.
+            first: (api != Api::Embed).then(Bytes::new),
             finder: match api {
                 Api::Embed => Finder::object_in("billed_units", Some("meta")),
                 _ => Finder::usage_in(None),
@@ -112,28 +198,71 @@ impl JsonTap {
     }
 
     /// Looks at the next frame.
-    pub fn feed(&mut self, frame: &[u8]) {
-        self.finder.feed(frame);
+    pub fn feed(&mut self, frame: &Bytes) {
         if let Some(id) = &mut self.id {
             id.feed(frame);
+        }
+        match &mut self.first {
+            Some(first) if first.is_empty() => *first = frame.clone(),
+            Some(first) => {
+                self.finder.feed(first);
+                self.finder.feed(frame);
+                self.first = None;
+            }
+            None => self.finder.feed(frame),
         }
     }
 
     /// The usage, once it has passed.
     pub fn usage(&self) -> Option<Usage> {
-        found(&self.finder, None)
+        self.raw()?.onto(None)
     }
 
     /// Seconds of audio, where the usage is told in those.
     pub fn audio_seconds(&self) -> Option<f64> {
-        let seconds = RawUsage::parse(self.finder.object()?)?.seconds?;
+        let seconds = self.raw()?.seconds?;
         (seconds.is_finite() && seconds >= 0.0).then_some(seconds)
+    }
+
+    fn raw(&self) -> Option<RawUsage> {
+        let Some(whole) = &self.first else {
+            return RawUsage::parse(self.finder.object()?);
+        };
+        last_usage(whole).or_else(|| {
+            let mut finder = Finder::usage_in(None);
+            finder.feed(whole);
+            RawUsage::parse(finder.object()?)
+        })
     }
 
     /// The id of the response, once it has passed. Only of [`Api::Responses`].
     pub fn response_id(&self) -> Option<String> {
         self.id.as_ref()?.id()
     }
+}
+
+/// The last `usage` of a whole document, if it is an object at the top level.
+///
+/// Within a string the quotes of the key would be escaped, so where the key is found it
+/// is one; and when from there the document ends with one closing brace, the key stood
+/// at the top level.
+fn last_usage(json: &[u8]) -> Option<RawUsage> {
+    static KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
+    let at = KEY.rfind(json)?;
+    let rest = json.get(at..)?;
+    let mut reader = Reader::new(rest);
+    reader.key().ok()?;
+    let start = reader.at();
+    let span = reader.skip_value(1).ok()?;
+    if span.len() > CAPTURE_BYTES_MAX || !rest.get(start..)?.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    while reader.more_members().ok()? {
+        reader.key().ok()?;
+        reader.skip_value(1).ok()?;
+    }
+    let is_whole = reader.peek().is_none();
+    RawUsage::parse(rest.get(span)?).filter(|_| is_whole)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use memchr::{memchr2, memchr3};
 
+use super::super::json::quote_or_backslash;
+
 /// Longest object that is kept.
 pub const CAPTURE_BYTES_MAX: usize = 4096;
 /// Longest id that is kept.
@@ -230,7 +232,7 @@ impl Finder {
     fn string_part(&mut self, rest: &[u8]) -> (usize, bool) {
         let mut read = usize::from(self.escaped);
         self.escaped = false;
-        while let Some(found) = rest.get(read..).and_then(|text| memchr2(b'"', b'\\', text)) {
+        while let Some(found) = rest.get(read..).and_then(quote_or_backslash) {
             read += found + 1;
             if rest.get(read - 1) == Some(&b'"') {
                 return (read, true);

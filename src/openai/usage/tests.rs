@@ -7,7 +7,7 @@ use super::*;
 fn tapped(frames: &[&[u8]]) -> Option<Usage> {
     let mut tap = JsonTap::new(Api::Chat);
     for frame in frames {
-        tap.feed(frame);
+        tap.feed(&Bytes::copy_from_slice(frame));
     }
     tap.usage()
 }
@@ -62,6 +62,14 @@ fn usage_of_every_api_is_read_whatever_the_frames() {
             None,
         ),
         (r#"{"x":{"usage":{"prompt_tokens":1}}}"#, None),
+        (
+            r#"{"usage":{"prompt_tokens":2},"x":{"usage":{"prompt_tokens":1}}}"#,
+            Some(usage(2, 0, 0)),
+        ),
+        (
+            r#"{"usage":{"prompt_tokens":2},"x":["usage",{"usage":{"prompt_tokens":1},"y":{}}],"z":"\"usage\":{"}"#,
+            Some(usage(2, 0, 0)),
+        ),
         (r#"{"x":"usage","usage":"x"}"#, None),
         (r#"{"error":{"message":"no","code":400}}"#, None),
         (r#"{"usage":{"prompt_tokens":"six"}}"#, None),
@@ -92,7 +100,7 @@ fn usage_beyond_the_bound_is_none() {
     let long = body(1_000_000);
     let mut tap = JsonTap::new(Api::Chat);
     for frame in long.as_bytes().chunks(1000) {
-        tap.feed(frame);
+        tap.feed(&Bytes::copy_from_slice(frame));
         assert!(tap.finder.captured.len() <= CAPTURE_BYTES_MAX);
     }
     assert_eq!(tap.usage(), None);
@@ -136,7 +144,7 @@ proptest! {
         let mut rest = body.as_bytes();
         for length in lengths.iter().cycle() {
             let (frame, after) = rest.split_at((*length).min(rest.len()));
-            tap.feed(frame);
+            tap.feed(&Bytes::copy_from_slice(frame));
             rest = after;
             if rest.is_empty() {
                 break;
@@ -153,9 +161,9 @@ proptest! {
     ) {
         let mut tap = JsonTap::new(Api::Chat);
         for frame in &frames {
-            tap.feed(frame.as_bytes());
+            tap.feed(&Bytes::copy_from_slice(frame.as_bytes()));
         }
-        tap.feed(&noise);
+        tap.feed(&Bytes::from(noise));
         prop_assert!(tap.finder.captured.len() <= CAPTURE_BYTES_MAX);
     }
 }
@@ -168,7 +176,7 @@ fn ids_of_responses_and_other_places_of_usage_are_found() {
         r#"d":"resp_"#,
         r#"17","usage":{"input_tokens":3,"output_tokens":4},"x":{"id":"no"}}"#,
     ] {
-        tap.feed(piece.as_bytes());
+        tap.feed(&Bytes::copy_from_slice(piece.as_bytes()));
     }
     assert_eq!(tap.response_id().as_deref(), Some("resp_17"));
     assert_eq!(tap.usage(), Some(usage(3, 4, 0)));
@@ -180,19 +188,21 @@ fn ids_of_responses_and_other_places_of_usage_are_found() {
         "[",
     ] {
         let mut tap = JsonTap::new(Api::Responses);
-        tap.feed(no.as_bytes());
+        tap.feed(&Bytes::copy_from_slice(no.as_bytes()));
         assert_eq!(tap.response_id(), None, "{no}");
     }
     let long = format!("{{\"id\":\"{}\"}}", "a".repeat(200));
     let mut tap = JsonTap::new(Api::Responses);
-    tap.feed(long.as_bytes());
+    tap.feed(&Bytes::from(long));
     assert_eq!(tap.response_id(), None);
 
     let mut tap = JsonTap::new(Api::Embed);
-    tap.feed(br#"{"id":"e","embeddings":{"float":[[0.5]]},"meta":{"api_version":{"version":"2"},"billed_units":{"input_tokens":7,"image_tokens":null}}}"#);
+    tap.feed(&Bytes::from_static(br#"{"id":"e","embeddings":{"float":[[0.5]]},"meta":{"api_version":{"version":"2"},"billed_units":{"input_tokens":7,"image_tokens":null}}}"#));
     assert_eq!(tap.usage(), Some(usage(7, 0, 0)));
 
     let mut tap = JsonTap::new(Api::Transcriptions);
-    tap.feed(br#"{"text":"hi","usage":{"type":"duration","seconds":7}}"#);
+    tap.feed(&Bytes::from_static(
+        br#"{"text":"hi","usage":{"type":"duration","seconds":7}}"#,
+    ));
     assert_eq!((tap.usage(), tap.audio_seconds()), (None, Some(7.0)));
 }
