@@ -59,6 +59,7 @@ use crate::auth::Verifier;
 use crate::config::{Catalog, Settings};
 use crate::deployment::Registry;
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::line::push_hex;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::usage::Ledger;
 use admit::Crowd;
@@ -170,7 +171,10 @@ impl RequestIds {
 
     fn next(&self) -> Arc<str> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        Arc::from(format!("{:016x}{count:012x}", self.prefix))
+        let number = u128::from(self.prefix) << 48 | u128::from(count) & 0xffff_ffff_ffff;
+        let mut text = Vec::with_capacity(28);
+        push_hex(&mut text, number, 28);
+        Arc::from(std::str::from_utf8(&text).unwrap_or_default())
     }
 
     /// A number that looks random and never comes twice in 2^64; not zero.

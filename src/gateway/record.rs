@@ -5,36 +5,33 @@
 //! someone says otherwise, the client is gone.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use jiff::Timestamp;
-use serde::Serialize;
 
 use super::error::Refusal;
 use super::peer::{Origin, Peer};
 use super::quota::Charge;
 use super::rate::Standings;
 use super::router::{Destination, Target};
-use super::trace::{Trace, TraceId};
+use super::trace::Trace;
 use crate::auth::Principal;
 use crate::openai::api::Api;
 use crate::openai::usage::Usage;
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::line::Line;
 use crate::telemetry::metrics::{Outcome, RequestMetrics};
 use crate::telemetry::usage::Ledger;
 use crate::time::{Instant, unix_seconds};
 
 thread_local! {
     /// The line at hand, so that none is allocated for each request.
-    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static LINE: RefCell<Line> = const { RefCell::new(Line::new()) };
 }
 
 /// How far a request has come; where a client left is logged with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Reading its head and checking the token.
     Head,
@@ -50,6 +47,21 @@ pub enum Phase {
     FirstByte,
     /// Passing the response on.
     Stream,
+}
+
+impl Phase {
+    /// Its name in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Body => "body",
+            Self::Queue => "queue",
+            Self::ColdStart => "cold_start",
+            Self::Connect => "connect",
+            Self::FirstByte => "first_byte",
+            Self::Stream => "stream",
+        }
+    }
 }
 
 /// What metrics and log are written to.
@@ -266,60 +278,81 @@ impl Record {
     }
 
     fn log(&self, total: Duration) {
-        let principal = self.principal.as_deref();
-        let line = Line {
-            time: Timestamp::now(),
-            request_id: &self.request_id,
-            trace_id: self.trace.id,
-            peer: self.origin.client,
-            workspace: principal.map(|p| p.workspace.as_str()),
-            subject: principal.map(|p| &*p.subject),
-            token_id: principal.map(|p| &*p.token_id),
-            token_label: principal.and_then(|p| p.label.as_deref()),
-            api: self.api.map(Api::label),
-            route: self.destination.as_ref().map(|d| d.route.name.as_str()),
-            model: self.destination.as_ref().map(|d| d.name.as_str()),
-            deployment: self.target.as_ref().map(|t| &*t.label),
-            stream: self.stream,
-            retry: self.retry,
-            status: self.status.map(|status| status.as_u16()),
-            outcome: self.outcome.as_str(),
-            phase: (self.outcome == Outcome::ClientGone).then_some(self.phase),
-            reason: self.reason,
-            total_ms: millis(total),
-            auth_ms: millis(self.waits.auth),
-            body_ms: millis(self.waits.body),
-            queue_ms: millis(self.waits.queue),
-            cold_start_ms: self.waits.cold_start.map(millis),
-            overhead_ms: millis(self.waits.overhead),
-            connect_ms: millis(self.waits.connect),
-            first_byte_ms: millis(self.waits.first_byte),
-            stream_ms: self
-                .waits
-                .until_stream
-                .map(|until| millis(total.saturating_sub(until))),
-            first_token_ms: self.tokens.first.map(millis),
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            prompt_tokens: self.usage.map(|u| u.prompt),
-            completion_tokens: self.usage.map(|u| u.completion),
-            cached_tokens: self.usage.map(|u| u.cached),
-            audio_seconds: self.audio_seconds,
-            tokens_per_second: self.tokens_per_second(),
-        };
-        LINE.with_borrow_mut(|text| {
-            text.clear();
-            if serde_json::to_writer(&mut *text, &line).is_ok() {
-                text.push(b'\n');
-                self.sink.log.write(text);
-            }
+        LINE.with_borrow_mut(|line| {
+            line.begin();
+            self.put_who(line);
+            self.put_how(line, total);
+            self.put_tokens(line);
+            self.sink.log.write(line.end());
         });
     }
 
-    /// Completion tokens over the time in which they came.
-    fn tokens_per_second(&self) -> Option<f64> {
-        let seconds = 1.0 / self.inter_token()?;
-        seconds.is_finite().then(|| (seconds * 10.0).round() / 10.0)
+    /// Who asked, and for what.
+    fn put_who(&self, line: &mut Line) {
+        line.text("request_id", &self.request_id);
+        line.hex("trace_id", self.trace.id.0, 32);
+        line.address("peer", self.origin.client);
+        if let Some(principal) = self.principal.as_deref() {
+            line.text("workspace", principal.workspace.as_str());
+            line.text("subject", &principal.subject);
+            line.text("token_id", &principal.token_id);
+            line.text_if("token_label", principal.label.as_deref());
+        }
+        line.text_if("api", self.api.map(Api::label));
+        if let Some(destination) = &self.destination {
+            line.text("route", destination.route.name.as_str());
+            line.text("model", destination.name.as_str());
+        }
+        line.text_if("deployment", self.target.as_ref().map(|t| &*t.label));
+        line.flag("stream", self.stream);
+        line.count_if("retry", self.retry.map(u64::from));
+    }
+
+    /// How it ended, and when what came.
+    fn put_how(&self, line: &mut Line, total: Duration) {
+        let status = self.status.map(|status| status.as_u16());
+        line.count_if("status", status.map(u64::from));
+        line.text("outcome", self.outcome.as_str());
+        if self.outcome == Outcome::ClientGone {
+            line.text("phase", self.phase.as_str());
+        }
+        line.text_if("reason", self.reason);
+        line.millis("total_ms", total);
+        line.millis("auth_ms", self.waits.auth);
+        line.millis("body_ms", self.waits.body);
+        line.millis("queue_ms", self.waits.queue);
+        line.millis_if("cold_start_ms", self.waits.cold_start);
+        line.millis("overhead_ms", self.waits.overhead);
+        line.millis("connect_ms", self.waits.connect);
+        line.millis("first_byte_ms", self.waits.first_byte);
+        let stream = self
+            .waits
+            .until_stream
+            .map(|until| total.saturating_sub(until));
+        line.millis_if("stream_ms", stream);
+        line.millis_if("first_token_ms", self.tokens.first);
+        line.count("bytes_in", self.bytes_in);
+        line.count("bytes_out", self.bytes_out);
+    }
+
+    /// Tokens, as far as they were told.
+    fn put_tokens(&self, line: &mut Line) {
+        if let Some(usage) = self.usage {
+            line.count("prompt_tokens", usage.prompt);
+            line.count("completion_tokens", usage.completion);
+            line.count("cached_tokens", usage.cached);
+        }
+        line.decimal_if("audio_seconds", self.audio_seconds);
+        line.tenths_if("tokens_per_second", self.tokens_per_second_tenths());
+    }
+
+    /// Tenths of completion tokens a second, over the time in which they came.
+    fn tokens_per_second_tenths(&self) -> Option<u64> {
+        let (first, last) = (self.tokens.first?, self.tokens.last?);
+        let gaps = u128::from(self.tokens.count.checked_sub(1)?);
+        let micros = last.saturating_sub(first).as_micros();
+        let tenths = (gaps * 10_000_000 + micros / 2).checked_div(micros)?;
+        u64::try_from(tenths).ok().filter(|tenths| *tenths > 0)
     }
 }
 
@@ -336,69 +369,4 @@ impl Drop for Record {
             self.log(total);
         }
     }
-}
-
-/// Milliseconds with three digits behind the point.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// One line of the access log. Never a prompt, an answer or a token.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: Timestamp,
-    request_id: &'a str,
-    trace_id: TraceId,
-    peer: IpAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workspace: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_label: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deployment: Option<&'a str>,
-    stream: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    phase: Option<Phase>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    total_ms: f64,
-    auth_ms: f64,
-    body_ms: f64,
-    queue_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cold_start_ms: Option<f64>,
-    overhead_ms: f64,
-    connect_ms: f64,
-    first_byte_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stream_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_token_ms: Option<f64>,
-    bytes_in: u64,
-    bytes_out: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    completion_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cached_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    audio_seconds: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens_per_second: Option<f64>,
 }

@@ -4,11 +4,12 @@
 //! that client, gateway and server tell of one trace. What we record of it
 //! ourselves is `telemetry`'s.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::RequestIds;
+use crate::telemetry::line::push_hex;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -35,12 +36,6 @@ pub struct TraceId(pub u128);
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
-    }
-}
-
-impl serde::Serialize for TraceId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -74,10 +69,13 @@ impl Trace {
         if self.parent.is_some() && !recorded {
             return;
         }
-        let mut text = String::with_capacity(55);
-        // Writing to a string can't fail.
-        let flags = u8::from(self.sampled);
-        write!(text, "00-{}-{:016x}-{flags:02x}", self.id, self.call).ok();
+        let mut text = Vec::with_capacity(55);
+        text.extend_from_slice(b"00-");
+        push_hex(&mut text, self.id.0, 32);
+        text.push(b'-');
+        push_hex(&mut text, self.call.into(), 16);
+        text.push(b'-');
+        push_hex(&mut text, self.sampled.into(), 2);
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(TRACEPARENT, value);
         }

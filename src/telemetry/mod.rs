@@ -7,6 +7,7 @@
 pub mod access;
 pub mod history;
 pub mod host;
+pub mod line;
 pub mod log;
 pub mod metrics;
 pub mod usage;
