@@ -3,12 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use http::header::{
-    ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION,
-    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
-    FORWARDED, HOST, HeaderName, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
 use super::rate::{Standing, Standings};
@@ -19,80 +14,94 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Milliseconds that a request waited for its worker.
 pub const COLD_START: HeaderName = HeaderName::from_static("x-tidegate-cold-start-ms");
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeout");
+const STAINLESS_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-timeout");
 /// Keeps nginx from holding events back.
 pub const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// RFC 9110, section 7.6.1: these are for one hop.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    CONNECTION,
-];
+/// Whether a header is for one hop: RFC 9110, section 7.6.1.
+fn is_for_one_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// What the client says to us, not to the server: its credentials above all.
-const OURS: [HeaderName; 18] = [
-    AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    COOKIE,
-    HOST,
-    EXPECT,
-    CONTENT_LENGTH,
-    ACCEPT_ENCODING,
-    FORWARDED,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-real-ip"),
-    // The body is passed on decoded.
-    CONTENT_ENCODING,
-    // Which pages may call us is between the browser and us.
-    ORIGIN,
-    ACCESS_CONTROL_REQUEST_METHOD,
-    ACCESS_CONTROL_REQUEST_HEADERS,
-];
+/// Whether the client says it to us, not to the server: its credentials above all.
+fn is_ours(name: &str) -> bool {
+    matches!(
+        name,
+        "accept-encoding"
+            | "access-control-request-headers"
+            | "access-control-request-method"
+            | "api-key"
+            | "authorization"
+            // The body is passed on decoded.
+            | "content-encoding"
+            | "content-length"
+            | "cookie"
+            | "expect"
+            | "forwarded"
+            | "host"
+            // Which pages may call us is between the browser and us.
+            | "origin"
+            | "x-api-key"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+    )
+}
 
-/// Takes what is for one hop off, and every header that `Connection` names.
-fn strip_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|text| text.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
+/// Takes off every header whose name is `unwanted`. Most are not there, so names are
+/// looked at as they stand, and only those that are there cost a look-up.
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let names = headers.keys().filter(|name| unwanted(name.as_str()));
+    let names: Vec<HeaderName> = names.cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
+}
+
+/// Takes every header off that `Connection` names.
+fn strip_named(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
         headers.remove(name);
     }
 }
 
 /// Leaves the headers of a request that its server may see.
 pub fn strip_request(headers: &mut HeaderMap) {
-    strip_hop(headers);
-    for name in &OURS {
-        headers.remove(name);
-    }
+    strip_named(headers);
+    strip(headers, |name| is_for_one_hop(name) || is_ours(name));
 }
 
 /// Leaves the headers of a response that its client may see. `stream` adds what
 /// keeps proxies from holding events back.
 pub fn strip_response(headers: &mut HeaderMap, stream: bool) {
-    strip_hop(headers);
-    headers.remove(REQUEST_ID);
+    strip_named(headers);
+    strip(headers, |name| {
+        is_for_one_hop(name) || name == REQUEST_ID.as_str()
+    });
     if stream {
         headers.remove(CONTENT_LENGTH);
         headers.insert(
@@ -128,8 +137,8 @@ pub fn client_request_id(headers: &HeaderMap) -> Option<&str> {
 
 /// How long the client waits for an answer: OpenAI's SDKs say it in seconds.
 pub fn client_patience(headers: &HeaderMap) -> Option<Duration> {
-    let python = headers.get("x-stainless-read-timeout");
-    let value = python.or_else(|| headers.get("x-stainless-timeout"))?;
+    let python = headers.get(READ_TIMEOUT);
+    let value = python.or_else(|| headers.get(STAINLESS_TIMEOUT))?;
     let seconds: f64 = value.to_str().ok()?.parse().ok()?;
     let patience = Duration::try_from_secs_f64(seconds).ok()?;
     (!patience.is_zero()).then_some(patience)

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
@@ -31,12 +31,17 @@ pub fn check_headers(headers: &HeaderMap, api: Api) -> Result<Coding, Refusal> {
     } else {
         "application/json"
     };
-    let given = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.split(';').next())
-        .map(str::trim);
-    if !given.is_some_and(|given| given.eq_ignore_ascii_case(expected)) {
+    let given = headers.get(CONTENT_TYPE);
+    let is_expected = |value: &HeaderValue| {
+        // Nearly always it is spelled just so.
+        value.as_bytes() == expected.as_bytes()
+            || value
+                .to_str()
+                .ok()
+                .and_then(|text| text.split(';').next())
+                .is_some_and(|text| text.trim().eq_ignore_ascii_case(expected))
+    };
+    if !given.is_some_and(is_expected) {
         return Err(Refusal::ContentType { expected });
     }
     Coding::read(headers)

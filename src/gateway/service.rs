@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -436,7 +436,8 @@ fn waited(record: &Record) -> Duration {
 
 /// How often an SDK of OpenAI's has tried this request before.
 fn retry_count(parts: &Parts) -> Option<u32> {
-    let value = parts.headers.get("x-stainless-retry-count")?;
+    const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+    let value = parts.headers.get(RETRY_COUNT)?;
     value.to_str().ok()?.parse().ok()
 }
 
