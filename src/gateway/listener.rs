@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
+use super::ahead::Ahead;
 use super::frames::Frames;
 use super::peer::Peer;
 use super::realtime::Handover;
@@ -227,7 +228,7 @@ impl Connection {
         let Some(tls) = tls else {
             return self.plain(socket, peer).await;
         };
-        let handshake = TlsAcceptor::from(tls).accept(socket);
+        let handshake = TlsAcceptor::from(tls).accept(Ahead::new(socket));
         let handshake = tokio::select! {
             done = timeout(limits.handshake_timeout, handshake) => done,
             () = self.ending.cancelled() => return,

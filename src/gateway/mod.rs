@@ -11,6 +11,7 @@
 //! cancellation.
 
 pub mod admit;
+pub mod ahead;
 pub mod authorize;
 pub mod balance;
 pub mod body;
