@@ -9,7 +9,7 @@ use std::io;
 
 /// Why a command could not go on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BenchError {
+pub enum BenchError {
     /// The operating system refused something.
     #[error("could not {what}")]
     Io {

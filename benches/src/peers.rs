@@ -70,6 +70,13 @@ pub(crate) struct Site {
 impl Site {
     /// Starts a contestant and waits until it accepts connections.
     pub(crate) fn start(&self, contestant: Contestant) -> Result<Running, BenchError> {
+        let mut running = self.start_unseen(contestant)?;
+        self.wait_for(contestant, &mut running)?;
+        Ok(running)
+    }
+
+    /// Starts a contestant; it may not accept connections yet.
+    pub(crate) fn start_unseen(&self, contestant: Contestant) -> Result<Running, BenchError> {
         let address = free_address()?;
         match contestant {
             Contestant::Floor => {
@@ -109,7 +116,7 @@ impl Site {
         }
     }
 
-    /// Starts a process whose words go to a file, and waits until it accepts.
+    /// Starts a process whose words go to a file.
     fn spawn(
         &self,
         mut command: Command,
@@ -126,19 +133,23 @@ impl Site {
             .stderr(errors)
             .spawn()
             .during(|| format!("start {name}; is it installed?"))?;
-        let mut running = Running { child, address };
+        Ok(Running { child, address })
+    }
+
+    fn wait_for(&self, contestant: Contestant, running: &mut Running) -> Result<(), BenchError> {
         let begun = Instant::now();
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+        while TcpStream::connect_timeout(&running.address, Duration::from_secs(1)).is_err() {
             let ended = matches!(running.child.try_wait(), Ok(Some(_)));
             if ended || begun.elapsed() > START_MAX {
+                let name = contestant.name();
                 return Err(BenchError::said(format!(
                     "{name} did not start: {}",
-                    last_words(&log)
+                    last_words(&self.dir.join(format!("{name}.out")))
                 )));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(running)
+        Ok(())
     }
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, BenchError> {

@@ -25,6 +25,10 @@ pub(crate) struct Sample {
     pub(crate) added_p99_us: Option<f64>,
     /// Memory of one stream.
     pub(crate) kib_per_stream: Option<f64>,
+    /// Memory of the contestant's process tree, in MiB.
+    pub(crate) mib: Option<f64>,
+    /// From its start to its first answer, in milliseconds.
+    pub(crate) start_ms: Option<f64>,
     /// Latency of whole answers.
     pub(crate) p50_us: f64,
     /// The same at the 99th percentile.
@@ -60,6 +64,8 @@ impl Sample {
             added_p50_us: None,
             added_p99_us: None,
             kib_per_stream,
+            mib: None,
+            start_ms: None,
             p50_us: load.latency.p50_us,
             p99_us: load.latency.p99_us,
             event_gap_p99_us: (load.inter_event.count > 0).then_some(load.inter_event.p99_us),
@@ -163,6 +169,13 @@ fn columns(figure: Figure) -> Vec<Column> {
             column("added p99 us", true, |s| s.added_p99_us),
             column("CPU us/request", true, |s| s.cpu_us),
         ],
+        Figure::Growth => {
+            return vec![
+                column("CPU us/request", false, |s| s.cpu_us),
+                column("MiB", false, |s| s.mib),
+                column("start ms", false, |s| s.start_ms),
+            ];
+        }
         Figure::ColdStart => {
             return vec![
                 column("added us", false, |s| s.added_p50_us),

@@ -7,7 +7,7 @@
 //! [`crate::report`]. Wrong answers make the command fail at the end.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::process::{self, Running};
 use crate::report::{Report, Row, Sample};
 use crate::scenario::{Amount, Figure, SCENARIOS, Scenario};
 use crate::tls::Certificate;
-use crate::{cold, machine, measure};
+use crate::{cold, growth, machine, measure};
 
 /// Runs scenarios against Tidegate, the floor, nginx and HAProxy, and prints ratios
 #[derive(clap::Args)]
@@ -177,8 +177,10 @@ impl<'a> Run<'a> {
     }
 
     fn scenario(&self, scenario: &Scenario) -> Result<Vec<Row>, BenchError> {
-        if scenario.figure == Figure::ColdStart {
-            return self.cold(scenario);
+        match scenario.figure {
+            Figure::ColdStart => return self.cold(scenario),
+            Figure::Growth => return self.growth(scenario),
+            _ => {}
         }
         if scenario.descriptors() > self.site.descriptors {
             say(&format!(
@@ -211,6 +213,22 @@ impl<'a> Run<'a> {
             }
         }
         Ok(rows)
+    }
+
+    /// More routes, tokens and time; of Tidegate only.
+    fn growth(&self, scenario: &Scenario) -> Result<Vec<Row>, BenchError> {
+        if !self.contestants.contains(&Contestant::Tidegate) {
+            say("skipped: it is about Tidegate, and its binary is not there")?;
+            return Ok(Vec::new());
+        }
+        growth::measure(
+            &self.site,
+            self.args.rounds,
+            &Growing {
+                run: self,
+                scenario,
+            },
+        )
     }
 
     /// First requests to a worker that is not running; of Tidegate only.
@@ -283,26 +301,7 @@ impl<'a> Run<'a> {
         self.trust(&mut command);
         shape(&mut command, scenario);
         self.amount(&mut command, scenario);
-        command
-            .arg("--hold")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut load = Load::start(command)?;
-        let before = measure::cpu_time(process.pid())?;
-        load.go()?;
-        let mut peak_kib = 0;
-        if scenario.slow_streams().is_some() {
-            while !load.ended()? {
-                peak_kib = peak_kib.max(measure::memory_kib(process.pid())?);
-                std::thread::sleep(Duration::from_millis(300));
-            }
-        }
-        let report = load.report()?;
-        let cpu = measure::cpu_time(process.pid())?.saturating_sub(before);
-        let per_stream = scenario
-            .slow_streams()
-            .map(|streams| to_f64(peak_kib.saturating_sub(baseline_kib)) / to_f64(streams.max(1)));
-        Ok(Sample::new(scenario.figure, cpu, per_stream, &report))
+        held(command, scenario, process, baseline_kib)
     }
 
     fn load_command(&self, url: &str) -> Command {
@@ -340,6 +339,55 @@ impl<'a> Run<'a> {
             }
         };
         command.arg("--seconds").arg(seconds.to_string());
+    }
+}
+
+/// A load that is told when to start, so that connecting is not counted.
+fn held(
+    mut command: Command,
+    scenario: &Scenario,
+    process: &Running,
+    baseline_kib: u64,
+) -> Result<Sample, BenchError> {
+    command
+        .arg("--hold")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut load = Load::start(command)?;
+    let before = measure::cpu_time(process.pid())?;
+    load.go()?;
+    let mut peak_kib = 0;
+    if scenario.slow_streams().is_some() {
+        while !load.ended()? {
+            peak_kib = peak_kib.max(measure::memory_kib(process.pid())?);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    let report = load.report()?;
+    let cpu = measure::cpu_time(process.pid())?.saturating_sub(before);
+    let per_stream = scenario
+        .slow_streams()
+        .map(|streams| to_f64(peak_kib.saturating_sub(baseline_kib)) / to_f64(streams.max(1)));
+    Ok(Sample::new(scenario.figure, cpu, per_stream, &report))
+}
+
+/// The loads of the growth scenario.
+struct Growing<'a, 'b> {
+    run: &'a Run<'b>,
+    scenario: &'a Scenario,
+}
+
+impl growth::Drive for Growing<'_, '_> {
+    fn load(&self, process: &Running, tokens: &Path, longer: bool) -> Result<Sample, BenchError> {
+        let run = self.run;
+        let mut command = run.load_command(&format!("https://{}", process.address));
+        command.arg("--ca").arg(&run.site.certificate.ca);
+        command.arg("--tokens").arg(tokens);
+        shape(&mut command, self.scenario);
+        let times = if longer { 10.0 } else { 1.0 };
+        let seconds = run.args.seconds * times;
+        command.arg("--seconds").arg(seconds.to_string());
+        held(command, self.scenario, process, 0)
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum Figure {
     Latency,
     /// Time of the first request to a worker that is not running; of Tidegate only.
     ColdStart,
+    /// What more routes, more tokens and more time cost; of Tidegate only.
+    Growth,
 }
 
 /// How many requests a round makes.
@@ -137,6 +139,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         shows: "1 KiB chat, one at a time",
         figure: Figure::Latency,
         connections: 1,
+        ..CHAT
+    },
+    Scenario {
+        name: "growth",
+        shows: "1 KiB chat among many routes, with many tokens, after long; memory and start",
+        figure: Figure::Growth,
         ..CHAT
     },
     Scenario {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::header::HeaderMap;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use tokio::task::LocalSet;
@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use self::client::{Http, Link, Target, said};
 use self::pace::Pace;
-use self::template::{chat_uri, headers, in_the_form_of, target};
+use self::template::{chat_uri, headers, in_the_form_of, target, tokens};
 use self::verify::{Check, EventTimes, Expected, since};
 use crate::canned::{self, Instructions};
 use crate::error::{BenchError, During};
@@ -60,6 +60,9 @@ pub(crate) struct LoadArgs {
     /// Bearer token of every request
     #[arg(long)]
     pub(crate) token: Option<String>,
+    /// Bearer tokens, one a line, that requests take in turns
+    #[arg(long, conflicts_with = "token")]
+    pub(crate) tokens: Option<PathBuf>,
     /// Version of HTTP: 1 or 2
     #[arg(long, default_value = "1")]
     pub(crate) http: Http,
@@ -213,6 +216,7 @@ struct Load {
     target: Target,
     uri: Uri,
     headers: HeaderMap,
+    tokens: Vec<HeaderValue>,
     body: Bytes,
     expected: Expected,
     fresh: bool,
@@ -250,6 +254,7 @@ impl Load {
         Ok(Self {
             target: target(args, &uri)?,
             headers: headers(args, &uri)?,
+            tokens: tokens(args.tokens.as_deref())?,
             uri: in_the_form_of(args.http, uri)?,
             body: canned::chat_request(args.body, &args.model, ask).into(),
             expected,
@@ -319,6 +324,10 @@ impl Load {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
+        let turn = usize::try_from(self.begun.get()).unwrap_or_default();
+        if let Some(token) = self.tokens.get(turn % self.tokens.len().max(1)) {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
         let link = match link {
             Some(link) if !self.fresh => link,
             _ => link.insert(self.target.connect().await?),

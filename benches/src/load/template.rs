@@ -3,6 +3,7 @@
 //! Owns the reading of these from the command line. Sends nothing.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
 
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -101,4 +102,18 @@ pub(super) fn headers(args: &LoadArgs, uri: &Uri) -> Result<HeaderMap, BenchErro
         put(header::AUTHORIZATION, &format!("Bearer {token}"))?;
     }
     Ok(headers)
+}
+
+/// The tokens of a file, as headers; none without one.
+pub(super) fn tokens(file: Option<&Path>) -> Result<Vec<HeaderValue>, BenchError> {
+    let Some(file) = file else {
+        return Ok(Vec::new());
+    };
+    let text = std::fs::read_to_string(file).during(|| format!("read {}", file.display()))?;
+    text.lines()
+        .map(|token| {
+            HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| BenchError::said("a token can't be sent as it was given"))
+        })
+        .collect()
 }
