@@ -11,7 +11,7 @@ use crate::gpu::{self, Inventory, Monitor};
 use crate::lifecycle::Parts;
 use crate::lifecycle::calls::Http;
 use crate::lifecycle::command::Engines;
-use crate::lifecycle::process::{Options, ProcessLauncher, own_executable};
+use crate::lifecycle::process::{Bounds, Options, ProcessLauncher, own_executable};
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
 
@@ -43,6 +43,10 @@ pub(super) fn parts(
         own: own_executable().to_owned(),
         log_bytes_max: settings.workers.log_bytes_max,
         gpus: gpus.clone(),
+        bounds: Bounds {
+            cgroups: settings.workers.cgroups,
+            memory_max: settings.workers.memory_max,
+        },
         tasks: tasks.clone(),
     })?;
     Ok(Parts {

@@ -128,7 +128,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(serve) => serve.run(),
-        Command::Check(check) => check.run(),
+        Command::Check(check) => client::block_on(check.run()),
         Command::Options(options) => options.run(),
         Command::Args(args) => client::block_on(args.run()),
         Command::WorkerExec(exec) => exec.run(),

@@ -167,6 +167,8 @@ impl Default for Workers {
             backoff: Duration::from_secs(1),
             failures_max: 5,
             stable_after: Duration::from_mins(1),
+            cgroups: true,
+            memory_max: None,
             stall_timeout: Duration::from_mins(10),
             probe_interval: Duration::from_secs(30),
             probe_timeout: Duration::from_secs(20),

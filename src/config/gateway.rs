@@ -346,15 +346,32 @@ fn workers(mut table: Reader<'_>, to: &mut Workers) {
         &mut to.stable_after,
         table.span("stable_after", bounds.clone()),
     );
+    care(&mut table, to);
+    set(
+        &mut to.log_bytes_max,
+        table.size("log_bytes_max", 64 * 1024..=16 * GIB),
+    );
+    table.finish();
+}
+
+/// How workers are looked after, kept together and counted.
+fn care(table: &mut Reader<'_>, to: &mut Workers) {
     set(
         &mut to.stall_timeout,
-        table.span("stall_timeout", bounds.clone()),
+        table.span("stall_timeout", MILLISECOND..=DAY),
     );
+    let cgroups = table.flag("cgroups").map(|flag| flag.value);
+    set(&mut to.cgroups, cgroups);
+    to.memory_max = table.size("memory_max", 64 * MIB..=1024 * 1024 * GIB);
+    if let (Some(_), false) = (to.memory_max, to.cgroups) {
+        let message = "this needs control groups: take cgroups = false out";
+        table.wrong(table.line_of("memory_max"), "memory_max", message);
+    }
     let probes = table.span("probe_interval", Duration::ZERO..=DAY);
     set(&mut to.probe_interval, probes);
     set(
         &mut to.probe_timeout,
-        table.span("probe_timeout", bounds.clone()),
+        table.span("probe_timeout", MILLISECOND..=DAY),
     );
     let failures = table.whole("probe_failures", 1..=1000);
     set(&mut to.probe_failures, failures);
@@ -362,13 +379,8 @@ fn workers(mut table: Reader<'_>, to: &mut Workers) {
     set(&mut to.scale_up_after, up);
     set(
         &mut to.scale_down_after,
-        table.span("scale_down_after", bounds),
+        table.span("scale_down_after", MILLISECOND..=DAY),
     );
-    set(
-        &mut to.log_bytes_max,
-        table.size("log_bytes_max", 64 * 1024..=16 * GIB),
-    );
-    table.finish();
 }
 
 /// The queue that is always there: this machine.

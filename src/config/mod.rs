@@ -202,6 +202,10 @@ pub struct Workers {
     pub failures_max: u32,
     /// How long a worker must serve before its failures are forgiven.
     pub stable_after: Duration,
+    /// Whether each worker gets a control group, where this process may make some.
+    pub cgroups: bool,
+    /// Main memory that one worker may take, in bytes; needs control groups.
+    pub memory_max: Option<u64>,
     /// How long a start may go on without a line of log, work or a byte read.
     pub stall_timeout: Duration,
     /// Between two probes of a worker that serves; zero for none.

@@ -4,6 +4,7 @@
 //! What an action answers at once is a further event of the same turn. The
 //! conductor never waits for a worker, a file or a reader.
 
+mod plan;
 mod replicas;
 mod turn;
 
@@ -223,6 +224,7 @@ impl Conductor {
                 self.apply(&catalog);
                 done.send(()).unwrap_or_default();
             }
+            Request::Plan(catalog, reply) => drop(reply.send(self.plan(&catalog))),
             Request::Command(id, command, reply) => {
                 let obeyed = self.command(&id, command);
                 drop(reply.send(obeyed));

@@ -288,10 +288,13 @@ impl Effects {
                 () = calls.cancelled() => {}
                 () = this.calls.ready(callee) => {
                     served.store(true, Ordering::Release);
+                    let name = nonce.clone();
+                    let settled = tokio::task::spawn_blocking(move || launcher.settled(&name));
                     let event = Event::WorkerReady(generation);
                     this.event(&handle.id, event, None).await;
+                    drop(settled.await);
                 }
-                why = health::stalled(this.care, launcher, &nonce, &handle) => {
+                why = health::stalled(this.care, Arc::clone(&launcher), &nonce, &handle) => {
                     this.event(&handle.id, Event::Stuck(generation), Some(why)).await;
                 }
                 () = progress => {}

@@ -191,6 +191,10 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The worker is ready: what must be known of it after its end is noted.
+    /// Blocks for a look at each of its processes.
+    fn settled(&self, _nonce: &Nonce) {}
+
     /// Takes a listed worker over: its output goes to this handle's console.
     fn adopt(&self, nonce: &Nonce, handle: &Arc<deployment::Handle>);
 

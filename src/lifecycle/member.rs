@@ -182,6 +182,9 @@ impl Member {
     pub(super) fn standing(&self) -> Standing {
         match self.machine.phase {
             Phase::Ready if self.spec.keep => Standing::Fixed,
+            // Whoever it came up for is about to enter: to take it away now would
+            // bring it up in vain, over and over.
+            Phase::Ready if self.fleet.lead().waiting() > 0 => Standing::Fixed,
             Phase::Ready => match self.gate().idle_since() {
                 Some(since) => Standing::Idle(since),
                 None => Standing::Busy,

@@ -110,6 +110,30 @@ pub enum CommandError {
     Ended,
 }
 
+/// What would become of one deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Its id.
+    pub deployment: DeploymentId,
+    /// The kind of change.
+    pub change: Change,
+    /// What happens, and when, in words.
+    pub words: String,
+}
+
+/// How a new catalog touches a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Added,
+    /// It is no longer there.
+    Removed,
+    /// It changes, and its worker goes on.
+    Live,
+    /// Its worker is replaced.
+    Rolled,
+}
+
 /// Someone who asks, and the answer.
 type Reply<T> = oneshot::Sender<T>;
 
@@ -117,6 +141,7 @@ type Reply<T> = oneshot::Sender<T>;
 #[derive(Debug)]
 pub(crate) enum Request {
     Apply(Arc<Catalog>, Reply<()>),
+    Plan(Arc<Catalog>, Reply<Vec<Planned>>),
     Command(DeploymentId, Command, Reply<Result<(), CommandError>>),
     Shutdown { stop_workers: bool, done: Reply<()> },
 }
@@ -142,6 +167,14 @@ impl Handle {
             // No answer means that it ends; then no catalog matters.
             drop(done.await);
         }
+    }
+
+    /// Says what following a catalog would change, by deployment; nothing is done.
+    /// Empty too when the control plane has ended.
+    pub async fn plan(&self, catalog: Arc<Catalog>) -> Vec<Planned> {
+        let (reply, planned) = oneshot::channel();
+        drop(self.requests.send(Request::Plan(catalog, reply)).await);
+        planned.await.unwrap_or_default()
     }
 
     /// Obeys an operator. Returns once it has begun, not once it is done.

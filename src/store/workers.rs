@@ -6,6 +6,7 @@
 //! no moment leaves a process that nobody knows of. Judging whether a recorded
 //! process still is ours is `lifecycle::process`'s part.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::config::OffloadTo;
 use crate::names::{DeploymentId, Generation};
 
 /// Format that this version writes; a newer one is not guessed at.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Why the journal can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,12 @@ pub struct Record {
     pub log: PathBuf,
     /// Where its weights are, since it was told to sleep.
     pub asleep: Option<Asleep>,
+    /// Its control group, where it has one.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
+    /// What its processes had open in shared memory when it was ready.
+    #[serde(default)]
+    pub shared: BTreeSet<PathBuf>,
 }
 
 /// [`OffloadTo`], as it is written.
@@ -247,6 +254,8 @@ mod tests {
             gpus: vec![0, 1],
             log: PathBuf::from("/logs/a.log"),
             asleep: Some(Asleep::Cpu),
+            cgroup: None,
+            shared: BTreeSet::new(),
         }
     }
 
@@ -288,13 +297,29 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_the_format_before_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path().to_owned()).unwrap();
+        journal.write(&record()).unwrap();
+        let path = journal.path(&record().nonce);
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        fields.insert("format".to_owned(), 1.into());
+        fields.remove("cgroup");
+        fields.remove("shared");
+        fs::write(&path, json.to_string()).unwrap();
+        assert_eq!(journal.load().unwrap(), [record()]);
+    }
+
+    #[test]
     fn a_record_of_a_newer_format_is_not_guessed_at() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(dir.path().to_owned()).unwrap();
-        fs::write(dir.path().join("new.json"), "{\"format\":2,\"x\":1}").unwrap();
+        fs::write(dir.path().join("new.json"), "{\"format\":3,\"x\":1}").unwrap();
         let error = journal.load().unwrap_err();
         assert!(
-            matches!(error, JournalError::Newer { format: 2, .. }),
+            matches!(error, JournalError::Newer { format: 3, .. }),
             "{error}"
         );
         assert!(dir.path().join("new.json").exists());

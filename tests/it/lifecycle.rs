@@ -14,7 +14,7 @@ use tidegate::deployment::{Handle as Held, Registry, Snapshot};
 use tidegate::gpu::Inventory;
 use tidegate::lifecycle::calls::Http;
 use tidegate::lifecycle::command::Engines;
-use tidegate::lifecycle::process::{Options, ProcessLauncher};
+use tidegate::lifecycle::process::{Bounds, Options, ProcessLauncher};
 use tidegate::lifecycle::{Command, Conductor, Handle, Parts};
 use tidegate::names::{DeploymentId, InstanceName, ModelName, QueueName, RouteName};
 use tidegate::store::timings::Timings;
@@ -51,6 +51,10 @@ pub(super) async fn run_on(state: &Path, spec: Arc<Deployment>, gpus: Inventory)
         own,
         engines,
         log_bytes_max: 1 << 20,
+        bounds: Bounds {
+            cgroups: true,
+            memory_max: None,
+        },
         gpus: gpus.clone(),
         tasks: tasks.clone(),
     })

@@ -5,6 +5,8 @@
     reason = "a test that can't go on should say so at once"
 )]
 
+mod cycles;
+mod figures;
 mod floors;
 mod gateway;
 mod gpus;

@@ -12,7 +12,7 @@ use tidegate::config::{Deployment, Engine, Idle, Sim, Start, VllmEngine};
 use tidegate::deployment::{Handle, Registry};
 use tidegate::lifecycle::command::Engines;
 use tidegate::lifecycle::launcher::{Exit, Launched, Launcher, Nonce, Order};
-use tidegate::lifecycle::process::{Options, ProcessError, ProcessLauncher};
+use tidegate::lifecycle::process::{Bounds, Options, ProcessError, ProcessLauncher};
 use tidegate::names::{DeploymentId, Generation, InstanceName, ModelName};
 use tidegate::tasks::Tasks;
 use tidegate::time::Clock;
@@ -56,6 +56,10 @@ impl Bench {
             own: PathBuf::from(env!("CARGO_BIN_EXE_tidegate")),
             engines: Engines::at(&self.state(), &self.engine, &VllmEngine::default()),
             log_bytes_max: 1 << 20,
+            bounds: Bounds {
+                cgroups: true,
+                memory_max: None,
+            },
             gpus: tidegate::gpu::Inventory::none(),
             tasks: self.tasks.clone(),
         })
@@ -202,6 +206,31 @@ async fn what_a_worker_started_ends_with_it_even_if_it_ignores_the_signal() {
 }
 
 #[tokio::test]
+async fn what_hides_from_every_mark_ends_with_its_control_group() {
+    // No session, no environment and no output of the worker's.
+    let bench = Bench::new(
+        "setsid env -i sh -c 'echo \"stray $$\"; exec sleep 66 > /dev/null 2>&1' &\nsleep 66",
+    );
+    let launcher = bench.open().unwrap();
+    let worker = launch(&launcher, &bench).await;
+    let stray = bench.said("stray ").await;
+    let mut group = None;
+    change_record(&bench.state(), |record| {
+        group = record["cgroup"].as_str().map(PathBuf::from);
+    });
+    launcher.stop(&worker.nonce);
+    exited(&launcher, &worker.nonce).await;
+    match group {
+        Some(group) => {
+            assert!(!lives(&stray), "{stray}");
+            assert!(!group.exists(), "its group is removed");
+        }
+        // Without the right to make groups it can't be found; it ends by itself.
+        None => assert!(lives(&stray)),
+    }
+}
+
+#[tokio::test]
 async fn an_exit_tells_its_code_and_the_last_lines_are_read_before_it() {
     let bench = Bench::new("echo 'OSError: no such model'; exit 3");
     let launcher = bench.open().unwrap();
@@ -265,7 +294,7 @@ async fn what_a_dead_worker_left_is_ended_before_anything_is_placed() {
 }
 
 /// Rewrites the only record of the journal.
-fn change_record(state: &Path, change: impl Fn(&mut serde_json::Value)) {
+fn change_record(state: &Path, mut change: impl FnMut(&mut serde_json::Value)) {
     for entry in fs::read_dir(state.join("workers")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|ext| ext == "json") {

@@ -40,6 +40,7 @@
 //! | `PUT routes/{name}`, `DELETE routes/{name}` | body: a route file; `If-Match` with the revision |
 //! | `POST routes/{name}/test` | [`view::RouteTest`] |
 //! | `GET tokens`, `POST tokens`, `DELETE tokens/{jti}` | [`view::TokensView`], [`view::TokenMade`], [`view::TokenRevoked`] |
+//! | `POST plan` | [`view::PlanView`]: what files would change; body: [`view::PlanRequest`] |
 //! | `GET options?vllm_version=` | as `tidegate options --format json` prints it |
 //! | `GET audit?before=&tail=` | [`view::AuditPage`] |
 //! | `GET embeds`, `POST embeds`, `DELETE embeds/{id}` | [`view::EmbedView`] |
@@ -55,6 +56,7 @@ mod gpus;
 mod instances;
 mod logs;
 mod options;
+mod plan;
 mod routes;
 pub(super) mod series;
 pub(super) mod sessions;
@@ -121,6 +123,7 @@ fn described() -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .merge(routes::router())
         .merge(tokens::router())
         .merge(options::router())
+        .merge(plan::router())
         .merge(draft::router());
     OpenApiRouter::with_openapi(Description::openapi())
         .nest("/api/v1", v1)

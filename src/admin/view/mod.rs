@@ -6,6 +6,7 @@
 mod entrance;
 mod gpu;
 mod instance;
+mod plan;
 mod plots;
 mod status;
 mod token;
@@ -13,6 +14,7 @@ mod token;
 pub use entrance::*;
 pub use gpu::*;
 pub use instance::*;
+pub use plan::*;
 pub use plots::*;
 pub use status::*;
 pub use token::*;

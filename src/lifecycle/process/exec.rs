@@ -8,7 +8,10 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
+
+use super::cgroup::{self, GROUP_VARIABLE};
 
 /// The hidden subcommand that leads here.
 pub const SUBCOMMAND: &str = "worker-exec";
@@ -31,10 +34,19 @@ pub fn exec(command: &[OsString]) -> io::Error {
     if let Err(error) = rustix::process::setsid() {
         return error.into();
     }
+    if let Some(group) = std::env::var_os(GROUP_VARIABLE)
+        && let Err(error) = cgroup::enter(Path::new(&group))
+    {
+        let text = format!("can't enter {}: {error}", Path::new(&group).display());
+        return io::Error::new(error.kind(), text);
+    }
     // Both are a courtesy that a container may not allow.
     std::fs::write("/proc/self/autogroup", AUTOGROUP_NICE).unwrap_or_default();
     std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ).unwrap_or_default();
-    let error = Command::new(program).args(args).exec();
+    let error = Command::new(program)
+        .args(args)
+        .env_remove(GROUP_VARIABLE)
+        .exec();
     let text = format!("can't run {}: {error}", program.display());
     io::Error::new(error.kind(), text)
 }

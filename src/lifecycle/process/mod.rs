@@ -8,13 +8,15 @@
 //! A pid is never trusted alone: a process is signalled through a pidfd that was
 //! opened before its identity was checked.
 
+mod cgroup;
 pub mod exec;
 mod log;
 mod places;
 pub(crate) mod proc;
+mod shared;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ use crate::names::DeploymentId;
 use crate::store::workers::{Journal, JournalError, Record};
 use crate::tasks::Tasks;
 use crate::vllm::installation::InstallationError;
+use cgroup::Groups;
 use places::Places;
 use worker::Worker;
 
@@ -63,6 +66,20 @@ pub enum ProcessError {
     /// The journal can't be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A limit that would not hold.
+    #[error(
+        "workers.memory_max is set, but memory can't be limited here ({0}): run tidegate in a unit with Delegate=yes, or take memory_max out"
+    )]
+    NoLimit(String),
+}
+
+/// How workers are kept together, and what each may take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    /// Whether each gets a control group, where that is allowed.
+    pub cgroups: bool,
+    /// Main memory of each, in bytes; `None` for no limit.
+    pub memory_max: Option<u64>,
 }
 
 /// What the launcher is made of.
@@ -79,6 +96,8 @@ pub struct Options {
     pub log_bytes_max: u64,
     /// What the devices are called.
     pub gpus: Inventory,
+    /// How workers are kept together.
+    pub bounds: Bounds,
     /// Runs the tails of logs.
     pub tasks: Tasks,
 }
@@ -93,6 +112,8 @@ pub struct ProcessLauncher {
 struct Inner {
     options: Options,
     places: Places,
+    /// Where workers get control groups, if they do.
+    groups: Option<Groups>,
     journal: Journal,
     boot_id: String,
     /// Held for a look or a change, never over an await.
@@ -122,10 +143,12 @@ impl ProcessLauncher {
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
             tracing::debug!(%error, "orphans of workers are left to init");
         }
+        let groups = groups(&options, &places)?;
         let journal = Journal::open(places.journal.clone())?;
         Ok(Self {
             inner: Arc::new(Inner {
                 places,
+                groups,
                 journal,
                 boot_id: proc::boot_id(),
                 workers: Mutex::default(),
@@ -133,6 +156,26 @@ impl ProcessLauncher {
                 options,
             }),
         })
+    }
+}
+
+/// Where workers get control groups; `None` where they don't.
+fn groups(options: &Options, places: &Places) -> Result<Option<Groups>, ProcessError> {
+    if !options.bounds.cgroups {
+        return Ok(None);
+    }
+    let groups = Groups::prepare(&places.tag());
+    let limited = options.bounds.memory_max.is_some();
+    match groups {
+        Ok(groups) if limited && !groups.limits_memory() => Err(ProcessError::NoLimit(
+            "its group has no memory controller".to_owned(),
+        )),
+        Ok(groups) => Ok(Some(groups)),
+        Err(why) if limited => Err(ProcessError::NoLimit(why)),
+        Err(why) => {
+            tracing::info!("workers get no control groups of their own: {why}");
+            Ok(None)
+        }
     }
 }
 
@@ -210,6 +253,8 @@ impl Inner {
             gpus: order.gpus.to_vec(),
             log: self.log_of(&order.spec.id),
             asleep: None,
+            cgroup: None,
+            shared: BTreeSet::new(),
         };
         let started = self.start(order, engine, record);
         if started.is_err() {
@@ -222,8 +267,13 @@ impl Inner {
         &self,
         order: &Order,
         engine: &Engine,
-        record: Record,
+        mut record: Record,
     ) -> Result<Launched, Box<dyn std::error::Error + Send + Sync>> {
+        if let Some(groups) = &self.groups {
+            let memory_max = self.options.bounds.memory_max;
+            let group = groups.make(places::short(&record.nonce), memory_max)?;
+            record.cgroup = Some(group);
+        }
         self.journal.write(&record)?;
         let temporary = self.places.temporary(&record.nonce);
         std::fs::create_dir_all(&temporary)?;
@@ -273,6 +323,9 @@ impl Inner {
                 None => self.end_remains(&record, same_boot).await,
             }
         }
+        let known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<Nonce> = known.keys().cloned().collect();
+        self.places.clean_others(&known);
         Ok(living)
     }
 
@@ -342,6 +395,15 @@ impl Launcher for ProcessLauncher {
 
     fn activity(&self, nonce: &Nonce) -> Option<Activity> {
         self.inner.worker(nonce).map(|worker| worker.activity())
+    }
+
+    fn settled(&self, nonce: &Nonce) {
+        if let Some(worker) = self.inner.worker(nonce)
+            && let Some(record) = worker.note_shared()
+            && let Err(error) = self.inner.journal.write(&record)
+        {
+            tracing::debug!(%error, "shared memory of a worker is not noted");
+        }
     }
 
     fn find(&self, nonce: &Nonce) -> Option<Launched> {

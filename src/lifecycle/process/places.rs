@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
-use crate::lifecycle::launcher::hex;
+use crate::lifecycle::launcher::{Nonce, hex};
 
 /// Longest path of a run directory: a Unix socket path holds 107 bytes, and an
 /// engine adds about 50 of its own.
@@ -37,6 +37,24 @@ impl Places {
             private_dir(dir)?;
         }
         Ok(places)
+    }
+
+    /// Tells this state directory from others.
+    pub(super) fn tag(&self) -> String {
+        tag(&self.journal)
+    }
+
+    /// Removes what is left in the run directory of workers that no record names.
+    pub(super) fn clean_others(&self, known: &[Nonce]) {
+        let entries = fs::read_dir(&self.run).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let nonce = name.strip_suffix(".sock").unwrap_or(&name);
+            let is_ours = nonce.len() == SHORT && nonce.bytes().all(|b| b.is_ascii_hexdigit());
+            if is_ours && !known.iter().any(|known| short(known.as_str()) == nonce) {
+                self.clean(nonce);
+            }
+        }
     }
 
     /// The socket of the worker with this nonce.
@@ -66,8 +84,17 @@ impl Places {
 }
 
 /// 48 of the 128 bits: enough to tell the workers of one directory apart.
-fn short(nonce: &str) -> &str {
-    nonce.get(..12).unwrap_or(nonce)
+pub(super) fn short(nonce: &str) -> &str {
+    nonce.get(..SHORT).unwrap_or(nonce)
+}
+
+/// Digits of a nonce in names.
+const SHORT: usize = 12;
+
+/// A short name for a path.
+fn tag(path: &Path) -> String {
+    let digest = digest::digest(&digest::SHA256, path.as_os_str().as_encoded_bytes());
+    hex(digest.as_ref().get(..6).unwrap_or_default())
 }
 
 fn run_dir(state: &Path) -> PathBuf {
@@ -75,8 +102,7 @@ fn run_dir(state: &Path) -> PathBuf {
     if near.as_os_str().len() <= RUN_BYTES_MAX {
         return near;
     }
-    let digest = digest::digest(&digest::SHA256, state.as_os_str().as_encoded_bytes());
-    let tag = hex(digest.as_ref().get(..6).unwrap_or_default());
+    let tag = tag(state);
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let base = runtime.filter(|dir| dir.is_absolute() && dir.is_dir());
     let name = format!("tidegate-{tag}");

@@ -15,9 +15,10 @@ use rustix::process::{
 use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use super::cgroup::{GROUP_VARIABLE, Group};
 use super::log::{self, Tail};
 use super::proc::{self, Marks, NONCE_VARIABLE};
-use super::{exec, launched};
+use super::{exec, launched, places, shared};
 use crate::config::OffloadTo;
 use crate::lifecycle::command::CommandLine;
 use crate::lifecycle::launcher::{Activity, Exit, Launched};
@@ -77,6 +78,7 @@ impl Worker {
             .env("VLLM_API_KEY", &record.api_key)
             .env("TMPDIR", temporary)
             .env("VLLM_RPC_BASE_PATH", temporary)
+            .envs(record.cgroup.iter().map(|group| (GROUP_VARIABLE, group)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -146,14 +148,7 @@ impl Worker {
 
     /// What its processes have done so far.
     pub(super) fn activity(&self) -> Activity {
-        let (record, ours) = {
-            let state = self.locked();
-            (state.record.clone(), state.child.is_some())
-        };
-        let held = ours || proc::lives(&self.process);
-        let members = self.marks(&record, held).members();
-        let pids = members.iter().map(|(process, _)| process.pid);
-        let pids = pids.chain([self.process.pid]);
+        let pids = self.pids().into_iter();
         pids.filter_map(proc::usage)
             .fold(Activity::default(), |sum, one| Activity {
                 cpu: sum.cpu + one.cpu,
@@ -191,6 +186,32 @@ impl Worker {
         self.locked().tail = Some(running);
     }
 
+    /// Notes what its processes have open in shared memory. Returns the record if
+    /// there is more than was known.
+    pub(super) fn note_shared(&self) -> Option<Record> {
+        let held = shared::of(self.pids());
+        let mut state = self.locked();
+        let known = state.record.shared.len();
+        state.record.shared.extend(held);
+        (state.record.shared.len() > known).then(|| state.record.clone())
+    }
+
+    /// Its processes, the leader among them.
+    fn pids(&self) -> Vec<u32> {
+        let (record, ours) = {
+            let state = self.locked();
+            (state.record.clone(), state.child.is_some())
+        };
+        let held = ours || proc::lives(&self.process);
+        let members = self.marks(&record, held).members();
+        let mut pids: Vec<u32> = members.iter().map(|(process, _)| process.pid).collect();
+        pids.push(self.process.pid);
+        pids.extend(group_of(&record).into_iter().flat_map(Group::members));
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
     /// Asks the leader to end.
     pub(super) fn stop(&self) {
         self.signal(Signal::TERM);
@@ -198,6 +219,7 @@ impl Worker {
 
     /// Ends the leader and whatever it started.
     pub(super) fn kill(&self) {
+        self.note_shared();
         self.signal(Signal::KILL);
         self.kill_members();
     }
@@ -216,12 +238,15 @@ impl Worker {
                 sleep(PAUSE_MAX).await;
             }
         }
+        // The leader is gone, and others of it may live: what they hold is seen now.
+        self.note_shared();
         let mut pause = PAUSE;
         while self.kill_members() {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
         let status = self.reap();
+        let out_of_memory = clean_after(&self.record());
         let tail = self.locked().tail.take();
         if let Some(tail) = tail {
             tail.stop.cancel();
@@ -230,7 +255,7 @@ impl Worker {
         }
         Exit {
             how: status.map_or_else(|| "ended".to_owned(), in_words),
-            out_of_memory: false,
+            out_of_memory,
         }
     }
 
@@ -259,7 +284,8 @@ impl Worker {
             // means that nobody is left to kill.
             kill_process_group(group, Signal::KILL).unwrap_or_default();
         }
-        kill_all(&self.marks(&state.record, held))
+        let in_group = kill_group(&state.record);
+        kill_all(&self.marks(&state.record, held)) || in_group
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
@@ -277,10 +303,40 @@ pub(super) async fn end_remains(record: &Record) {
         leader_held: false,
     };
     let mut pause = PAUSE;
-    while kill_all(&marks) {
+    loop {
+        let in_group = kill_group(record);
+        if !kill_all(&marks) && !in_group {
+            break;
+        }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+    clean_after(record);
+}
+
+fn group_of(record: &Record) -> Option<Group<'_>> {
+    Group::of(record.cgroup.as_deref(), places::short(&record.nonce))
+}
+
+/// Kills whoever is in its control group. Returns whether anyone was.
+fn kill_group(record: &Record) -> bool {
+    let Some(group) = group_of(record).filter(|group| group.is_populated()) else {
+        return false;
+    };
+    group.kill();
+    true
+}
+
+/// Removes what a worker leaves of which nothing lives. Returns whether the
+/// kernel had killed one of it for want of memory.
+fn clean_after(record: &Record) -> bool {
+    shared::clean(&record.shared);
+    let group = group_of(record);
+    let out_of_memory = group.is_some_and(Group::was_out_of_memory);
+    if let Some(group) = group {
+        group.remove();
+    }
+    out_of_memory
 }
 
 /// Kills each member, and reaps those that are ours. Returns whether any lived.

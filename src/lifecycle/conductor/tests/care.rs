@@ -83,3 +83,19 @@ async fn a_first_start_is_foretold_though_none_was_measured() {
     let left = snapshot.ready_in.expect("an honest Retry-After");
     assert!(left <= Duration::from_secs(3), "{left:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_that_share_a_gpu_each_serve_who_waits_before_they_leave() {
+    let specs = [idles("t/a"), idles("t/b")];
+    let stage = Stage::with(Fake::default(), &[20 << 30], &specs).await;
+    let one = async |id: &str| {
+        for _ in 0..5 {
+            drop(stage.request(id).await.expect("served"));
+        }
+    };
+    let both = async { tokio::join!(one("t/a"), one("t/b")) };
+    let served = tokio::time::timeout(Duration::from_hours(1), both).await;
+    assert!(served.is_ok(), "{:#?}", stage.conductor.events(None, 20));
+    let wakes = stage.fake.count("wake");
+    assert!(wakes <= 10, "{wakes} wakes for ten requests");
+}

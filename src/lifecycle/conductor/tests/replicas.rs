@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Replicas, Roll};
+use crate::lifecycle::Change;
 
 fn replicated(id: &str, min: u32, max: u32) -> Arc<Deployment> {
     changed(&idles(id), |spec| {
@@ -173,4 +174,47 @@ async fn replicas_are_replaced_one_after_the_other() {
     };
     let rolled = tokio::time::timeout(Duration::from_mins(5), rolled).await;
     assert!(rolled.is_ok(), "{:#?}", stage.conductor.events(None, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_says_what_an_apply_would_do_and_does_nothing() {
+    let specs = ["t/a", "t/b", "t/c"].map(idles);
+    let stage = Stage::new(&specs).await;
+    let permit = stage.request("t/a").await.unwrap();
+    drop(stage.request("t/b").await);
+    let shorter = changed(&specs[1], |spec| spec.max_concurrent_requests = Some(3));
+    let next = [heavier(&specs[0], Roll::Idle), shorter, spec("t/new")];
+    let plan = stage.conductor.plan(Arc::new(catalog(&next))).await;
+    let said: Vec<_> = plan
+        .iter()
+        .map(|p| (p.deployment.as_str(), p.change))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("t/a", Change::Rolled),
+            ("t/b", Change::Live),
+            ("t/c", Change::Removed),
+            ("t/new", Change::Added)
+        ]
+    );
+    assert!(
+        plan[0].words.contains("once no request is inside (now 1)"),
+        "{plan:?}"
+    );
+    assert!(
+        plan[1]
+            .words
+            .contains("max_concurrent_requests take effect"),
+        "{plan:?}"
+    );
+    assert_eq!(stage.handle("t/a").snapshot().generation.0, 1);
+    assert!(
+        stage
+            .conductor
+            .plan(Arc::new(catalog(&specs)))
+            .await
+            .is_empty()
+    );
+    drop(permit);
 }

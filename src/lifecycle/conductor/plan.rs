@@ -1,0 +1,118 @@
+//! What a catalog would change if it were taken into effect: said, not done.
+
+use std::sync::Arc;
+
+use super::super::machine::Phase;
+use super::super::member::{Member, starts_at_boot};
+use super::super::{Change, Planned};
+use super::Conductor;
+use crate::config::{self, Catalog, Roll};
+
+impl Conductor {
+    /// By difference, as `apply` goes about it; what stays the same is left out.
+    pub(super) fn plan(&self, catalog: &Catalog) -> Vec<Planned> {
+        let specs: Vec<_> = catalog
+            .instances
+            .iter()
+            .flat_map(|instance| &instance.deployments)
+            .collect();
+        let mut planned: Vec<Planned> =
+            specs.iter().filter_map(|spec| self.planned(spec)).collect();
+        let firsts = self
+            .members
+            .values()
+            .filter(|m| m.number() == 1 && !m.leaving);
+        let gone = firsts.filter(|m| !specs.iter().any(|spec| spec.id == m.handle.id));
+        planned.extend(gone.map(|member| Planned {
+            deployment: member.handle.id.clone(),
+            change: Change::Removed,
+            words: match inside(member) {
+                None => "removed; it has no worker".to_owned(),
+                Some(0) => "removed; its worker is ended at once".to_owned(),
+                Some(n) => format!("removed; its worker is ended once {n} request(s) inside have finished, at most workers.drain_timeout"),
+            },
+        }));
+        planned.sort_by(|a, b| a.deployment.cmp(&b.deployment));
+        planned
+    }
+
+    fn planned(&self, spec: &Arc<config::Deployment>) -> Option<Planned> {
+        let planned = |change, words: String| {
+            Some(Planned {
+                deployment: spec.id.clone(),
+                change,
+                words,
+            })
+        };
+        let Some(member) = self.members.get(&spec.id).filter(|m| !m.leaving) else {
+            let when = if starts_at_boot(spec) {
+                "its worker is started at once"
+            } else {
+                "its worker is started by its first request"
+            };
+            return planned(Change::Added, format!("new; {when}"));
+        };
+        if *member.spec == **spec {
+            return None;
+        }
+        let live = live(&member.spec, spec);
+        let fingerprint = self.effects.launcher.fingerprint(spec);
+        if fingerprint == member.fingerprint {
+            return planned(Change::Live, format!("{}; its worker goes on", said(&live)));
+        }
+        let words = match (inside(member), spec.roll) {
+            (None, _) => {
+                "other engine options, for its next start; it has no worker now".to_owned()
+            }
+            (Some(0), _) => {
+                "other engine options: its worker is replaced at once, as no request is inside"
+                    .to_owned()
+            }
+            (Some(n), Roll::Idle) => format!(
+                "other engine options: its worker is replaced once no request is inside (now {n}); roll = \"now\" would drain it at once"
+            ),
+            (Some(n), Roll::Now) => format!(
+                "other engine options: its worker is drained at once ({n} request(s) inside finish, new ones wait) and replaced"
+            ),
+        };
+        let words = if live.is_empty() {
+            words
+        } else {
+            format!("{words}; {}", said(&live))
+        };
+        planned(Change::Rolled, words)
+    }
+}
+
+/// Requests inside its worker; `None` without one.
+fn inside(member: &Member) -> Option<u32> {
+    let has_worker = !matches!(
+        member.machine.phase,
+        Phase::Stopped | Phase::Failed | Phase::Placing { .. }
+    );
+    (has_worker && member.running.is_some()).then(|| member.fleet.lead().gate.in_flight())
+}
+
+/// What differs that needs no other worker.
+fn live(old: &config::Deployment, new: &config::Deployment) -> Vec<&'static str> {
+    let differs = [
+        (
+            old.max_concurrent_requests != new.max_concurrent_requests,
+            "max_concurrent_requests",
+        ),
+        (old.idle != new.idle, "idle times"),
+        (old.replicas != new.replicas, "replicas"),
+        (old.start != new.start, "start"),
+        (old.keep != new.keep, "keep"),
+        (old.roll != new.roll, "roll"),
+    ];
+    let differs = differs.into_iter().filter(|(differs, _)| *differs);
+    differs.map(|(_, name)| name).collect()
+}
+
+fn said(live: &[&str]) -> String {
+    match live {
+        [] => "what differs takes effect at once".to_owned(),
+        names => format!("{} take effect at once", names.join(", ")),
+    }
+}
