@@ -12,6 +12,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from checks.report import wait_for
 
@@ -146,22 +147,34 @@ class Browser:
 
     def fill(self, label, text, within=None):
         """Types into the control with this label, in place of what is there."""
-        control = wait_for(f"a control {label!r}", lambda: self.control(label, within), 15)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].select?.()", control)
-        if control.tag_name == "select":
-            self.driver.execute_script(
-                """
-                const [control, text] = arguments;
-                const option = [...control.options].find((each) => each.textContent === text || each.value === text);
-                if (!option) throw new Error(`no choice ${text}`);
-                control.value = option.value;
-                control.dispatchEvent(new Event("input", { bubbles: true }));
-                control.dispatchEvent(new Event("change", { bubbles: true }));
-                """, control, text)
-        else:
-            control.clear()
-            control.send_keys(text)
-        return control
+        def typed():
+            control = self.control(label, within)
+            if control is None:
+                return False
+            try:
+                self._type(control, text)
+            except WebDriverException:
+                # The form was made anew meanwhile.
+                return False
+            return True
+        wait_for(f"the control {label!r} can be filled", typed, 15)
+
+    def _type(self, control, text):
+        self.driver.execute_script(
+            "arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus(); arguments[0].select?.()", control)
+        if control.tag_name != "select":
+            # Typed over what is selected: a cleared control would already be a change.
+            control.send_keys(text or Keys.DELETE)
+            return
+        self.driver.execute_script(
+            """
+            const [control, text] = arguments;
+            const option = [...control.options].find((each) => each.textContent === text || each.value === text);
+            if (!option) throw new Error(`no choice ${text}`);
+            control.value = option.value;
+            control.dispatchEvent(new Event("input", { bubbles: true }));
+            control.dispatchEvent(new Event("change", { bubbles: true }));
+            """, control, text)
 
     def keys(self, *keys):
         """Presses keys, wherever the focus is."""
@@ -194,6 +207,12 @@ class Browser:
         width, height = self.js("return [innerWidth, Math.min(5000, document.documentElement.scrollHeight)]")
         before = self.js("return innerHeight")
         self.size(width, max(height, before))
+        # Plots are drawn when they are seen.
+        wait_for("the plots are drawn", lambda: self.js(
+            """
+            return [...document.querySelectorAll(".plot .canvas")].every((each) => !each.getClientRects().length || each.getBoundingClientRect().top > innerHeight
+              || each.querySelector(".main-svg") || each.innerText.includes("Nothing was recorded"));
+            """), 20)
         time.sleep(0.4)
         self.driver.save_screenshot(str(self.out / f"{name}.png"))
         self.size(width, before)

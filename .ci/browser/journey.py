@@ -7,12 +7,33 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from checks.report import expect, wait_for
 
 #: Text that would be a script if any page took it for HTML.
 HOSTILE = "<img src=x onerror=\"window.pwned=1\"><b>bold</b> \u202eevil"
+
+
+#: Run in the page: what the console makes of what programs write to terminals.
+_CONSOLE_TEST = r"""
+const done = arguments[0];
+import(document.body.dataset.files + "/lib/ansi.js").then(({ pieces, plain, progressKey }) => {
+  const e = "\u001b";
+  const cases = [
+    [pieces(`${e}[1;31mred${e}[0m plain`), [{ text: "red", className: "a-red a-bold" }, { text: " plain", className: "" }]],
+    [pieces(`${e}[38;5;196mx`), [{ text: "x", className: "a-red" }]],
+    [pieces(`${e}[38;2;10;200;10mx`), [{ text: "x", className: "a-green" }]],
+    [pieces(`a${e}[2Jb${e}]8;;http://evil${"\u0007"}c${e}(Bd`).map((each) => each.text).join(""), "abcd"],
+    [plain("10%\r50%\r100%"), "100%"],
+    [plain("<script>alert(1)</script>"), "<script>alert(1)</script>"],
+    [progressKey("Loading shards:  10% Completed | 1/10") === progressKey("Loading shards:  90% Completed | 9/10"), true],
+    [progressKey("GPU 0 is at 10% of its memory"), null],
+  ];
+  done(cases.filter(([seen, wanted]) => JSON.stringify(seen) !== JSON.stringify(wanted)).map((each) => JSON.stringify(each)).join("\n"));
+}, (error) => done(String(error)));
+"""
 
 
 def log_in(report, browser, gateway, token):
@@ -50,9 +71,8 @@ def launch(report, browser, gateway):
         browser.wait_text("wrong", css="#problems")
         table = json.loads(gateway.run("options", "--format", "json").stdout)["options"]
         wanted = {option["name"] for option in table if ".options." in option["key"]}
-        browser.js("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
-        wait_for("all options", lambda: wanted <= set(browser.js(
-            "return [...document.querySelectorAll('[data-option]')].map((each) => each.dataset.option)")), 10)
+        wait_for("all options", lambda: _unfold(browser) or wanted <= set(browser.js(
+            "return [...document.querySelectorAll('[data-option]')].map((each) => each.dataset.option)")), 20)
         browser.fill("Model", "Qwen/Qwen3-8B")
         browser.fill("Instance name", "from-form")
         browser.fill("GPUs (Tensor Parallel Size)", "many")
@@ -67,14 +87,11 @@ def launch(report, browser, gateway):
     with report.check("launch form: an option that a version does not have is folded away with the reason"):
         browser.fill("vLLM Version", "0.32.0")
         browser.keys(Keys.TAB)
-        browser.js("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
-        browser.wait_text("removed by 0.18.0")
-        wanted = browser.js("return document.querySelector('.gone [data-option=swap_space]') !== null")
-        expect(wanted, "swap_space is not among those that 0.32.0 lacks")
+        reason = "return document.querySelector('.gone [data-option=swap_space]')?.textContent ?? ''"
+        wait_for("swap_space is among those that 0.32.0 lacks", lambda: "removed by 0.18.0" in (_unfold(browser) or browser.js(reason)), 20)
         browser.fill("vLLM Version", "0.7.2")
         browser.keys(Keys.TAB)
-        wait_for("swap_space can be set", lambda: browser.find("[data-option=swap_space] input") is not None or browser.js(
-            "document.querySelectorAll('details').forEach((each) => { each.open = true; })"), 10)
+        wait_for("swap_space can be set", lambda: _unfold(browser) or browser.find("[data-option=swap_space] input"), 20)
     with report.check("launch: a stand-in from the form, by keys alone; it loads and serves") as check:
         _launch_by_keys(browser)
         browser.wait_path("/instances/from-form")
@@ -85,13 +102,19 @@ def launch(report, browser, gateway):
         check.figure = f"idle {time.monotonic() - began:.1f} s after the page was there"
 
 
+def _unfold(browser):
+    """Opens every group of the form: their fields are made then."""
+    browser.js("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+
+
 def _launch_by_keys(browser):
     """Fills the form with the keyboard alone."""
     browser.go("/launch")
     browser.wait_find("#launch")
     browser.wait_text("wrong", css="#problems")
     values = {"Instance name": "from-form", "Service Project (Access Control)": "research", "Engine": "Stand-in", "Model": "stand/in",
-              "Model Endpoint Name": "from-form-model", "Load time": "2", "Tokens per second": "200"}
+              "Model Endpoint Name": "from-form-model", "Load time": "2", "Tokens per second": "200",
+              "Offload after": "60"}
     done = set()
     browser.js("document.querySelector('.brand').focus()")
     for _ in range(140):
@@ -157,9 +180,16 @@ def watch(report, browser, gateway, token):
     with report.check("plots: hovering shows values, dragging zooms"):
         browser.js("document.querySelector('.plot[aria-label=\"Total Number of Requests\"]').scrollIntoView({ block: 'center' })")
         area = browser.wait_find('.plot[aria-label="Total Number of Requests"] .nsewdrag')
-        from selenium.webdriver.common.action_chains import ActionChains
-        ActionChains(browser.driver).move_to_element(area).perform()
-        browser.wait_find('.plot[aria-label="Total Number of Requests"] .hoverlayer text')
+        # What was recorded is at the right end.
+        edge = area.size["width"] // 2
+
+        def hovered():
+            for back in (25, 12, 6):
+                ActionChains(browser.driver).move_to_element_with_offset(area, edge - back, 0).perform()
+                if browser.find('.plot[aria-label="Total Number of Requests"] .hoverlayer text'):
+                    return True
+            return False
+        wait_for("values under the pointer", hovered, 20)
         ranged = "return document.querySelector('.plot[aria-label=\"Total Number of Requests\"] .canvas').layout.xaxis.range.join()"
         whole = browser.js(ranged)
         ActionChains(browser.driver).move_to_element_with_offset(area, -60, 0).click_and_hold().move_by_offset(100, 0).release().perform()
@@ -168,7 +198,9 @@ def watch(report, browser, gateway, token):
         browser.click("Console", kinds="[role=tab]")
         browser.wait_find(".console > div", 20)
         lines = len(browser.driver.find_elements("css selector", ".console > div"))
-        send()
+        gateway.run("stop", "from-form")
+        gateway.wait_shown("from-form/from-form-model", "pid", None, 20)
+        gateway.run("start", "from-form")
         wait_for("a new line", lambda: len(browser.driver.find_elements("css selector", ".console > div")) > lines, 20)
         browser.fill("Search the console", "the")
         browser.click("Pause")
@@ -176,10 +208,21 @@ def watch(report, browser, gateway, token):
         browser.click("Go on")
         browser.click("Download")
         expect(browser.downloaded("from-form.log"), "the log is empty")
+    with report.check("console: colours as classes, a line written over, progress bars as one, nothing run"):
+        wrong = browser.driver.execute_async_script(_CONSOLE_TEST)
+        expect(not wrong, wrong)
     with report.check("events: what was decided, and why") as check:
         browser.click("Events", kinds="[role=tab]")
         browser.wait_find("#panel-events td")
         check.figure = browser.text("#panel-events tbody tr").replace("\n", " ")[:100]
+
+
+def _filled(browser, name):
+    """Waits until the form is that of an instance."""
+    def probe():
+        control = browser.control("Instance name")
+        return control is not None and control.get_attribute("value") == name
+    wait_for(f"the form is filled with {name}", probe, 15)
 
 
 def exchange(report, browser, gateway):
@@ -194,7 +237,7 @@ def exchange(report, browser, gateway):
         browser.click("Clone", within="#panel-configuration")
         browser.wait_path("/launch")
         browser.wait_find("#launch")
-        wait_for("the form is filled", lambda: browser.control("Instance name").get_attribute("value") == "from-form-2", 15)
+        _filled(browser, "from-form-2")
         browser.wait_text("Everything fits", css="#problems")
         browser.click("Start it at once", kinds="label")
         browser.click("Launch", kinds="#launch")
@@ -205,11 +248,11 @@ def exchange(report, browser, gateway):
         toml.write_text('[instance]\nname = "own"\nengine = "sim"\n[[deployment]]\nmodel = "a/b"\nendpoint_name = "own-model"\n', encoding="utf-8")
         browser.go("/launch")
         browser.wait_find("#import-file").send_keys(str(toml))
-        wait_for("the form is filled", lambda: browser.control("Instance name").get_attribute("value") == "own", 15)
+        _filled(browser, "own")
         fresh = browser.downloads / "again.json"
         fresh.write_text(exported.replace("from-form", "imported"), encoding="utf-8")
         browser.find("#import-file").send_keys(str(fresh))
-        wait_for("the form is filled anew", lambda: browser.control("Instance name").get_attribute("value") == "imported", 15)
+        _filled(browser, "imported")
         browser.wait_text("Everything fits", css="#problems")
         browser.click("Launch", kinds="#launch")
         browser.wait_path("/instances/imported")
@@ -306,7 +349,11 @@ def embed(report, browser, gateway):
             browser.driver.get(f"http://127.0.0.1:{site.server_port}/")
             frame = browser.wait_find("iframe")
             browser.driver.switch_to.frame(frame)
-            browser.wait_find(".plot[data-points] .main-svg", 30)
+            wait_for("the plot in the frame", lambda: browser.js(
+                """
+                const picture = document.querySelector("img#plot");
+                return document.querySelector(".plot[data-points] .main-svg") !== null || (picture?.complete && picture.naturalWidth > 0);
+                """), 30)
             expect(browser.js("return document.cookie") == "", "the frame has a cookie")
             browser.driver.switch_to.default_content()
             browser.picture("embedded-in-another-site")

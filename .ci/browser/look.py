@@ -8,13 +8,13 @@ from checks.report import expect, wait_for
 #: Name of the picture, address, and what is there once it is drawn.
 PAGES = (
     ("instances", "/", "td"),
-    ("instance", "/instances/from-form", ".plot .main-svg"),
+    ("instance", "/instances/from-form", ".plot"),
     ("console", "/instances/from-form?tab=console", ".console > div"),
     ("events", "/instances/from-form?tab=events", "#panel-events td"),
     ("configuration", "/instances/from-form?tab=configuration", "#panel-configuration .code"),
     ("launch", "/launch?clone=from-form", "#preview .code"),
     ("endpoints", "/endpoints", "#panel-active td, #panel-active .empty"),
-    ("gpus", "/gpus", ".plot .main-svg"),
+    ("gpus", "/gpus", ".plot"),
     ("routes", "/routes", "td"),
     ("tokens", "/tokens", "td"),
     ("activity", "/activity?tab=changes", "#panel-changes td"),

@@ -5,7 +5,7 @@ import { ApiError, call, get, live, session } from "./lib/api.js";
 
 const PAGES = [
   [/^\/login$/, "login"],
-  [/^\/embed\/[^/]+$/, "embed"],
+  [/^\/embed\/([^/]+)$/, "embed"],
   [/^\/(?:instances)?$/, "instances"],
   [/^\/instances\/([^/]+)$/, "instance"],
   [/^\/launch$/, "launch"],

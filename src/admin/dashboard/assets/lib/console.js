@@ -32,13 +32,8 @@ export function terminal(address, name) {
   function open() {
     if (source) return;
     source = new EventSource(address);
-    let first = true;
-    source.addEventListener("open", () => {
-      show(state, "Following");
-      // A new connection begins with the last lines again.
-      if (!first) clear();
-      first = false;
-    });
+    // A new connection goes on after the last line, by its id.
+    source.addEventListener("open", () => show(state, paused ? "Paused" : "Following"));
     source.addEventListener("message", (event) => {
       let line;
       try {

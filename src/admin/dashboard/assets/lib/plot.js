@@ -63,6 +63,7 @@ function layout(unit, suffix, since, until, many) {
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, color: color("--text"), size: 12 },
     hovermode: "x unified",
+    hoverdistance: 40,
     hoverlabel: { bgcolor: color("--raised"), bordercolor: color("--line-strong"), font: { color: color("--text") } },
     showlegend: many,
     legend: { orientation: "h", x: 0, y: -0.16, font: { size: 11, color: color("--muted") } },
@@ -85,7 +86,7 @@ const seen = new IntersectionObserver((entries) => {
     plot.visible = entry.isIntersecting;
     if (plot.visible) plot.draw();
   }
-}, { rootMargin: "200px" });
+}, { rootMargin: "1000px" });
 const plots = new Map();
 
 /** Redrawn with other colours. */
@@ -113,8 +114,8 @@ export function plot({ title, tools = [], level = "h3" }) {
     if (!state.visible || !state.lines || !state.stale) return;
     state.stale = false;
     const filled = state.lines.some((line) => line.times.length);
-    nothing.hidden = filled;
     if (!filled) {
+      nothing.hidden = false;
       show(nothing, "Nothing was recorded in this range.");
       if (state.drawn) (await plotly()).purge(canvas);
       state.drawn = false;
@@ -138,6 +139,7 @@ export function plot({ title, tools = [], level = "h3" }) {
         hovertemplate: `%{y:,.4~g}${suffix}` };
     });
     await Plotly.react(canvas, traces, layout(unit, suffix, state.since, state.until, traces.length > 1), CONFIG);
+    nothing.hidden = true;
     if (!state.drawn) {
       state.drawn = true;
       canvas.on("plotly_relayout", (change) => {

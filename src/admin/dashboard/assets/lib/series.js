@@ -24,9 +24,16 @@ export const PLOTS = [
   { name: "gpu-power", title: "GPU Power", lines: {}, gpu: "gpu_power" },
 ];
 
+/** Metrics of one question; the API takes 32. */
+const METRICS_MAX = 30;
+
 /** Asks for metrics of a scope over a range that ends now. */
-export function ask(scope, metrics, range) {
-  return get("series", { scope, metric: metrics.join(","), since: `${Math.floor(Date.now() / 1000 - range)}`, step: `${stepFor(range)}` });
+export async function ask(scope, metrics, range) {
+  const since = `${Math.floor(Date.now() / 1000 - range)}`;
+  const parts = [];
+  for (let from = 0; from < metrics.length; from += METRICS_MAX) parts.push(metrics.slice(from, from + METRICS_MAX));
+  const answers = await Promise.all(parts.map((part) => get("series", { scope, metric: part.join(","), since, step: `${stepFor(range)}` })));
+  return { ...answers[0], series: answers.flatMap((answer) => answer.series) };
 }
 
 /**

@@ -5,7 +5,8 @@ import { el, show, id } from "./dom.js";
 /**
  * A table of rows of data.
  *
- * `columns`: `{ title, value(row), render(row), number, wide, sort, className }`. A cell is
+ * `columns`: `{ title, value(row), render(row), number, wide, sort }`; one without
+ * a title holds buttons, and stays in sight. A cell is
  * drawn again only when its `value` changed, so that a focused button stays.
  * `key(row)` names a row. `search(row)` is the text that the filter looks in.
  */
@@ -28,7 +29,7 @@ export function table({ label, columns, key, search = null, empty = "Nothing her
   const toolbar = el("div", { class: "actions" }, input, selects.map((each) => each.node), countText);
 
   function head(column) {
-    const attributes = { role: "columnheader", scope: "col", class: column.number ? "number" : null };
+    const attributes = { role: "columnheader", scope: "col", class: column.number ? "number" : column.title ? null : "act" };
     if (column.sort === false) return el("th", attributes, column.title || el("span", { class: "sr" }, "Actions"));
     return el("th", attributes, el("button", { type: "button", on: { click: () => turn(column) } }, column.title));
   }
@@ -94,7 +95,7 @@ export function table({ label, columns, key, search = null, empty = "Nothing her
     if (!entry) {
       entry = { node: el("tr", { role: "row" }), cells: [] };
       entry.cells = columns.map((column) => ({
-        node: el("td", { role: "cell", "data-label": column.title, class: [column.number && "number", column.wide && "wide", column.className].filter(Boolean).join(" ") || null }),
+        node: el("td", { role: "cell", "data-label": column.title, class: [column.number && "number", column.wide && "wide", !column.title && "act"].filter(Boolean).join(" ") || null }),
         value: undefined,
       }));
       entry.node.append(...entry.cells.map((cell) => cell.node));
@@ -105,7 +106,9 @@ export function table({ label, columns, key, search = null, empty = "Nothing her
       const value = JSON.stringify(column.value(row) ?? null);
       if (cell.value === value) return;
       cell.value = value;
-      show(cell.node, column.render ? column.render(row) : String(column.value(row) ?? ""));
+      const drawn_ = column.render ? column.render(row) : String(column.value(row) ?? "");
+      // One child, as a narrow cell is a grid of its title and this.
+      show(cell.node, Array.isArray(drawn_) ? el("div", {}, drawn_) : drawn_);
     });
     return entry.node;
   }

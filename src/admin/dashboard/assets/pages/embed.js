@@ -6,9 +6,8 @@ import { plot } from "../lib/plot.js";
 
 export default async function embed(main, link) {
   document.body.classList.add("embedded");
-  const address = `/embed/${encodeURIComponent(link)}/series`;
+  const address = `/embed/${encodeURIComponent(link)}/data.json`;
   let figure = null;
-  let names = null;
 
   const load = async () => {
     const response = await fetch(address, { cache: "no-store", credentials: "omit" });
@@ -19,8 +18,7 @@ export default async function embed(main, link) {
       figure = plot({ title: answer.title, level: "h1" });
       show(main, figure.node);
     }
-    names = answer.names ?? null;
-    const lines = answer.series.map((line, index) => ({ ...line, name: names?.[index] ?? line.metric.replaceAll("_", " ") }));
+    const lines = answer.series.map((line) => ({ ...line, name: line.metric.replaceAll("_", " ") }));
     await figure.set(lines, answer.since, answer.until);
   };
   try {

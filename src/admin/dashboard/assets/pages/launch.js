@@ -72,7 +72,25 @@ export default async function launch(main) {
     draw();
   }
 
+  /** Draws the form anew; the focus stays where it was. */
   function draw() {
+    const back = place(document.activeElement);
+    redraw();
+    back?.()?.focus();
+  }
+
+  /** A way to find a control of the form again after it was made anew. */
+  function place(node) {
+    if (!form.contains(node)) return null;
+    const model = node.closest("fieldset")?.dataset.model;
+    const key = node.closest("[data-key]")?.dataset.key;
+    const inside = () => (model === undefined ? form : form.querySelector(`fieldset[data-model="${model}"]`) ?? form);
+    if (key) return () => inside().querySelector(`[data-key="${CSS.escape(key)}"] :is(input, select, textarea)`);
+    const words = node.textContent;
+    return () => [...inside().querySelectorAll(node.tagName)].find((each) => each.textContent === words);
+  }
+
+  function redraw() {
     const sim = draft.instance.engine === "sim";
     const groups = optionGroups(options);
     const places = { instance: instanceFields(draft, { instances: taken.instances, queues: [...known], locked: Boolean(edit), engineChanged: () => { draw(); } }), route: routeFields(draft, routes), idle: idleFields(draft) };
