@@ -8,12 +8,18 @@ mod certs;
 mod control;
 mod demo;
 mod doors;
+mod end;
 mod first;
+mod handover;
 mod run;
+mod sockets;
+mod systemd;
+mod traces;
 
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,12 +31,13 @@ use tokio::sync::Notify;
 use crate::admin::listener::AdminListener;
 use crate::admin::{self, Admin};
 use crate::auth::certs::ensure_server_pair;
-use crate::auth::{Keys, Revocations};
+use crate::auth::{Keys, Revocations, RevokedSet, Verifier};
 use crate::config::{self, Catalog, Settings};
 use crate::deployment::Registry;
 use crate::gateway::Gateway;
 use crate::gateway::tls::Certificates;
 use crate::lifecycle::Conductor;
+use crate::lifecycle::launcher::Launcher;
 use crate::store::Store;
 use crate::store::history::{self, History};
 use crate::store::whole::write_whole;
@@ -44,6 +51,8 @@ use crate::vllm::options::render::schema_value;
 
 use doors::Doors;
 pub use first::Welcome;
+use handover::Predecessor;
+use sockets::Sockets;
 
 /// Why the gateway could not start or go on.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -70,6 +79,43 @@ struct AccessLogError {
     source: io::Error,
 }
 
+/// What a process was started with.
+#[derive(Debug, Default)]
+pub struct Start {
+    sockets: Sockets,
+    take_over: bool,
+}
+
+impl Start {
+    /// Takes the sockets that systemd passed. To be called once, before anything
+    /// is opened. `take_over`: from the gateway that runs with the same state
+    /// directory, where one runs.
+    pub fn new(take_over: bool) -> Self {
+        Self {
+            sockets: Sockets::from_systemd(),
+            take_over,
+        }
+    }
+
+    async fn sockets(self, state: &Path) -> Result<(Option<Predecessor>, Sockets), Failure> {
+        if !self.take_over {
+            return Ok((None, self.sockets));
+        }
+        let Some((before, passed)) = Predecessor::find(state).await? else {
+            tracing::info!("no gateway runs with this state directory: nothing to take over");
+            return Ok((None, self.sockets));
+        };
+        Ok((Some(before), Sockets::of(passed)))
+    }
+}
+
+/// Told when files are to be read again at once.
+#[derive(Clone, Debug, Default)]
+struct Reloads {
+    certificates: Arc<Notify>,
+    routes: Arc<Notify>,
+}
+
 /// A gateway that has all it needs and serves nothing yet.
 #[derive(Debug)]
 pub struct App {
@@ -80,11 +126,17 @@ pub struct App {
     tasks: Tasks,
     doors: Doors,
     admin_socket: UnixListener,
+    /// Where a gateway after us asks, and the sockets that it gets.
+    handover_socket: UnixListener,
+    handles: Vec<OwnedFd>,
+    /// The gateway that we take over from.
+    before: Option<Predecessor>,
+    launcher: Arc<dyn Launcher>,
     certificates: Arc<Certificates>,
     metrics: PrometheusHandle,
     watcher: config::watch::Watcher,
-    /// Told when certificates are to be read again at once.
-    reload: Arc<Notify>,
+    /// Told when certificates or routes are to be read again at once.
+    reloads: Reloads,
     welcome: Welcome,
 }
 
@@ -95,36 +147,31 @@ impl App {
     /// # Errors
     ///
     /// The first thing that is missing, in words.
-    pub async fn build(settings: Settings) -> Result<Self, Failure> {
+    pub async fn build(settings: Settings, start: Start) -> Result<Self, Failure> {
         let settings = Arc::new(settings);
         make_state(&settings.gateway.state)?;
         write_schema(&settings.gateway.state);
         let made = ensure_server_pair(&settings.tls.certificate, &settings.tls.private_key)?;
         let certificates = Certificates::load(settings.tls.clone())?;
+        let (before, mut sockets) = start.sockets(&settings.gateway.state).await?;
+        let doors = Doors::open(&settings, &certificates, &mut sockets)?;
+        give_way(&settings, before.as_ref()).await?;
         let (store, revocations) = open_store(&settings)?;
         let keys = token_keys(&settings, &revocations)?;
         let (verifier, issuer) = (Arc::clone(keys.verifier()), Arc::clone(keys.issuer()));
         let metrics = metrics::install()?;
         let catalog = first::catalog(&settings);
         let watcher = config::watch::Watcher::new(&settings.gateway.routes);
-        let doors = Doors::open(&settings, &certificates).await?;
-        let admin_socket = admin::socket::bind(&settings.admin.socket).await?;
+        let (admin_socket, handover_socket) = local_sockets(&settings).await?;
 
         let demo = demo::token(&settings, &issuer, &verifier, &store)?;
         let tasks = Tasks::new();
         let (registry, demands) = Registry::new(Clock::start());
         let parts = control::parts(&settings, &registry, demands, &tasks)?;
-        let gpus = parts.gpus.clone();
+        let (gpus, launcher) = (parts.gpus.clone(), Arc::clone(&parts.launcher));
         let lifecycle = Conductor::start(parts, &catalog).await?;
 
-        let log = open_access_log(&settings)?;
-        let gateway = Gateway::new(
-            Arc::clone(&settings),
-            Arc::clone(&verifier),
-            registry.clone(),
-            log,
-        );
-        gateway.install(&catalog);
+        let gateway = open_gateway(&settings, &verifier, &registry, &tasks, &catalog)?;
         let ca = first::ca(made, &settings.tls.certificate);
         let welcome = Welcome::new(
             &settings,
@@ -158,10 +205,14 @@ impl App {
             tasks,
             doors,
             admin_socket,
+            handover_socket,
+            handles: sockets.finish(),
+            before,
+            launcher,
             certificates,
             metrics,
             watcher,
-            reload: Arc::default(),
+            reloads: Reloads::default(),
             welcome,
         })
     }
@@ -170,6 +221,41 @@ impl App {
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
+}
+
+/// Lets the gateway before us let go of the state directory, once we have all
+/// else that can be had: whatever is wrong is found while it still serves.
+async fn give_way(settings: &Settings, before: Option<&Predecessor>) -> Result<(), Failure> {
+    if let Some(before) = before {
+        token_keys(settings, &Arc::new(Revocations::new(RevokedSet::default())))?;
+        before.give_way().await?;
+    }
+    Ok(())
+}
+
+/// The socket of the command line, and that of a gateway after us.
+async fn local_sockets(settings: &Settings) -> Result<(UnixListener, UnixListener), Failure> {
+    let handover = handover::socket(&settings.gateway.state);
+    Ok((
+        admin::socket::bind(&settings.admin.socket).await?,
+        admin::socket::bind(&handover).await?,
+    ))
+}
+
+/// The gateway as it stands before a request came.
+fn open_gateway(
+    settings: &Arc<Settings>,
+    verifier: &Arc<Verifier>,
+    registry: &Registry,
+    tasks: &Tasks,
+    catalog: &Catalog,
+) -> Result<Arc<Gateway>, Failure> {
+    let log = open_access_log(settings)?;
+    let traces = traces::start(&settings.telemetry, tasks)?;
+    let (settings, verifier) = (Arc::clone(settings), Arc::clone(verifier));
+    let gateway = Gateway::traced(settings, verifier, registry.clone(), log, traces);
+    gateway.install(catalog);
+    Ok(gateway)
 }
 
 /// The store, and what is revoked. Its lock also keeps a second gateway off the

@@ -53,7 +53,12 @@ impl AdminListener {
         let socket = TcpListener::bind(address)
             .await
             .map_err(|source| BindError::new(address, "admin.listen", source))?;
-        Ok(Self { socket, tls })
+        Ok(Self::new(socket, tls))
+    }
+
+    /// Listens on a socket that is bound already.
+    pub fn new(socket: TcpListener, tls: Arc<ServerConfig>) -> Self {
+        Self { socket, tls }
     }
 
     /// Where it listens: the real port where 0 was asked for.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::Failure;
+use super::sockets::Sockets;
 use crate::admin::listener::AdminListener;
 use crate::config::Settings;
-use crate::gateway::listener::{BindError, Listener};
+use crate::gateway::listener::Listener;
 use crate::gateway::tls::Certificates;
 
 /// Bound sockets, none accepting yet.
@@ -22,35 +23,33 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    /// Binds every address of the settings.
-    pub(super) async fn open(
+    /// Takes a socket for every address of the settings.
+    pub(super) fn open(
         settings: &Settings,
         certificates: &Arc<Certificates>,
+        sockets: &mut Sockets,
     ) -> Result<Self, Failure> {
         let tls = certificates.server_config()?;
         let mut listeners = Vec::new();
         let protocol = &settings.gateway.proxies.protocol;
         for address in &settings.gateway.listen {
-            let tls = Some(Arc::clone(&tls));
-            let listener = Listener::bind(*address, tls, "gateway.listen").await?;
+            let socket = sockets.listen(*address, "gateway.listen")?;
+            let listener = Listener::new(socket, Some(Arc::clone(&tls)));
             listeners.push(listener.proxied(protocol.contains(address)));
         }
         for address in &settings.gateway.plain_listen {
-            let listener = Listener::bind(*address, None, "gateway.plain_listen").await?;
+            let socket = sockets.listen(*address, "gateway.plain_listen")?;
+            let listener = Listener::new(socket, None);
             listeners.push(listener.proxied(protocol.contains(address)));
         }
         let metrics = match settings.metrics.listen {
-            Some(address) => Some(
-                TcpListener::bind(address)
-                    .await
-                    .map_err(|source| BindError::new(address, "metrics.listen", source))?,
-            ),
+            Some(address) => Some(sockets.listen(address, "metrics.listen")?),
             None => None,
         };
         let admin = match settings.admin.listen {
             Some(address) => {
-                let tls = certificates.admin_config()?;
-                Some(AdminListener::bind(address, tls).await?)
+                let socket = sockets.listen(address, "admin.listen")?;
+                Some(AdminListener::new(socket, certificates.admin_config()?))
             }
             None => None,
         };

@@ -7,10 +7,12 @@ use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::end::{End, Signals, Told};
+use super::handover::{self, Asked};
+use super::systemd::Notifier;
 use super::{App, Failure, certs, reload};
 use crate::admin::{self, Admin, socket};
 use crate::auth::Keys;
@@ -29,65 +31,67 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Between two reports of status and last activity; the intervals that instances
 /// ask for are multiples of it.
 const REPORT: Duration = Duration::from_secs(1);
-/// Limit of the last tasks once everything was told to end.
-const LAST_WAIT: Duration = Duration::from_secs(5);
 
 impl App {
-    /// Serves until SIGTERM or SIGINT, then ends in order. A second signal cuts
-    /// what is still open. `stop_workers` ends them too, else the next start
-    /// adopts them.
+    /// Serves until SIGTERM or SIGINT, then ends in order, or until another
+    /// gateway takes over. A second signal cuts what is still open. SIGHUP reads
+    /// files again. `stop_workers` ends them too, else the next start adopts them.
     ///
     /// # Errors
     ///
     /// When signals can't be listened for.
-    pub async fn serve(self, stop_workers: bool) -> Result<usize, Failure> {
-        let mut stop = Stop::listen()?;
-        let front = self.tasks.child();
-        let cut = CancellationToken::new();
-        let (gateway, admin, tasks) = (
-            Arc::clone(&self.gateway),
-            self.admin.clone(),
-            self.tasks.clone(),
-        );
-        let shutdown_max = self.settings.gateway.shutdown_timeout;
-        self.start(&front, &cut);
-        gateway.set_ready(true);
+    pub async fn serve(mut self, stop_workers: bool) -> Result<usize, Failure> {
+        let mut signals = Signals::listen()?;
+        let (asks, mut asked) = mpsc::channel(1);
+        let notifier = Arc::new(Notifier::from_environment());
+        let end = End {
+            gateway: Arc::clone(&self.gateway),
+            admin: self.admin.clone(),
+            launcher: Arc::clone(&self.launcher),
+            front: self.tasks.child(),
+            tasks: self.tasks.clone(),
+            talks: Tasks::new(),
+            cut: CancellationToken::new(),
+            notifier: Arc::clone(&notifier),
+        };
+        let (before, reloads) = (self.before.take(), self.reloads.clone());
+        self.start(&end, asks);
+        end.gateway.set_ready(true);
         tracing::info!("ready");
-
-        stop.asked().await;
-        gateway.set_ready(false);
-        tracing::info!(
-            connections = front.len(),
-            "ending: open requests may finish"
-        );
-        tokio::select! {
-            _ = front.join(shutdown_max) => {}
-            () = stop.asked() => {}
+        if let Some(before) = before {
+            before.serving().await;
         }
-        cut.cancel();
-        front.join(LAST_WAIT).await;
-        let log = Arc::clone(&gateway);
-        // It fails only when the runtime ends, and the process with it.
-        drop(tokio::task::spawn_blocking(move || log.close_log()).await);
-        let ended = admin.lifecycle.shutdown(stop_workers);
-        stop.unless_asked(ended, "workers that end").await;
-        let handles = admin.registry.all();
-        let alive = handles
-            .iter()
-            .filter(|handle| handle.snapshot().pid.is_some());
-        let left = if stop_workers { 0 } else { alive.count() };
-        tasks.join(LAST_WAIT).await;
-        Ok(left)
+        notifier.ready();
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::End => return Ok(end.stop(&mut signals, stop_workers).await),
+                    Told::Reload => {
+                        notifier.reloading();
+                        reloads.certificates.notify_one();
+                        reloads.routes.notify_one();
+                        notifier.ready();
+                    }
+                },
+                Some(asked) = asked.recv() => return Ok(end.give_way(asked, &mut signals).await),
+            }
+        }
     }
 
     /// Starts every task: those of clients on `front`, the others on our own.
-    fn start(self, front: &Tasks, cut: &CancellationToken) {
+    fn start(self, end: &End, asks: mpsc::Sender<Asked>) {
+        let (front, cut) = (&end.front, &end.cut);
         let places = Arc::new(Semaphore::new(self.settings.gateway.connections_max));
         for listener in self.doors.listeners {
             let gateway = Arc::clone(&self.gateway);
             let serving = listener.serve(gateway, Arc::clone(&places), front.clone(), cut.clone());
             front.spawn("listener", serving);
         }
+        let talks = end.talks.ending();
+        let handles = Arc::new(self.handles);
+        let store = self.admin.store.clone();
+        let answers = handover::answer(self.handover_socket, handles, asks, store, talks);
+        end.talks.spawn("handover", answers);
         let router = admin::socket_router(self.admin.clone());
         let path = self.settings.admin.socket.clone();
         let ending = self.tasks.ending();
@@ -103,8 +107,8 @@ impl App {
             self.tasks.spawn("metrics", scraped);
         }
         let wrong = Arc::clone(&self.admin.certificate_errors);
-        let reload = Arc::clone(&self.reload);
-        let kept = certs::keep(self.certificates, wrong, reload, ending.clone());
+        let asked = Arc::clone(&self.reloads.certificates);
+        let kept = certs::keep(self.certificates, wrong, asked, ending.clone());
         self.tasks.spawn("certificates", kept);
         self.keys.start(&self.tasks);
         let ledger = Arc::clone(self.gateway.ledger());
@@ -119,39 +123,12 @@ impl App {
             ending.clone(),
         );
         self.tasks.spawn("beat", beats);
-        let reloads = reload_on_change(self.watcher, self.admin, self.gateway, ending);
+        let (notifier, until) = (Arc::clone(&end.notifier), ending.clone());
+        self.tasks
+            .spawn("watchdog", async move { notifier.live(until).await });
+        let asked = self.reloads.routes;
+        let reloads = reload_on_change(self.watcher, asked, self.admin, self.gateway, ending);
         self.tasks.spawn("reload", reloads);
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Stop {
-    term: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for `ended`, but no longer than until a further signal.
-    async fn unless_asked(&mut self, ended: impl Future<Output = ()>, what: &str) {
-        tokio::select! {
-            () = ended => {}
-            () = self.asked() => tracing::warn!("did not wait for {what}"),
-        }
-    }
-
-    /// Resolves with the next of either. Cancel-safe, as `recv` is.
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 
@@ -238,6 +215,7 @@ fn report_activity(registry: &Registry, seconds: u64) {
 /// Takes changed files into effect: the conductor first, then the gateway.
 async fn reload_on_change(
     mut watcher: Watcher,
+    asked: Arc<Notify>,
     admin: Admin,
     gateway: Arc<Gateway>,
     ending: CancellationToken,
@@ -245,6 +223,7 @@ async fn reload_on_change(
     loop {
         tokio::select! {
             () = watcher.changed() => {}
+            () = asked.notified() => {}
             () = ending.cancelled() => return,
         }
         let (settings, previous) = (Arc::clone(&admin.settings), admin.catalog.load_full());

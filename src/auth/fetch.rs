@@ -257,7 +257,13 @@ impl Fetcher {
     }
 }
 
-fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
+/// TLS to servers that the authorities in `ca` vouch for, or those that the
+/// system trusts. Blocking.
+///
+/// # Errors
+///
+/// [`RootsError`] when there is none.
+pub fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
     let path = match ca {
         Some(path) => path.to_owned(),
         None => system_roots().ok_or(RootsError::Missing)?,

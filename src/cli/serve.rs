@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{ConfigArg, Failure, out};
-use crate::app::App;
+use crate::app::{App, Start};
 use crate::telemetry::log;
 
 /// Threads of the runtime; `TIDEGATE_WORKER_THREADS` sets it.
@@ -20,6 +20,10 @@ pub(super) struct Serve {
     /// adopts them
     #[arg(long)]
     stop_workers: bool,
+    /// Take over from the gateway that runs here: no connection is refused, its
+    /// open requests finish, its workers go on
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// The variable holds no number of threads.
@@ -29,6 +33,8 @@ struct InvalidThreads(String);
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        // Before anything is opened: descriptors are passed by number.
+        let start = Start::new(self.take_over);
         log::install();
         let settings = self.config.load()?;
         let stop_workers = self.stop_workers || settings.workers.stop_on_exit;
@@ -39,7 +45,7 @@ impl Serve {
         }
         let runtime = builder.enable_all().build()?;
         runtime.block_on(async {
-            let app = App::build(settings).await?;
+            let app = App::build(settings, start).await?;
             if io::stdout().is_terminal() {
                 out::line(app.welcome())?;
             }

@@ -38,6 +38,10 @@ pub fn check(parts: &Parts) -> Result<(), Refusal> {
 /// HTTP/1.1 must name one host; in HTTP/2 the header may only repeat the
 /// authority, and HTTP/1.0 may leave it out.
 fn host(parts: &Parts) -> Result<(), Refusal> {
+    let user = |authority: &Authority| authority.as_str().contains('@');
+    if parts.uri.authority().is_some_and(user) {
+        return Err(Refusal::Host);
+    }
     let mut given = parts.headers.get_all(HOST).iter();
     let (first, second) = (given.next(), given.next());
     if second.is_some() {
@@ -111,6 +115,7 @@ mod tests {
         assert!(checked(Version::HTTP_2, "https://a/", &[]));
         assert!(checked(Version::HTTP_2, "https://a/", &[("host", "a")]));
         assert!(!checked(Version::HTTP_2, "https://a/", &[("host", "b")]));
+        assert!(!checked(Version::HTTP_2, "https://u@a/", &[]));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::Gateway;
 use super::ahead::Ahead;
 use super::frames::Frames;
+use super::lines::Lines;
 use super::peer::Peer;
 use super::realtime::Handover;
 use super::service::handle;
@@ -39,6 +40,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// that another one has taken over from. Its answer closes the connection in
 /// order; to close it before may cross with a request on its way.
 const IDLE_LINGER: Duration = Duration::from_secs(10);
+/// The same for a client of HTTP/2, which is told to go elsewhere (GOAWAY) and
+/// loses nothing by it.
+const GOAWAY_AFTER: Duration = Duration::from_millis(500);
 /// From the cut to the end of a connection: time for a last event.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Receive window of an HTTP/2 stream, in bytes.
@@ -213,7 +217,7 @@ impl Connection {
             let header = peer.proxied(&mut socket, trusted);
             let header = tokio::select! {
                 done = timeout(limits.handshake_timeout, header) => done,
-                () = self.ending.cancelled() => return,
+                () = self.given_up() => return,
             };
             match header {
                 Ok(Ok(known)) => peer = known,
@@ -231,7 +235,7 @@ impl Connection {
         let handshake = TlsAcceptor::from(tls).accept(Ahead::new(socket));
         let handshake = tokio::select! {
             done = timeout(limits.handshake_timeout, handshake) => done,
-            () = self.ending.cancelled() => return,
+            () = self.given_up() => return,
         };
         // Scanners and impatient clients: nothing to act on.
         let Ok(Ok(stream)) = handshake else { return };
@@ -246,13 +250,22 @@ impl Connection {
         }
     }
 
+    /// Resolves when a client that has not asked for anything yet is let go: at
+    /// the end, unless another gateway took over; those we accepted are served.
+    async fn given_up(&self) {
+        self.ending.cancelled().await;
+        if self.gateway.is_taken_over() {
+            self.cut.cancelled().await;
+        }
+    }
+
     /// HTTP/1.1, or HTTP/2 by prior knowledge.
     async fn plain(self, mut socket: Stall<TcpStream>, peer: Peer) {
         let limit = self.gateway.settings.gateway.header_timeout;
         let mut preface = [0; 24];
         let known = tokio::select! {
             known = timeout(limit, peek_preface(&mut socket, &mut preface)) => known,
-            () = self.ending.cancelled() => return,
+            () = self.given_up() => return,
         };
         let Ok(Ok((is_h2, length))) = known else {
             return;
@@ -297,7 +310,7 @@ impl Connection {
             .header_read_timeout(limits.header_timeout)
             .max_headers(limits.heads.headers_max as usize)
             .max_buf_size(limits.heads.bytes_max as usize)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Lines::new(stream)), service)
             .with_upgrades();
         tokio::pin!(served);
         tokio::select! {
@@ -332,8 +345,17 @@ impl Connection {
         tokio::pin!(served);
         tokio::select! {
             _ = served.as_mut() => return,
-            () = self.ending.cancelled() => served.as_mut().graceful_shutdown(),
+            () = self.ending.cancelled() => {}
         }
+        if self.gateway.is_taken_over() {
+            // Whoever came just now has its handshake and a first request.
+            tokio::select! {
+                _ = served.as_mut() => return,
+                () = sleep(GOAWAY_AFTER) => {}
+                () = self.cut.cancelled() => {}
+            }
+        }
+        served.as_mut().graceful_shutdown();
         self.last(served).await;
     }
 

@@ -26,6 +26,7 @@ pub mod headers;
 pub mod held;
 pub mod host;
 pub mod limits;
+pub mod lines;
 pub mod listener;
 pub mod meter;
 pub mod models;
@@ -44,6 +45,7 @@ pub mod router;
 pub mod server;
 pub mod service;
 pub mod socket;
+mod spans;
 pub mod stall;
 pub mod stored;
 pub mod tls;
@@ -62,6 +64,7 @@ use crate::deployment::Registry;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::line::push_hex;
 use crate::telemetry::metrics::RequestMetrics;
+use crate::telemetry::traces::Traces;
 use crate::telemetry::usage::Ledger;
 use admit::Crowd;
 use record::Sink;
@@ -94,6 +97,17 @@ impl Gateway {
         registry: Registry,
         log: AccessLog,
     ) -> Arc<Self> {
+        Self::traced(settings, verifier, registry, log, None)
+    }
+
+    /// The same, with its traces told to a collector.
+    pub fn traced(
+        settings: Arc<Settings>,
+        verifier: Arc<Verifier>,
+        registry: Registry,
+        log: AccessLog,
+        traces: Option<Traces>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             settings,
             verifier,
@@ -105,6 +119,7 @@ impl Gateway {
                 log,
                 unrouted: RequestMetrics::new("-", "-"),
                 ledger: Arc::new(Ledger::new()),
+                traces,
             },
             stored: Arc::default(),
             ids: RequestIds::new(),

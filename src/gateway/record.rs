@@ -22,6 +22,7 @@ use crate::openai::usage::Usage;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::line::Line;
 use crate::telemetry::metrics::{Outcome, RequestMetrics};
+use crate::telemetry::traces::Traces;
 use crate::telemetry::usage::Ledger;
 use crate::time::{Instant, unix_seconds};
 
@@ -73,6 +74,8 @@ pub struct Sink {
     pub unrouted: Arc<RequestMetrics>,
     /// Adds up what each token used.
     pub ledger: Arc<Ledger>,
+    /// Takes spans, where a collector is named.
+    pub traces: Option<Traces>,
 }
 
 /// All that is known of one request when it ends.
@@ -205,7 +208,7 @@ impl Record {
 
     /// Whether spans of it go to a collector.
     pub fn is_recorded(&self) -> bool {
-        false
+        self.trace.sampled && self.sink.traces.is_some()
     }
 
     /// The shorter of a wait and of what the client's patience leaves of it.
@@ -367,6 +370,11 @@ impl Drop for Record {
         // Health checks and the like would drown the rest.
         if self.outcome != Outcome::Local {
             self.log(total);
+            if self.trace.sampled
+                && let Some(traces) = &self.sink.traces
+            {
+                traces.give(super::spans::of(self, total));
+            }
         }
     }
 }

@@ -155,6 +155,10 @@ pub enum Owner {
 
 /// A place where workers run.
 pub trait Launcher: fmt::Debug + Send + Sync + 'static {
+    /// Lets another process of ours run the workers, which go on. Nothing is
+    /// launched after this.
+    fn release(&self) {}
+
     /// Digest of what this spec would launch: a worker whose digest differs must
     /// be replaced to follow the spec.
     fn fingerprint(&self, spec: &config::Deployment) -> Arc<str>;

@@ -137,6 +137,14 @@ impl History {
         history
     }
 
+    /// Closes the file, so that another process may open it; memory goes on.
+    pub fn close(&self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        write(&self.database).take();
+        // It is not opened again in this life.
+        writer.waits = u32::MAX;
+    }
+
     /// Keeps the points of one flush, which ended at `now`, in seconds since 1970.
     ///
     /// They count for the ten seconds before `now`; flush at multiples of ten

@@ -13,7 +13,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -100,6 +100,9 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
+    /// Another gateway has taken over, and the store with it.
+    #[error("another tidegate has taken over from this one: ask that one")]
+    Closed,
     /// A text that is no token id.
     #[error("{0:?} is not a token id: take it from `tidegate token list`")]
     TokenId(String),
@@ -126,7 +129,8 @@ transaction_error!(TransactionError, TableError, StorageError, CommitError);
 /// The store, open. A clone is another handle.
 #[derive(Clone)]
 pub struct Store {
-    database: Arc<Database>,
+    /// `None` once it was closed. Held for one transaction.
+    database: Arc<RwLock<Option<Database>>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -172,10 +176,24 @@ impl Store {
             .create_with_backend(backend)
             .map_err(failed)?;
         let store = Self {
-            database: Arc::new(database),
+            database: Arc::new(RwLock::new(Some(database))),
         };
         store.write(|transaction| prepare(transaction, &path))?;
         Ok(store)
+    }
+
+    /// Closes it for every handle once what is at work is done, so that another
+    /// process may open it. Blocking.
+    pub fn close(&self) {
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(database.take());
+    }
+
+    fn open_database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads from one consistent state.
@@ -183,7 +201,8 @@ impl Store {
         &self,
         read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        read(&self.database.begin_read()?)
+        let database = self.open_database();
+        read(&database.as_ref().ok_or(StoreError::Closed)?.begin_read()?)
     }
 
     /// Changes the store as one: all of `change` on success, else nothing.
@@ -191,7 +210,8 @@ impl Store {
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let transaction = self.database.begin_write()?;
+        let database = self.open_database();
+        let transaction = database.as_ref().ok_or(StoreError::Closed)?.begin_write()?;
         // An error drops the transaction, which takes everything back.
         let done = change(&transaction)?;
         transaction.commit()?;

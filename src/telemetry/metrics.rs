@@ -34,6 +34,7 @@ const JWKS_AGE: &str = "tidegate_jwks_age_seconds";
 const JWKS_REFRESHES: &str = "tidegate_jwks_refreshes_total";
 const CERTIFICATE_ERRORS: &str = "tidegate_certificate_errors";
 const CERTIFICATE_EXPIRY: &str = "tidegate_certificate_expiry_timestamp_seconds";
+const SPANS_DROPPED: &str = "tidegate_trace_spans_dropped_total";
 const USAGE_LOST: &str = "tidegate_token_usage_lost_total";
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
@@ -116,6 +117,7 @@ fn describe() {
         "Time from one residency to another."
     );
     describe_gauge!(GPU_MEMORY, Unit::Bytes, "GPU memory by who holds it.");
+    describe_counter!(SPANS_DROPPED, "Spans that reached no collector.");
     describe_gauge!(
         CERTIFICATE_ERRORS,
         "Errors in certificates that stand there and are not served."
@@ -319,6 +321,16 @@ pub fn connections() -> Gauge {
 /// The counter of requests sent again on a fresh connection.
 pub fn replays() -> Counter {
     counter!(REPLAYS)
+}
+
+/// The counter of spans that found no place or no collector.
+pub fn spans_dropped() -> Counter {
+    counter!(SPANS_DROPPED)
+}
+
+/// Counts spans that no collector took.
+pub fn spans_lost(count: usize) {
+    counter!(SPANS_DROPPED).increment(count as u64);
 }
 
 /// The counter of access log lines that were lost.

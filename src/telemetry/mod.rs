@@ -10,4 +10,5 @@ pub mod host;
 pub mod line;
 pub mod log;
 pub mod metrics;
+pub mod traces;
 pub mod usage;

@@ -15,5 +15,6 @@ mod floods;
 mod framing;
 mod held;
 mod passing;
+mod pseudo;
 mod realtime;
 mod slots;

@@ -13,5 +13,6 @@ mod gpus;
 mod lifecycle;
 mod limits;
 mod outcomes;
+mod process;
 mod sim;
 mod workers;

@@ -119,7 +119,7 @@ struct Inner {
     /// Held for a look or a change, never over an await.
     workers: Mutex<HashMap<Nonce, Arc<Worker>>>,
     /// Locked as long as we live, so no second one uses the directory.
-    _lock: File,
+    lock: File,
 }
 
 impl ProcessLauncher {
@@ -152,7 +152,7 @@ impl ProcessLauncher {
                 journal,
                 boot_id: proc::boot_id(),
                 workers: Mutex::default(),
-                _lock: lock,
+                lock,
                 options,
             }),
         })
@@ -342,6 +342,12 @@ impl Inner {
 }
 
 impl Launcher for ProcessLauncher {
+    fn release(&self) {
+        if let Err(error) = flock(&self.inner.lock, FlockOperation::Unlock) {
+            tracing::error!(error = %error, "the lock of the state directory can't be released");
+        }
+    }
+
     fn fingerprint(&self, spec: &config::Deployment) -> Arc<str> {
         Arc::from(self.inner.options.engines.fingerprint(spec))
     }

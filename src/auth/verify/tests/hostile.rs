@@ -238,3 +238,24 @@ proptest! {
         prop_assert_eq!(verifier.verify(&mutated, NOW), Err(Denied::Invalid));
     }
 }
+
+#[test]
+fn a_clock_that_jumps_opens_no_door_and_closes_none_for_good() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let token = issue(&issuer, spec());
+    let (hour, year) = (3_600, 365 * 86_400);
+    // Forth and back, with the token remembered or not.
+    for (now, valid) in [
+        (NOW, true),
+        (NOW + hour - 1, true),
+        (NOW + year, false),
+        (NOW, true),
+        (NOW - year, false),
+        (0, false),
+        (u64::MAX, false),
+        (NOW + hour / 2, true),
+    ] {
+        assert_eq!(verifier.verify(&token, now).is_ok(), valid, "{now}");
+    }
+}

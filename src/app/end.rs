@@ -1,0 +1,162 @@
+//! How serving ends: asked to by a signal, or by a gateway that takes over.
+//!
+//! Either way what is open may finish, up to `gateway.shutdown_timeout`; what is
+//! left then is told so in its own form, and cut.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::handover::{self, Asked};
+use super::systemd::Notifier;
+use crate::admin::Admin;
+use crate::gateway::Gateway;
+use crate::lifecycle::launcher::Launcher;
+use crate::tasks::Tasks;
+use crate::time::{Instant, sleep};
+
+/// Limit of the last tasks once everything was told to end.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks for requests that wait for a worker.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What an end needs.
+pub(super) struct End {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) admin: Admin,
+    pub(super) launcher: Arc<dyn Launcher>,
+    /// Of clients.
+    pub(super) front: Tasks,
+    /// All others.
+    pub(super) tasks: Tasks,
+    /// Those that talk with a gateway that takes over.
+    pub(super) talks: Tasks,
+    pub(super) cut: CancellationToken,
+    pub(super) notifier: Arc<Notifier>,
+}
+
+impl End {
+    /// Ends after a signal; a second one cuts what is still open. Returns how
+    /// many workers go on.
+    pub(super) async fn stop(self, signals: &mut Signals, stop_workers: bool) -> usize {
+        self.notifier.stopping();
+        self.gateway.set_ready(false);
+        // The handles in there would hold the listeners open.
+        self.talks.join(LAST_WAIT).await;
+        let unready = self.admin.settings.gateway.unready_time;
+        if !unready.is_zero() {
+            tokio::select! {
+                () = sleep(unready) => {}
+                () = signals.stop() => {}
+            }
+        }
+        self.drain(signals).await;
+        self.admin.lifecycle.shutdown(stop_workers).await;
+        let left = if stop_workers { 0 } else { self.alive() };
+        self.tasks.join(LAST_WAIT).await;
+        left
+    }
+
+    /// Lets go of everything for the gateway that asked. Returns how many workers
+    /// it has now.
+    pub(super) async fn give_way(self, asked: Asked, signals: &mut Signals) -> usize {
+        self.settle().await;
+        self.gateway.set_taken_over();
+        self.front.end();
+        self.admin.lifecycle.shutdown(false).await;
+        let left = self.alive();
+        self.tasks.join(LAST_WAIT).await;
+        let state = self.admin.settings.gateway.state.clone();
+        drop(std::fs::remove_file(handover::socket(&state)));
+        let (admin, launcher) = (self.admin.clone(), Arc::clone(&self.launcher));
+        let release = move || {
+            admin.store.close();
+            admin.history.close();
+            launcher.release();
+        };
+        // It fails only when the runtime ends, and the process with it.
+        drop(tokio::task::spawn_blocking(release).await);
+        asked.done();
+        tracing::info!("given way: open requests may finish");
+        self.drain(signals).await;
+        let used = self.gateway.ledger().take();
+        let requests: u64 = used.iter().map(|(_, tally)| tally.requests).sum();
+        if requests > 0 && !handover::leave_usage(&state, used).await {
+            tracing::error!("the usage of the last {requests} requests is lost");
+        }
+        self.talks.join(LAST_WAIT).await;
+        left
+    }
+
+    /// Waits until no request waits for a worker: only we can start it for them.
+    async fn settle(&self) {
+        let due = Instant::now() + self.admin.settings.gateway.shutdown_timeout;
+        let waits = || self.admin.registry.all().iter().any(|h| h.waiting() > 0);
+        while waits() && Instant::now() < due {
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Lets open requests finish, cuts those that do not, closes the access log.
+    async fn drain(&self, signals: &mut Signals) {
+        let connections = self.front.len();
+        tracing::info!(connections, "ending: open requests may finish");
+        tokio::select! {
+            _ = self.front.join(self.admin.settings.gateway.shutdown_timeout) => {}
+            () = signals.stop() => {}
+        }
+        self.cut.cancel();
+        self.front.join(LAST_WAIT).await;
+        let gateway = Arc::clone(&self.gateway);
+        // It fails only when the runtime ends, and the process with it.
+        drop(tokio::task::spawn_blocking(move || gateway.close_log()).await);
+    }
+
+    fn alive(&self) -> usize {
+        let handles = self.admin.registry.all();
+        let alive = handles.iter().filter(|h| h.snapshot().pid.is_some());
+        alive.count()
+    }
+}
+
+/// SIGTERM and SIGINT, which end; SIGHUP, which reads files again.
+pub(super) struct Signals {
+    term: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Resolves with the next that ends. Cancel-safe, as `recv` is.
+    pub(super) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Resolves with the next of any: whether it is one that ends.
+    pub(super) async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.term.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
+
+/// What a signal says.
+pub(super) enum Told {
+    End,
+    Reload,
+}

@@ -1,0 +1,356 @@
+//! One gateway takes over from another, and no connection is refused.
+//!
+//! ```text
+//!  new                                   old
+//!   | -- take over ----------------------> |
+//!   | <-- its listening sockets ---------- |   both hold them from here on
+//!   |  (reads and checks all it can)       |   still serves
+//!   | -- give way ------------------------> |   lets waiting requests have their
+//!   |                                      |   workers, stops accepting, frees
+//!   | <-- done --------------------------- |   store, workers and admin socket
+//!   |  (opens the store, adopts workers)   |   open requests go on
+//!   | -- serving ------------------------> |
+//!   | <-- usage of the last requests ----- |   ends
+//! ```
+//!
+//! Connections that come between wait in the sockets. The socket of this talk
+//! lies in the state directory, which is closed to others. Budgets of tokens and
+//! places of requests are not handed over: the new one counts from the start.
+
+use std::future::Future;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::Store;
+use crate::telemetry::usage::Tally;
+use crate::time::timeout;
+
+/// The socket's file in the state directory.
+const FILE: &str = "handover.sock";
+/// Limit of one message from the other side.
+const TALK_MAX: Duration = Duration::from_secs(10);
+/// Limit for the other side to get ready, or to give way.
+const WORK_MAX: Duration = Duration::from_mins(10);
+/// Most bytes of a message: the usage of some ten thousand tokens.
+const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Most sockets that are passed.
+const SOCKETS_MAX: usize = 64;
+
+/// What each side says. One line of JSON each.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    /// The new one asks for the sockets.
+    TakeOver { version: String },
+    /// They come with this.
+    Sockets { version: String, count: usize },
+    /// The new one has all it needs but what the old one holds.
+    GiveWay,
+    /// The old one has let go of it.
+    Done,
+    /// The new one serves.
+    Serving,
+    /// What tokens used at the old one since.
+    Usage(Vec<(Arc<str>, Tally)>),
+    /// It is in the store.
+    Kept,
+}
+
+/// Why a gateway could not be taken over from.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandoverError {
+    /// The talk broke off.
+    #[error(
+        "the running gateway broke off while it was taken over from: see its log; if it ends, start without --take-over"
+    )]
+    Talk(#[source] io::Error),
+    /// It says something else.
+    #[error(
+        "the running gateway does not know how to be taken over from: stop it, and start without --take-over"
+    )]
+    Word,
+}
+
+/// The socket that a gateway after us asks on.
+pub(super) fn socket(state: &Path) -> PathBuf {
+    state.join(FILE)
+}
+
+/// What the old gateway does when it is asked to give way.
+pub(super) struct Asked(oneshot::Sender<()>);
+
+impl Asked {
+    /// Tells the new one that everything is free.
+    pub(super) fn done(self) {
+        // It may have given up meanwhile; then there is no one to tell.
+        self.0.send(()).unwrap_or_default();
+    }
+}
+
+/// Answers gateways that want to take over, until `ending`. `handles` are the
+/// sockets to pass; `asked` hears of the one that is ready.
+pub(super) async fn answer(
+    socket: UnixListener,
+    handles: Arc<Vec<OwnedFd>>,
+    asked: mpsc::Sender<Asked>,
+    store: Store,
+    ending: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = ending.cancelled() => return,
+        };
+        // Out of descriptors: the other side gives up or tries again.
+        let Ok((stream, _)) = accepted else {
+            crate::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let talk = talk(stream, &handles, &asked, &store);
+        tokio::select! {
+            done = talk => if let Err(error) = done {
+                tracing::warn!(error = %error, "a gateway that wanted to take over broke off");
+            },
+            () = ending.cancelled() => return,
+        }
+    }
+}
+
+async fn talk(
+    stream: UnixStream,
+    handles: &[OwnedFd],
+    asked: &mpsc::Sender<Asked>,
+    store: &Store,
+) -> io::Result<()> {
+    match listen(&stream, TALK_MAX).await?.0 {
+        Word::TakeOver { version } => {
+            tracing::info!("tidegate {version} is about to take over");
+        }
+        // From the one before us.
+        Word::Usage(used) => {
+            let store = store.clone();
+            let added = tokio::task::spawn_blocking(move || store.add_usage(&used)).await;
+            return match added {
+                Ok(Ok(())) => say(&stream, &Word::Kept, &[]).await,
+                _ => Err(io::Error::other("the usage could not be kept")),
+            };
+        }
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    }
+    let word = Word::Sockets {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        count: handles.len(),
+    };
+    let passed: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
+    say(&stream, &word, &passed).await?;
+    let Word::GiveWay = listen(&stream, WORK_MAX).await?.0 else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let (done, is_done) = oneshot::channel();
+    if asked.send(Asked(done)).await.is_err() {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    is_done.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+    say(&stream, &Word::Done, &[]).await?;
+    match listen(&stream, WORK_MAX).await {
+        Ok((Word::Serving, _)) => tracing::info!("the new gateway serves"),
+        Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+        Err(error) => tracing::error!(error = %error,
+            "the new gateway did not start, and this one has given way: start one now"),
+    }
+    Ok(())
+}
+
+/// A gateway that is being taken over from.
+#[derive(Debug)]
+pub(super) struct Predecessor(UnixStream);
+
+impl Predecessor {
+    /// Asks the gateway that runs with this state directory for its sockets.
+    /// `None` when none runs.
+    pub(super) async fn find(state: &Path) -> Result<Option<(Self, Vec<OwnedFd>)>, HandoverError> {
+        let Ok(stream) = UnixStream::connect(socket(state)).await else {
+            return Ok(None);
+        };
+        let word = Word::TakeOver {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        say(&stream, &word, &[])
+            .await
+            .map_err(HandoverError::Talk)?;
+        match listen(&stream, TALK_MAX)
+            .await
+            .map_err(HandoverError::Talk)?
+        {
+            (Word::Sockets { count, .. }, sockets) if count == sockets.len() => {
+                Ok(Some((Self(stream), sockets)))
+            }
+            _ => Err(HandoverError::Word),
+        }
+    }
+
+    /// Asks it to let go of everything, and waits until it has.
+    pub(super) async fn give_way(&self) -> Result<(), HandoverError> {
+        say(&self.0, &Word::GiveWay, &[])
+            .await
+            .map_err(HandoverError::Talk)?;
+        match listen(&self.0, WORK_MAX)
+            .await
+            .map_err(HandoverError::Talk)?
+        {
+            (Word::Done, _) => Ok(()),
+            _ => Err(HandoverError::Word),
+        }
+    }
+
+    /// Tells it that we serve.
+    pub(super) async fn serving(self) {
+        if let Err(error) = say(&self.0, &Word::Serving, &[]).await {
+            tracing::debug!(error = %error, "the gateway before us is gone already");
+        }
+    }
+}
+
+/// Hands the usage of our last requests to the gateway after us. Returns whether
+/// it has it.
+pub(super) async fn leave_usage(state: &Path, used: Vec<(Arc<str>, Tally)>) -> bool {
+    let Ok(stream) = UnixStream::connect(socket(state)).await else {
+        return false;
+    };
+    let told = say(&stream, &Word::Usage(used), &[]).await;
+    told.is_ok() && matches!(listen(&stream, TALK_MAX).await, Ok((Word::Kept, _)))
+}
+
+/// Sends one message, with descriptors at its begin.
+async fn say(stream: &UnixStream, word: &Word, passed: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut line = serde_json::to_vec(word)?;
+    line.push(b'\n');
+    let mut rest = line.as_slice();
+    let sending = async {
+        let mut passed = passed;
+        while !rest.is_empty() {
+            let sent = stream
+                .async_io(Interest::WRITABLE, || {
+                    let mut space =
+                        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
+                    let mut with = SendAncillaryBuffer::new(&mut space);
+                    if !passed.is_empty() && !with.push(SendAncillaryMessage::ScmRights(passed)) {
+                        return Err(io::ErrorKind::InvalidInput.into());
+                    }
+                    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+                    Ok(sendmsg(stream, &[IoSlice::new(rest)], &mut with, flags)?)
+                })
+                .await?;
+            passed = &[];
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        Ok(())
+    };
+    within(TALK_MAX, sending).await
+}
+
+/// Reads one message, and the descriptors that came with it.
+async fn listen<T: DeserializeOwned>(
+    stream: &UnixStream,
+    limit: Duration,
+) -> io::Result<(T, Vec<OwnedFd>)> {
+    let mut line = Vec::new();
+    let mut passed = Vec::new();
+    let reading = async {
+        let mut piece = vec![0; 64 << 10];
+        while line.last() != Some(&b'\n') {
+            let read = stream
+                .async_io(Interest::READABLE, || {
+                    let mut space =
+                        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
+                    let mut with = RecvAncillaryBuffer::new(&mut space);
+                    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+                    let read =
+                        recvmsg(stream, &mut [IoSliceMut::new(&mut piece)], &mut with, flags)?;
+                    for message in with.drain() {
+                        if let RecvAncillaryMessage::ScmRights(fds) = message {
+                            passed.extend(fds);
+                        }
+                    }
+                    Ok(read.bytes)
+                })
+                .await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            line.extend_from_slice(piece.get(..read).unwrap_or_default());
+            if line.len() > MESSAGE_BYTES_MAX {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+        Ok(())
+    };
+    within(limit, reading).await?;
+    Ok((serde_json::from_slice(&line)?, passed))
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_pass_usage_is_kept_and_strange_words_end_the_talk() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Predecessor::find(dir.path()).await.unwrap().is_none());
+        let store = Store::open(dir.path()).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let handles = Arc::new(vec![listener.into()]);
+        let (asked, mut asks) = mpsc::channel(1);
+        let ending = CancellationToken::new();
+        let bound = UnixListener::bind(socket(dir.path())).unwrap();
+        let answering = answer(bound, handles, asked, store.clone(), ending.clone());
+        let old = async {
+            let Some(asked) = asks.recv().await else {
+                panic!("never asked")
+            };
+            asked.done();
+        };
+        let new = async {
+            let stranger = UnixStream::connect(socket(dir.path())).await.unwrap();
+            say(&stranger, &Word::Serving, &[]).await.unwrap();
+            assert!(listen::<Word>(&stranger, TALK_MAX).await.is_err());
+            let (before, sockets) = Predecessor::find(dir.path()).await.unwrap().unwrap();
+            let passed = std::net::TcpListener::from(sockets.into_iter().next().unwrap());
+            assert_eq!(passed.local_addr().unwrap(), address);
+            before.give_way().await.unwrap();
+            before.serving().await;
+            let tally = Tally {
+                requests: 2,
+                prompt_tokens: 3,
+                completion_tokens: 4,
+                last_used: 5,
+            };
+            assert!(leave_usage(dir.path(), vec![(Arc::from("01A"), tally)]).await);
+            assert_eq!(store.usage("01A").unwrap(), Some(tally));
+            ending.cancel();
+        };
+        tokio::join!(answering, old, new);
+    }
+}

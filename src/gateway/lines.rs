@@ -1,0 +1,229 @@
+//! Lines of an HTTP/1.1 head end with CR LF, and with nothing else.
+//!
+//! hyper takes a bare LF for the end of a line too. A proxy before us may not:
+//! what it passed on as one header would be two here, and the second could frame
+//! the body anew. This follows heads and bodies as they pass, and turns a bare LF
+//! within a head into a byte that hyper refuses with 400. It judges nothing else.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of a line that are kept to recognise it: more than the longest length.
+const LINE_BYTES_MAX: usize = 64;
+
+/// A stream of requests whose heads are strict.
+#[derive(Debug)]
+pub struct Lines<S> {
+    inner: S,
+    walk: Walk,
+}
+
+impl<S> Lines<S> {
+    /// `inner` begins with a request.
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            walk: Walk::default(),
+        }
+    }
+}
+
+/// Where in the requests a connection stands.
+#[derive(Debug, Default)]
+struct Walk {
+    /// Bytes of a body that are still to come.
+    body: u64,
+    /// How far the requests are followed.
+    follow: Follow,
+    /// The begin of the line at hand.
+    line: Vec<u8>,
+    /// Whether the byte before was CR.
+    after_cr: bool,
+    /// Whether a line of this head has been read.
+    within: bool,
+    /// What the head says of its body.
+    length: u64,
+}
+
+/// How far the requests of a connection are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Follow {
+    #[default]
+    All,
+    /// The request of this head is the last.
+    ThisHead,
+    Nothing,
+}
+
+impl Walk {
+    /// Goes over bytes that came, and spoils a bare LF in a head.
+    fn go(&mut self, mut bytes: &mut [u8]) {
+        while self.follow != Follow::Nothing && !bytes.is_empty() {
+            if self.body > 0 {
+                let step = bytes
+                    .len()
+                    .min(usize::try_from(self.body).unwrap_or(usize::MAX));
+                self.body -= step as u64;
+                bytes = bytes.get_mut(step..).unwrap_or_default();
+                continue;
+            }
+            let end = memchr::memchr(b'\n', bytes);
+            let (line, rest) = bytes.split_at_mut(end.map_or(bytes.len(), |end| end + 1));
+            self.take(line, end.is_some());
+            bytes = rest;
+        }
+    }
+
+    /// Takes a piece of a line; `ends`: its last byte is LF.
+    fn take(&mut self, piece: &mut [u8], ends: bool) {
+        let text = piece.len() - usize::from(ends);
+        let (before, feed) = piece.split_at_mut(text);
+        if let Some(last) = before.last() {
+            self.after_cr = *last == b'\r';
+        }
+        let room = LINE_BYTES_MAX.saturating_sub(self.line.len());
+        self.line
+            .extend_from_slice(before.get(..room.min(text)).unwrap_or_default());
+        let [feed] = feed else { return };
+        if !self.after_cr {
+            *feed = 0;
+            self.follow = Follow::Nothing;
+            return;
+        }
+        self.after_cr = false;
+        self.end_line();
+    }
+
+    fn end_line(&mut self) {
+        let is_empty = self.line == b"\r" || self.line.is_empty();
+        if is_empty && self.within {
+            self.body = std::mem::take(&mut self.length);
+            self.within = false;
+            if self.follow == Follow::ThisHead {
+                self.follow = Follow::Nothing;
+            }
+        } else if !is_empty {
+            self.within = true;
+            let value = |name: &str| {
+                let (head, value) = self.line.split_at_checked(name.len())?;
+                head.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+            };
+            if let Some(value) = value("content-length:") {
+                let text = std::str::from_utf8(value).unwrap_or_default();
+                // What is no length is refused, and ends the connection.
+                self.length = text.trim().parse().unwrap_or(0);
+            } else if value("transfer-encoding:").is_some() || value("upgrade:").is_some() {
+                // Both end the connection, or its HTTP.
+                self.follow = Follow::ThisHead;
+            }
+        }
+        self.line.clear();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Lines<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        this.walk
+            .go(buf.filled_mut().get_mut(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Lines<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn through(text: &str, cuts: &[usize]) -> String {
+        let mut bytes = text.as_bytes().to_vec();
+        let mut walk = Walk::default();
+        let (mut rest, mut cuts) = (&mut bytes[..], cuts.iter().cycle());
+        while !rest.is_empty() {
+            let cut = (*cuts.next().unwrap()).min(rest.len());
+            let (piece, after) = rest.split_at_mut(cut);
+            walk.go(piece);
+            rest = after;
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    const POST: &str = "POST / HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:  5 \r\n\r\na\nb\n\n";
+
+    proptest! {
+        #[test]
+        fn lines_are_judged_alike_however_they_are_cut(
+            cuts in prop::collection::vec(1..30_usize, 1..10),
+            good in 0..4_usize,
+        ) {
+            let text = POST.repeat(good) + "\r\nGET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n";
+            let spoiled = text.replace("x\nX", "x\0X");
+            prop_assert_eq!(through(&text, &cuts), spoiled);
+        }
+    }
+
+    #[test]
+    fn a_bare_lf_is_spoiled_in_heads_and_let_be_elsewhere() {
+        for text in [
+            POST,
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n",
+            "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\n\n",
+        ] {
+            assert_eq!(through(text, &[7]), text);
+        }
+        for (text, spoiled) in [
+            ("GET / HTTP/1.1\n\n", "GET / HTTP/1.1\0\n"),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\n\n",
+                "GET / HTTP/1.1\r\nHost: x\r\n\0",
+            ),
+            ("\n\n", "\0\n"),
+            (
+                "GET /\r\nTransfer-Encoding: chunked\r\nX: y\n",
+                "GET /\r\nTransfer-Encoding: chunked\r\nX: y\0",
+            ),
+        ] {
+            assert_eq!(through(text, &[3]), spoiled);
+        }
+    }
+}
