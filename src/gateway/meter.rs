@@ -284,6 +284,7 @@ impl Drop for Metered {
             && !stored.counts()
         {
             self.record.usage = None;
+            self.record.tokens.count = 0;
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod cors;
 pub mod decode;
 pub mod entry;
 pub mod error;
+pub mod estimate;
 pub mod forward;
 pub mod frames;
 pub mod framing;

@@ -125,6 +125,8 @@ pub struct Record {
     pub bytes_out: u64,
     /// Tokens, as the engine reported them.
     pub usage: Option<Usage>,
+    /// Whether they are estimated, as the answer was cut off.
+    pub usage_estimated: bool,
     /// Seconds of audio that were read, where the engine counts those.
     pub audio_seconds: Option<f64>,
     /// When the first and the last event with content came, and how many.
@@ -196,6 +198,7 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             usage: None,
+            usage_estimated: false,
             audio_seconds: None,
             tokens: TokenTimes::default(),
         }
@@ -259,6 +262,34 @@ impl Record {
             metrics.tokens_prompt.increment(usage.prompt);
             metrics.tokens_completion.increment(usage.completion);
             metrics.tokens_cached.increment(usage.cached);
+        }
+    }
+
+    /// Learns from the tokens that were told; estimates those that were not, as
+    /// far as an answer has come.
+    fn settle_usage(&mut self) {
+        let Some(target) = &self.target else { return };
+        let made = self.tokens.count;
+        match &mut self.usage {
+            Some(usage) if self.outcome == Outcome::Ok => {
+                if self.bytes_in > 0 && usage.prompt > 0 {
+                    target.prompts.learn(self.bytes_in, usage.prompt);
+                }
+            }
+            // Told at the start of a stream, as in Anthropic's form.
+            Some(usage) if usage.completion < made => {
+                usage.completion = made;
+                self.usage_estimated = true;
+            }
+            None if made > 0 => {
+                self.usage = Some(Usage {
+                    prompt: target.prompts.estimate(self.bytes_in),
+                    completion: made,
+                    cached: 0,
+                });
+                self.usage_estimated = true;
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -345,6 +376,9 @@ impl Record {
             line.count("completion_tokens", usage.completion);
             line.count("cached_tokens", usage.cached);
         }
+        if self.usage_estimated {
+            line.flag("usage_estimated", true);
+        }
         line.decimal_if("audio_seconds", self.audio_seconds);
         line.tenths_if("tokens_per_second", self.tokens_per_second_tenths());
     }
@@ -362,6 +396,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let total = self.elapsed();
+        self.settle_usage();
         self.count(total);
         self.add_to_ledger();
         if let Some(charge) = self.charge.take() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use names::{Found, Names};
 
+use super::estimate::PromptRate;
 use super::limits::Slots;
 use super::pool::Pool;
 use super::rate::Rates;
@@ -75,6 +76,8 @@ pub struct Target {
     pub backend: Backend,
     /// Handles of its metrics.
     pub metrics: Arc<RequestMetrics>,
+    /// How many tokens it finds in a request.
+    pub prompts: PromptRate,
 }
 
 /// What answers for a target.
@@ -296,6 +299,7 @@ impl KeptInner {
             metrics: self.metrics(route.name.as_str(), &label),
             label,
             model: upstream.model.clone(),
+            prompts: PromptRate::default(),
             base_path: upstream.base_path.clone(),
             backend: Backend::External(Server::external(pool, key.as_deref())),
         })
@@ -317,6 +321,7 @@ impl KeptInner {
             label: handle.id.shared(),
             metrics: self.metrics(route.name.as_str(), handle.id.as_str()),
             model: Some(model),
+            prompts: PromptRate::default(),
             base_path: String::new(),
             backend: Backend::Deployment {
                 handle: Arc::clone(handle),
