@@ -34,9 +34,10 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::post;
 
-use crate::auth::{Issuer, Revocations, Verifier};
+use crate::auth::{Issuer, Keys, Revocations, Verifier};
 use crate::config::{Catalog, FileError, Settings};
 use crate::deployment::Registry;
+use crate::gateway::Gateway;
 use crate::gpu::Inventory;
 use crate::lifecycle;
 use crate::store::Store;
@@ -68,6 +69,10 @@ pub struct Admin {
     pub verifier: Arc<Verifier>,
     /// What the gateway's verifier looks at.
     pub revocations: Arc<Revocations>,
+    /// The keys of both, and of further issuers.
+    pub keys: Arc<Keys>,
+    /// The data plane: how its servers stand.
+    pub gateway: Arc<Gateway>,
     /// What tokens used since it was last kept.
     pub ledger: Arc<Ledger>,
     /// The devices, and what their sensors say.
@@ -105,12 +110,10 @@ pub struct Parts {
     pub catalog: Catalog,
     /// See [`Admin::store`].
     pub store: Store,
-    /// See [`Admin::issuer`].
-    pub issuer: Arc<Issuer>,
-    /// See [`Admin::verifier`].
-    pub verifier: Arc<Verifier>,
-    /// See [`Admin::ledger`].
-    pub ledger: Arc<Ledger>,
+    /// See [`Admin::keys`].
+    pub keys: Arc<Keys>,
+    /// See [`Admin::gateway`].
+    pub gateway: Arc<Gateway>,
     /// See [`Admin::gpus`].
     pub gpus: Inventory,
     /// See [`Admin::recorder`].
@@ -130,7 +133,9 @@ impl Admin {
     ///
     /// When the store can't be read.
     pub fn new(parts: Parts) -> Result<Self, crate::store::StoreError> {
-        let revocations = Arc::clone(parts.verifier.revocations());
+        let (keys, gateway) = (parts.keys, parts.gateway);
+        let verifier = Arc::clone(keys.verifier());
+        let revocations = Arc::clone(verifier.revocations());
         let sessions = session::Sessions::open(parts.store.clone(), Arc::clone(&revocations))?;
         Ok(Self {
             settings: parts.settings,
@@ -141,10 +146,12 @@ impl Admin {
             changes: Arc::default(),
             audit: audit::Audit::new(parts.store.clone()),
             store: parts.store,
-            issuer: parts.issuer,
-            verifier: parts.verifier,
+            issuer: Arc::clone(keys.issuer()),
+            verifier,
             revocations,
-            ledger: parts.ledger,
+            ledger: Arc::clone(gateway.ledger()),
+            keys,
+            gateway,
             gpus: parts.gpus,
             recorder: parts.recorder,
             history: parts.history,

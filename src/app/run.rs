@@ -18,11 +18,11 @@ use crate::admin::{self, Admin, socket};
 use crate::auth::Keys;
 use crate::config::watch::Watcher;
 use crate::deployment::{Registry, Status};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, lookout};
 use crate::store::usage;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics;
-use crate::time::{sleep, unix_time};
+use crate::time::{Instant, sleep, unix_time};
 
 /// Between two looks for idle upstream connections.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -111,6 +111,8 @@ impl App {
         let kept = certs::keep(self.certificates, wrong, asked, ending.clone());
         self.tasks.spawn("certificates", kept);
         self.keys.start(&self.tasks);
+        let looking = lookout::run(Arc::clone(&self.gateway), self.tasks.child());
+        self.tasks.spawn("lookout", looking);
         let ledger = Arc::clone(self.gateway.ledger());
         let kept = usage::keep(self.admin.store.clone(), ledger, ending.clone());
         self.tasks.spawn("usage", kept);
@@ -228,6 +230,7 @@ async fn reload_on_change(
         }
         let (settings, previous) = (Arc::clone(&admin.settings), admin.catalog.load_full());
         let before = Arc::clone(&previous);
+        let since = Instant::now();
         let read = tokio::task::spawn_blocking(move || reload(&settings, Some(&previous))).await;
         let Ok(catalog) = read else { continue };
         for error in catalog
@@ -238,6 +241,7 @@ async fn reload_on_change(
             tracing::error!("{error}; what was read before stays in effect");
         }
         metrics::config_errors(catalog.errors.len());
+        let read_took = since.elapsed();
         let catalog = Arc::new(catalog);
         admin.lifecycle.apply(Arc::clone(&catalog)).await;
         gateway.install(&catalog);
@@ -245,6 +249,8 @@ async fn reload_on_change(
             routes = catalog.routes.len(),
             instances = catalog.instances.len(),
             errors = catalog.errors.len(),
+            read_ms = read_took.as_secs_f64() * 1e3,
+            total_ms = since.elapsed().as_secs_f64() * 1e3,
             "routes are in effect"
         );
         admin.catalog.store(catalog);

@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::auth::fetch::client_config;
+use crate::auth::roots::client_config;
 use crate::config::Telemetry;
 use crate::config::edge::Collector;
 use crate::tasks::Tasks;

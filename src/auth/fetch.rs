@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,25 +18,18 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::jwks::JWKS_BYTES_MAX;
+pub use super::roots::RootsError;
+use super::roots::client_config;
 
 /// Most header bytes of an answer.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
-
-/// Where distributions keep the authorities that they trust.
-const SYSTEM_ROOTS: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// The address of a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,37 +120,6 @@ pub enum FetchError {
     /// It took too long.
     #[error("the server took too long")]
     Timeout,
-}
-
-/// Why there are no authorities to verify a server with.
-#[derive(Debug, thiserror::Error)]
-pub enum RootsError {
-    /// The file can't be read.
-    #[error(
-        "could not read the certificate authorities in {path}: make the file readable, or set \
-         ca of this issuer to another one"
-    )]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What reading it said.
-        #[source]
-        source: io::Error,
-    },
-    /// The file has no usable certificate.
-    #[error(
-        "{path} holds no usable certificate in PEM form: set ca of this issuer to one that does"
-    )]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// This system keeps no list of authorities in a usual place.
-    #[error(
-        "this system has no list of certificate authorities in a usual place: set ca of this \
-         issuer to a PEM file with the authority of its server"
-    )]
-    Missing,
 }
 
 /// Fetches one key set.
@@ -255,46 +217,6 @@ impl Fetcher {
         }
         exchange.await
     }
-}
-
-/// TLS to servers that the authorities in `ca` vouch for, or those that the
-/// system trusts. Blocking.
-///
-/// # Errors
-///
-/// [`RootsError`] when there is none.
-pub fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
-    let path = match ca {
-        Some(path) => path.to_owned(),
-        None => system_roots().ok_or(RootsError::Missing)?,
-    };
-    let text = std::fs::read(&path).map_err(|source| RootsError::Read {
-        path: path.clone(),
-        source,
-    })?;
-    let mut roots = RootCertStore::empty();
-    // A system's list may hold some that rustls does not take; the rest are good.
-    let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
-    let (usable, _) = roots.add_parsable_certificates(certificates);
-    let empty = || RootsError::Empty { path: path.clone() };
-    if usable == 0 {
-        return Err(empty());
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|_| empty())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-fn system_roots() -> Option<PathBuf> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    named
-        .into_iter()
-        .chain(SYSTEM_ROOTS.map(PathBuf::from))
-        .find(|path| path.is_file())
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod principal;
 pub mod refetch;
 pub mod revoked;
 pub mod ring;
+pub mod roots;
 pub mod secret;
 pub mod verify;
 

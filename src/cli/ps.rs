@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::client::Client;
 use super::{ConfigArg, Failure, out};
-use crate::admin::view::{DeploymentView, InstanceView, ReplicaView, StatusView};
+use crate::admin::view::{DeploymentView, InstanceView, ReplicaView, StatusView, UpstreamView};
 use crate::time::unix_seconds;
 
 #[derive(Debug, Args)]
@@ -23,6 +23,7 @@ pub(super) struct Ps {
 struct All {
     status: StatusView,
     instances: Vec<InstanceView>,
+    upstreams: Vec<UpstreamView>,
 }
 
 impl Ps {
@@ -30,8 +31,13 @@ impl Ps {
         let client = Client::new(&self.config)?;
         let status: StatusView = client.get("status").await?;
         let instances: Vec<InstanceView> = client.get("instances").await?;
+        let upstreams: Vec<UpstreamView> = client.get("upstreams").await?;
         if self.json {
-            out::json(&All { status, instances })?;
+            out::json(&All {
+                status,
+                instances,
+                upstreams,
+            })?;
             return Ok(ExitCode::SUCCESS);
         }
         let rows: Vec<Vec<String>> = instances
@@ -55,6 +61,7 @@ impl Ps {
             "FOR",
         ];
         out::table(&header, &rows)?;
+        show_upstreams(&upstreams)?;
         for deployment in instances.iter().flat_map(|instance| &instance.deployments) {
             if let Some(reason) = &deployment.reason {
                 out::line(format_args!("\n{}: {reason}", deployment.id))?;
@@ -123,6 +130,44 @@ fn replica(deployment: &DeploymentView, replica: &ReplicaView) -> Vec<String> {
     row.extend([String::new(), String::new()]);
     row.push(out::ago(unix_seconds().saturating_sub(replica.since)));
     row
+}
+
+/// Servers that someone else runs, and workers that something speaks against.
+fn show_upstreams(upstreams: &[UpstreamView]) -> Result<(), Failure> {
+    let shown = |view: &&UpstreamView| view.deployment.is_none() || view.why.is_some();
+    let rows: Vec<Vec<String>> = upstreams.iter().filter(shown).map(upstream).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    out::line("")?;
+    let header = [
+        "ROUTE",
+        "UPSTREAM",
+        "STATE",
+        "IN FLIGHT",
+        "WAITING THERE",
+        "KV CACHE",
+        "WHY",
+    ];
+    out::table(&header, &rows)
+}
+
+fn upstream(view: &UpstreamView) -> Vec<String> {
+    let nothing = || "-".to_owned();
+    let state = match view.back_in_seconds {
+        Some(seconds) => format!("{} for {}", view.state, out::ago(seconds)),
+        None => view.state.clone(),
+    };
+    let cache = view.kv_cache_usage;
+    vec![
+        view.route.clone(),
+        view.address.clone(),
+        state,
+        view.in_flight.to_string(),
+        view.engine_waiting.map_or_else(nothing, |n| n.to_string()),
+        cache.map_or_else(nothing, |full| format!("{:.0}%", full * 100.0)),
+        view.why.clone().unwrap_or_else(nothing),
+    ]
 }
 
 /// The status, with the progress of a start behind it.

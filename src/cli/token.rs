@@ -1,4 +1,4 @@
-//! `tidegate token create | list | show | revoke`
+//! `tidegate token create | list | show | revoke | cut-off | rotate-key`
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -8,8 +8,11 @@ use http::Method;
 
 use super::client::{Client, ClientError, escaped};
 use super::{ConfigArg, Failure, out};
-use crate::admin::view::{TokenMade, TokenRequest, TokenView, TokensView};
-use crate::auth::{Issuer, Keyring, Pattern, Revocations, Role, SigningKey, Verifier};
+use crate::admin::view::{
+    CutOff as CutOffView, CutOffRequest, KeyRotated, TokenMade, TokenRequest, TokenView, TokensView,
+};
+use crate::auth::keys::rotate;
+use crate::auth::{Issuer, Keys, Pattern, Revocations, Role, SigningKey, TokenLimits};
 use crate::config::Settings;
 use crate::names::{Project, Workspace};
 use crate::store::Store;
@@ -44,6 +47,10 @@ enum Command {
         /// Its id, from `list` or `show`
         jti: String,
     },
+    /// Refuse every token of a tenant, or of one subject, that was issued up to now
+    CutOff(CutOff),
+    /// Sign with a new key; tokens of the old one stay valid until they end
+    RotateKey,
 }
 
 #[derive(Debug, Args)]
@@ -71,11 +78,41 @@ struct Create {
     #[arg(long, default_value = "30d")]
     ttl: Span,
     /// A JSON object that is kept with it
-    #[arg(long, value_name = "JSON")]
+    // By itself, clap would take any text for a JSON string.
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
     metadata: Option<serde_json::Value>,
+    /// Requests per minute, where that is less than the route's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    requests_per_minute: Option<u32>,
+    /// Tokens per minute, where that is less than the route's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    tokens_per_minute: Option<u32>,
+    /// Requests at the same time, on all routes together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_concurrent_requests: Option<u32>,
+    /// Class in queues: 0 is served first, then 1, then the rest
+    #[arg(long, value_name = "CLASS")]
+    priority: Option<u8>,
     /// Print token and record as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct CutOff {
+    /// The tenant
+    #[arg(long)]
+    workspace: Workspace,
+    /// Only the tokens of this subject
+    #[arg(long)]
+    subject: Option<String>,
+}
+
+fn json_object(text: &str) -> Result<serde_json::Value, String> {
+    match serde_json::from_str(text) {
+        Ok(value @ serde_json::Value::Object(_)) => Ok(value),
+        Ok(_) | Err(_) => Err("write a JSON object, as {\"team\": \"nlp\"}".to_owned()),
+    }
 }
 
 impl Token {
@@ -87,6 +124,8 @@ impl Token {
             Command::List { json } => list(&settings, &client, json).await?,
             Command::Show { token } => return show(&settings, &token),
             Command::Revoke { jti } => revoke(&settings, &client, &jti).await?,
+            Command::CutOff(whom) => whom.run(&settings, &client).await?,
+            Command::RotateKey => rotate_key(&settings, &client).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -109,7 +148,12 @@ impl Create {
             label: self.label,
             ttl: self.ttl,
             metadata: self.metadata,
-            limits: crate::auth::TokenLimits::default(),
+            limits: TokenLimits {
+                rpm: self.requests_per_minute,
+                tpm: self.tokens_per_minute,
+                conc: self.max_concurrent_requests,
+                prio: self.priority,
+            },
         };
         let asked = client.call(Method::POST, "tokens", Some(&request)).await;
         let made: TokenMade = if is_offline(&asked) {
@@ -183,6 +227,7 @@ async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Fa
         "EXPIRES",
         "LAST USED",
         "REQUESTS",
+        "TOKENS",
         "STATE",
     ];
     out::table(&header, &rows)
@@ -211,6 +256,7 @@ fn row(view: &TokenView) -> Vec<String> {
         out::date(record.expires),
         view.last_used.map_or_else(|| "-".to_owned(), out::date),
         view.requests.to_string(),
+        (view.prompt_tokens + view.completion_tokens).to_string(),
         view.state.clone(),
     ]
 }
@@ -224,15 +270,15 @@ fn show(settings: &Settings, token: &str) -> Result<ExitCode, Failure> {
             .take(64 * 1024)
             .read_to_string(&mut text)?;
     }
-    let key = SigningKey::load_or_create(&settings.tokens.signing_key)?.key;
-    let keyring = Keyring::own(&key, &settings.tokens.issuer, &settings.tokens.audience);
     // Revocations need the store, which a running gateway holds: `list` shows them.
     let revoked = match Store::open(&settings.gateway.state) {
         Ok(store) => store.revoked_tokens()?,
         Err(_) => crate::auth::RevokedSet::default(),
     };
-    let verifier = Verifier::new(keyring, std::sync::Arc::new(Revocations::new(revoked)))?;
-    let verdict = verifier.verify(text.trim(), unix_seconds());
+    let revocations = std::sync::Arc::new(Revocations::new(revoked));
+    // Keys that have to be fetched are not.
+    let keys = Keys::load(settings.tokens.key_sources(), revocations)?.keys;
+    let verdict = keys.verifier().verify(text.trim(), unix_seconds());
     if let Some(claims) = claims(text.trim()) {
         out::json(&claims)?;
     }
@@ -268,4 +314,81 @@ async fn revoke(settings: &Settings, client: &Client, jti: &str) -> Result<(), F
         asked?;
     }
     out::line(format_args!("{jti} is revoked"))
+}
+
+impl CutOff {
+    async fn run(self, settings: &Settings, client: &Client) -> Result<(), Failure> {
+        let request = CutOffRequest {
+            workspace: self.workspace,
+            subject: self.subject,
+        };
+        let path = "tokens/cut-off";
+        let asked = client.call::<CutOffView>(Method::POST, path, Some(&request));
+        let asked = asked.await;
+        if is_offline(&asked) {
+            let store = Store::open(&settings.gateway.state)?;
+            let subject = request.subject.as_deref();
+            store.cut_off(&request.workspace, subject, unix_seconds())?;
+        } else {
+            asked?;
+        }
+        let whose = match &request.subject {
+            Some(subject) => format!("{subject} in {}", request.workspace),
+            None => request.workspace.to_string(),
+        };
+        out::line(format_args!(
+            "every token of {whose} that was issued up to now is refused"
+        ))
+    }
+}
+
+async fn rotate_key(settings: &Settings, client: &Client) -> Result<(), Failure> {
+    let asked = client
+        .call::<KeyRotated>(Method::POST, "tokens/rotate-key", None::<&()>)
+        .await;
+    let rotated = if is_offline(&asked) {
+        // The store's lock keeps a gateway from starting meanwhile.
+        let _store = Store::open(&settings.gateway.state)?;
+        let tokens = &settings.tokens;
+        KeyRotated::from(rotate(&tokens.signing_key, &tokens.kept_keys()?)?)
+    } else {
+        asked?
+    };
+    out::line(format_args!(
+        "{} signs from now on; tokens of {} stay valid until they end (its public half stands in {})",
+        rotated.kid, rotated.previous_kid, rotated.previous_file
+    ))?;
+    for kid in &rotated.dropped {
+        out::line(format_args!(
+            "{kid} fell out of that file: its tokens are refused"
+        ))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        create: Create,
+    }
+
+    fn metadata(text: &str) -> Result<serde_json::Value, String> {
+        let line = ["create", "--workspace", "w", "--metadata", text];
+        let parsed = Line::try_parse_from(line).map_err(|error| error.to_string())?;
+        Ok(parsed.create.metadata.unwrap())
+    }
+
+    #[test]
+    fn metadata_is_read_as_an_object_and_nothing_else() {
+        assert_eq!(metadata(r#"{"team":"sea"}"#).unwrap()["team"], "sea");
+        for bad in ["team", "\"team\"", "[1]", "{", "7"] {
+            let told = metadata(bad).unwrap_err();
+            assert!(told.contains("write a JSON object"), "{told}");
+        }
+    }
 }

@@ -435,6 +435,9 @@ impl Work {
             limits: draft.map_or_else(RouteLimits::default, |draft| draft.limits),
             timeouts: draft.map_or_else(Timeouts::default, |draft| draft.timeouts),
             stream: draft.map(|draft| draft.stream).unwrap_or_default(),
+            load_balancing: draft.map(|d| d.load_balancing.clone()).unwrap_or_default(),
+            retries: draft.map(|d| d.retries.clone()).unwrap_or_default(),
+            ejection: draft.map(|d| d.ejection).unwrap_or_default(),
             upstreams: draft
                 .map(|draft| draft.upstreams.clone())
                 .unwrap_or_default(),

@@ -6,6 +6,8 @@ use std::path::Path;
 use super::catalog::load_catalog;
 use super::error::FileError;
 use super::gateway;
+use super::{ApiKeySource, Catalog};
+use crate::auth::roots::client_config;
 use crate::names::{DeploymentId, InstanceName, RouteName};
 
 /// What would be served.
@@ -37,6 +39,32 @@ impl fmt::Display for Summary {
     }
 }
 
+/// What upstreams need beside their route files, and is not there.
+fn unread_secrets(catalog: &Catalog) -> Vec<FileError> {
+    let mut errors = Vec::new();
+    for route in &catalog.routes {
+        for upstream in &route.upstreams {
+            // A service has another environment than the shell that checks it.
+            let key = upstream.api_key.as_ref();
+            let key = key.filter(|key| matches!(key, ApiKeySource::File(_)));
+            let unread = key.and_then(|key| key.read().err());
+            let ca = upstream.tls.as_ref().map(|tls| tls.ca.as_deref());
+            let untrusted = ca.and_then(|ca| client_config(ca).err());
+            let texts = [
+                unread.map(|e| e.to_string()),
+                untrusted.map(|e| e.to_string()),
+            ];
+            errors.extend(texts.into_iter().flatten().map(|message| FileError {
+                file: route.file.clone(),
+                line: None,
+                key: "upstream".to_owned(),
+                message: format!("{}: {message}", upstream.address),
+            }));
+        }
+    }
+    errors
+}
+
 /// Reads the settings, as [`gateway::load`] finds them, and every route file.
 ///
 /// # Errors
@@ -45,6 +73,7 @@ impl fmt::Display for Summary {
 pub fn check(config: Option<&Path>) -> Result<Summary, Vec<FileError>> {
     let (settings, mut errors) = gateway::load_with_errors(config);
     let catalog = load_catalog(&settings.gateway.routes, &settings.queues, None);
+    errors.extend(unread_secrets(&catalog));
     errors.extend(catalog.errors);
     if !errors.is_empty() {
         return Err(errors);

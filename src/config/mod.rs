@@ -5,6 +5,7 @@
 //! whole when a file changes. Raw serde shapes stay inside this room; what
 //! leaves it was checked, and nothing checks it again.
 
+mod balancing;
 pub mod catalog;
 pub mod check;
 mod defaults;
@@ -33,17 +34,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::keeper::{KeySources, SharedSecret, TrustedIssuer};
+use crate::auth::keys::previous_beside;
 use crate::names::{
     DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName, Workspace,
 };
 use crate::vllm::rules::Allowed;
 
+pub use balancing::{Ejection, LoadBalancing, Policy, Retries, RetryOn};
 pub use catalog::{load_catalog, with_file, without_file};
 pub use check::check;
 pub use edge::{Cors, Gateway, Telemetry, Tls};
 pub use error::FileError;
 pub use exchange::Exchange;
 pub use gateway::load;
+pub use upstream::{Address, ApiKeySource, HealthCheck, Upstream, UpstreamTls};
 pub use watch::Watcher;
 
 /// `tidegate.toml`, with every default filled in.
@@ -104,6 +108,20 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Where a rotation keeps the public halves of previous keys.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no rotation, with what to do.
+    pub fn kept_keys(&self) -> Result<PathBuf, &'static str> {
+        match self.previous_keys {
+            None => Ok(previous_beside(&self.signing_key)),
+            Some(_) => Err(
+                "tokens.previous_keys names the files of previous keys, so they are kept by hand: take it out of tidegate.toml to have them kept beside the signing key",
+            ),
+        }
+    }
+
     /// The same, as [`crate::auth::Keys::load`] takes it.
     pub fn key_sources(&self) -> KeySources {
         KeySources {
@@ -277,6 +295,12 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// How its streams are kept alive.
     pub stream: Streams,
+    /// How they are spread over several servers.
+    pub load_balancing: LoadBalancing,
+    /// When they are sent to a further server.
+    pub retries: Retries,
+    /// When a server is left out for a while.
+    pub ejection: Ejection,
     /// Servers that someone else runs.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Our own deployments that it leads to.
@@ -340,51 +364,8 @@ pub struct Timeouts {
     pub cold_start: Duration,
     /// Limit of a connection to the upstream.
     pub connect: Duration,
-}
-
-/// A server that someone else runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// Where it listens.
-    pub address: Address,
-    /// What stands before `/v1/…` in its paths; empty for nothing.
-    pub base_path: String,
-    /// The name that the upstream knows; `None` passes what the client wrote.
-    pub model: Option<ModelName>,
-    /// Key that it wants as bearer token.
-    pub api_key: Option<ApiKeySource>,
-}
-
-/// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// Host and port, plain HTTP.
-    Tcp {
-        /// Name or literal address.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// Where an upstream's key is read from, at load.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ApiKeySource {
-    /// An environment variable.
-    Env(String),
-    /// A file; surrounding white space is cut.
-    File(PathBuf),
+    /// Limit of the TLS handshake with an upstream, beside that of the connection.
+    pub tls_handshake: Duration,
 }
 
 /// What one launch form, one file or one import describes.

@@ -7,7 +7,10 @@ use std::time::Duration;
 use super::edge::host_name;
 use super::problems::cut;
 use super::reader::{Found, Reader};
-use super::{Access, RouteLimits, Streams, Timeouts, Upstream, upstream};
+use super::{
+    Access, Ejection, LoadBalancing, Retries, RouteLimits, Streams, Timeouts, Upstream, balancing,
+    upstream,
+};
 use crate::names::{ModelName, Project, RouteName};
 
 /// A route as its file describes it.
@@ -27,6 +30,9 @@ pub(super) struct RouteDraft {
     pub(super) limits: RouteLimits,
     pub(super) timeouts: Timeouts,
     pub(super) stream: Streams,
+    pub(super) load_balancing: LoadBalancing,
+    pub(super) retries: Retries,
+    pub(super) ejection: Ejection,
     pub(super) upstreams: Vec<Arc<Upstream>>,
 }
 
@@ -91,6 +97,7 @@ impl Default for Timeouts {
             idle: Duration::from_mins(2),
             cold_start: Duration::from_mins(10),
             connect: Duration::from_secs(5),
+            tls_handshake: Duration::from_secs(5),
         }
     }
 }
@@ -136,6 +143,10 @@ pub(super) fn read(
     let timeouts = table.table("timeouts").map(timeouts).unwrap_or_default();
     let stream = table.table("stream").map(streams).unwrap_or_default();
     let host = host(&mut table);
+    let load_balancing = table.table("load_balancing");
+    let load_balancing = load_balancing.map(balancing::load_balancing);
+    let retries = table.table("retries").map(balancing::retries);
+    let ejection = table.table("ejection").map(balancing::ejection);
     if let Some(extra) = upstreams.get(ITEMS_MAX) {
         let message = format!("a route has at most {ITEMS_MAX} upstreams: take some out");
         table.problems.add(extra.line, "upstream", message);
@@ -156,6 +167,9 @@ pub(super) fn read(
         limits,
         timeouts,
         stream,
+        load_balancing: load_balancing.unwrap_or_default(),
+        retries: retries.unwrap_or_default(),
+        ejection: ejection.unwrap_or_default(),
         upstreams,
     })
 }
@@ -258,6 +272,7 @@ fn timeouts(mut table: Reader<'_>) -> Timeouts {
         idle: take("idle", default.idle),
         cold_start: take("cold_start", default.cold_start),
         connect: take("connect", default.connect),
+        tls_handshake: take("tls_handshake", default.tls_handshake),
     };
     table.finish();
     timeouts

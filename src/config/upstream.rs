@@ -1,12 +1,161 @@
 //! `[[upstream]]`: servers that someone else runs.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
+use super::file;
 use super::reader::Reader;
-use super::{Address, ApiKeySource, Upstream};
+use crate::auth::Secret;
 use crate::names::ModelName;
+
+/// A server that someone else runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it listens.
+    pub address: Address,
+    /// For `https://`: how it proves who it is.
+    pub tls: Option<UpstreamTls>,
+    /// What stands before `/v1/…` in its paths; empty for nothing.
+    pub base_path: String,
+    /// The name that the upstream knows; `None` passes what the client wrote.
+    pub model: Option<ModelName>,
+    /// Key that it wants as bearer token.
+    pub api_key: Option<ApiKeySource>,
+    /// How long it keeps a connection on which nothing comes; ours are put away before.
+    pub keep_alive: Duration,
+    /// Requests at once; `None` for no limit of its own.
+    pub max_concurrent_requests: Option<u32>,
+    /// How it is asked whether it is well; `None` where it is not.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// How a server proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// PEM file of the authorities that may have signed its certificate; `None` for
+    /// those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// The name that it must prove, and that is sent as SNI.
+    pub server_name: String,
+}
+
+/// How a server is asked whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked for, behind the upstream's base path; 2xx means well.
+    pub path: String,
+    /// Between two questions.
+    pub interval: Duration,
+    /// Limit of an answer.
+    pub timeout: Duration,
+    /// Bad answers in a row after which it is left out.
+    pub failures: u32,
+    /// Good answers in a row after which it is taken in again.
+    pub successes: u32,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// Host and port.
+    Tcp {
+        /// Name or literal address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Where an upstream's key is read from, at load and when its file changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiKeySource {
+    /// An environment variable.
+    Env(String),
+    /// A file; surrounding white space is cut.
+    File(PathBuf),
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiKeyError {
+    /// The variable is not set.
+    #[error(
+        "api_key_env: the environment variable {0} is not set, or is empty: set it, or name another"
+    )]
+    Env(String),
+    /// The file can't be read.
+    #[error("api_key_file: {path} can't be read: {reason}", path = .path.display())]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// It holds nothing that could be sent.
+    #[error("api_key_file: {} must hold the key alone, on one line of printable characters", .0.display())]
+    NotKey(PathBuf),
+}
+
+/// Largest key file, in bytes.
+const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+impl ApiKeySource {
+    /// Reads the key. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiKeyError`] when there is none.
+    pub fn read(&self) -> Result<Secret<String>, ApiKeyError> {
+        match self {
+            Self::Env(name) => {
+                let key = std::env::var(name).unwrap_or_default();
+                let key = key.trim().to_owned();
+                if is_sendable(&key) {
+                    Ok(Secret::new(key))
+                } else {
+                    Err(ApiKeyError::Env(name.clone()))
+                }
+            }
+            Self::File(path) => {
+                let text =
+                    file::read(path, KEY_FILE_BYTES_MAX).map_err(|unread| ApiKeyError::Unread {
+                        path: path.clone(),
+                        reason: unread.to_string(),
+                    })?;
+                let key = String::from_utf8(text).unwrap_or_default();
+                let key = key.trim().to_owned();
+                if is_sendable(&key) {
+                    Ok(Secret::new(key))
+                } else {
+                    Err(ApiKeyError::NotKey(path.clone()))
+                }
+            }
+        }
+    }
+}
+
+fn is_sendable(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// How long uvicorn, which serves vLLM, keeps an idle connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Reads one table; `None` when something was wrong and noted.
 pub(super) fn read(mut table: Reader<'_>, base: &Path) -> Option<Upstream> {
@@ -38,21 +187,99 @@ pub(super) fn read(mut table: Reader<'_>, base: &Path) -> Option<Upstream> {
         (None, Some(file)) => Some(ApiKeySource::File(base.join(file))),
         (None, None) => None,
     };
+    let tls = tls(&mut table, url.as_ref().map(|url| &url.value), base);
+    let max_concurrent_requests = table.whole("max_concurrent_requests", 1..=1_000_000);
+    let health_check = table.table("health_check").and_then(health_check);
+    let keep_alive = table.span(
+        "keep_alive",
+        Duration::from_millis(10)..=Duration::from_hours(1),
+    );
     table.finish();
     let url = url?.value;
     Some(Upstream {
         address: url.address,
+        tls,
         base_path: url.base_path,
         model: model.map(|model| model.value),
         api_key,
+        keep_alive: keep_alive.unwrap_or(KEEP_ALIVE),
+        max_concurrent_requests,
+        health_check,
+    })
+}
+
+/// What an https upstream must prove; the keys are errors for any other.
+fn tls(table: &mut Reader<'_>, url: Option<&Url>, base: &Path) -> Option<UpstreamTls> {
+    let ca = table.path("ca");
+    let name = table.words("tls_server_name");
+    let url = url?;
+    let Scheme::Https(host) = &url.scheme else {
+        for key in ["ca", "tls_server_name"] {
+            let given = if key == "ca" {
+                ca.is_some()
+            } else {
+                name.is_some()
+            };
+            if given {
+                let message = "this is for an https:// url: write one, or take this out";
+                table.wrong(table.line_of(key), key, message);
+            }
+        }
+        return None;
+    };
+    let server_name = match name {
+        Some(name) if ServerName::try_from(name.value.as_str()).is_err() => {
+            let message = "this is neither a host name nor an address: write the name in the server's certificate";
+            table.wrong(name.line, "tls_server_name", message);
+            return None;
+        }
+        Some(name) => name.value,
+        None => host.clone(),
+    };
+    Some(UpstreamTls {
+        ca: ca.map(|ca| base.join(ca)),
+        server_name,
+    })
+}
+
+fn health_check(mut table: Reader<'_>) -> Option<HealthCheck> {
+    const SECOND: Duration = Duration::from_secs(1);
+    let path = table.words("path");
+    table.missing_unless(path.is_some(), "path", "what is asked for, as \"/health\"");
+    if let Some(path) = &path
+        && (!path.value.starts_with('/') || path.value.parse::<http::uri::PathAndQuery>().is_err())
+    {
+        let message = "write a path that begins with a slash, as \"/health\"";
+        table.wrong(path.line, "path", message);
+    }
+    let interval = table.span("interval", Duration::from_millis(100)..=SECOND * 3600);
+    let timeout = table.span("timeout", Duration::from_millis(1)..=SECOND * 60);
+    let failures = table.whole("failures", 1..=100);
+    let successes = table.whole("successes", 1..=100);
+    table.finish();
+    Some(HealthCheck {
+        path: path?.value,
+        interval: interval.unwrap_or(SECOND * 5),
+        timeout: timeout.unwrap_or(SECOND * 2),
+        failures: failures.unwrap_or(3),
+        successes: successes.unwrap_or(2),
     })
 }
 
 /// The `url` of an upstream.
 #[derive(Debug, PartialEq, Eq)]
 struct Url {
+    scheme: Scheme,
     address: Address,
     base_path: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Scheme {
+    Unix,
+    Http,
+    /// With the host that its certificate is to name.
+    Https(String),
 }
 
 /// Why a text is not such a url.
@@ -76,20 +303,21 @@ impl FromStr for Url {
                 ));
             }
             return Ok(Self {
+                scheme: Scheme::Unix,
                 address: Address::Unix(path.into()),
                 base_path: String::new(),
             });
         }
-        if text.starts_with("https://") {
-            return Err(NotUrl(
-                "https upstreams are not supported: write an http:// or unix: address, if need be of a TLS proxy on this machine",
-            ));
-        }
-        let wrong = NotUrl("write \"http://HOST:PORT\" or \"unix:/PATH\"");
+        let wrong = NotUrl("write \"http://HOST:PORT\", \"https://HOST:PORT\" or \"unix:/PATH\"");
         let Ok(uri) = text.parse::<http::Uri>() else {
             return Err(wrong);
         };
-        let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong),
+        };
+        let Some(authority) = uri.authority() else {
             return Err(wrong);
         };
         if authority.as_str().contains('@') {
@@ -105,6 +333,7 @@ impl FromStr for Url {
             return Err(NotUrl("leave out \"/v1\": the gateway adds it"));
         }
         let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if is_tls => 443,
             Some("") => 80,
             Some(port) => match port.trim_start_matches(':').parse() {
                 Ok(port) if port > 0 => port,
@@ -114,10 +343,16 @@ impl FromStr for Url {
         };
         let host = authority.host();
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
+        if host.is_empty() || (is_tls && ServerName::try_from(host).is_err()) {
             return Err(wrong);
         }
+        let scheme = if is_tls {
+            Scheme::Https(host.to_owned())
+        } else {
+            Scheme::Http
+        };
         Ok(Self {
+            scheme,
             address: Address::Tcp {
                 host: host.to_owned(),
                 port,
@@ -134,6 +369,7 @@ mod tests {
     #[test]
     fn an_upstream_is_an_http_address_or_a_socket() {
         let tcp = |host: &str, port, base: &str| Url {
+            scheme: Scheme::Http,
             address: Address::Tcp {
                 host: host.to_owned(),
                 port,
@@ -147,12 +383,22 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Url>(), Ok(url), "{text}");
         }
+        for (text, port) in [
+            ("https://api.example.org", 443),
+            ("https://api.example.org:8443/", 8443),
+        ] {
+            let url: Url = text.parse().unwrap();
+            assert_eq!(url.scheme, Scheme::Https("api.example.org".to_owned()));
+            assert_eq!(url.address, tcp("api.example.org", port, "").address);
+        }
         let socket: Url = "unix:/run/vllm.sock".parse().unwrap();
         assert_eq!(socket.address, Address::Unix("/run/vllm.sock".into()));
         for bad in [
             "",
             "127.0.0.1:8000",
-            "https://a",
+            "https://a b",
+            "https://-a-",
+            "https://a:0",
             "http://",
             "http://a:0",
             "http://a:99999",

@@ -6,24 +6,27 @@
 //! once the gate opens, it is let in. Everything is held by value: a request
 //! that is dropped here, in whatever wait, leaves nothing behind.
 
+mod back;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balance::choose;
+use super::balance::Pick;
 use super::error::Refusal;
 use super::limits::{Class, NoSlot, Patience, Seat, Seats, Slot, Slots, Turn};
 use super::quota;
 use super::record::{Phase, Record};
 use super::router::{Backend, Destination, Target};
-use super::server::{Fleet, Server};
-use super::stored::Whereabouts;
+use super::server::{Fleet, Server, is_among};
 use crate::auth::Principal;
 use crate::deployment::{Handle, Permit, Refusal as WaitersRefused};
-use crate::names::{Generation, Workspace};
+use crate::names::Workspace;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::telemetry::metrics::Counted;
 use crate::time::{Instant, timeout};
+
+pub use back::admit_back;
 
 /// All that a request holds while it is at work.
 #[derive(Debug)]
@@ -42,8 +45,10 @@ pub struct Place {
     pub target: Arc<Target>,
     /// The server.
     pub server: Arc<Server>,
+    /// Its place among those of the deployment or server, where there is a limit.
+    _slot: Option<Slot>,
     /// Where the target is a deployment.
-    _deployment: Option<(Option<Slot>, Inside)>,
+    _inside: Option<Inside>,
 }
 
 /// Inside the gates of a deployment and of one of its workers. Let out of the
@@ -55,12 +60,60 @@ struct Inside {
 }
 
 impl Place {
-    /// At a server that someone else runs: there is always one.
-    pub fn external(target: &Arc<Target>, server: &Arc<Server>) -> Self {
+    /// At a server that someone else runs.
+    fn external(target: &Arc<Target>, server: &Arc<Server>, slot: Option<Slot>) -> Self {
         Self {
             target: Arc::clone(target),
             server: Arc::clone(server),
-            _deployment: None,
+            _slot: slot,
+            _inside: None,
+        }
+    }
+
+    /// At another server than those that were `tried`, if one has a place right now.
+    /// None is started for it.
+    pub fn another(
+        destination: &Destination,
+        pick: Pick<'_>,
+        tried: &[Arc<Server>],
+    ) -> Option<Self> {
+        let mut passed: Vec<&Arc<Target>> = Vec::new();
+        // Each turn passes one more by.
+        loop {
+            let is_out = |target: &Arc<Target>| {
+                let known = passed.iter().any(|other| Arc::ptr_eq(other, target));
+                known || matches!(&target.backend, Backend::External(s) if is_among(s, tried))
+            };
+            let target = pick.among(&destination.targets, is_out)?;
+            if let Some(place) = Self::now(target, pick, tried) {
+                return Some(place);
+            }
+            passed.push(target);
+        }
+    }
+
+    /// A place at `target` that is free now.
+    fn now(target: &Arc<Target>, pick: Pick<'_>, tried: &[Arc<Server>]) -> Option<Self> {
+        match &target.backend {
+            Backend::External(server) => {
+                let slots = server.slots();
+                let slot = slots.map(|slots| slots.take_free().ok_or(())).transpose();
+                Some(Self::external(target, server, slot.ok()?))
+            }
+            Backend::Deployment {
+                handle,
+                slots,
+                fleet,
+            } => {
+                let slot = slots.take_free()?;
+                let (server, inside) = enter(handle, fleet, pick, tried)?;
+                Some(Self {
+                    target: Arc::clone(target),
+                    server,
+                    _slot: Some(slot),
+                    _inside: Some(inside),
+                })
+            }
         }
     }
 }
@@ -121,6 +174,8 @@ pub struct Asked<'a> {
     pub scan: &'a Scan<'a>,
     /// How many requests the workspace may have at work; `None` for no limit.
     pub workspace_max: Option<u32>,
+    /// What binds it to one of several servers.
+    pub pick: Pick<'a>,
 }
 
 /// Lets a request in.
@@ -147,24 +202,34 @@ pub async fn admit(
     };
     record.phase = Phase::Queue;
     let route = place(&destination.slots, patience, turn, record, destination).await?;
-    let target = choose(&destination.targets, |target| target.load());
+    let target = asked.pick.among(&destination.targets, |_| false);
     let target = Arc::clone(target.ok_or(Refusal::Unreachable)?);
     record.target = Some(Arc::clone(&target));
     let place = match &target.backend {
-        Backend::External(server) => Place::external(&target, server),
+        Backend::External(server) => {
+            let slot = match server.slots() {
+                Some(slots) => Some(place(slots, patience, turn, record, destination).await?),
+                None => None,
+            };
+            Place::external(&target, server, slot)
+        }
         Backend::Deployment {
             handle,
             slots,
             fleet,
         } => {
             let slot = place(slots, patience, turn, record, destination).await?;
-            let (server, inside) = match enter(handle, fleet) {
-                Some(entered) => entered,
-                None => cold_start(handle, fleet, &target, destination, record).await?,
+            let entered = enter(handle, fleet, asked.pick, &[]);
+            let whom = (handle, fleet.as_ref(), asked.pick);
+            let (server, inside) = if let Some(entered) = entered {
+                entered
+            } else {
+                cold_start(whom, &target, destination, record).await?
             };
             Place {
                 server,
-                _deployment: Some((Some(slot), inside)),
+                _slot: Some(slot),
+                _inside: Some(inside),
                 target: Arc::clone(&target),
             }
         }
@@ -176,77 +241,18 @@ pub async fn admit(
     })
 }
 
-/// Lets a request in to the very server that knows what it is about. It takes no
-/// place, as what it asks for costs nothing, and may be what makes one free.
-///
-/// # Errors
-///
-/// [`Refusal::UnknownResponse`] when that server is no more, and what
-/// [`quota::reserve`] refuses.
-pub async fn admit_back(
-    principal: &Principal,
-    destination: &Arc<Destination>,
-    (at, id): (&Whereabouts, &str),
-    record: &mut Record,
-) -> Result<Admission, Refusal> {
-    let gone = || Refusal::UnknownResponse(id.to_owned());
-    let nothing = Scan::of_nothing();
-    record.phase = Phase::Queue;
-    quota::reserve(destination, principal, Api::Responses, &nothing, record)?;
-    let mut targets = destination.targets.iter();
-    let target = targets.find(|target| target.label == at.target);
-    let target = Arc::clone(target.ok_or_else(gone)?);
-    record.target = Some(Arc::clone(&target));
-    let place = match &target.backend {
-        Backend::External(server) => Place::external(&target, server),
-        Backend::Deployment { handle, fleet, .. } => {
-            let entered = match enter_again(handle, fleet, at.worker) {
-                Some(entered) => entered,
-                // Asleep, it still has the response.
-                None if Some(handle.snapshot().generation) == at.worker => {
-                    drop(cold_start(handle, fleet, &target, destination, record).await?);
-                    enter_again(handle, fleet, at.worker).ok_or_else(gone)?
-                }
-                None => return Err(gone()),
-            };
-            Place {
-                server: entered.0,
-                _deployment: Some((None, entered.1)),
-                target: Arc::clone(&target),
-            }
-        }
-    };
-    Ok(Admission {
-        place,
-        _route: None,
-        _seats: Seating::default(),
-    })
-}
-
-/// Enters a deployment and one worker of it; `None` when that is not there.
-fn enter_again(
+/// Enters a deployment and one of its workers that is not `tried`; `None` when no
+/// such gate is open.
+fn enter(
     handle: &Arc<Handle>,
     fleet: &Fleet,
-    worker: Option<Generation>,
+    pick: Pick<'_>,
+    tried: &[Arc<Server>],
 ) -> Option<(Arc<Server>, Inside)> {
-    let deployment = handle.gate.enter()?;
-    let servers = fleet.follow(&handle.snapshot());
-    let server = servers
-        .iter()
-        .find(|server| server.generation() == worker)?;
-    let inside = Inside {
-        _worker: server.enter()?,
-        _deployment: deployment,
-    };
-    Some((Arc::clone(server), inside))
-}
-
-/// Enters a deployment and one of its workers; `None` when no gate is open.
-fn enter(handle: &Arc<Handle>, fleet: &Fleet) -> Option<(Arc<Server>, Inside)> {
     let deployment = handle.gate.enter()?;
     // The conductor publishes a worker before it opens the gate, and does not
     // take it away while a permit is out.
-    let (server, worker) = fleet.enter(&handle.snapshot())?;
+    let (server, worker) = fleet.enter(&handle.snapshot(), pick, tried)?;
     let inside = Inside {
         _worker: worker,
         _deployment: deployment,
@@ -280,10 +286,12 @@ async fn place(
     })
 }
 
+/// Which gates to wait at, and for which of the workers behind them.
+type Whom<'a> = (&'a Arc<Handle>, &'a Fleet, Pick<'a>);
+
 /// Waits at the closed gate for the worker that the demand starts or wakes.
 async fn cold_start(
-    handle: &Arc<Handle>,
-    fleet: &Fleet,
+    whom: Whom<'_>,
     target: &Target,
     destination: &Destination,
     record: &mut Record,
@@ -291,16 +299,15 @@ async fn cold_start(
     record.phase = Phase::ColdStart;
     let started = Instant::now();
     let _queued = Counted::on(&target.metrics.queued);
-    let _waiting = handle.wait();
+    let _waiting = whom.0.wait();
     let patience = record.wait_max(destination.route.timeouts.cold_start);
-    let result = wait_for_gate(handle, fleet, patience).await;
+    let result = wait_for_gate(whom, patience).await;
     record.waits.cold_start = Some(started.elapsed());
     result
 }
 
 async fn wait_for_gate(
-    handle: &Arc<Handle>,
-    fleet: &Fleet,
+    (handle, fleet, pick): Whom<'_>,
     patience: Duration,
 ) -> Result<(Arc<Server>, Inside), Refusal> {
     let deadline = Instant::now() + patience;
@@ -308,7 +315,7 @@ async fn wait_for_gate(
     let refusals = snapshots.borrow_and_update().refusals;
     let mut demanded_in = None;
     loop {
-        if let Some(entered) = enter(handle, fleet) {
+        if let Some(entered) = enter(handle, fleet, pick, &[]) {
             return Ok(entered);
         }
         // Once in each phase: the conductor answers a demand with a snapshot, and
@@ -341,6 +348,7 @@ async fn wait_for_gate(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LoadBalancing;
     use crate::config::{Deployment, Engine, Idle, Sim, Start};
     use crate::deployment::Registry;
     use crate::names::{DeploymentId, InstanceName, ModelName};
@@ -372,7 +380,12 @@ mod tests {
     async fn a_demand_that_is_answered_by_a_snapshot_is_not_repeated() {
         let (registry, mut demands) = Registry::new(Clock::start());
         let handle = registry.insert(spec());
-        let fleet = Fleet::default();
+        let fleet = Fleet::new(handle.id.clone(), registry.clock);
+        let rules = LoadBalancing::default();
+        let pick = Pick {
+            rules: &rules,
+            key: None,
+        };
         let mut demanded = 0;
         let conductor = async {
             while demands.recv().await.is_some() {
@@ -383,7 +396,7 @@ mod tests {
             }
         };
         let waited = tokio::select! {
-            waited = wait_for_gate(&handle, &fleet, Duration::from_secs(1)) => waited,
+            waited = wait_for_gate((&handle, &fleet, pick), Duration::from_secs(1)) => waited,
             () = conductor => unreachable!("the registry lives"),
         };
         assert!(matches!(waited, Err(Refusal::Loading { .. })), "{waited:?}");

@@ -3,11 +3,10 @@
 //!
 //! The body is ours by now, whole, so it can be sent again: once, on a fresh
 //! connection, when a kept one turns out to be dead before a byte of the answer;
-//! or to another server when this one can't even be reached. Never after that.
+//! or to other servers, as [`super::retry`] allows. Never once an answer began.
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
@@ -17,15 +16,21 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::admit::{Admission, Place};
+use super::balance::Pick;
 use super::error::Refusal;
 use super::headers;
+use super::health::Attempt;
 use super::pool::{Conn, Occupied, Pool};
 use super::record::{Phase, Record};
+use super::retry;
 use super::router::{Backend, Destination, Target};
+use super::server::Server;
+use super::socket::Limits;
+use crate::config::Timeouts;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::openai::splice::{Edits, splice};
-use crate::telemetry::metrics::replays;
+use crate::telemetry::metrics::{replays, retried};
 use crate::time::{Instant, timeout};
 
 /// A request that is about to be sent.
@@ -60,7 +65,8 @@ pub struct Answered {
     pub occupied: Occupied,
 }
 
-/// Sends a request to the admitted server, or to another of the destination.
+/// Sends a request to the admitted server; where that fails as the route's retries
+/// say, to those that `pick` chooses. Without it, no other would do.
 ///
 /// # Errors
 ///
@@ -68,39 +74,65 @@ pub struct Answered {
 pub async fn forward(
     outgoing: &mut Outgoing<'_>,
     destination: &Destination,
+    pick: Option<Pick<'_>>,
     admission: &mut Admission,
     record: &mut Record,
 ) -> Result<Answered, Refusal> {
-    let timeouts = &destination.route.timeouts;
-    let others = if destination.targets.len() > 1 {
+    let route = &destination.route;
+    let others = if pick.is_some() && destination.has_several() {
         Others::Some
     } else {
         Others::None
     };
-    let mut prepared = Prepared::new(outgoing, admission, others)?;
-    let first = prepared
-        .exchange(timeouts.connect, timeouts.first_byte, record)
-        .await;
-    let failed = Arc::clone(&admission.place.target);
-    let is_external = matches!(failed.backend, Backend::External(_));
-    if !matches!(first, Err(Refusal::Unreachable)) || !is_external {
-        return first;
-    }
-    let others = destination.targets.iter();
-    for other in others.filter(|other| !Arc::ptr_eq(other, &failed)) {
-        if let Backend::External(server) = &other.backend {
-            admission.place = Place::external(other, server);
-            record.target = Some(Arc::clone(other));
-            let mut prepared = Prepared::new(outgoing, admission, Others::Some)?;
-            let next = prepared
-                .exchange(timeouts.connect, timeouts.first_byte, record)
-                .await;
-            if !matches!(next, Err(Refusal::Unreachable)) {
-                return next;
-            }
+    destination.budget.earn(route.retries.budget);
+    let mut tried: Vec<Arc<Server>> = Vec::new();
+    loop {
+        let mut prepared = Prepared::new(outgoing, admission, others)?;
+        let server = Arc::clone(&admission.place.server);
+        let attempt = server.health.begin();
+        let result = prepared.exchange(&route.timeouts, record).await;
+        judge(attempt, &result, destination, &server);
+        let why = match retry::reason(&result, &route.retries, prepared.may_replay) {
+            Some(why) if tried.len() < route.retries.servers_max as usize => why,
+            _ => return result,
+        };
+        tried.push(server);
+        let other = pick.and_then(|pick| Place::another(destination, pick, &tried));
+        let Some(place) = other else {
+            return result;
+        };
+        if !destination.budget.spend() {
+            return result;
         }
+        retried(route.name.as_str(), why);
+        record.retries += 1;
+        record.target = Some(Arc::clone(&place.target));
+        admission.place = place;
     }
-    Err(Refusal::Unreachable)
+}
+
+/// Tells the server's health what became of a request.
+fn judge(
+    attempt: Attempt,
+    result: &Result<Answered, Refusal>,
+    destination: &Destination,
+    server: &Arc<Server>,
+) {
+    let why = match result {
+        Ok(answered) => match answered.response.status().as_u16() {
+            500 => "it answered 500",
+            502 => "it answered 502",
+            503 => "it answered 503",
+            504 => "it answered 504",
+            _ => return attempt.succeeded(),
+        },
+        Err(Refusal::Unreachable) => "no connection",
+        Err(Refusal::UpstreamBroke) => "it broke off before its answer",
+        Err(Refusal::UpstreamTimeout) => "it did not begin its answer in time",
+        Err(_) => return,
+    };
+    let ejection = destination.route.ejection;
+    attempt.failed(why, ejection, || destination.is_last(server));
 }
 
 /// Whether another server may be tried, for which the headers are kept.
@@ -127,7 +159,7 @@ impl Prepared {
         others: Others,
     ) -> Result<Self, Refusal> {
         let Place { target, server, .. } = &admission.place;
-        let (pool, authorization) = (Arc::clone(&server.pool), server.authorization.clone());
+        let (pool, authorization) = (Arc::clone(&server.pool), server.authorization());
         let body = edited(outgoing, target);
         let mut headers = match others {
             Others::Some => outgoing.headers.clone(),
@@ -165,10 +197,13 @@ impl Prepared {
 
     async fn exchange(
         &mut self,
-        connect_max: Duration,
-        first_byte_max: Duration,
+        timeouts: &Timeouts,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
+        let limits = Limits {
+            connect: timeouts.connect,
+            tls_handshake: timeouts.tls_handshake,
+        };
         let occupied = self.pool.occupy();
         record.phase = Phase::Connect;
         let kept = self.pool.kept().await;
@@ -176,7 +211,7 @@ impl Prepared {
             conn
         } else {
             let since = Instant::now();
-            let dialled = self.dial(connect_max).await;
+            let dialled = self.dial(limits).await;
             record.waits.connect += since.elapsed();
             dialled?
         };
@@ -184,7 +219,7 @@ impl Prepared {
         let sent = Instant::now();
         // At most twice: only a reused connection or an unsent request goes again.
         for attempt in 0..2 {
-            let left = first_byte_max.saturating_sub(sent.elapsed());
+            let left = timeouts.first_byte.saturating_sub(sent.elapsed());
             let again = attempt == 0 && self.may_replay && conn.reused;
             let result = timeout(left, conn.send(self.request(again)))
                 .await
@@ -204,7 +239,7 @@ impl Prepared {
                 }
                 Err(failed) if again && failed.safe_to_replay => {
                     replays().increment(1);
-                    conn = self.dial(connect_max).await?;
+                    conn = self.dial(limits).await?;
                 }
                 Err(failed) => {
                     tracing::debug!(error = %failed.source, "an upstream broke off before its answer");
@@ -215,8 +250,8 @@ impl Prepared {
         Err(Refusal::UpstreamBroke)
     }
 
-    async fn dial(&self, limit: Duration) -> Result<Conn, Refusal> {
-        self.pool.dial(limit).await.map_err(|error| {
+    async fn dial(&self, limits: Limits) -> Result<Conn, Refusal> {
+        self.pool.dial(limits).await.map_err(|error| {
             tracing::debug!(upstream = %self.pool.address(), error = %error, "an upstream can't be reached");
             Refusal::Unreachable
         })

@@ -169,6 +169,12 @@ impl Slots {
         waiter.wait(deadline).await
     }
 
+    /// Whether a place is free. For a choice; to take it, [`Self::take_free`].
+    pub fn has_free(&self) -> bool {
+        let state = self.lock();
+        state.has_place() && state.queue.is_empty()
+    }
+
     /// How many places are taken.
     pub fn used(&self) -> u32 {
         self.lock().used

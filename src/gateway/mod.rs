@@ -20,15 +20,18 @@ pub mod decode;
 pub mod entry;
 pub mod error;
 pub mod estimate;
+pub mod figures;
 pub mod forward;
 pub mod frames;
 pub mod framing;
 pub mod headers;
+pub mod health;
 pub mod held;
 pub mod host;
 pub mod limits;
 pub mod lines;
 pub mod listener;
+pub mod lookout;
 pub mod meter;
 pub mod models;
 pub mod peer;
@@ -41,9 +44,11 @@ pub mod receive;
 pub mod record;
 pub mod respond;
 pub mod retrieve;
+pub mod retry;
 pub mod rewind;
 pub mod router;
 pub mod server;
+pub mod servers;
 pub mod service;
 pub mod socket;
 mod spans;
@@ -69,7 +74,8 @@ use crate::telemetry::traces::Traces;
 use crate::telemetry::usage::Ledger;
 use admit::Crowd;
 use record::Sink;
-use router::{Kept, Table};
+use router::{Backend, Kept, Table};
+use servers::UpstreamView;
 use stored::Stored;
 
 /// What every request shares.
@@ -162,6 +168,23 @@ impl Gateway {
     /// Writes what is left of the access log. Blocks on the disk.
     pub fn close_log(&self) {
         self.sink.log.close();
+    }
+
+    /// How the servers of every route stand, by route.
+    pub fn upstreams(&self) -> Vec<UpstreamView> {
+        let table = self.table.load_full();
+        let mut views = Vec::new();
+        for (route, targets) in table.by_route() {
+            for target in targets {
+                let deployment = match &target.backend {
+                    Backend::External(_) => None,
+                    Backend::Deployment { handle, .. } => Some(handle.id.as_str()),
+                };
+                let view = |s: &Arc<_>| UpstreamView::of(route.name.as_str(), deployment, s);
+                views.extend(target.servers().iter().map(view));
+            }
+        }
+        views
     }
 
     /// Closes upstream connections that were idle for too long.

@@ -5,7 +5,7 @@
 //! meanwhile, so a connection that the upstream has closed is not used again.
 //! Dropping a [`Conn`] closes it at once, whatever phase its request is in.
 //!
-//! Deliberately absent: shared dials, HTTP/2, TLS to upstreams.
+//! Deliberately absent: shared dials, HTTP/2.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -23,9 +23,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use super::socket::Socket;
+use super::socket::{Limits, Proof, Socket};
 use crate::config::Address;
-use crate::time::{Instant, timeout};
+use crate::time::Instant;
 
 /// Connections kept idle to one upstream.
 const IDLE_MAX: usize = 512;
@@ -34,6 +34,7 @@ const IDLE_MAX: usize = 512;
 #[derive(Debug)]
 pub struct Pool {
     address: Address,
+    reach: Reach,
     /// The `Host` of its requests.
     host: HeaderValue,
     /// Below the time after which the upstream closes an idle connection.
@@ -42,6 +43,15 @@ pub struct Pool {
     idle: Mutex<Vec<Idle>>,
     /// Requests that have a connection.
     active: AtomicU32,
+}
+
+/// How the upstream is reached.
+#[derive(Debug)]
+enum Reach {
+    Plain,
+    Tls(Box<Proof>),
+    /// Not at all.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -93,19 +103,42 @@ pub struct SendFailed {
 }
 
 impl Pool {
-    /// No connections yet.
-    pub fn new(address: Address, idle_timeout: Duration) -> Arc<Self> {
+    /// No connections yet; `proof` for TLS.
+    pub fn new(address: Address, proof: Option<Proof>, idle_timeout: Duration) -> Arc<Self> {
+        let reach = proof.map_or(Reach::Plain, |proof| Reach::Tls(Box::new(proof)));
+        Self::build(address, reach, idle_timeout)
+    }
+
+    fn build(address: Address, reach: Reach, idle_timeout: Duration) -> Arc<Self> {
+        let standard = match reach {
+            Reach::Tls(_) => 443,
+            Reach::Plain | Reach::Closed => 80,
+        };
         let host = match &address {
-            Address::Tcp { host, port } => HeaderValue::from_str(&format!("{host}:{port}")).ok(),
+            Address::Tcp { host, port } if *port == standard && !host.contains(':') => {
+                HeaderValue::from_str(host).ok()
+            }
+            Address::Tcp { .. } => HeaderValue::from_str(&address.to_string()).ok(),
             Address::Unix(_) => None,
         };
         Arc::new(Self {
             address,
+            reach,
             host: host.unwrap_or_else(|| HeaderValue::from_static("localhost")),
             idle_timeout,
             idle: Mutex::default(),
             active: AtomicU32::new(0),
         })
+    }
+
+    /// Connections that are never made: for a server that can't be used.
+    pub fn closed(address: Address) -> Arc<Self> {
+        Self::build(address, Reach::Closed, Duration::ZERO)
+    }
+
+    /// Whether no connection is ever made.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.reach, Reach::Closed)
     }
 
     /// Where it leads.
@@ -147,15 +180,27 @@ impl Pool {
         .await
     }
 
-    /// A new connection, within `limit`.
+    /// A stream to the upstream that is no one's yet, within `limits`.
+    ///
+    /// # Errors
+    ///
+    /// When the upstream can't be reached in time, or does not prove who it is.
+    pub async fn reach(&self, limits: Limits) -> io::Result<Socket> {
+        let proof = match &self.reach {
+            Reach::Plain => None,
+            Reach::Tls(proof) => Some(proof.as_ref()),
+            Reach::Closed => return Err(io::Error::other("its settings can't be used")),
+        };
+        Socket::connect(&self.address, proof, limits).await
+    }
+
+    /// A new connection, within `limits`.
     ///
     /// # Errors
     ///
     /// When the upstream can't be reached in time.
-    pub async fn dial(&self, limit: Duration) -> io::Result<Conn> {
-        let socket = timeout(limit, Socket::connect(&self.address))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    pub async fn dial(&self, limits: Limits) -> io::Result<Conn> {
+        let socket = self.reach(limits).await?;
         let (sender, driver) = http1::Builder::new()
             .handshake(TokioIo::new(socket))
             .await

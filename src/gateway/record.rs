@@ -103,6 +103,8 @@ pub struct Record {
     pub stream: bool,
     /// How often the client's SDK tried before.
     pub retry: Option<u32>,
+    /// Further servers that it was sent to.
+    pub retries: u32,
     /// How long the client waits, since the request started, where it says so.
     pub patience: Option<Duration>,
     /// What it holds of its token's budgets.
@@ -187,6 +189,7 @@ impl Record {
             target: None,
             stream: false,
             retry: None,
+            retries: 0,
             patience: None,
             charge: None,
             standings: Standings::default(),
@@ -340,6 +343,8 @@ impl Record {
         line.text_if("deployment", self.target.as_ref().map(|t| &*t.label));
         line.flag("stream", self.stream);
         line.count_if("retry", self.retry.map(u64::from));
+        let retries = (self.retries > 0).then_some(self.retries);
+        line.count_if("upstream_retries", retries.map(u64::from));
     }
 
     /// How it ended, and when what came.

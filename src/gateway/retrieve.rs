@@ -79,7 +79,7 @@ pub async fn retrieve(
         scan: None,
         ask_usage: false,
     };
-    let answered = forward(&mut outgoing, &destination, &mut admission, record).await?;
+    let answered = forward(&mut outgoing, &destination, None, &mut admission, record).await?;
     let passing = Passing {
         api: Api::Responses,
         remove_usage_event: false,

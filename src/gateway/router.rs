@@ -5,27 +5,25 @@
 //! connections, metric handles) is kept beside it in [`Kept`], by name.
 
 mod names;
+mod spread;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use names::{Found, Names};
+use spread::{Named, groups};
 
 use super::estimate::PromptRate;
 use super::limits::Slots;
-use super::pool::Pool;
 use super::rate::Rates;
+use super::retry::Budget;
 use super::server::{Fleet, Server};
+use super::servers::Servers;
 use crate::auth::Principal;
-use crate::config::{Access, Address, ApiKeySource, Catalog, Route, Upstream};
+use crate::config::{Access, Catalog, Route, Upstream};
 use crate::deployment::{Handle, Registry};
 use crate::names::ModelName;
 use crate::telemetry::metrics::RequestMetrics;
-
-/// Idle time of connections to servers of whom we know nothing: uvicorn closes
-/// them after 5 s.
-const EXTERNAL_IDLE: Duration = Duration::from_secs(4);
 
 /// Where requests can go at one moment.
 #[derive(Debug, Default)]
@@ -42,6 +40,8 @@ pub struct Table {
 #[derive(Debug)]
 struct Entrance {
     rates: Arc<Rates>,
+    /// What answers for the same names, together.
+    groups: Vec<Vec<Arc<Target>>>,
     models: Names<Arc<Destination>>,
     /// Where a request goes that names no model; `None` where several could be
     /// meant.
@@ -59,6 +59,8 @@ pub struct Destination {
     pub slots: Arc<Slots>,
     /// What each token has used of the route.
     pub rates: Arc<Rates>,
+    /// What its route may spend on sending requests again.
+    pub budget: Arc<Budget>,
     /// Servers that answer for it; never empty.
     pub targets: Vec<Arc<Target>>,
 }
@@ -94,20 +96,6 @@ pub enum Backend {
         /// Its present workers.
         fleet: Arc<Fleet>,
     },
-}
-
-impl Target {
-    /// How busy it is; a worker that must be woken first counts as far more.
-    pub fn load(&self) -> u64 {
-        match &self.backend {
-            Backend::External(server) => server.load(),
-            Backend::Deployment { handle, .. } if handle.gate.is_open() => {
-                let workers = handle.snapshot().workers.len().max(1);
-                u64::from(handle.gate.in_flight()) / workers as u64
-            }
-            Backend::Deployment { handle, .. } => 1_000_000 + u64::from(handle.waiting()),
-        }
-    }
 }
 
 impl Table {
@@ -191,7 +179,8 @@ pub struct Kept {
 struct KeptInner {
     slots: HashMap<String, Arc<Slots>>,
     rates: HashMap<String, Arc<Rates>>,
-    pools: HashMap<Address, Arc<Pool>>,
+    budgets: HashMap<String, Arc<Budget>>,
+    servers: Servers,
     fleets: HashMap<String, Arc<Fleet>>,
     metrics: HashMap<(String, String), Arc<RequestMetrics>>,
 }
@@ -202,6 +191,7 @@ impl Kept {
     pub fn compile(&self, catalog: &Catalog, registry: &Registry) -> Table {
         let mut kept = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = Table::default();
+        kept.servers.begin();
         for route in catalog.routes.iter().filter(|route| route.enabled) {
             let entrance = kept.entrance(route, registry);
             for destination in entrance.models.all() {
@@ -226,19 +216,10 @@ impl KeptInner {
         );
         let rates = self.rates.entry(route.name.as_str().to_owned());
         let rates = Arc::clone(rates.or_insert_with(Rates::new));
-        let mut servers: Vec<(Option<ModelName>, Arc<Target>)> = Vec::new();
-        for upstream in &route.upstreams {
-            servers.push((None, self.external(route, upstream)));
-        }
-        for deployment in &route.deployments {
-            let Some(handle) = registry.get(&deployment.id) else {
-                continue;
-            };
-            servers.push((
-                Some(deployment.endpoint_name.clone()),
-                self.deployment(route, &handle),
-            ));
-        }
+        let budget = self.budgets.entry(route.name.as_str().to_owned());
+        let budget = Arc::clone(budget.or_default());
+        let servers = self.servers_of(route, registry);
+        let groups = groups(&servers);
         let mut models: HashMap<ModelName, Vec<Arc<Target>>> = HashMap::new();
         for (endpoint, target) in &servers {
             if let Some(endpoint) = endpoint {
@@ -261,7 +242,7 @@ impl KeptInner {
                 continue;
             };
             for adapter in deployment.adapters() {
-                let target = self.target(route, &handle, adapter.clone());
+                let target = self.target(route, &handle, adapter.clone(), registry);
                 models.entry(adapter).or_default().push(target);
             }
         }
@@ -273,6 +254,7 @@ impl KeptInner {
                     route: Arc::clone(route),
                     slots: Arc::clone(&slots),
                     rates: Arc::clone(&rates),
+                    budget: Arc::clone(&budget),
                     targets,
                 };
                 names.add(&name, Arc::new(destination));
@@ -282,41 +264,72 @@ impl KeptInner {
         let only = one_endpoint.then(|| only(route, &names)).flatten();
         Entrance {
             rates,
+            groups,
             models: names,
             only,
         }
     }
 
-    fn external(&mut self, route: &Route, upstream: &Upstream) -> Arc<Target> {
-        let pool = self
-            .pools
-            .entry(upstream.address.clone())
-            .or_insert_with(|| Pool::new(upstream.address.clone(), EXTERNAL_IDLE));
-        let pool = Arc::clone(pool);
-        let label: Arc<str> = Arc::from(upstream.address.to_string());
-        let key = upstream.api_key.as_ref().map(read_key);
+    /// What answers for a route, each with the name that leads to it alone.
+    fn servers_of(&mut self, route: &Route, registry: &Registry) -> Named {
+        let mut servers = Vec::new();
+        for (i, upstream) in route.upstreams.iter().enumerate() {
+            let before = route.upstreams.iter().take(i);
+            let n = before
+                .filter(|other| other.address == upstream.address)
+                .count();
+            let server = self.servers.of(route, upstream, n, registry.clock);
+            servers.push((None, self.external(route, upstream, server)));
+        }
+        for deployment in &route.deployments {
+            let Some(handle) = registry.get(&deployment.id) else {
+                continue;
+            };
+            servers.push((
+                Some(deployment.endpoint_name.clone()),
+                self.deployment(route, &handle, registry),
+            ));
+        }
+        servers
+    }
+
+    fn external(&mut self, route: &Route, upstream: &Upstream, server: Arc<Server>) -> Arc<Target> {
+        let label = Arc::clone(&server.label);
         Arc::new(Target {
             metrics: self.metrics(route.name.as_str(), &label),
             label,
             model: upstream.model.clone(),
             prompts: PromptRate::default(),
             base_path: upstream.base_path.clone(),
-            backend: Backend::External(Server::external(pool, key.as_deref())),
+            backend: Backend::External(server),
         })
     }
 
-    fn deployment(&mut self, route: &Route, handle: &Arc<Handle>) -> Arc<Target> {
+    fn deployment(
+        &mut self,
+        route: &Route,
+        handle: &Arc<Handle>,
+        registry: &Registry,
+    ) -> Arc<Target> {
         let endpoint = handle.spec().endpoint_name.clone();
-        self.target(route, handle, endpoint)
+        self.target(route, handle, endpoint, registry)
     }
 
     /// A deployment under one of the names that its worker knows. All of them
     /// share its places and connections.
-    fn target(&mut self, route: &Route, handle: &Arc<Handle>, model: ModelName) -> Arc<Target> {
+    fn target(
+        &mut self,
+        route: &Route,
+        handle: &Arc<Handle>,
+        model: ModelName,
+        registry: &Registry,
+    ) -> Arc<Target> {
         let spec = handle.spec();
         let key = handle.id.as_str().to_owned();
         let slots = self.slots(key.clone(), spec.max_concurrent_requests);
-        let fleet = Arc::clone(self.fleets.entry(key).or_default());
+        let fleet = self.fleets.entry(key);
+        let new = || Arc::new(Fleet::new(handle.id.clone(), registry.clock));
+        let fleet = Arc::clone(fleet.or_insert_with(new));
         Arc::new(Target {
             label: handle.id.shared(),
             metrics: self.metrics(route.name.as_str(), handle.id.as_str()),
@@ -350,7 +363,9 @@ impl KeptInner {
     fn forget_unused(&mut self) {
         self.slots.retain(|_, slots| Arc::strong_count(slots) > 1);
         self.rates.retain(|_, rates| Arc::strong_count(rates) > 1);
-        self.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        self.budgets
+            .retain(|_, budget| Arc::strong_count(budget) > 1);
+        self.servers.end();
         self.fleets.retain(|_, fleet| Arc::strong_count(fleet) > 1);
         self.metrics
             .retain(|_, metrics| Arc::strong_count(metrics) > 1);
@@ -376,17 +391,6 @@ fn called(found: &Found<'_, Arc<Destination>>, name: &str) -> Option<Arc<Destina
             name: ModelName::new(name).ok()?,
             ..Destination::clone(destination)
         })),
-    }
-}
-
-/// Reads an upstream's key. Config has checked that it is there; one that has
-/// vanished since is sent empty, and the upstream refuses.
-fn read_key(source: &ApiKeySource) -> String {
-    match source {
-        ApiKeySource::Env(name) => std::env::var(name).unwrap_or_default(),
-        ApiKeySource::File(path) => std::fs::read_to_string(path)
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default(),
     }
 }
 

@@ -1,20 +1,28 @@
 //! One process that answers requests: an upstream, or one of the workers that a
 //! deployment has at present.
 //!
-//! A [`Server`] holds the connections to it and the key that it wants. A
-//! deployment's servers are its [`Fleet`], which follows the workers of the
-//! snapshot; a worker that left it has its idle connections closed.
+//! A [`Server`] holds the connections to it, the key that it wants, and what is
+//! known of its health and load. A deployment's servers are its [`Fleet`], which
+//! follows the workers of the snapshot; a worker that left it has its idle
+//! connections closed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 
-use super::balance;
+use super::balance::{Candidate, Pick, hash};
+use super::figures::{Figures, Look};
+use super::health::Health;
+use super::limits::Slots;
+use super::lookout::Lookout;
 use super::pool::Pool;
+use crate::config::{ApiKeySource, Upstream};
 use crate::deployment::{Permit, Snapshot, Worker};
-use crate::names::Generation;
+use crate::names::{DeploymentId, Generation};
+use crate::telemetry::metrics::ServerMetrics;
+use crate::time::Clock;
 
 /// Idle time of connections to our own workers, which are started with a far
 /// longer keep-alive.
@@ -23,61 +31,169 @@ const WORKER_IDLE: Duration = Duration::from_mins(1);
 /// One process that answers.
 #[derive(Debug)]
 pub struct Server {
+    /// Its address; behind that of a worker, its number.
+    pub label: Arc<str>,
     /// Its connections.
     pub pool: Arc<Pool>,
-    /// The `Authorization` that it wants.
-    pub authorization: Option<HeaderValue>,
-    /// The worker that it is; `None` for a server that someone else runs.
-    worker: Option<Arc<Worker>>,
+    /// What speaks against it.
+    pub health: Arc<Health>,
+    /// What it says of its own load.
+    pub figures: Arc<Figures>,
+    /// What is asked of it, and when.
+    pub lookout: Lookout,
+    kind: Kind,
+    seed: u64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Someone else runs it.
+    External {
+        key: Arc<Key>,
+        /// Its places, where it has a limit of its own.
+        slots: Option<Arc<Slots>>,
+    },
+    /// A worker of ours.
+    Worker(Arc<Worker>, HeaderValue),
+}
+
+/// What of an external server outlives a reload.
+#[derive(Clone, Debug)]
+pub struct Lasting {
+    /// Its connections.
+    pub pool: Arc<Pool>,
+    /// What speaks against it.
+    pub health: Arc<Health>,
+    /// What it says of its own load.
+    pub figures: Arc<Figures>,
+    /// The key that it wants.
+    pub key: Arc<Key>,
+    /// Its places.
+    pub slots: Arc<Slots>,
 }
 
 impl Server {
     /// A server that someone else runs.
-    pub fn external(pool: Arc<Pool>, key: Option<&str>) -> Arc<Self> {
+    pub fn external(
+        label: Arc<str>,
+        lasting: Lasting,
+        upstream: &Upstream,
+        lookout: Lookout,
+    ) -> Arc<Self> {
+        let slots = upstream.max_concurrent_requests.map(|_| lasting.slots);
         Arc::new(Self {
-            pool,
-            authorization: key.map(bearer),
-            worker: None,
+            seed: hash(&label),
+            label,
+            pool: lasting.pool,
+            health: lasting.health,
+            figures: lasting.figures,
+            lookout,
+            kind: Kind::External {
+                key: lasting.key,
+                slots,
+            },
         })
     }
 
-    fn of(worker: &Arc<Worker>) -> Arc<Self> {
+    fn of(worker: &Arc<Worker>, id: &DeploymentId, clock: Clock, lookout: Lookout) -> Arc<Self> {
+        let label: Arc<str> = Arc::from(format!("{id}#{}", worker.generation));
+        let metrics = ServerMetrics::of_deployment(id.as_str());
         Arc::new(Self {
-            pool: Pool::new(worker.address.clone(), WORKER_IDLE),
-            authorization: Some(bearer(&worker.api_key)),
-            worker: Some(Arc::clone(worker)),
+            seed: hash(worker.address.to_string()),
+            pool: Pool::new(worker.address.clone(), None, WORKER_IDLE),
+            health: Health::new(clock, Arc::clone(&label), metrics),
+            figures: Arc::new(Figures::new(clock)),
+            lookout,
+            kind: Kind::Worker(Arc::clone(worker), bearer(&worker.api_key)),
+            label,
         })
     }
 
-    /// How busy it is: requests that it has in flight.
-    pub fn load(&self) -> u64 {
-        let in_flight = match &self.worker {
+    /// The `Authorization` that it wants.
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        match &self.kind {
+            Kind::External { key, .. } => key.value.load().as_deref().cloned(),
+            Kind::Worker(_, authorization) => Some(authorization.clone()),
+        }
+    }
+
+    /// Its places, where it has a limit of its own.
+    pub fn slots(&self) -> Option<&Arc<Slots>> {
+        match &self.kind {
+            Kind::External { slots, .. } => slots.as_ref(),
+            Kind::Worker(..) => None,
+        }
+    }
+
+    /// The key that it wants, where it can change.
+    pub fn key(&self) -> Option<&Arc<Key>> {
+        match &self.kind {
+            Kind::External { key, .. } => Some(key),
+            Kind::Worker(..) => None,
+        }
+    }
+
+    fn worker(&self) -> Option<&Worker> {
+        match &self.kind {
+            Kind::External { .. } => None,
+            Kind::Worker(worker, _) => Some(worker),
+        }
+    }
+
+    /// Requests of ours that it has.
+    pub fn in_flight(&self) -> u32 {
+        match self.worker() {
             Some(worker) => worker.gate.in_flight(),
             None => self.pool.active(),
-        };
-        u64::from(in_flight)
+        }
     }
 
     fn is(&self, worker: &Worker) -> bool {
-        self.worker
-            .as_ref()
+        self.worker()
             .is_some_and(|own| Arc::ptr_eq(&own.gate, &worker.gate))
     }
 
     /// Which worker of its deployment it is.
     pub fn generation(&self) -> Option<Generation> {
-        self.worker.as_ref().map(|worker| worker.generation)
+        self.worker().map(|worker| worker.generation)
     }
 
     /// Enters it; `None` when its gate is closed, or it has none.
     pub fn enter(&self) -> Option<Permit> {
-        self.worker.as_ref()?.gate.enter()
+        self.worker()?.gate.enter()
+    }
+}
+
+impl Candidate for Arc<Server> {
+    fn tier(&self) -> u8 {
+        let has_place = || self.slots().is_none_or(|slots| slots.has_free());
+        match self.health.is_usable() {
+            true if has_place() => 0,
+            true => 1,
+            false => 2,
+        }
+    }
+
+    fn load(&self) -> u64 {
+        let look = self.figures.now().unwrap_or_default();
+        look.load(self.in_flight())
+    }
+
+    fn requests(&self) -> u32 {
+        let Look { waiting, .. } = self.figures.now().unwrap_or_default();
+        self.in_flight().saturating_add(waiting)
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
     }
 }
 
 /// The servers of one deployment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fleet {
+    id: DeploymentId,
+    clock: Clock,
     /// In the order of the snapshot's workers.
     servers: ArcSwap<Vec<Arc<Server>>>,
     /// Held while `servers` is replaced, never over an await.
@@ -85,17 +201,37 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Enters the worker that is to take a request; `None` when no gate is open.
-    pub fn enter(&self, snapshot: &Snapshot) -> Option<(Arc<Server>, Permit)> {
+    /// Without a worker.
+    pub fn new(id: DeploymentId, clock: Clock) -> Self {
+        Self {
+            id,
+            clock,
+            servers: ArcSwap::default(),
+            change: Mutex::default(),
+        }
+    }
+
+    /// Enters the worker that is to take a request; `None` when none is left that is
+    /// not `tried` and whose gate is open.
+    pub fn enter(
+        &self,
+        snapshot: &Snapshot,
+        pick: Pick<'_>,
+        tried: &[Arc<Server>],
+    ) -> Option<(Arc<Server>, Permit)> {
         let servers = self.follow(snapshot);
-        if let [only] = servers.as_slice() {
+        if let ([only], []) = (servers.as_slice(), tried) {
             return Some((Arc::clone(only), only.enter()?));
         }
-        let first = balance::choose(&servers, |server| server.load())?;
-        let rest = servers.iter().filter(|server| !Arc::ptr_eq(server, first));
-        std::iter::once(first)
-            .chain(rest)
-            .find_map(|server| Some((Arc::clone(server), server.enter()?)))
+        let mut left_out = tried.to_vec();
+        // Each turn leaves one more out.
+        loop {
+            let one = pick.among(&servers, |one| is_among(one, &left_out))?;
+            match one.enter() {
+                Some(permit) => return Some((Arc::clone(one), permit)),
+                None => left_out.push(Arc::clone(one)),
+            }
+        }
     }
 
     /// The servers of the workers that there are now.
@@ -112,13 +248,11 @@ impl Fleet {
         }
         let server_of = |worker: &Arc<Worker>| {
             let known = before.iter().find(|server| server.is(worker));
-            known.map_or_else(|| Server::of(worker), Arc::clone)
+            let new = || Server::of(worker, &self.id, self.clock, Lookout::of_worker());
+            known.map_or_else(new, Arc::clone)
         };
         let now: Arc<Vec<_>> = Arc::new(snapshot.workers.iter().map(server_of).collect());
-        for gone in before
-            .iter()
-            .filter(|old| !now.iter().any(|s| Arc::ptr_eq(s, old)))
-        {
+        for gone in before.iter().filter(|old| !is_among(old, &now)) {
             gone.pool.close_idle();
         }
         self.servers.store(Arc::clone(&now));
@@ -126,8 +260,74 @@ impl Fleet {
     }
 }
 
+/// Whether `server` is one of `others`.
+pub fn is_among(server: &Arc<Server>, others: &[Arc<Server>]) -> bool {
+    others.iter().any(|other| Arc::ptr_eq(server, other))
+}
+
 fn is_same(servers: &[Arc<Server>], workers: &[Arc<Worker>]) -> bool {
     servers.len() == workers.len() && servers.iter().zip(workers).all(|(s, w)| s.is(w))
+}
+
+/// The key of an external server, read again when its file changes.
+#[derive(Debug, Default)]
+pub struct Key {
+    value: ArcSwapOption<HeaderValue>,
+    /// What was read last, and the file's stamp then. Held while it is read.
+    read: Mutex<(Option<ApiKeySource>, Option<Stamp>)>,
+}
+
+/// By what a change of a file is seen: time of change, and size.
+type Stamp = (std::time::SystemTime, u64);
+
+impl Key {
+    /// Reads the key if its source is another one, or its file has changed. Where
+    /// that fails, the last good one stays. Blocks on the disk.
+    pub fn renew(&self, source: Option<&ApiKeySource>) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(source) = source else {
+            if read.0.take().is_some() {
+                self.value.store(None);
+            }
+            return;
+        };
+        let stamp = match source {
+            ApiKeySource::Env(_) => None,
+            ApiKeySource::File(path) => stamp(path),
+        };
+        if read.0.as_ref() == Some(source) && read.1 == stamp {
+            return;
+        }
+        *read = (Some(source.clone()), stamp);
+        match source.read() {
+            Ok(key) => self.value.store(Some(Arc::new(bearer(key.expose())))),
+            Err(error) => {
+                let kept = self.value.load().is_some();
+                let then = if kept {
+                    "the key that was read before stays in use"
+                } else {
+                    "requests go without a key until it is there"
+                };
+                tracing::error!("{error}; {then}");
+            }
+        }
+    }
+
+    /// Reads the key again if its file has changed. Blocks on the disk.
+    pub fn refresh(&self) {
+        let source = {
+            let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            read.0.clone()
+        };
+        if let Some(source @ ApiKeySource::File(_)) = source {
+            self.renew(Some(&source));
+        }
+    }
+}
+
+fn stamp(path: &std::path::Path) -> Option<Stamp> {
+    let seen = std::fs::metadata(path).ok()?;
+    Some((seen.modified().ok()?, seen.len()))
 }
 
 fn bearer(key: &str) -> HeaderValue {
@@ -140,9 +340,15 @@ fn bearer(key: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Address;
+    use crate::config::{Address, LoadBalancing};
     use crate::deployment::Gate;
-    use crate::time::Clock;
+    use crate::names::{InstanceName, ModelName};
+
+    fn fleet() -> Fleet {
+        let instance = InstanceName::new("lab").unwrap();
+        let model = ModelName::new("chat").unwrap();
+        Fleet::new(DeploymentId::new(&instance, &model), Clock::start())
+    }
 
     fn workers(n: u32) -> Vec<Arc<Worker>> {
         let worker = |n: u32| {
@@ -163,11 +369,26 @@ mod tests {
         }
     }
 
+    fn enter(
+        fleet: &Fleet,
+        now: &Snapshot,
+        tried: &[Arc<Server>],
+    ) -> Option<(Arc<Server>, Permit)> {
+        let rules = LoadBalancing::default();
+        let pick = Pick {
+            rules: &rules,
+            key: None,
+        };
+        fleet.enter(now, pick, tried)
+    }
+
     #[tokio::test]
     async fn requests_are_spread_over_the_workers_of_a_deployment() {
-        let (workers, fleet) = (workers(4), Fleet::default());
+        let (workers, fleet) = (workers(4), fleet());
         let now = snapshot(&workers);
-        let inside: Vec<_> = (0..400).map(|_| fleet.enter(&now).unwrap()).collect();
+        let inside: Vec<_> = (0..400)
+            .map(|_| enter(&fleet, &now, &[]).unwrap())
+            .collect();
         for worker in &workers {
             let has = worker.gate.in_flight();
             assert!((90..=110).contains(&has), "{has} of 400");
@@ -177,25 +398,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_whose_gate_is_closed_gets_nothing_and_keeps_what_it_has() {
-        let (workers, fleet) = (workers(2), Fleet::default());
+        let (workers, fleet) = (workers(2), fleet());
         let both = snapshot(&workers);
-        let inside: Vec<_> = (0..10).map(|_| fleet.enter(&both).unwrap()).collect();
+        let inside: Vec<_> = (0..10)
+            .map(|_| enter(&fleet, &both, &[]).unwrap())
+            .collect();
         let left = workers[0].gate.close();
         assert!(left > 0, "it has some of ten");
         for _ in 0..10 {
-            let (server, _permit) = fleet.enter(&both).unwrap();
+            let (server, _permit) = enter(&fleet, &both, &[]).unwrap();
             assert!(server.is(&workers[1]));
+            assert!(enter(&fleet, &both, &[server]).is_none(), "no third one");
         }
         assert_eq!(workers[0].gate.in_flight(), left);
         workers[1].gate.close();
-        assert!(fleet.enter(&both).is_none());
+        assert!(enter(&fleet, &both, &[]).is_none());
         drop(inside);
         workers[0].gate.drained().await;
     }
 
     #[tokio::test]
     async fn a_worker_that_stays_keeps_its_connections() {
-        let (workers, fleet) = (workers(3), Fleet::default());
+        let (workers, fleet) = (workers(3), fleet());
         let before = fleet.follow(&snapshot(&workers));
         let after = fleet.follow(&snapshot(&workers[1..]));
         assert_eq!(after.len(), 2);
@@ -205,5 +429,31 @@ mod tests {
         let again: Vec<_> = workers[1..].iter().map(anew).collect();
         let same = fleet.follow(&snapshot(&again));
         assert!(Arc::ptr_eq(&after, &same));
+    }
+
+    #[test]
+    fn a_key_is_read_again_when_its_file_changes_and_kept_when_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let (key, source) = (Key::default(), ApiKeySource::File(path.clone()));
+        let now = |key: &Key| key.value.load().as_deref().cloned();
+        key.renew(Some(&source));
+        assert_eq!(now(&key), None);
+        std::fs::write(&path, "one\n").unwrap();
+        key.refresh();
+        assert_eq!(now(&key).unwrap(), "Bearer one");
+        std::fs::write(&path, "other\n").unwrap();
+        key.refresh();
+        assert_eq!(now(&key).unwrap(), "Bearer other");
+        for bad in ["", "two words\n"] {
+            std::fs::write(&path, bad).unwrap();
+            key.refresh();
+            assert_eq!(now(&key).unwrap(), "Bearer other");
+        }
+        std::fs::remove_file(&path).unwrap();
+        key.refresh();
+        assert_eq!(now(&key).unwrap(), "Bearer other");
+        key.renew(None);
+        assert_eq!(now(&key), None);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::admit::{Admission, Asked, admit};
@@ -354,11 +354,26 @@ async fn ask(
         scan,
         ..
     } = asking;
-    let mut admission = enter(gateway, principal, api, scan, destination, record).await?;
+    let pick = destination.pick(&parts.headers, scan, asking.body);
+    let asked = Asked {
+        principal,
+        api,
+        scan,
+        workspace_max: gateway.settings.workspace_max(&principal.workspace),
+        pick,
+    };
+    let mut admission = enter(gateway, asked, destination, record).await?;
     let headers = std::mem::take(&mut parts.headers);
     let (mut outgoing, mut passing) = prepare(&asking, parts, headers, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
-    let answered = forward(&mut outgoing, destination, &mut admission, record).await?;
+    let answered = forward(
+        &mut outgoing,
+        destination,
+        Some(pick),
+        &mut admission,
+        record,
+    )
+    .await?;
     passing.idle_max = destination.route.timeouts.idle;
     passing.keep_alive = destination.route.stream.keep_alive;
     if api == Api::Responses && scan.store != Some(false) {
@@ -380,18 +395,10 @@ fn theirs((answered, admission, passing): (Answered, Admission, respond::Passing
 /// Lets the request in; from then on it counts.
 async fn enter(
     gateway: &Gateway,
-    principal: &Principal,
-    api: Api,
-    scan: &Scan<'_>,
+    asked: Asked<'_>,
     destination: &Arc<Destination>,
     record: &mut Record,
 ) -> Result<Admission, Refusal> {
-    let asked = Asked {
-        principal,
-        api,
-        scan,
-        workspace_max: gateway.settings.workspace_max(&principal.workspace),
-    };
     let admission = admit(&gateway.crowd, asked, destination, record).await?;
     if let Some(charge) = &mut record.charge {
         charge.sent();
@@ -402,7 +409,7 @@ async fn enter(
 fn prepare<'a>(
     asking: &Asking<'a>,
     parts: &'a Parts,
-    headers: http::HeaderMap,
+    headers: HeaderMap,
     record: &Record,
 ) -> (Outgoing<'a>, respond::Passing) {
     let Asking {

@@ -1,13 +1,21 @@
-//! A stream to a client or an upstream: TCP or Unix, with its options set.
+//! A stream to an upstream: TCP, TLS over it, or Unix, with its options set.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::config::Address;
+use crate::time::timeout;
 
 /// A connected stream.
 #[derive(Debug)]
@@ -16,6 +24,32 @@ pub enum Socket {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over TLS on TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// How the server of a TLS connection proves who it is.
+#[derive(Clone)]
+pub struct Proof {
+    /// Whom we trust.
+    pub client: Arc<ClientConfig>,
+    /// The name that it must prove, sent as SNI.
+    pub name: ServerName<'static>,
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Proof").field(&self.name).finish()
+    }
+}
+
+/// How long each step to a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// To be connected.
+    pub connect: Duration,
+    /// And for the TLS handshake, where there is one.
+    pub tls_handshake: Duration,
 }
 
 impl Socket {
@@ -23,17 +57,40 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// When no address of the name answers, or the socket file is not served.
-    pub async fn connect(address: &Address) -> io::Result<Self> {
-        match address {
-            Address::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
+    /// When no address of the name answers, the socket file is not served, the
+    /// server's certificate is not trusted, or a step takes too long.
+    pub async fn connect(
+        address: &Address,
+        proof: Option<&Proof>,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let stream = within(limits.connect, async {
+            match address {
+                Address::Tcp { host, port } => {
+                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(Self::Tcp(stream))
+                }
+                Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
             }
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+        })
+        .await?;
+        match (stream, proof) {
+            (Self::Tcp(stream), Some(proof)) => {
+                let connector = TlsConnector::from(Arc::clone(&proof.client));
+                let greeted = connector.connect(proof.name.clone(), stream);
+                let stream = within(limits.tls_handshake, greeted).await?;
+                Ok(Self::Tls(Box::new(stream)))
+            }
+            (stream, _) => Ok(stream),
         }
     }
+}
+
+async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, step)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Calls the same method of whichever stream it is.
@@ -42,6 +99,7 @@ macro_rules! each {
         match $self.get_mut() {
             Socket::Tcp($stream) => $call,
             Socket::Unix($stream) => $call,
+            Socket::Tls($stream) => $call,
         }
     };
 }

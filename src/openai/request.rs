@@ -41,6 +41,9 @@ pub struct Scan<'a> {
     pub background: Option<bool>,
     /// `store`.
     pub store: Option<bool>,
+    /// Where the prompt lies in the body: the value of `messages`, `prompt` or
+    /// `input`, whichever comes first. Only a hint: it is not read.
+    pub prompt: Range<usize>,
     /// Where an edit would go.
     pub(super) layout: Layout,
 }
@@ -190,7 +193,11 @@ pub fn scan(body: &[u8]) -> Result<Scan<'_>, ScanError> {
         match Field::of(&text, at)? {
             // These matter only inside stream_options.
             None | Some(Field::IncludeUsage | Field::ContinuousUsageStats) => {
-                reader.skip_value(1)?;
+                let value = reader.skip_value(1)?;
+                let is_prompt = matches!(text.raw(), b"messages" | b"prompt" | b"input");
+                if is_prompt && found.prompt.is_empty() {
+                    found.prompt = value;
+                }
             }
             Some(key) => {
                 seen.add(key)?;

@@ -35,6 +35,9 @@ const JWKS_REFRESHES: &str = "tidegate_jwks_refreshes_total";
 const CERTIFICATE_ERRORS: &str = "tidegate_certificate_errors";
 const CERTIFICATE_EXPIRY: &str = "tidegate_certificate_expiry_timestamp_seconds";
 const SPANS_DROPPED: &str = "tidegate_trace_spans_dropped_total";
+const UPSTREAM_IN: &str = "tidegate_upstream_in";
+const EJECTIONS: &str = "tidegate_upstream_ejections_total";
+const RETRIES: &str = "tidegate_upstream_retries_total";
 const USAGE_LOST: &str = "tidegate_token_usage_lost_total";
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
@@ -141,7 +144,23 @@ fn describe() {
         REPLAYS,
         "Requests sent again because a kept connection had died."
     );
+    describe_upstreams();
     describe_tokens();
+}
+
+fn describe_upstreams() {
+    describe_gauge!(
+        UPSTREAM_IN,
+        "1 for a server that requests are sent to, 0 for one that is left out."
+    );
+    describe_counter!(
+        EJECTIONS,
+        "Times that a server was left out because requests to it failed."
+    );
+    describe_counter!(
+        RETRIES,
+        "Requests sent to a further server, by what the one before did."
+    );
 }
 
 fn describe_tokens() {
@@ -311,6 +330,52 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }
+}
+
+/// Handles of one server of a route.
+#[derive(Debug)]
+pub struct ServerMetrics {
+    /// `None` for workers: they come and go, and would leave a series each.
+    is_in: Option<Gauge>,
+    ejections: Counter,
+}
+
+impl ServerMetrics {
+    /// Looks the handles up.
+    pub fn new(route: &str, upstream: &str) -> Self {
+        let (route, upstream) = (route.to_owned(), upstream.to_owned());
+        Self {
+            is_in: Some(
+                gauge!(UPSTREAM_IN, "route" => route.clone(), "upstream" => upstream.clone()),
+            ),
+            ejections: counter!(EJECTIONS, "route" => route, "upstream" => upstream),
+        }
+    }
+
+    /// For the workers of a deployment, which are counted together.
+    pub fn of_deployment(id: &str) -> Self {
+        Self {
+            is_in: None,
+            ejections: counter!(EJECTIONS, "route" => "-", "upstream" => id.to_owned()),
+        }
+    }
+
+    /// Whether requests are sent to it.
+    pub fn is_in(&self, is_in: bool) {
+        if let Some(gauge) = &self.is_in {
+            gauge.set(if is_in { 1.0 } else { 0.0 });
+        }
+    }
+
+    /// It was ejected once more.
+    pub fn ejected(&self) {
+        self.ejections.increment(1);
+    }
+}
+
+/// Counts a request of `route` that goes to a further server because of `why`.
+pub fn retried(route: &str, why: &'static str) {
+    counter!(RETRIES, "route" => route.to_owned(), "reason" => why).increment(1);
 }
 
 /// The gauge of open client connections.

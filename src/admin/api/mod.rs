@@ -39,6 +39,8 @@
 //! | `GET routes`, `GET routes/{name}/file` | list of [`view::RouteView`], the text of one's file |
 //! | `PUT routes/{name}`, `DELETE routes/{name}` | body: a route file; `If-Match` with the revision |
 //! | `POST routes/{name}/test` | [`view::RouteTest`] |
+//! | `GET upstreams` | list of [`view::UpstreamView`] |
+//! | `POST tokens/cut-off`, `POST tokens/rotate-key` | [`view::CutOff`], [`view::KeyRotated`] |
 //! | `GET tokens`, `POST tokens`, `DELETE tokens/{jti}` | [`view::TokensView`], [`view::TokenMade`], [`view::TokenRevoked`] |
 //! | `POST plan` | [`view::PlanView`]: what files would change; body: [`view::PlanRequest`] |
 //! | `GET options?vllm_version=` | as `tidegate options --format json` prints it |

@@ -10,7 +10,7 @@ use super::instances::{access, urls};
 use super::status::with_text;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
-use crate::admin::view::{EndpointView, ErrorView, RouteView};
+use crate::admin::view::{EndpointView, ErrorView, RouteView, UpstreamView};
 use crate::config::{Access, Catalog, Deployment, Route};
 use crate::deployment::{Handle, Status};
 use crate::names::Project;
@@ -21,6 +21,7 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(routes))
         .routes(routes!(endpoints))
+        .routes(routes!(upstreams))
 }
 
 /// The project that a route belongs to.
@@ -29,6 +30,21 @@ pub(in crate::admin) fn project(route: &Route) -> Option<&Project> {
         Access::Project(project) => Some(project),
         Access::Public | Access::Admins => None,
     }
+}
+
+/// The servers behind each route, workers among them, and how each stands: in,
+/// ejected, on probation, or down by its health check.
+#[utoipa::path(get, path = "/upstreams", tag = "routes", responses(
+    (status = 200, body = Vec<UpstreamView>), (status = 401, body = ErrorView)))]
+async fn upstreams(State(admin): State<Admin>, caller: Caller) -> Json<Vec<UpstreamView>> {
+    let catalog = admin.catalog.load();
+    let mut views = admin.gateway.upstreams();
+    views.retain(|view| {
+        let mut routes = catalog.routes.iter();
+        let route = routes.find(|route| route.name.as_str() == view.route);
+        route.is_some_and(|route| sees(&caller, route))
+    });
+    Json(views)
 }
 
 /// Whether a caller sees a route: theirs, and public ones.

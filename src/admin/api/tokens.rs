@@ -10,7 +10,11 @@ use utoipa_axum::routes;
 use super::error::{Answer, ApiError, on_disk};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
-use crate::admin::view::{ErrorView, TokenMade, TokenRequest, TokenRevoked, TokenView, TokensView};
+use crate::admin::view::{
+    CutOff, CutOffRequest, ErrorView, KeyRotated, TokenMade, TokenRequest, TokenRevoked, TokenView,
+    TokensView,
+};
+use crate::auth::keys::{Rotated, rotate};
 use crate::auth::{Role, TokenRecord};
 use crate::names::Workspace;
 use crate::time::{unix_seconds, unix_time};
@@ -22,6 +26,8 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(revoke))
+        .routes(routes!(cut_off))
+        .routes(routes!(rotate_key))
 }
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -179,4 +185,94 @@ async fn revoke(
         revoked: jti,
         since,
     }))
+}
+
+/// Refuse every token of a tenant, or of one subject of it, that was issued up to
+/// now: also those of other issuers. For an admin.
+#[utoipa::path(post, path = "/tokens/cut-off", tag = "tokens", request_body = CutOffRequest,
+    responses((status = 200, body = CutOff), (status = 400, body = ErrorView),
+    (status = 403, body = ErrorView)))]
+async fn cut_off(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Json(request): Json<CutOffRequest>,
+) -> Answer<CutOff> {
+    let CutOffRequest { workspace, subject } = request;
+    let target = match &subject {
+        Some(subject) => format!("workspace:{workspace} subject:{subject}"),
+        None => format!("workspace:{workspace}"),
+    };
+    admins_only(&admin, &caller, "token.cut_off", &target).await?;
+    let (store, whose, who) = (admin.store.clone(), workspace.clone(), subject.clone());
+    let cut = move || store.cut_off(&whose, who.as_deref(), unix_seconds());
+    let before = on_disk(cut).await??;
+    // Kept first, then in effect: a crash between the two forgets nothing.
+    match &subject {
+        Some(subject) => admin
+            .revocations
+            .cut_off_subject(&workspace, subject, before),
+        None => admin.revocations.cut_off_workspace(&workspace, before),
+    }
+    admin
+        .audit
+        .done(&caller, "token.cut_off", &target, "")
+        .await;
+    Ok(Json(CutOff { before }))
+}
+
+/// Sign with a new key from now on. Tokens of the old one stay valid until they end,
+/// and both stand at `/.well-known/jwks.json`. For an admin.
+#[utoipa::path(post, path = "/tokens/rotate-key", tag = "tokens", responses(
+    (status = 200, body = KeyRotated), (status = 403, body = ErrorView),
+    (status = 409, description = "The keys are kept by hand", body = ErrorView)))]
+async fn rotate_key(State(admin): State<Admin>, caller: Caller) -> Answer<KeyRotated> {
+    admins_only(&admin, &caller, "token.rotate_key", "key").await?;
+    let tokens = &admin.settings.tokens;
+    let previous = tokens
+        .kept_keys()
+        .map_err(|message| ApiError(http::StatusCode::CONFLICT, message.to_owned()))?;
+    let (signing, keys) = (
+        tokens.signing_key.clone(),
+        std::sync::Arc::clone(&admin.keys),
+    );
+    let turned = on_disk(move || {
+        let rotated = rotate(&signing, &previous);
+        // In effect at once, not only when the files are looked at again.
+        let loaded = keys.reload();
+        rotated.map(|rotated| (rotated, loaded))
+    })
+    .await?;
+    let (rotated, loaded) = turned.map_err(|error| ApiError::internal(&error))?;
+    loaded.map_err(|error| ApiError::internal(&error))?;
+    admin
+        .audit
+        .done(&caller, "token.rotate_key", "key", &rotated.kid)
+        .await;
+    Ok(Json(KeyRotated::from(rotated)))
+}
+
+impl From<Rotated> for KeyRotated {
+    fn from(rotated: Rotated) -> Self {
+        Self {
+            kid: rotated.kid,
+            previous_kid: rotated.previous_kid,
+            previous_file: rotated.previous.display().to_string(),
+            dropped: rotated.dropped,
+        }
+    }
+}
+
+async fn admins_only(
+    admin: &Admin,
+    caller: &Caller,
+    action: &'static str,
+    target: &str,
+) -> Result<(), ApiError> {
+    if caller.is_admin() {
+        return Ok(());
+    }
+    let error =
+        ApiError::forbidden("this reaches beyond the projects of an operator: ask an admin");
+    admin.audit.refused(caller, action, target, &error.1).await;
+    Err(error)
 }

@@ -19,6 +19,8 @@ pub use plots::*;
 pub use status::*;
 pub use token::*;
 
+pub use crate::gateway::servers::UpstreamView;
+
 impl From<&crate::config::FileError> for FileErrorView {
     fn from(error: &crate::config::FileError) -> Self {
         Self {

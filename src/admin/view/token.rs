@@ -133,6 +133,40 @@ pub struct TokenRevoked {
     pub since: u64,
 }
 
+/// `POST tokens/cut-off`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CutOffRequest {
+    /// The tenant.
+    #[schema(value_type = String)]
+    pub workspace: Workspace,
+    /// Only the tokens of this subject; all of the tenant where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+/// The answer to `POST tokens/cut-off`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CutOff {
+    /// Tokens that were issued before this second are refused from now on, whoever
+    /// issued them; seconds since 1970.
+    pub before: u64,
+}
+
+/// The answer to `POST tokens/rotate-key`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct KeyRotated {
+    /// Id of the key that signs from now on.
+    pub kid: String,
+    /// Id of the key that signed before; its tokens stay valid until they end.
+    pub previous_kid: String,
+    /// Where the public halves of previous keys stand.
+    pub previous_file: String,
+    /// Ids of keys that were dropped, as only so many are kept: their tokens are
+    /// refused now.
+    pub dropped: Vec<String>,
+}
+
 /// [`TokenRecord`], which knows nothing of this API, for its description.
 #[derive(ToSchema)]
 #[schema(as = TokenRecord)]

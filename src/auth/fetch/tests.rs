@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::auth::certs::ensure_server_pair;
 use crate::time::timeout;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// A server on loopback that sends the same bytes to whoever asks.
 pub(in crate::auth) struct Server(TcpListener);

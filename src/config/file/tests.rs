@@ -190,9 +190,9 @@ fn upstreams_that_are_wrong_are_told_with_their_place() {
             &["1: upstream: [[upstream]] needs a [route] in the same file: write one"][..],
         ),
         (
-            "[route]\nname = \"a\"\n[[upstream]]\nurl = \"https://a\"\n[[upstream]]\nurl = \"http://a\"\napi_key_env = \"sk-123\"\n[[upstream]]\nurl = \"http://b\"\napi_key_env = \"K\"\napi_key_file = \"k\"\n[[upstream]]",
+            "[route]\nname = \"a\"\n[[upstream]]\nurl = \"ftp://a\"\n[[upstream]]\nurl = \"http://a\"\napi_key_env = \"sk-123\"\n[[upstream]]\nurl = \"http://b\"\napi_key_env = \"K\"\napi_key_file = \"k\"\n[[upstream]]",
             &[
-                "4: upstream.url: https upstreams are not supported: write an http:// or unix: address, if need be of a TLS proxy on this machine",
+                "4: upstream.url: write \"http://HOST:PORT\", \"https://HOST:PORT\" or \"unix:/PATH\"",
                 "7: upstream.api_key_env: this is not the name of an environment variable: write one, as \"UPSTREAM_KEY\", not the key itself",
                 "10: upstream.api_key_env: write api_key_env or api_key_file, not both",
                 "12: upstream.url: this is missing: write an address, as \"http://127.0.0.1:8000\"",

@@ -21,7 +21,7 @@ use crate::gateway::forward::forwarded_headers;
 use crate::gateway::pool::Occupied;
 use crate::gateway::record::{Phase, Record};
 use crate::gateway::router::Destination;
-use crate::gateway::socket::Socket;
+use crate::gateway::socket::{Limits, Socket};
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::telemetry::metrics::Counted;
@@ -60,11 +60,13 @@ pub(super) async fn connect(
 ) -> Result<Line, Refusal> {
     record.destination = Some(Arc::clone(&destination));
     let (gateway, principal) = (&caller.gateway, &caller.principal);
+    let scan = Scan::of_nothing();
     let asked = Asked {
         principal,
         api: Api::Realtime,
-        scan: &Scan::of_nothing(),
+        scan: &scan,
         workspace_max: gateway.settings.workspace_max(&principal.workspace),
+        pick: destination.pick(&HeaderMap::new(), &scan, &Bytes::new()),
     };
     let admission = admit(&gateway.crowd, asked, &destination, record).await?;
     if let Some(charge) = &mut record.charge {
@@ -75,18 +77,20 @@ pub(super) async fn connect(
     let in_flight = Counted::on(&target.metrics.in_flight);
     let timeouts = &destination.route.timeouts;
     record.phase = Phase::Connect;
-    let socket = timeout(timeouts.connect, Socket::connect(server.pool.address())).await;
-    let Ok(Ok(socket)) = socket else {
-        return Err(Refusal::Unreachable);
+    let limits = Limits {
+        connect: timeouts.connect,
+        tls_handshake: timeouts.tls_handshake,
     };
+    let socket = server.pool.reach(limits).await;
+    let socket = socket.map_err(|_| Refusal::Unreachable)?;
     record.phase = Phase::FirstByte;
     let sent = Instant::now();
     let key = websocket::new_key();
     let path = format!("{}{}", target.base_path, Api::Realtime.upstream_path(""));
     let mut headers = forwarded_headers(HeaderMap::new(), record);
     headers.insert(HOST, server.pool.host().clone());
-    if let Some(authorization) = &server.authorization {
-        headers.insert(AUTHORIZATION, authorization.clone());
+    if let Some(authorization) = server.authorization() {
+        headers.insert(AUTHORIZATION, authorization);
     }
     let request = opening(&path, headers, &key)?;
     let opened = timeout(timeouts.first_byte, upgrade(socket, request, &key)).await;

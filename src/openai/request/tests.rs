@@ -208,12 +208,14 @@ fn expected(map: &Map<String, Value>) -> Result<Scan<'_>, ()> {
         prompt_cache_key: expected_words(map.get("prompt_cache_key"))?,
         background: expected_flag(map.get("background"))?,
         store: expected_flag(map.get("store"))?,
+        prompt: 0..0,
         layout: Layout::default(),
     })
 }
 
 fn without_layout(mut scan: Scan<'_>) -> Scan<'_> {
     scan.layout = Layout::default();
+    scan.prompt = 0..0;
     if let Some(options) = &mut scan.stream_options {
         options.layout = OptionsLayout::default();
     }

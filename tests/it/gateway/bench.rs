@@ -19,9 +19,9 @@ use tidegate::auth::{
 };
 use tidegate::config::{Route, Settings, load_catalog};
 use tidegate::deployment::Registry;
-use tidegate::gateway::Gateway;
 use tidegate::gateway::listener::Listener;
 use tidegate::gateway::tls::server_config;
+use tidegate::gateway::{Gateway, lookout};
 use tidegate::names::Workspace;
 use tidegate::tasks::Tasks;
 use tidegate::telemetry::access::AccessLog;
@@ -68,7 +68,7 @@ impl Bench {
         settings: Settings,
         config: Option<Arc<ServerConfig>>,
     ) -> Self {
-        Self::build(servers, extra, (settings, config), |_| {}).await
+        Self::build(&bare(servers), extra, (settings, config), |_| {}).await
     }
 
     /// With a route that no file could describe, as one of very short times.
@@ -77,11 +77,24 @@ impl Bench {
         extra: &str,
         tune: impl Fn(&mut Route),
     ) -> Self {
-        Self::build(servers, extra, (Settings::default(), None), tune).await
+        let servers = bare(servers);
+        Self::build(&servers, extra, (Settings::default(), None), tune).await
+    }
+
+    /// With further lines of each `[[upstream]]`.
+    pub(super) async fn with_upstreams(servers: &[(SocketAddr, &str)], extra: &str) -> Self {
+        Self::build(servers, extra, (Settings::default(), None), |_| {}).await
+    }
+
+    /// Takes the routes of a directory into effect instead of those before.
+    pub(super) fn install(&self, routes: &Path) {
+        let catalog = load_catalog(routes, &Settings::default().queues, None);
+        assert!(catalog.errors.is_empty(), "{:?}", catalog.errors);
+        self.gateway.install(&catalog);
     }
 
     async fn build(
-        servers: &[SocketAddr],
+        servers: &[(SocketAddr, &str)],
         extra: &str,
         (settings, config): (Settings, Option<Arc<ServerConfig>>),
         tune: impl Fn(&mut Route),
@@ -117,6 +130,8 @@ impl Bench {
         let config = config.unwrap_or(own);
         let root = CertificateDer::from_pem_file(dir.path().join("ca.pem")).unwrap();
         let tasks = Tasks::new();
+        let looking = lookout::run(Arc::clone(&gateway), tasks.child());
+        tasks.spawn("lookout", looking);
         let places = Arc::new(Semaphore::new(settings.gateway.connections_max.min(1_000)));
         let cut = CancellationToken::new();
         let mut addresses = Vec::new();
@@ -230,15 +245,20 @@ impl Drop for Bench {
     }
 }
 
-fn route(name: &str, servers: &[SocketAddr], extra: &str) -> String {
+/// Without further lines.
+fn bare(servers: &[SocketAddr]) -> Vec<(SocketAddr, &'static str)> {
+    servers.iter().map(|address| (*address, "")).collect()
+}
+
+fn route(name: &str, servers: &[(SocketAddr, &str)], extra: &str) -> String {
     let public = if extra.contains("project") {
         ""
     } else {
         "public = true\n"
     };
     let mut text = format!("[route]\nname = \"{name}\"\n{public}{extra}\n");
-    for server in servers {
-        write!(text, "[[upstream]]\nurl = \"http://{server}\"\n").unwrap();
+    for (server, lines) in servers {
+        write!(text, "[[upstream]]\nurl = \"http://{server}\"\n{lines}\n").unwrap();
     }
     text
 }
