@@ -240,6 +240,7 @@ impl Effects {
             callee,
             door.gate,
             door.quiet,
+            Arc::clone(&served),
         );
         tokio::pin!(unwell);
         let mut is_well = true;

@@ -6,6 +6,7 @@
 //! does nothing any more is the machine's to say.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -101,13 +102,15 @@ fn has_moved(before: Activity, now: Activity, pause: Duration) -> bool {
     changed || worked > pause / IDLE_SHARE || moved > MOVED_BYTES
 }
 
-/// Resolves with words once a worker that serves has failed its probes.
+/// Resolves with words once a worker that serves has failed its probes. One that
+/// has not `served` yet is loading: how long that may take is not asked here.
 pub(super) async fn unwell(
     care: Care,
     calls: Arc<dyn Calls>,
     callee: Callee,
     gate: Arc<Gate>,
     quiet: Quiet,
+    served: Arc<AtomicBool>,
 ) -> String {
     if care.probe_interval.is_zero() {
         return std::future::pending().await;
@@ -115,6 +118,9 @@ pub(super) async fn unwell(
     let mut failures = 0;
     loop {
         sleep(care.probe_interval).await;
+        if !served.load(Ordering::Acquire) {
+            continue;
+        }
         if let Some(result) = probe(care, calls.as_ref(), &callee, &gate, &quiet).await {
             let Err(error) = result else {
                 failures = 0;

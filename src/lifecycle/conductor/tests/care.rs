@@ -47,6 +47,22 @@ async fn a_worker_that_fails_its_probes_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_still_loads_is_not_probed() {
+    let stage = stage(|workers| {
+        workers.start_timeout = Duration::from_mins(5);
+        workers.stall_timeout = Duration::from_hours(1);
+    })
+    .await;
+    stage.fake.world().starts.push_back(Fate::NeverReady);
+    let began = stage.clock.now();
+    let permit = stage.request("t/a").await;
+    assert!(permit.is_some(), "the second serves");
+    let waited = stage.clock.now().saturating_sub(began);
+    assert!(waited >= Duration::from_mins(5), "{waited:?}");
+    assert_eq!(stage.fake.count("probe") + stage.fake.count("look"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn probes_do_not_keep_an_idle_worker_from_its_rest() {
     let stage = stage(|workers| workers.probe_interval = Duration::from_secs(5)).await;
     drop(stage.request("t/a").await.unwrap());
