@@ -181,8 +181,11 @@ fn gateways_take_over_from_each_other_and_no_client_notices() {
     let worker = |place: &Place| {
         let mut records = fs::read_dir(place.path().join(".tidegate/workers")).unwrap();
         records.find_map(|entry| {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            name.ends_with(".json").then_some(name)
+            let path = entry.unwrap().path();
+            let is_record = path
+                .extension()
+                .is_some_and(|extension| extension == "json");
+            is_record.then_some(path)
         })
     };
     while done.load(Ordering::Relaxed) < 10 {

@@ -6,7 +6,7 @@ use super::bench::{Bench, LIMIT, OK, answering, post_to};
 use super::floods::{PREFACE, frame};
 
 const HEADERS: u8 = 1;
-/// END_STREAM and END_HEADERS.
+/// `END_STREAM` and `END_HEADERS`.
 const WHOLE: u8 = 5;
 /// `:status: 200` of the static table.
 const STATUS_200: u8 = 0x88;
