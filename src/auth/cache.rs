@@ -41,6 +41,8 @@ pub(super) struct CacheKey(u128);
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) principal: Arc<Principal>,
+    /// Before this second it is not valid yet, leeway included.
+    pub(super) valid_from: u64,
     /// From this second on it is expired, leeway included.
     pub(super) valid_until: u64,
     /// Generation of the revocations that it was last held against.

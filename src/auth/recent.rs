@@ -53,7 +53,7 @@ impl Recent {
         let entry = &known.entry;
         let holds = entry.keys == keys
             && entry.revocations == revocations
-            && now < entry.valid_until
+            && (entry.valid_from..entry.valid_until).contains(&now)
             && *known.token == *token;
         holds.then(|| Arc::clone(&entry.principal))
     }

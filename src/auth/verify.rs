@@ -222,6 +222,9 @@ impl Verifier {
             self.cache.remove(key);
             return Err(Denied::Expired);
         }
+        if now < entry.valid_from {
+            return Err(Denied::Invalid);
+        }
         let revocations = self.revocations.generation();
         if entry.revocations != revocations {
             if self.revocations.is_revoked(&entry.principal) {
@@ -236,8 +239,9 @@ impl Verifier {
     fn afresh(&self, key: CacheKey, token: &str, keys: u64, now: u64) -> Result<Entry, Refused> {
         let revocations = self.revocations.generation();
         let (principal, not_before) = trusted(&self.keys.load(), token)?;
-        let not_yet = |moment: u64| moment > now.saturating_add(LEEWAY);
-        if not_before.is_some_and(not_yet) || not_yet(principal.issued_at) {
+        let valid_from = not_before.unwrap_or_default().max(principal.issued_at);
+        let valid_from = valid_from.saturating_sub(LEEWAY);
+        if now < valid_from {
             return Err(Denied::Invalid.into());
         }
         let valid_until = principal.expires_at.saturating_add(LEEWAY);
@@ -250,6 +254,7 @@ impl Verifier {
         }
         let entry = Entry {
             principal,
+            valid_from,
             valid_until,
             revocations,
             keys,

@@ -17,8 +17,28 @@ const TABLES: &[(&str, &str)] = &[
         "/properties/route/properties/timeouts",
     ),
     (
+        "[route]\nname = \"r\"\n[route.stream]",
+        "/properties/route/properties/stream",
+    ),
+    (
+        "[route]\nname = \"r\"\n[route.load_balancing]",
+        "/properties/route/properties/load_balancing",
+    ),
+    (
+        "[route]\nname = \"r\"\n[route.retries]",
+        "/properties/route/properties/retries",
+    ),
+    (
+        "[route]\nname = \"r\"\n[route.ejection]",
+        "/properties/route/properties/ejection",
+    ),
+    (
         "[route]\nname = \"r\"\n[[upstream]]",
         "/properties/upstream/items",
+    ),
+    (
+        "[route]\nname = \"r\"\n[[upstream]]\nurl = \"http://a\"\n[upstream.health_check]",
+        "/properties/upstream/items/properties/health_check",
     ),
     (
         "[instance]\nname = \"i\"\n[[deployment]]",

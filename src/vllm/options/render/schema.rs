@@ -85,7 +85,41 @@ fn route() -> Json {
             "first_byte": said(span(), "From the request sent to the head of the response."),
             "idle": said(span(), "Longest silence of the upstream within a response."),
             "cold_start": said(span(), "Longest wait for a worker to start or wake."),
-            "connect": said(span(), "Limit of a connection to the upstream.")
+            "connect": said(span(), "Limit of a connection to the upstream."),
+            "tls_handshake": said(span(), "Limit of the TLS handshake with the upstream.")
+        }),
+    );
+    let stream = table(
+        &[],
+        &json!({
+            "keep_alive": said(span(), "Comments are sent after so long a silence. Unset: none."),
+            "open_after": said(span(), "A held stream is begun with 200 after so long. Unset: never.")
+        }),
+    );
+    let load_balancing = table(
+        &[],
+        &json!({
+            "policy": { "enum": ["least_loaded", "round_robin"], "default": "least_loaded" },
+            "session_header": { "type": "string", "minLength": 1, "description": "Requests with the same value of this header go to one server." },
+            "prefix": said(size(), "Requests whose prompts begin alike for so long go to one server."),
+            "load_factor": { "type": "number", "minimum": 1, "maximum": 100, "description": "How far above the mean a server may be loaded by what is bound to it." },
+            "engine_figures": { "type": "boolean", "default": true, "description": "Whether the servers are asked how many requests wait in them." }
+        }),
+    );
+    let retries = table(
+        &[],
+        &json!({
+            "servers_max": said(count(0), "Further servers that a request is sent to before its first byte came."),
+            "budget": { "type": "number", "minimum": 0, "maximum": 1, "description": "Share of the requests that may be sent again." },
+            "on": { "type": "array", "items": { "enum": ["unreachable", "broken", "502", "503", "504"] } }
+        }),
+    );
+    let ejection = table(
+        &[],
+        &json!({
+            "failures": said(count(0), "Failures in a row after which a server is left out; 0: never."),
+            "time": said(span(), "For how long, at first."),
+            "time_max": said(span(), "For how long at most.")
         }),
     );
     table(
@@ -103,19 +137,38 @@ fn route() -> Json {
             "queue_wait_max": said(span(), "Longest wait for a place."),
             "requests_per_minute": said(count(1), "Per token. Unset: no limit."),
             "tokens_per_minute": said(count(1), "Per token. Unset: no limit."),
-            "timeouts": timeouts
+            "timeouts": timeouts,
+            "stream": stream,
+            "load_balancing": load_balancing,
+            "retries": retries,
+            "ejection": ejection
         }),
     )
 }
 
 fn upstream() -> Json {
+    let health_check = table(
+        &["path"],
+        &json!({
+            "path": { "type": "string", "pattern": "^/", "description": "What is asked for; 2xx means well." },
+            "interval": said(span(), "Between two questions."),
+            "timeout": said(span(), "Limit of an answer."),
+            "failures": said(count(1), "Bad answers in a row after which it is left out."),
+            "successes": said(count(1), "Good answers in a row after which it is taken in again.")
+        }),
+    );
     table(
         &["url"],
         &json!({
             "url": { "type": "string", "minLength": 1, "examples": ["http://127.0.0.1:8000", "unix:/run/vllm.sock"], "description": "Where the server listens." },
             "model": said(model(), "The name that the server knows. Unset: passed as it came."),
             "api_key_env": { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "description": "Variable that holds the server's key." },
-            "api_key_file": { "type": "string", "minLength": 1, "description": "File that holds the server's key." }
+            "api_key_file": { "type": "string", "minLength": 1, "description": "File that holds the server's key." },
+            "ca": { "type": "string", "minLength": 1, "description": "PEM file of the authorities that may have signed its certificate. Unset: the system's." },
+            "tls_server_name": { "type": "string", "minLength": 1, "description": "The name that its certificate must have. Unset: that in url." },
+            "max_concurrent_requests": said(count(1), "Requests at once. Unset: no limit of its own."),
+            "keep_alive": said(span(), "How long it keeps an idle connection."),
+            "health_check": health_check
         }),
     )
 }
