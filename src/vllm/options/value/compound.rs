@@ -171,7 +171,7 @@ fn adapter_text(entry: &str) -> Result<String, String> {
     let (name, path) = entry
         .split_once('=')
         .ok_or_else(|| format!("write each adapter as name=path instead of {entry:?}"))?;
-    adapter(name.trim(), path.trim(), None)
+    adapter(name, path, None)
 }
 
 fn adapter_table(map: &Map<String, Json>) -> Result<String, String> {
@@ -189,6 +189,8 @@ fn adapter_table(map: &Map<String, Json>) -> Result<String, String> {
 }
 
 fn adapter(name: &str, path: &str, base: Option<&str>) -> Result<String, String> {
+    // However it was written, it reads back the same.
+    let (name, path) = (name.trim(), path.trim());
     let name = crate::names::ModelName::new(one_line(name)?).map_err(|error| error.to_string())?;
     if name.as_str().contains(['=', ',', '{']) {
         return Err(format!(
