@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
-use crate::config::{GpuSource, Settings};
+use crate::config::{GpuSource, HostBudget, Settings};
 use crate::deployment::{Demands, Registry};
 use crate::gpu::nvml::{self, Nvml};
 use crate::gpu::{self, Inventory, Monitor};
@@ -14,6 +14,8 @@ use crate::lifecycle::command::Engines;
 use crate::lifecycle::process::{Bounds, Options, ProcessLauncher, own_executable};
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
+use crate::telemetry::host::Sampler;
+use crate::time::Uptime;
 
 /// No GPU is there, though the settings ask for one.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +60,27 @@ pub(super) fn parts(
         launcher: Arc::new(launcher),
         calls: Arc::new(Http),
         timings: Timings::open(settings.gateway.state.join("timings.json")),
+        host_memory: host_memory(settings),
         gpus,
     })
+}
+
+/// Bytes of host memory that sleepers' weights may take. Swap is never counted.
+fn host_memory(settings: &Settings) -> u64 {
+    match settings.gpus.host_memory_budget {
+        HostBudget::Bytes(bytes) => bytes,
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "memory sizes are far below 2^53, and a share is at most 1"
+        )]
+        HostBudget::Share(share) => {
+            let machine = Sampler::of("/proc").machine(Uptime::ZERO);
+            // Where it can't be read nothing is promised.
+            (machine.memory_total.unwrap_or_default() as f64 * share) as u64
+        }
+    }
 }
 
 /// The devices, with their sensors followed.

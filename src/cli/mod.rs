@@ -15,6 +15,7 @@ mod out;
 mod ps;
 mod serve;
 mod sim;
+mod simulate;
 mod token;
 mod worker_exec;
 
@@ -74,6 +75,8 @@ enum Command {
     Options(options::Options),
     /// Show the vLLM command line that a file would run, secrets masked
     Args(args::Args),
+    /// Try the policy on a virtual clock, beside those of others
+    Simulate(simulate::Simulate),
     /// The stand-in engine: `vllm serve`-like, without a GPU
     Sim(Box<sim::Sim>),
     /// Run an engine as its own session; used by `serve`
@@ -133,6 +136,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Args(args) => client::block_on(args.run()),
         Command::WorkerExec(exec) => exec.run(),
         Command::Sim(sim) => Ok(sim.run()),
+        Command::Simulate(simulate) => simulate.run(),
         Command::Token(token) => client::block_on(token.run()),
         Command::Ps(ps) => client::block_on(ps.run()),
         Command::Launch(launch) => client::block_on(launch.run()),

@@ -346,11 +346,12 @@ fn endpoint(table: &mut Reader<'_>, model: Option<&Found<String>>) -> Option<Mod
 
 fn offload(common: &Common<'_>, own: Options<'_>, table: &Reader<'_>) -> Option<Offload> {
     let to = options::offload_to(common.options, own, table.problems);
-    let after = common.idle.offload_after.as_ref()?;
-    let to = match (to, common.kind) {
-        (Some(to), _) => to,
-        (None, Kind::Sim) => OffloadTo::Cpu,
-        (None, Kind::Vllm) => {
+    let after = common.idle.offload_after.as_ref();
+    let to = match (to, common.kind, after) {
+        (Some(to), ..) => to,
+        (None, Kind::Sim, _) => OffloadTo::Cpu,
+        (None, Kind::Vllm, None) => return None,
+        (None, Kind::Vllm, Some(after)) => {
             let message = "no option says where the weights go: set automatic_cpu_offloading = true or disk_swapping = true in [instance.options]";
             table
                 .problems
@@ -359,7 +360,7 @@ fn offload(common: &Common<'_>, own: Options<'_>, table: &Reader<'_>) -> Option<
         }
     };
     Some(Offload {
-        after: after.value,
+        after: after.map(|after| after.value),
         to,
     })
 }

@@ -490,8 +490,8 @@ pub enum Start {
 pub struct Idle {
     /// Idle time after which the worker is stopped; `None` for never.
     pub time_limit: Option<Duration>,
-    /// Idle time after which the weights leave the GPU, and where they go;
-    /// `None` for never.
+    /// Whether the weights may leave the GPU, when they do by themselves, and where
+    /// they go; `None` for never.
     pub offload: Option<Offload>,
     /// How often the gateway reports last activity.
     pub last_action_report_interval: Duration,
@@ -500,8 +500,9 @@ pub struct Idle {
 /// When and where weights are offloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offload {
-    /// Idle time.
-    pub after: Duration,
+    /// Idle time after which they leave; `None` for only when another deployment
+    /// needs the memory, or an operator asks.
+    pub after: Option<Duration>,
     /// Where to.
     pub to: OffloadTo,
 }

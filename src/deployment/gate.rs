@@ -23,12 +23,29 @@ pub struct Gate {
     touched: AtomicU64,
     /// Notified when the last request leaves a closed gate.
     drained: Notify,
+    /// Requests that ever entered; for estimates only.
+    entered: AtomicU64,
+    /// Milliseconds that those who left were inside; for estimates only.
+    inside_millis: AtomicU64,
+}
+
+/// What a gate has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests that entered.
+    pub entered: u64,
+    /// Requests that left.
+    pub left: u64,
+    /// Milliseconds that those who left were inside, all together.
+    pub inside_millis: u64,
 }
 
 /// Proof that one request is inside the gate. Dropping it lets the request out.
 #[derive(Debug)]
 pub struct Permit {
     gate: Arc<Gate>,
+    /// Milliseconds of the gate's clock when it entered.
+    since: u64,
 }
 
 impl Gate {
@@ -39,6 +56,8 @@ impl Gate {
             word: AtomicU32::new(CLOSED),
             touched: AtomicU64::new(clock.millis()),
             drained: Notify::new(),
+            entered: AtomicU64::new(0),
+            inside_millis: AtomicU64::new(0),
         })
     }
 
@@ -69,7 +88,9 @@ impl Gate {
                 Ordering::Acquire,
             ) {
                 Ok(_) => {
+                    self.entered.fetch_add(1, Ordering::Relaxed);
                     return Some(Permit {
+                        since: self.clock.millis(),
                         gate: Arc::clone(self),
                     });
                 }
@@ -135,16 +156,32 @@ impl Gate {
         Uptime::from_millis(self.touched.load(Ordering::Acquire))
     }
 
-    fn touch(&self) {
-        self.touched
-            .fetch_max(self.clock.millis(), Ordering::AcqRel);
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        let inside = u64::from(self.in_flight());
+        let entered = self.entered.load(Ordering::Relaxed);
+        Counts {
+            entered,
+            left: entered.saturating_sub(inside),
+            inside_millis: self.inside_millis.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Returns the time by the clock of the gate.
+    fn touch(&self) -> u64 {
+        let now = self.clock.millis();
+        self.touched.fetch_max(now, Ordering::AcqRel);
+        now
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         // Touched first: whoever sees the gate empty sees the newer time too.
-        self.gate.touch();
+        let now = self.gate.touch();
+        let inside = now.saturating_sub(self.since);
+        let gate = &self.gate;
+        gate.inside_millis.fetch_add(inside, Ordering::Relaxed);
         if self.gate.word.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
             self.gate.drained.notify_waiters();
         }

@@ -13,19 +13,20 @@ pub mod console;
 pub mod gate;
 pub mod snapshot;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use crate::config;
 use crate::names::DeploymentId;
-use crate::time::Clock;
+use crate::time::{Clock, Uptime};
 
 pub use console::Console;
-pub use gate::{Gate, Permit};
+pub use gate::{Counts, Gate, Permit};
 pub use snapshot::{Refusal, Snapshot, Status, Worker};
 
 /// One deployment, as both planes hold it.
@@ -49,6 +50,27 @@ pub struct Handle {
     /// Its further replicas, each with a console of its own; swapped by the
     /// conductor.
     replicas: ArcSwap<Vec<Arc<Handle>>>,
+    /// When each of them came. Locked for a moment, never over an await.
+    came: Mutex<Came>,
+}
+
+/// When those who wait came, by the clock of the gate.
+#[derive(Debug, Default)]
+struct Came {
+    next: u64,
+    at: BTreeMap<u64, Uptime>,
+    sum: Duration,
+}
+
+/// Who waits at a closed gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// How many.
+    pub count: u32,
+    /// When the first of them came.
+    pub head: Option<Uptime>,
+    /// How long they have waited, all together.
+    pub waited: Duration,
 }
 
 impl Handle {
@@ -98,7 +120,32 @@ impl Handle {
     /// Counts one waiting request until the guard is dropped.
     pub fn wait(self: &Arc<Self>) -> Waiting {
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        Waiting(Arc::clone(self))
+        let now = self.gate.clock().now();
+        let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = came.next;
+        came.next += 1;
+        came.at.insert(number, now);
+        came.sum += now;
+        drop(came);
+        Waiting {
+            handle: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// Who waits at the closed gate, and for how long.
+    pub fn held(&self) -> Held {
+        if self.waiting() == 0 {
+            return Held::default();
+        }
+        let now = self.gate.clock().now();
+        let came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = u32::try_from(came.at.len()).unwrap_or(u32::MAX);
+        Held {
+            count,
+            head: came.at.values().next().copied(),
+            waited: (now * count).saturating_sub(came.sum),
+        }
     }
 
     /// How many requests wait at the closed gate.
@@ -118,11 +165,20 @@ impl Handle {
 
 /// One request that waits at a closed gate.
 #[derive(Debug)]
-pub struct Waiting(Arc<Handle>);
+pub struct Waiting {
+    handle: Arc<Handle>,
+    number: u64,
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        let came = &self.handle.came;
+        let mut came = came.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = came.at.remove(&self.number) {
+            came.sum = came.sum.saturating_sub(at);
+        }
+        drop(came);
+        self.handle.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -191,6 +247,7 @@ impl Registry {
             demands: self.demands.clone(),
             waiting: AtomicU32::new(0),
             replicas: ArcSwap::default(),
+            came: Mutex::default(),
             spec: ArcSwap::new(spec),
         })
     }

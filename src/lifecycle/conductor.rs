@@ -4,6 +4,7 @@
 //! What an action answers at once is a further event of the same turn. The
 //! conductor never waits for a worker, a file or a reader.
 
+mod learn;
 mod plan;
 mod replicas;
 mod turn;
@@ -21,13 +22,16 @@ use super::fleet::Fleet;
 use super::health::Care;
 use super::launcher::Launched;
 use super::machine::{Event, Machine, Phase};
-use super::member::{Member, need, starts_at_boot};
+use super::member::Member;
 use super::observe::{self, Observation};
-use super::placement::Placement;
+use super::placement::{Insists, Placement};
+use super::policy::Params;
+use super::profile::starts_at_boot;
 use super::story;
 use super::{Command, CommandError, Handle, Parts, Request, StartError};
 use crate::config::{self, Catalog, Settings};
 use crate::deployment::{Demands, Registry};
+use crate::gpu::Device;
 use crate::names::DeploymentId;
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
@@ -49,6 +53,10 @@ pub struct Conductor {
     clock: Clock,
     effects: Effects,
     placement: Placement,
+    /// Memory of the largest device.
+    gpu_memory: u64,
+    /// When the gates' counts were last taken down.
+    counted: Uptime,
     timings: Timings,
     events: Events,
     members: BTreeMap<DeploymentId, Member>,
@@ -95,9 +103,14 @@ impl Conductor {
         let now_on_gpus = readings.latest();
         let watching = observe::watch(readings, Arc::clone(&effects.launcher), observed_in);
         tasks.spawn_until_end("gpu observer", watching);
-        let patience = parts.settings.placement.wait_bound;
         let mut conductor = Self {
-            placement: Placement::new(parts.gpus.devices, patience),
+            gpu_memory: largest(&parts.gpus.devices),
+            placement: Placement::new(
+                parts.gpus.devices,
+                parts.host_memory,
+                Params::from(&parts.settings.placement),
+            ),
+            counted: parts.clock.now(),
             registry: parts.registry,
             settings: parts.settings,
             clock: parts.clock,
@@ -182,7 +195,10 @@ impl Conductor {
         for (index, bytes) in &foreign {
             metrics::gpu_memory(*index, "foreign", *bytes);
         }
-        self.placement.observe(foreign);
+        for (index, bytes) in foreign {
+            self.placement.observe_foreign(index, bytes);
+        }
+        self.learn_sizes(observation);
     }
 
     fn on_demand(&mut self, id: &DeploymentId) {
@@ -247,6 +263,13 @@ impl Conductor {
 
     fn on_time(&mut self) {
         let now = self.clock.now();
+        if self.placement.is_waiting() {
+            // No one tells that a gate became empty.
+            self.placement.touch_all();
+        }
+        if self.counts_due().is_some_and(|due| due <= now) {
+            self.take_counts(now);
+        }
         for (id, member) in &self.members {
             if member.machine.deadline.is_some_and(|due| due <= now) {
                 let idle_since = member.gate().idle_since();
@@ -268,11 +291,13 @@ impl Conductor {
         // No one reports that a gate became empty: it is looked at.
         let waits = self.placement.is_waiting();
         let claims = waits.then(|| self.clock.now() + CLAIM_RELOOK);
+        let looks = self.placement.look_at();
         let reports = self.members.values().filter_map(Member::report_due);
         let rolls = self.rolls().then(|| self.clock.now() + CLAIM_RELOOK);
+        let others = claims.into_iter().chain(looks).chain(self.counts_due());
         let scales = self.scale_due();
         machines
-            .chain(claims)
+            .chain(others)
             .chain(reports)
             .chain(rolls)
             .chain(scales)
@@ -302,6 +327,7 @@ impl Conductor {
             if let Some(event) = member.respec(&spec, &self.settings, launcher) {
                 self.effects.prepare(member);
                 self.turn.push_back((spec.id.clone(), event, None));
+                self.know(&spec.id);
             }
         }
         self.start_at_boot(&new);
@@ -335,11 +361,31 @@ impl Conductor {
         let member = Member::new(handle, fleet, &self.settings, launcher, now);
         member.publish(&self.timings, now);
         self.effects.prepare(&member);
-        self.members.insert(id, member);
+        self.members.insert(id.clone(), member);
+        self.know(&id);
+    }
+
+    /// Tells placement what is known of a deployment. One that can never fit is
+    /// refused at once, with the arithmetic.
+    fn know(&mut self, id: &DeploymentId) {
+        let (now, gpu_memory) = (self.clock.now(), self.gpu_memory);
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        self.timings.is_of(id, &member.fingerprint);
+        let profile = member.profile(&self.timings, gpu_memory);
+        let never = self.placement.never_fits(&profile.need);
+        member.key = self.placement.know(id, profile, now);
+        if never.is_some() && member.machine.phase == Phase::Stopped {
+            self.turn.push_back((id.clone(), Event::Refused, never));
+        }
     }
 
     fn start_at_boot(&mut self, specs: &[Arc<config::Deployment>]) {
         for spec in specs.iter().filter(|spec| starts_at_boot(spec)) {
+            if let Some(member) = self.members.get_mut(&spec.id) {
+                member.insists = Insists::IfRoom;
+            }
             let why = Some("starts with the gateway".to_owned());
             self.turn.push_back((spec.id.clone(), Event::Start, why));
         }
@@ -350,11 +396,9 @@ impl Conductor {
         let Some(member) = self.members.get_mut(&launched.deployment) else {
             return;
         };
-        let (id, generation) = (launched.deployment.clone(), launched.generation);
+        let generation = launched.generation;
         let gpus = Arc::clone(&launched.gpus);
-        let need = need(&member.spec);
-        self.placement
-            .adopt(&id, need, Arc::clone(&gpus), asleep.is_some());
+        self.placement.adopt(member.key, &gpus, asleep);
         member.gpus = gpus;
         member.machine = match asleep {
             Some(at) => Machine::adopted_asleep(generation, at, now, &member.policy),
@@ -401,6 +445,12 @@ impl Conductor {
         self.turn.extend(events);
         Ok(())
     }
+}
+
+/// Memory of the largest device.
+fn largest(devices: &[Device]) -> u64 {
+    let memory = devices.iter().map(|device| device.memory);
+    memory.max().unwrap_or_default()
 }
 
 /// Every replica that there may be, the first of each deployment before others.

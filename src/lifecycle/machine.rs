@@ -218,6 +218,17 @@ impl Step<'_> {
         }
     }
 
+    /// This way down, or the next one where it failed or is not permitted.
+    fn usable(&self, rest: Rest) -> Rest {
+        let Broken { cpu, disk } = self.m.broken;
+        match rest {
+            Rest::Offload(_) if self.policy.offload_to.is_none() => Rest::Stop,
+            Rest::Offload(OffloadTo::Cpu) if cpu => self.rung(),
+            Rest::Offload(OffloadTo::Disk) if disk => self.rung(),
+            rest => rest,
+        }
+    }
+
     fn break_rung(&mut self, rung: OffloadTo) {
         match rung {
             OffloadTo::Cpu => self.m.broken.cpu = true,

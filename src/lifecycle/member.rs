@@ -11,13 +11,16 @@ use super::events::Events;
 use super::fleet::Fleet;
 use super::health::Quiet;
 use super::launcher::{Launched, Launcher};
+use super::ledger::Key;
 use super::machine::{Aim, Event, Machine, Next, Phase, Policy, Rest};
-use super::placement::{Amount, Need, Standing};
-use crate::config::{self, Engine, OffloadTo, Settings, Start};
-use crate::deployment::{Gate, Handle, Refusal, Snapshot, Status, Worker, snapshot::Residency};
+use super::placement::{Insists, Profile, Stand, Standing};
+use super::profile::{self, policy};
+use crate::config::{self, Engine, OffloadTo, Settings};
+use crate::deployment::{
+    Counts, Gate, Handle, Refusal, Snapshot, Status, Worker, snapshot::Residency,
+};
 use crate::store::timings::{Timing, Timings};
 use crate::time::{Uptime, unix_seconds};
-use crate::units::Span;
 
 /// Shortest pause between two reports of last activity.
 const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -89,6 +92,14 @@ pub(super) struct Member {
     pub(super) refusal: Option<Refusal>,
     /// Its options changed, and it waits for a moment to be replaced.
     pub(super) rolls: bool,
+    /// Its number in placement.
+    pub(super) key: Key,
+    /// Whether it is wanted though no request waits.
+    pub(super) insists: Insists,
+    /// Whether this worker slept with its weights in host memory before.
+    pub(super) has_slept: bool,
+    /// What its gate had counted when it was last looked at, and when that was.
+    pub(super) counted: (Counts, Uptime),
 }
 
 impl Member {
@@ -115,6 +126,10 @@ impl Member {
             refusals: 0,
             refusal: None,
             rolls: false,
+            key: Key(0),
+            insists: Insists::No,
+            has_slept: false,
+            counted: (Counts::default(), now),
             handle,
             fleet,
             spec,
@@ -178,25 +193,30 @@ impl Member {
         (self.entered, self.entered_unix) = (now, unix_seconds());
     }
 
-    /// How easily it can be made to leave its GPUs.
-    pub(super) fn standing(&self) -> Standing {
-        match self.machine.phase {
-            Phase::Ready if self.spec.keep => Standing::Fixed,
+    /// How it stands, for placement.
+    pub(super) fn stand(&self) -> Stand {
+        let held = self.fleet.lead().held();
+        let standing = match Standing::of(&self.machine) {
             // Whoever it came up for is about to enter: to take it away now would
             // bring it up in vain, over and over.
-            Phase::Ready if self.fleet.lead().waiting() > 0 => Standing::Fixed,
-            Phase::Ready => match self.gate().idle_since() {
-                Some(since) => Standing::Idle(since),
-                None => Standing::Busy,
-            },
-            Phase::Offloaded { .. } => Standing::Asleep,
-            Phase::Draining {
-                rest: Rest::Offload(_) | Rest::Stop,
-            }
-            | Phase::Offloading { .. }
-            | Phase::Stopping { .. } => Standing::Leaving,
-            _ => Standing::Fixed,
+            Standing::Ready(_) if held.count > 0 => Standing::Waking,
+            standing => standing,
+        };
+        Stand {
+            standing,
+            running: self.gate().in_flight(),
+            idle_since: self.gate().idle_since(),
+            held: held.count,
+            head: held.head,
+            waited: held.waited.as_secs_f64(),
+            insists: self.insists,
         }
+    }
+
+    /// What placement goes by.
+    pub(super) fn profile(&self, timings: &Timings, gpu_memory: u64) -> Profile {
+        let timing = timings.get(&self.handle.id);
+        profile::profile(&self.spec, &timing, self.machine.broken, gpu_memory)
     }
 
     /// Publishes how it stands.
@@ -218,7 +238,7 @@ impl Member {
             generation: self.machine.worker,
             pid: launched.and_then(|launched| launched.pid),
             gpus: Arc::clone(&self.gpus),
-            ready_in: loading.then(|| self.ready_in(timings.get(&self.handle.id), now)),
+            ready_in: loading.then(|| self.ready_in(&timings.get(&self.handle.id), now)),
             progress: self.progress.clone().filter(|_| loading),
             reason: self.reason.clone(),
             refusals: self.refusals,
@@ -269,15 +289,19 @@ impl Member {
 
     /// What is left of the usual time, at least a second. A first start is
     /// foretold from how far its log is, and before that from what is usual.
-    fn ready_in(&self, timing: Timing, now: Uptime) -> Duration {
-        let wakes = matches!(
-            self.machine.phase,
-            Phase::Waking { .. }
-                | Phase::Placing {
-                    aim: Aim::Wake { .. }
-                }
-        );
-        let known = if wakes { timing.wake } else { timing.start };
+    fn ready_in(&self, timing: &Timing, now: Uptime) -> Duration {
+        let from = match self.machine.phase {
+            Phase::Waking { from }
+            | Phase::Placing {
+                aim: Aim::Wake { from },
+            } => Some(from),
+            _ => None,
+        };
+        let known = match from {
+            Some(OffloadTo::Cpu) => timing.wake_cpu.tail(),
+            Some(OffloadTo::Disk) => timing.wake_disk.tail(),
+            None => timing.start.tail(),
+        };
         let in_phase = match self.machine.phase {
             Phase::Starting | Phase::Waking { .. } => now.saturating_sub(self.entered),
             _ => Duration::ZERO,
@@ -285,9 +309,9 @@ impl Member {
         let percent = self.progress.as_ref().map_or(0, |(_, percent)| *percent);
         let percent = u32::from(percent.min(100));
         let left = match known {
-            Some(Span(usual)) => usual.saturating_sub(in_phase),
+            Some(usual) => usual.saturating_sub(in_phase),
             None if percent >= PERCENT_TELLING => in_phase * (100 - percent) / percent,
-            None => usual(&self.spec, wakes).saturating_sub(in_phase),
+            None => usual(&self.spec, from.is_some()).saturating_sub(in_phase),
         };
         left.max(Duration::from_secs(1))
     }
@@ -309,60 +333,6 @@ fn usual(spec: &config::Deployment, wakes: bool) -> Duration {
         (Engine::Sim(sim), false) => sim.load,
         (Engine::Vllm(_), true) => Duration::from_secs(10),
         (Engine::Vllm(_), false) => Duration::from_secs(100),
-    }
-}
-
-/// What the machine goes by.
-fn policy(spec: &config::Deployment, settings: &Settings) -> Policy {
-    let (workers, idle) = (&settings.workers, &spec.idle);
-    let stays = spec.keep || spec.replicas.number <= spec.replicas.min;
-    let limit = |limit: Option<Duration>| limit.filter(|_| !stays);
-    // A claim may wait for its patience, and then for others to leave.
-    let leave = workers.drain_timeout + workers.call_timeout + workers.stop_grace * 2;
-    Policy {
-        offload_after: limit(idle.offload.map(|offload| offload.after)),
-        offload_to: idle.offload.map(|offload| offload.to),
-        stop_after: limit(idle.time_limit),
-        place_timeout: settings.placement.wait_bound + leave * 2,
-        start_timeout: workers.start_timeout,
-        call_timeout: workers.call_timeout,
-        drain_timeout: workers.drain_timeout,
-        stop_grace: workers.stop_grace,
-        backoff_base: workers.backoff,
-        stable_after: workers.stable_after,
-        failures_max: workers.failures_max,
-        restart_unasked: starts_at_boot(spec),
-    }
-}
-
-/// Whether it is started with the gateway.
-pub(super) fn starts_at_boot(spec: &config::Deployment) -> bool {
-    let replicas = spec.replicas;
-    (spec.start == Start::Boot && replicas.number == 1) || replicas.number <= replicas.min
-}
-
-/// vLLM 0.32's default of `gpu_memory_utilization`.
-const UTILIZATION_DEFAULT: f64 = 0.9;
-/// What an engine that sleeps keeps on a GPU, at most, where it was not measured.
-const ASLEEP_BYTES: u64 = 3 << 29;
-
-/// What a worker of this spec needs.
-pub(super) fn need(spec: &config::Deployment) -> Need {
-    match &spec.engine {
-        Engine::Sim(sim) => Need {
-            gpus: 1,
-            awake: Amount::Bytes(sim.weights.saturating_add(sim.context)),
-            asleep: sim.context,
-        },
-        Engine::Vllm(vllm) => {
-            let gpus = vllm.options.gpus();
-            let share = vllm.options.get_float("gpu_memory_utilization");
-            Need {
-                gpus: usize::try_from(gpus).unwrap_or(usize::MAX),
-                awake: Amount::Share(share.unwrap_or(UTILIZATION_DEFAULT)),
-                asleep: ASLEEP_BYTES,
-            }
-        }
     }
 }
 

@@ -25,13 +25,17 @@ pub mod events;
 mod fleet;
 mod health;
 pub mod launcher;
+pub mod ledger;
 pub mod machine;
 mod member;
 mod observe;
 pub mod placement;
+pub mod policy;
 pub mod process;
+mod profile;
 pub mod progress;
 mod scale;
+pub mod simulation;
 mod story;
 mod verdict;
 
@@ -71,6 +75,8 @@ pub struct Parts {
     pub calls: Arc<dyn Calls>,
     /// The devices to place on.
     pub gpus: Inventory,
+    /// Bytes of host memory that sleepers' weights may take.
+    pub host_memory: u64,
     /// How long earlier starts took.
     pub timings: Timings,
 }

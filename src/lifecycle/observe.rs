@@ -51,7 +51,6 @@ impl Observation {
     }
 
     /// What a worker holds of each device, as far as it was seen.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for sizes that are learned"))]
     pub(super) fn of_worker(&self, id: &DeploymentId, generation: Generation) -> Vec<(u32, u64)> {
         let key = (id.clone(), generation);
         let devices = self.devices.iter();

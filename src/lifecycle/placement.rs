@@ -1,427 +1,484 @@
-//! Which GPUs a worker gets: an exact account of their memory, and a queue.
+//! Which worker gets GPU memory, and who leaves for it.
 //!
-//! Pure: it does no I/O and reads no clock. Claims are served in their order; a
-//! claim that does not fit yet keeps its GPUs reserved, so younger ones pass it
-//! only elsewhere and nobody starves. All of a claim's GPUs are granted or none.
-//! Memory is taken when it is granted and given back only when told so: who asks
-//! for a release has seen the worker gone.
+//! Pure: it does no I/O and reads no clock. It owns the claims for memory and
+//! what is known of each deployment; the account of memory is [`super::ledger`]'s,
+//! the arithmetic of harm [`super::policy`]'s. The conductor and `tidegate
+//! simulate` drive the same code.
 //!
+//! ```text
+//!  ask -> claim --(plan: GPUs chosen, memory promised, victims told)--> planned
+//!           |                                                             |
+//!           |  fits nowhere yet: looked at again when something changes   | room
+//!           +-------------------------------------------------------------+--> Grant
+//! ```
+//!
+//! No claim blocks another that fits elsewhere; one that is overdue goes first
+//! and reserves its GPUs. All of a claim's GPUs are granted or none. A start
+//! measures free memory, so on its GPUs nobody else comes, goes or starts.
 //! On a machine without GPUs every claim is granted at once.
 
-use std::collections::{BTreeMap, VecDeque};
+mod choose;
+mod claims;
+mod words;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ledger::{Key, Ledger};
+use super::machine::Rest;
+use super::policy::rate::Rate;
+use super::policy::{Outlook, Params, Seconds, Steady};
+use crate::config::OffloadTo;
 use crate::gpu::Device;
 use crate::names::DeploymentId;
 use crate::time::Uptime;
 use crate::units::Bytes;
 
-/// Memory on one device.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Amount {
-    /// This many bytes.
-    Bytes(u64),
-    /// This part of whichever device it is, 0 to 1.
-    Share(f64),
-}
+pub use super::ledger::{Amount, Need};
+pub use words::{Decision, Eviction, Insists, Profile, Rungs, Stand, Standing, View, keeps_host};
 
-impl Amount {
-    fn on(self, device: Device) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                clippy::cast_precision_loss,
-                reason = "memory sizes are far below 2^53, and a share is at most 1"
-            )]
-            Self::Share(share) => (share.clamp(0.0, 1.0) * device.memory as f64).ceil() as u64,
-        }
-    }
-}
+/// Weight of the newest request in the mean of service times.
+const SERVICE_WEIGHT: f64 = 0.1;
+/// Seconds that a request takes before any was seen.
+const SERVICE_GUESS: Seconds = 3.0;
+/// Between two choices of who may use host memory.
+const FAVOUR_PAUSE: Duration = Duration::from_secs(1);
+/// The set of those who may use host memory is this much larger than it: not all
+/// of them sleep at once.
+const FAVOUR_SLACK: f64 = 1.1;
 
-/// What a worker needs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Need {
-    /// How many GPUs; at least one.
-    pub gpus: usize,
-    /// On each, while awake.
-    pub awake: Amount,
-    /// On each, while asleep.
-    pub asleep: u64,
-}
-
-/// How easily a holder of memory can be made to leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It serves, and no request is inside since then.
-    Idle(Uptime),
-    /// It serves requests.
-    Busy,
-    /// It sleeps; what it keeps can be had by ending it.
-    Asleep,
-    /// It is on its way out already.
-    Leaving,
-    /// It is not to be touched: pinned, or just coming up.
-    Fixed,
-}
-
-/// What to do about the claims.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// The memory is taken for this deployment.
-    Grant(DeploymentId),
-    /// It can never fit; why, with figures.
-    Refuse(DeploymentId, String),
-    /// The first must leave, for the second.
-    Evict(DeploymentId, DeploymentId),
-}
-
-/// Memory that is held.
-#[derive(Clone, Debug)]
-struct Lease {
-    need: Need,
-    gpus: Arc<[u32]>,
-    asleep: bool,
+/// What a clairvoyant knows of a deployment's future; nobody does in the product.
+pub trait Foresight: std::fmt::Debug {
+    /// Its requests after this time.
+    fn outlook(&self, key: Key, now: Uptime) -> Box<dyn Outlook + '_>;
 }
 
 /// A wish for memory.
 #[derive(Clone, Debug)]
 struct Claim {
-    id: DeploymentId,
-    need: Need,
-    /// The GPUs that it is bound to, if it sleeps on some.
-    bound: Option<Arc<[u32]>>,
-    since: Uptime,
+    /// The devices that were chosen, by place, and the memory promised on each.
+    plan: Option<Vec<(usize, u64)>>,
+    /// Nothing about it changes by time alone before then.
+    look_at: Uptime,
+    /// When the oldest request came, as last seen.
+    head: Option<Uptime>,
+    /// The devices that it keeps others from, while it is overdue.
+    reserved: Vec<usize>,
+    /// What it waits for, in words.
+    blocked: &'static str,
 }
 
-/// The account.
+/// A deployment, as placement knows it.
 #[derive(Clone, Debug)]
+struct Slot {
+    id: DeploymentId,
+    profile: Profile,
+    rate: Rate,
+    service: Seconds,
+    /// Whether it may use host memory, by what it gains from it.
+    favoured: bool,
+    claim: Option<Claim>,
+    /// Whom it leaves for.
+    leaves_for: Option<Key>,
+}
+
+/// The claims and what is known. See the module docs.
+#[derive(Debug)]
 pub struct Placement {
-    devices: Vec<Device>,
-    leases: BTreeMap<DeploymentId, Lease>,
-    /// What others use, by device.
-    foreign: BTreeMap<u32, u64>,
-    queue: VecDeque<Claim>,
-    /// How long a claim waits before a busy one must leave for it.
-    patience: Duration,
+    ledger: Ledger,
+    params: Params,
+    slots: Vec<Option<Slot>>,
+    keys: HashMap<DeploymentId, Key>,
+    /// Claims, by key.
+    claims: BTreeSet<Key>,
+    /// Devices on which something changed since the last plan, by place.
+    touched: Vec<bool>,
+    all_touched: bool,
+    favoured_at: Option<Uptime>,
+    look_at: Option<Uptime>,
+    /// Who leaves for nobody any more, to be spared if there is still time.
+    orphans: Vec<Key>,
+    /// Who was told to leave in this pass, and how.
+    told: Vec<(Key, Rest)>,
+    /// Devices that planned starts will measure, by place, with their claims.
+    planned_starts: Vec<(usize, Key)>,
+    foresight: Option<Arc<dyn Foresight + Send + Sync>>,
 }
 
 impl Placement {
     /// Nothing is held.
-    pub fn new(devices: Vec<Device>, patience: Duration) -> Self {
+    pub fn new(devices: Vec<Device>, host_budget: u64, params: Params) -> Self {
         Self {
-            devices,
-            leases: BTreeMap::new(),
-            foreign: BTreeMap::new(),
-            queue: VecDeque::new(),
-            patience,
+            touched: vec![false; devices.len()],
+            ledger: Ledger::new(devices, host_budget),
+            params,
+            slots: Vec::new(),
+            keys: HashMap::new(),
+            claims: BTreeSet::new(),
+            all_touched: true,
+            favoured_at: None,
+            look_at: None,
+            orphans: Vec::new(),
+            told: Vec::new(),
+            planned_starts: Vec::new(),
+            foresight: None,
+        }
+    }
+
+    /// Lets it know the future: for the clairvoyant of the simulation.
+    #[must_use]
+    pub fn with_foresight(mut self, foresight: Arc<dyn Foresight + Send + Sync>) -> Self {
+        self.foresight = Some(foresight);
+        self
+    }
+
+    /// Takes down what is known of a deployment, new or changed.
+    pub fn know(&mut self, id: &DeploymentId, profile: Profile, now: Uptime) -> Key {
+        if let Some(key) = self.key(id) {
+            if let Some(slot) = self.slot_mut(key) {
+                slot.profile = profile;
+            }
+            return key;
+        }
+        let free = self.slots.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.slots.len());
+        let key = Key(u32::try_from(index).unwrap_or(u32::MAX));
+        let slot = Slot {
+            id: id.clone(),
+            profile,
+            rate: Rate::new(now),
+            service: SERVICE_GUESS,
+            favoured: false,
+            claim: None,
+            leaves_for: None,
+        };
+        match self.slots.get_mut(index) {
+            Some(place) => *place = Some(slot),
+            None => self.slots.push(Some(slot)),
+        }
+        self.keys.insert(id.clone(), key);
+        key
+    }
+
+    /// Forgets a deployment that is gone.
+    pub fn forget(&mut self, id: &DeploymentId) {
+        if let Some(key) = self.key(id) {
+            self.cancel(key);
+            self.release(key);
+            self.keys.remove(id);
+            if let Some(place) = self.slots.get_mut(key.index()) {
+                *place = None;
+            }
+        }
+    }
+
+    /// The number of a deployment.
+    pub fn key(&self, id: &DeploymentId) -> Option<Key> {
+        self.keys.get(id).copied()
+    }
+
+    /// The deployment of a number.
+    pub fn id(&self, key: Key) -> Option<&DeploymentId> {
+        self.slot(key).map(|slot| &slot.id)
+    }
+
+    /// The deployments by their numbers.
+    pub fn ids(&self) -> Vec<Option<DeploymentId>> {
+        let id = |slot: &Option<Slot>| slot.as_ref().map(|slot| slot.id.clone());
+        self.slots.iter().map(id).collect()
+    }
+
+    /// So many requests came between these times.
+    pub fn arrived(&mut self, key: Key, n: u32, since: Uptime, now: Uptime) {
+        if let Some(slot) = self.slot_mut(key) {
+            match n {
+                0 => {}
+                1 => slot.rate.arrived(now),
+                n => slot.rate.arrived_many(n, since, now),
+            }
+        }
+    }
+
+    /// Requests took this long, on average.
+    pub fn served(&mut self, key: Key, n: u32, seconds: Seconds) {
+        if let Some(slot) = self.slot_mut(key) {
+            let old = (1.0 - SERVICE_WEIGHT).powi(i32::try_from(n.min(100)).unwrap_or(100));
+            slot.service = old * slot.service + (1.0 - old) * seconds;
         }
     }
 
     /// Asks for memory; a sleeper asks for what it had. Answered by
     /// [`Self::plan`].
-    pub fn ask(&mut self, id: &DeploymentId, need: Need, now: Uptime) {
-        self.cancel(id);
-        let held = self.leases.get(id);
-        self.queue.push_back(Claim {
-            id: id.clone(),
-            need: held.map_or(need, |lease| lease.need),
-            bound: held.map(|lease| Arc::clone(&lease.gpus)),
-            since: now,
-        });
-    }
-
-    /// Withdraws the question.
-    pub fn cancel(&mut self, id: &DeploymentId) {
-        self.queue.retain(|claim| claim.id != *id);
-    }
-
-    /// The worker sleeps: it keeps only what a sleeper does.
-    pub fn shrink(&mut self, id: &DeploymentId) {
-        if let Some(lease) = self.leases.get_mut(id) {
-            lease.asleep = true;
+    pub fn ask(&mut self, key: Key) {
+        self.cancel(key);
+        if let Some(slot) = self.slot_mut(key) {
+            slot.claim = Some(Claim {
+                plan: None,
+                look_at: Uptime::ZERO,
+                head: None,
+                reserved: Vec::new(),
+                blocked: "it was not looked at yet",
+            });
+            self.claims.insert(key);
         }
     }
 
+    /// Withdraws the question. Who was to leave for it may be spared.
+    pub fn cancel(&mut self, key: Key) {
+        self.unplan(key);
+        self.claims.remove(&key);
+        if let Some(slot) = self.slot_mut(key) {
+            slot.claim = None;
+        }
+        for (victim, slot) in (0..).map(Key).zip(&mut self.slots) {
+            if let Some(slot) = slot
+                && slot.leaves_for == Some(key)
+            {
+                slot.leaves_for = None;
+                self.orphans.push(victim);
+            }
+        }
+    }
+
+    /// The worker sleeps: it keeps only what a sleeper does.
+    pub fn shrink(&mut self, key: Key) {
+        self.ledger.shrink(key);
+        self.settled(key);
+    }
+
     /// The worker is gone.
-    pub fn release(&mut self, id: &DeploymentId) {
-        self.leases.remove(id);
+    pub fn release(&mut self, key: Key) {
+        self.touch(key);
+        self.settled(key);
+        self.ledger.release(key);
+    }
+
+    fn settled(&mut self, key: Key) {
+        self.touch(key);
+        if let Some(slot) = self.slot_mut(key) {
+            slot.leaves_for = None;
+        }
     }
 
     /// Takes down what an adopted worker holds, whether it fits or not.
-    pub fn adopt(&mut self, id: &DeploymentId, need: Need, gpus: Arc<[u32]>, asleep: bool) {
-        let lease = Lease { need, gpus, asleep };
-        self.leases.insert(id.clone(), lease);
+    pub fn adopt(&mut self, key: Key, gpus: &[u32], asleep: Option<OffloadTo>) {
+        let places: Vec<_> = gpus.iter().filter_map(|i| self.ledger.place(*i)).collect();
+        if let Some(need) = self.slot(key).map(|slot| slot.profile.need) {
+            self.ledger.take(key, &need, &places, asleep.is_some());
+            self.keep_on_host(key, asleep == Some(OffloadTo::Cpu));
+        }
     }
 
-    /// Takes down what others than our workers use of each device, as seen: so
-    /// much less can be granted.
-    pub fn observe(&mut self, foreign: impl IntoIterator<Item = (u32, u64)>) {
-        self.foreign.extend(foreign);
+    /// Says whether the host holds this worker's weights, or is about to. One
+    /// that keeps its host memory is charged until it ends.
+    pub fn keep_on_host(&mut self, key: Key, keeps: bool) {
+        if let Some(Profile {
+            need, keeps_host, ..
+        }) = self.slot(key).map(|slot| &slot.profile)
+        {
+            let (bytes, keeps_host) = (need.host, *keeps_host);
+            if keeps {
+                self.ledger.charge_host(key, bytes);
+            } else if !keeps_host {
+                self.ledger.charge_host(key, 0);
+            }
+        }
     }
 
-    /// What others use of a device, in bytes.
-    fn foreign_on(&self, device: Device) -> u64 {
-        self.foreign.get(&device.index).copied().unwrap_or(0)
+    /// What a worker was seen to hold on each of its devices.
+    pub fn observe(&mut self, key: Key, bytes: u64) {
+        self.ledger.observe(key, bytes);
+        self.touch(key);
+    }
+
+    /// What others, none of our workers, were seen to hold on a device.
+    pub fn observe_foreign(&mut self, index: u32, bytes: u64) {
+        self.ledger.set_foreign(index, bytes);
+        if let Some(touched) = self.ledger.place(index) {
+            self.touch_place(touched);
+        }
+    }
+
+    /// Something about this deployment changed that may matter to claims.
+    pub fn touch(&mut self, key: Key) {
+        let places = self.ledger.lease(key).map(|lease| lease.places().to_vec());
+        for place in places.unwrap_or_default() {
+            self.touch_place(place);
+        }
+    }
+
+    fn touch_place(&mut self, place: usize) {
+        if let Some(touched) = self.touched.get_mut(place) {
+            *touched = true;
+        }
+    }
+
+    /// Anything may have changed.
+    pub fn touch_all(&mut self) {
+        self.all_touched = true;
     }
 
     /// The GPUs that this deployment holds.
-    pub fn gpus_of(&self, id: &DeploymentId) -> Arc<[u32]> {
-        let lease = self.leases.get(id);
+    pub fn gpus_of(&self, key: Key) -> Arc<[u32]> {
+        let lease = self.ledger.lease(key);
         lease.map_or_else(|| Arc::from([]), |lease| Arc::clone(&lease.gpus))
-    }
-
-    /// Whether a claim waits. Time alone can help it: others become idle, and it
-    /// loses its patience.
-    pub fn is_waiting(&self) -> bool {
-        !self.queue.is_empty()
     }
 
     /// Memory that is held on each device, in bytes, in the order of devices.
     pub fn held(&self) -> Vec<(Device, u64)> {
-        let held = |device: &Device| self.leases.values().map(|l| held_by(l, *device)).sum();
-        self.devices.iter().map(|d| (*d, held(d))).collect()
+        let accounts = self.ledger.accounts().iter();
+        accounts.map(|a| (a.device, a.held)).collect()
     }
 
-    /// Serves the queue as far as it goes. Grants are taken down already.
-    pub fn plan(
-        &mut self,
-        now: Uptime,
-        standing: &dyn Fn(&DeploymentId) -> Standing,
-    ) -> Vec<Decision> {
-        let mut decisions = Vec::new();
-        let mut reserved: Vec<u32> = Vec::new();
-        let mut asked: Vec<DeploymentId> = Vec::new();
-        for claim in std::mem::take(&mut self.queue) {
-            if self.devices.is_empty() {
-                self.grant(&claim, &[]);
-                decisions.push(Decision::Grant(claim.id));
-                continue;
-            }
-            if let Some(why) = self.never_fits(&claim) {
-                decisions.push(Decision::Refuse(claim.id, why));
-                continue;
-            }
-            if let Some(gpus) = self.fitting(&claim, &reserved) {
-                self.grant(&claim, &gpus);
-                decisions.push(Decision::Grant(claim.id));
-                continue;
-            }
-            let patient = now < claim.since + self.patience;
-            if let Some((gpus, victims)) = self.clearing(&claim, &reserved, patient, standing) {
-                reserved.extend(gpus);
-                for victim in victims {
-                    let new = standing(&victim) != Standing::Leaving && !asked.contains(&victim);
-                    if new {
-                        asked.push(victim.clone());
-                        decisions.push(Decision::Evict(victim, claim.id.clone()));
-                    }
-                }
-            }
-            self.queue.push_back(claim);
-        }
-        decisions
+    /// Whether this one may go to sleep: nobody measures memory where it is.
+    pub fn may_leave(&self, key: Key, view: &View<'_>) -> bool {
+        let places = self.ledger.lease(key).map_or(&[][..], |l| l.places());
+        let starts = |other: &Key| view(*other).standing == Standing::Starting;
+        let mut others = places.iter().flat_map(|place| self.ledger.awake_at(*place));
+        !others.any(starts)
     }
 
-    fn grant(&mut self, claim: &Claim, gpus: &[u32]) {
-        let lease = Lease {
-            need: claim.need,
-            gpus: Arc::from(gpus),
-            asleep: false,
+    /// The account of memory.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether a claim waits.
+    pub fn is_waiting(&self) -> bool {
+        !self.claims.is_empty()
+    }
+
+    /// When a claim is to be looked at again though nothing happened.
+    pub fn look_at(&self) -> Option<Uptime> {
+        self.look_at
+    }
+
+    /// How this deployment would leave its GPUs now: the level that is permitted,
+    /// has room, and takes less time there and back.
+    pub fn way_down(&self, key: Key) -> Rest {
+        let Some(slot) = self.slot(key) else {
+            return Rest::Stop;
         };
-        self.leases.insert(claim.id.clone(), lease);
+        let Profile {
+            need, costs, rungs, ..
+        } = &slot.profile;
+        let cpu = rungs.cpu && self.ledger.host_has_room(key, need.host);
+        let disk = rungs.disk;
+        let prefers_cpu = slot.favoured && costs.prefers_cpu();
+        if cpu && (prefers_cpu || !disk) {
+            Rest::Offload(OffloadTo::Cpu)
+        } else if disk {
+            Rest::Offload(OffloadTo::Disk)
+        } else {
+            Rest::Stop
+        }
     }
 
-    /// Why the claim does not fit even on an empty machine.
-    fn never_fits(&self, claim: &Claim) -> Option<String> {
-        let (wanted, have) = (claim.need.gpus.max(1), self.devices.len());
-        let fits = |device: &&Device| claim.need.awake.on(**device) <= device.memory;
-        if self.devices.iter().filter(fits).count() >= wanted {
+    /// Where its weights go if it goes to sleep by itself or is asked to; `None`
+    /// where they may not.
+    pub fn offload_to(&self, key: Key, permitted: Option<OffloadTo>) -> Option<OffloadTo> {
+        permitted?;
+        match self.way_down_idle(key) {
+            Rest::Offload(to) => Some(to),
+            // No rung is left: the machine finds this one broken, and stops it.
+            Rest::Stop | Rest::Restart => Some(OffloadTo::Disk),
+        }
+    }
+
+    /// How it would leave because it is idle: by the level that takes less time,
+    /// as long as the host has room.
+    fn way_down_idle(&self, key: Key) -> Rest {
+        let cpu = self.slot(key).is_some_and(|slot| {
+            let Profile {
+                need, costs, rungs, ..
+            } = &slot.profile;
+            let prefers = costs.prefers_cpu() || !rungs.disk;
+            rungs.cpu && prefers && self.ledger.host_has_room(key, need.host)
+        });
+        if cpu {
+            return Rest::Offload(OffloadTo::Cpu);
+        }
+        match self.way_down(key) {
+            Rest::Offload(OffloadTo::Cpu) => Rest::Offload(OffloadTo::Disk),
+            rest => rest,
+        }
+    }
+
+    /// Why this deployment could not fit even on an empty machine.
+    pub fn never_fits(&self, need: &Need) -> Option<String> {
+        let accounts = self.ledger.accounts();
+        let wanted = need.gpus.max(1);
+        if accounts.is_empty() {
             return None;
         }
-        let largest = self.devices.iter().max_by_key(|device| device.memory)?;
-        let need = Bytes(claim.need.awake.on(*largest));
+        let fits = |device: &Device| need.awake.on(*device) <= device.memory;
+        if accounts.iter().filter(|a| fits(&a.device)).count() >= wanted {
+            return None;
+        }
+        let largest = accounts.iter().map(|a| a.device).max_by_key(|d| d.memory)?;
+        let bytes = Bytes(need.awake.on(largest));
         Some(format!(
-            "needs {need} on each of {wanted} GPU(s), but there are {have} and the largest has {}",
+            "needs {bytes} on each of {wanted} GPU(s), but there are {} and the largest has {}",
+            accounts.len(),
             Bytes(largest.memory)
         ))
     }
 
-    /// Free memory of a device, as `id` sees it: what it holds itself counts.
-    fn free(&self, device: Device, id: &DeploymentId) -> u64 {
-        let others = self.leases.iter().filter(|(holder, _)| *holder != id);
-        let held: u64 = others.map(|(_, lease)| held_by(lease, device)).sum();
-        let taken = held.saturating_add(self.foreign_on(device));
-        device.memory.saturating_sub(taken)
+    fn slot(&self, key: Key) -> Option<&Slot> {
+        self.slots.get(key.index())?.as_ref()
     }
 
-    /// Devices that the claim may use now.
-    fn eligible(&self, claim: &Claim, reserved: &[u32]) -> Vec<Device> {
-        let bound = |device: &Device| {
-            let bound = claim.bound.as_ref();
-            bound.is_none_or(|gpus| gpus.contains(&device.index))
-        };
-        let devices = self.devices.iter().copied();
-        devices
-            .filter(|device| bound(device) && !reserved.contains(&device.index))
-            .filter(|device| claim.need.awake.on(*device) <= device.memory)
-            .collect()
+    fn slot_mut(&mut self, key: Key) -> Option<&mut Slot> {
+        self.slots.get_mut(key.index())?.as_mut()
     }
 
-    /// The GPUs on which the claim fits now, the fullest first: best fit.
-    fn fitting(&self, claim: &Claim, reserved: &[u32]) -> Option<Vec<u32>> {
-        let mut fit: Vec<(usize, u64, u32)> = self
-            .eligible(claim, reserved)
-            .into_iter()
-            .filter_map(|device| {
-                let free = self.free(device, &claim.id);
-                let left = free.checked_sub(claim.need.awake.on(device))?;
-                Some((self.siblings_on(device, &claim.id), left, device.index))
+    fn outlook(&self, key: Key, now: Uptime) -> Box<dyn Outlook + '_> {
+        if let Some(foresight) = &self.foresight {
+            return foresight.outlook(key, now);
+        }
+        let rate = self.slot(key).map_or(0.0, |slot| slot.rate.per_second(now));
+        Box::new(Steady(rate))
+    }
+
+    /// Chooses who may use host memory: those who gain most by it for each byte.
+    fn choose_favoured(&mut self, now: Uptime) {
+        let due = self.favoured_at.is_none_or(|at| now >= at + FAVOUR_PAUSE);
+        if !due {
+            return;
+        }
+        self.favoured_at = Some(now);
+        #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+        let mut gains: Vec<(f64, Key, f64)> = (0..)
+            .map(Key)
+            .zip(&self.slots)
+            .filter_map(|(key, slot)| {
+                let slot = slot.as_ref()?;
+                let (need, costs) = (&slot.profile.need, &slot.profile.costs);
+                let saved = costs.wake_disk - costs.wake_cpu;
+                let bytes = need.host.max(1) as f64;
+                let rate = slot.rate.per_second(now) + 1e-5;
+                let gain = rate * saved * need.gpus.max(1) as f64 / bytes;
+                (slot.profile.rungs.cpu && saved > 0.0).then_some((gain, key, bytes))
             })
             .collect();
-        fit.sort_unstable();
-        take_exactly(fit.into_iter().map(|(_, _, index)| index), claim)
-    }
-
-    /// How many other replicas of the same deployment are on a device.
-    fn siblings_on(&self, device: Device, id: &DeploymentId) -> usize {
-        let others = self.leases.iter().filter(|(other, lease)| {
-            let related = other.has_replica(id) || id.has_replica(other);
-            related && *other != id && lease.gpus.contains(&device.index)
-        });
-        others.count()
-    }
-
-    /// The GPUs that can be cleared for the claim with the least harm, and who
-    /// must leave them.
-    fn clearing(
-        &self,
-        claim: &Claim,
-        reserved: &[u32],
-        patient: bool,
-        standing: &dyn Fn(&DeploymentId) -> Standing,
-    ) -> Option<(Vec<u32>, Vec<DeploymentId>)> {
-        let mut ways: Vec<(Harm, u32, Vec<DeploymentId>)> = Vec::new();
-        for device in self.eligible(claim, reserved) {
-            let others = self.leases.iter().filter(|(id, _)| **id != claim.id);
-            let held: u64 = others.clone().map(|(_, l)| held_by(l, device)).sum();
-            let wanted = claim.need.awake.on(device) + held + self.foreign_on(device);
-            let missing = wanted.saturating_sub(device.memory);
-            let candidates: Vec<_> = others
-                .filter_map(|(id, lease)| {
-                    let bytes = held_by(lease, device);
-                    (bytes > 0).then(|| Candidate {
-                        id: id.clone(),
-                        standing: standing(id),
-                        bytes,
-                    })
-                })
-                .collect();
-            if let Some((harm, victims)) = choose_victims(missing, candidates, patient) {
-                ways.push((harm, device.index, victims));
+        gains.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+        let room = FAVOUR_SLACK * self.ledger.host().1 as f64;
+        let mut sum = 0.0;
+        for slot in self.slots.iter_mut().flatten() {
+            slot.favoured = false;
+        }
+        for (_, key, bytes) in gains {
+            sum += bytes;
+            if sum > room {
+                break;
+            }
+            if let Some(slot) = self.slot_mut(key) {
+                slot.favoured = true;
             }
         }
-        ways.sort_by_key(|(harm, index, _)| (*harm, *index));
-        let gpus = take_exactly(ways.iter().map(|(_, index, _)| *index), claim)?;
-        let chosen = ways
-            .into_iter()
-            .filter(|(_, index, _)| gpus.contains(index));
-        let mut victims: Vec<_> = chosen.flat_map(|(_, _, victims)| victims).collect();
-        victims.sort();
-        victims.dedup();
-        Some((gpus, victims))
     }
-}
-
-fn held_by(lease: &Lease, device: Device) -> u64 {
-    if !lease.gpus.contains(&device.index) {
-        0
-    } else if lease.asleep {
-        lease.need.asleep
-    } else {
-        lease.need.awake.on(device)
-    }
-}
-
-fn take_exactly(gpus: impl Iterator<Item = u32>, claim: &Claim) -> Option<Vec<u32>> {
-    let wanted = claim.need.gpus.max(1);
-    let mut gpus: Vec<_> = gpus.take(wanted).collect();
-    gpus.sort_unstable();
-    (gpus.len() == wanted).then_some(gpus)
-}
-
-/// Someone who holds memory on the device in question.
-#[derive(Clone, Debug)]
-struct Candidate {
-    id: DeploymentId,
-    standing: Standing,
-    /// At most what its leaving frees. A sleeper may keep some of it; then the
-    /// next plan asks again.
-    bytes: u64,
-}
-
-/// How bad a choice of victims is; the least is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Harm {
-    busy: usize,
-    victims: usize,
-    /// When the last used of them was used.
-    used: Uptime,
-}
-
-/// Who leaves so that `missing` bytes become free; `None` when they can't. Those
-/// that leave already count first, then the idle, the longest idle first, then
-/// sleepers, and busy ones only for a claim that has lost its patience.
-fn choose_victims(
-    missing: u64,
-    mut candidates: Vec<Candidate>,
-    patient: bool,
-) -> Option<(Harm, Vec<DeploymentId>)> {
-    let rank = |standing: Standing| match standing {
-        Standing::Leaving => Some((0, Uptime::ZERO)),
-        Standing::Idle(since) => Some((1, since)),
-        Standing::Asleep => Some((2, Uptime::ZERO)),
-        Standing::Busy if !patient => Some((3, Uptime::MAX)),
-        Standing::Busy | Standing::Fixed => None,
-    };
-    candidates.retain(|candidate| rank(candidate.standing).is_some());
-    candidates.sort_by(|a, b| (rank(a.standing), &a.id).cmp(&(rank(b.standing), &b.id)));
-    let mut freed = 0_u64;
-    let mut chosen: Vec<Candidate> = Vec::new();
-    for candidate in candidates {
-        if freed >= missing {
-            break;
-        }
-        freed += candidate.bytes;
-        chosen.push(candidate);
-    }
-    if freed < missing {
-        return None;
-    }
-    // Those that proved unnecessary stay, the dearest first.
-    for index in (0..chosen.len()).rev() {
-        let spare = chosen.get(index).map_or(u64::MAX, |c| c.bytes);
-        if freed.saturating_sub(spare) >= missing {
-            freed -= spare;
-            chosen.remove(index);
-        }
-    }
-    let harm = Harm {
-        busy: chosen
-            .iter()
-            .filter(|c| c.standing == Standing::Busy)
-            .count(),
-        victims: chosen.len(),
-        used: chosen
-            .iter()
-            .filter_map(|c| rank(c.standing))
-            .map(|r| r.1)
-            .max()
-            .unwrap_or_default(),
-    };
-    Some((harm, chosen.into_iter().map(|c| c.id).collect()))
 }
 
 #[cfg(test)]

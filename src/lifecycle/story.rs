@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::Command;
 use super::machine::{Aim, Event, Machine, Phase, Rest};
 use super::member::Member;
+use super::placement::Eviction;
 use crate::config::OffloadTo;
+use crate::names::DeploymentId;
 use crate::time::Uptime;
 use crate::units::Span;
 
@@ -132,7 +134,9 @@ fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str
         Event::Stop => "asked to stop",
         Event::Offload => "asked to offload",
         Event::SpecChanged => "its options changed",
-        Event::Evict => "its GPU memory is needed",
+        Event::Evict(_) => "its GPU memory is needed",
+        Event::Spared => "whom it was to leave for has gone",
+        Event::Withdrawn => "nobody waits for it any more",
         Event::Refused => "it does not fit",
         Event::IdleClosed { .. } => "idle",
         Event::Drained { .. } => "no request is inside any more",
@@ -145,6 +149,29 @@ fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str
         },
         _ => return None,
     })
+}
+
+/// Why one leaves for another, with the figures of the choice.
+pub(super) fn evicted(eviction: &Eviction, claimant: &DeploymentId) -> String {
+    let seconds = |seconds: f64| span(Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
+    let waits = match eviction.held {
+        0 => "asked for".to_owned(),
+        1 => format!("a request waits, for {}", seconds(eviction.head_wait)),
+        n => format!(
+            "{n} requests wait, the first for {}",
+            seconds(eviction.head_wait)
+        ),
+    };
+    let state = match eviction.idle {
+        Some(idle) => format!("idle {}", seconds(idle)),
+        None => format!("{} inside end first", eviction.running),
+    };
+    let overdue = if eviction.overdue { ", overdue" } else { "" };
+    format!(
+        "needed by {claimant} ({waits}{overdue}); {state}, coming back costs {}, expected harm {}",
+        seconds(eviction.back),
+        seconds(eviction.harm)
+    )
 }
 
 pub(super) fn rung(level: OffloadTo) -> &'static str {

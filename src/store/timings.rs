@@ -1,7 +1,9 @@
-//! How long starts and wakes took, so that the next one can be foretold.
+//! What was measured of each deployment: how long its transitions took and what
+//! memory it held, so that the next one can be foretold.
 //!
 //! One small JSON file. Losing it costs an estimate and nothing else, so a file
-//! that can't be read counts as empty.
+//! that can't be read counts as empty. What was measured of other options than
+//! the present ones is forgotten.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,16 +12,87 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::OffloadTo;
 use crate::names::DeploymentId;
-use crate::units::Span;
 
-/// Measured times of one deployment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Weight of the newest duration in the mean.
+const WEIGHT: f64 = 0.3;
+/// Durations that are kept for the tail.
+const RECENT_MAX: usize = 10;
+
+/// Durations of one kind of transition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measure {
+    /// Mean in milliseconds, the newest weighing most.
+    mean_ms: Option<f64>,
+    /// The newest, in milliseconds, the newest last.
+    recent_ms: Vec<u64>,
+}
+
+impl Measure {
+    /// Adds one.
+    pub fn add(&mut self, took: Duration) {
+        let ms = took.as_secs_f64() * 1_000.0;
+        let mean = self.mean_ms.map_or(ms, |mean| mean + WEIGHT * (ms - mean));
+        self.mean_ms = Some(mean);
+        if self.recent_ms.len() >= RECENT_MAX {
+            self.recent_ms.remove(0);
+        }
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.recent_ms.push(ms);
+    }
+
+    /// The mean in seconds; `None` before the first.
+    pub fn mean(&self) -> Option<f64> {
+        self.mean_ms.map(|ms| ms / 1_000.0)
+    }
+
+    /// What nine of ten stayed below, of the newest ones.
+    pub fn tail(&self) -> Option<Duration> {
+        let mut sorted = self.recent_ms.clone();
+        sorted.sort_unstable();
+        let at = (sorted.len() * 9).div_ceil(10).saturating_sub(1);
+        sorted.get(at).copied().map(Duration::from_millis)
+    }
+}
+
+/// What was measured of one deployment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Timing {
-    /// From launch to ready, last time.
-    pub start: Option<Span>,
-    /// From asleep to ready, last time.
-    pub wake: Option<Span>,
+    /// What it was measured of.
+    fingerprint: String,
+    /// From launch to ready.
+    pub start: Measure,
+    /// From asleep with weights in host memory to ready.
+    pub wake_cpu: Measure,
+    /// From asleep without weights to ready.
+    pub wake_disk: Measure,
+    /// Weights to host memory, but for the first time of each worker.
+    pub sleep_cpu: Measure,
+    /// The same, the first time of each worker: the memory is pinned then.
+    pub first_sleep_cpu: Measure,
+    /// Weights dropped.
+    pub sleep_disk: Measure,
+    /// Times that it slept without weights since it last did with them.
+    pub disk_cycles: u32,
+    /// Most bytes that it was seen to hold on a GPU awake.
+    pub awake_bytes: Option<u64>,
+    /// Bytes that it was last seen to hold on a GPU asleep.
+    pub asleep_bytes: Option<u64>,
+    /// Bytes of its weights, of all GPUs together, by its log.
+    pub weights_bytes: Option<u64>,
+}
+
+/// A transition that was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// From launch to ready.
+    Start,
+    /// To sleep; whether it is the first of this worker.
+    Sleep(OffloadTo, bool),
+    /// From asleep to ready.
+    Wake(OffloadTo),
 }
 
 /// What is foretold of each deployment.
@@ -42,19 +115,48 @@ impl Timings {
 
     /// What was measured of this deployment.
     pub fn get(&self, id: &DeploymentId) -> Timing {
-        self.known.get(id.as_str()).copied().unwrap_or_default()
+        self.known.get(id.as_str()).cloned().unwrap_or_default()
     }
 
-    /// Remembers a start.
-    pub fn started(&mut self, id: &DeploymentId, took: Duration) {
-        self.known.entry(id.as_str().to_owned()).or_default().start = Some(whole_millis(took));
-        self.save();
+    /// Forgets what was measured of other options than these.
+    pub fn is_of(&mut self, id: &DeploymentId, fingerprint: &str) {
+        let timing = self.known.entry(id.as_str().to_owned()).or_default();
+        if timing.fingerprint != fingerprint {
+            *timing = Timing {
+                fingerprint: fingerprint.to_owned(),
+                ..Timing::default()
+            };
+        }
     }
 
-    /// Remembers a wake.
-    pub fn woke(&mut self, id: &DeploymentId, took: Duration) {
-        self.known.entry(id.as_str().to_owned()).or_default().wake = Some(whole_millis(took));
-        self.save();
+    /// Remembers how long a transition took.
+    pub fn measured(&mut self, id: &DeploymentId, transition: Transition, took: Duration) {
+        self.learn(id, |timing| {
+            match transition {
+                Transition::Start => &mut timing.start,
+                Transition::Sleep(OffloadTo::Cpu, true) => &mut timing.first_sleep_cpu,
+                Transition::Sleep(OffloadTo::Cpu, false) => &mut timing.sleep_cpu,
+                Transition::Sleep(OffloadTo::Disk, _) => &mut timing.sleep_disk,
+                Transition::Wake(OffloadTo::Cpu) => &mut timing.wake_cpu,
+                Transition::Wake(OffloadTo::Disk) => &mut timing.wake_disk,
+            }
+            .add(took);
+            match transition {
+                Transition::Sleep(OffloadTo::Cpu, _) => timing.disk_cycles = 0,
+                Transition::Sleep(OffloadTo::Disk, _) => timing.disk_cycles += 1,
+                Transition::Start | Transition::Wake(_) => {}
+            }
+        });
+    }
+
+    /// Changes what is known of a deployment, and writes it down if it changed.
+    pub fn learn(&mut self, id: &DeploymentId, change: impl FnOnce(&mut Timing)) {
+        let timing = self.known.entry(id.as_str().to_owned()).or_default();
+        let before = timing.clone();
+        change(timing);
+        if *timing != before {
+            self.save();
+        }
     }
 
     fn save(&self) {
@@ -68,30 +170,47 @@ impl Timings {
     }
 }
 
-/// As it is written, so that it reads back equal.
-fn whole_millis(took: Duration) -> Span {
-    Span(Duration::from_millis(
-        u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn id() -> DeploymentId {
+        DeploymentId::parse("team/tiny").unwrap()
+    }
 
     #[test]
     fn times_read_back_and_a_torn_file_counts_as_empty() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("timings.json");
-        let id = DeploymentId::parse("team/tiny").unwrap();
         let mut timings = Timings::open(path.clone());
-        assert_eq!(timings.get(&id), Timing::default());
-        timings.started(&id, Duration::from_millis(3_250));
-        timings.woke(&id, Duration::from_millis(200));
-        let again = Timings::open(path.clone()).get(&id);
-        assert_eq!(again.start, Some(Span(Duration::from_millis(3_250))));
-        assert_eq!(again.wake, Some(Span(Duration::from_millis(200))));
+        assert_eq!(timings.get(&id()), Timing::default());
+        timings.is_of(&id(), "a");
+        timings.measured(&id(), Transition::Start, Duration::from_millis(3_250));
+        let wake = Transition::Wake(OffloadTo::Cpu);
+        timings.measured(&id(), wake, Duration::from_millis(200));
+        let mut again = Timings::open(path.clone());
+        assert_eq!(again.get(&id()), timings.get(&id()));
+        assert_eq!(again.get(&id()).start.mean(), Some(3.25));
+        again.is_of(&id(), "a");
+        assert!(again.get(&id()).wake_cpu.mean().is_some());
+        again.is_of(&id(), "b");
+        assert_eq!(again.get(&id()).start.mean(), None, "of other options");
         fs::write(&path, b"{\"team/t").unwrap();
-        assert_eq!(Timings::open(path).get(&id), Timing::default());
+        assert_eq!(Timings::open(path).get(&id()), Timing::default());
+    }
+
+    #[test]
+    fn the_mean_follows_the_newest_and_the_tail_is_that_of_the_last_ten() {
+        let mut measure = Measure::default();
+        assert_eq!((measure.mean(), measure.tail()), (None, None));
+        for seconds in [100, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10] {
+            measure.add(Duration::from_secs(seconds));
+        }
+        assert_eq!(measure.tail(), Some(Duration::from_secs(9)));
+        let mean = measure.mean().unwrap();
+        assert!(
+            (8.0..12.0).contains(&mean),
+            "the first is forgotten: {mean}"
+        );
     }
 }

@@ -69,6 +69,7 @@ pub(super) async fn run_on(state: &Path, spec: Arc<Deployment>, gpus: Inventory)
         calls: Arc::new(Http),
         gpus,
         timings: Timings::open(state.join("timings.json")),
+        host_memory: 1 << 40,
     };
     let conductor = Conductor::start(parts, &catalog(&spec)).await.unwrap();
     let held = registry.get(&spec.id).unwrap();
@@ -133,7 +134,7 @@ pub(super) fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
         idle: Idle {
             time_limit: None,
             offload: Some(Offload {
-                after: Duration::from_hours(1),
+                after: Some(Duration::from_hours(1)),
                 to,
             }),
             last_action_report_interval: Duration::from_secs(10),

@@ -169,7 +169,7 @@ pub(super) fn view(admin: &Admin, catalog: &Catalog, instance: &Instance) -> Ins
         idle_time_limit_seconds: idle.and_then(|idle| idle.time_limit).map(|t| t.as_secs()),
         offload_after_seconds: idle
             .and_then(|idle| idle.offload)
-            .map(|Offload { after, .. }| after.as_secs()),
+            .and_then(|Offload { after, .. }| Some(after?.as_secs())),
         live: live.into(),
         file: instance.file.display().to_string(),
         updated: facts.as_ref().map(|facts| facts.updated),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::super::machine::Phase;
-use super::super::member::{Member, starts_at_boot};
+use super::super::member::Member;
+use super::super::profile::starts_at_boot;
 use super::super::{Change, Planned};
 use super::Conductor;
 use crate::config::{self, Catalog, Roll};

@@ -58,6 +58,7 @@ impl Stage {
             calls: Arc::new(fake.clone()),
             gpus: Inventory::simulated(gpus),
             timings: Timings::default(),
+            host_memory: 1 << 40,
         };
         let conductor = Conductor::start(parts, &catalog(specs)).await.unwrap();
         Self {
@@ -145,7 +146,7 @@ fn idles(id: &str) -> Arc<Deployment> {
         spec.idle = Idle {
             time_limit: Some(Duration::from_mins(5)),
             offload: Some(Offload {
-                after: Duration::from_mins(1),
+                after: Some(Duration::from_mins(1)),
                 to: OffloadTo::Cpu,
             }),
             ..spec.idle

@@ -1,16 +1,25 @@
 //! One turn: step the machine, do its actions, serve the claims, publish.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::super::machine::{Action, Desired, Event, Machine, Phase, step};
-use super::super::member::{Member, Wish, need};
-use super::super::placement::{Decision, Standing};
+use super::super::ledger::Key;
+use super::super::machine::{Action, Desired, Event, Machine, Phase, Policy, step};
+use super::super::member::{Member, Wish};
+use super::super::placement::{Decision, Insists, Stand, keeps_host};
+use super::super::profile::starts_at_boot;
 use super::super::story;
 use super::Conductor;
+use crate::config::OffloadTo;
 use crate::deployment::Refusal;
 use crate::names::DeploymentId;
+use crate::store::timings::Transition;
 use crate::telemetry::metrics;
 use crate::time::Uptime;
+
+/// Why one that starts with the gateway does not.
+const NO_ROOM_AT_BOOT: &str =
+    "others hold the memory, and nobody asks for it yet: it starts with its first request";
 
 /// Events of one turn; more would be a loop among our own answers.
 const TURN_EVENTS_MAX: usize = 10_000;
@@ -35,6 +44,7 @@ impl Conductor {
                 && member.running.is_none()
                 && member.machine.phase == Phase::Stopped;
             if gone {
+                self.placement.forget(id);
                 self.registry.remove(id);
                 member.fleet.leave(member.number());
             }
@@ -60,11 +70,23 @@ impl Conductor {
         let Some(member) = self.members.get_mut(id) else {
             return;
         };
+        if event == Event::Start && member.insists == Insists::No {
+            member.insists = Insists::Yes;
+        }
         let (before, refusals) = (member.machine, member.refusals);
-        let (after, actions) = step(before, event, now, &member.policy);
+        let policy = Policy {
+            offload_to: self
+                .placement
+                .offload_to(member.key, member.policy.offload_to),
+            ..member.policy
+        };
+        let (after, actions) = step(before, event, now, &policy);
         member.machine = after;
         if let Some(text) = story::of(member, &before, event, why, now) {
             member.tell(&self.events, &text);
+        }
+        if before.broken != after.broken {
+            self.know(id);
         }
         self.measure(id, &before, event, now);
         for action in actions {
@@ -76,6 +98,12 @@ impl Conductor {
         if before.phase != member.machine.phase {
             member.changed_phase(now);
             member.progress = None;
+            let phase = member.machine.phase;
+            if matches!(phase, Phase::Ready | Phase::Stopped | Phase::Failed) {
+                member.insists = Insists::No;
+            }
+            self.placement.keep_on_host(member.key, keeps_host(phase));
+            self.placement.touch(member.key);
             story::set_reason(member, &before, why);
         }
         // Whoever waits looks again at every snapshot, so only news is published.
@@ -103,14 +131,18 @@ impl Conductor {
         match (before.phase, member.machine.phase, event) {
             (Phase::Starting, Phase::Ready, _) => {
                 metrics::transition(id.as_str(), "none", "gpu", took);
-                self.timings.started(id, took);
+                self.timings.measured(id, Transition::Start, took);
+                self.learn_weights(id);
+                self.know(id);
             }
             (Phase::Waking { from }, Phase::Ready, _) => {
                 metrics::transition(id.as_str(), story::rung(from), "gpu", took);
-                self.timings.woke(id, took);
+                self.timings.measured(id, Transition::Wake(from), took);
+                self.know(id);
             }
             (Phase::Offloading { to }, _, Event::Slept(_)) => {
                 metrics::transition(id.as_str(), "gpu", story::rung(to), took);
+                self.slept(id, to, took);
             }
             _ => {}
         }
@@ -131,10 +163,18 @@ impl Conductor {
             return;
         };
         match action {
-            Action::AcquireGpus(_) => self.placement.ask(id, need(&member.spec), now),
-            Action::CancelAcquire => self.placement.cancel(id),
-            Action::ShrinkLease => self.placement.shrink(id),
-            Action::ReleaseLease => self.placement.release(id),
+            Action::AcquireGpus(_) => {
+                let at_boot = starts_at_boot(&member.spec) && member.fleet.lead().waiting() == 0;
+                if !member.machine.wanted {
+                    member.insists = Insists::Yes;
+                } else if at_boot && member.insists == Insists::No {
+                    member.insists = Insists::IfRoom;
+                }
+                self.placement.ask(member.key);
+            }
+            Action::CancelAcquire => self.placement.cancel(member.key),
+            Action::ShrinkLease => self.placement.shrink(member.key),
+            Action::ReleaseLease => self.placement.release(member.key),
             Action::Spawn(generation) => {
                 member.running = Some(self.effects.spawn(member, generation));
             }
@@ -154,7 +194,12 @@ impl Conductor {
                 member.fleet.close(member.number());
             }
             Action::CloseGateIfIdle(rest) => {
-                if member.gate().close_if_idle() {
+                let key = member.key;
+                // A start on its GPUs measures their memory: it is looked at again.
+                if self.may_leave(key)
+                    && let Some(member) = self.members.get(id)
+                    && member.gate().close_if_idle()
+                {
                     member.fleet.close(member.number());
                     let idle_since = member.gate().last_activity();
                     let closed = Event::IdleClosed { rest, idle_since };
@@ -178,26 +223,64 @@ impl Conductor {
         }
     }
 
+    /// Whether nobody measures memory where this worker is.
+    fn may_leave(&self, key: Key) -> bool {
+        let (placement, members) = (&self.placement, &self.members);
+        placement.may_leave(key, &|other| {
+            let member = placement.id(other).and_then(|id| members.get(id));
+            member.map_or_else(Stand::absent, Member::stand)
+        })
+    }
+
+    /// Learns how long a worker took to fall asleep.
+    fn slept(&mut self, id: &DeploymentId, to: OffloadTo, took: Duration) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let first = to == OffloadTo::Cpu && !std::mem::replace(&mut member.has_slept, true);
+        self.timings
+            .measured(id, Transition::Sleep(to, first), took);
+        self.know(id);
+    }
+
     /// Serves the claims for GPUs as far as it goes.
     fn place(&mut self) {
         let now = self.clock.now();
-        let members = &self.members;
-        let standing =
-            |id: &DeploymentId| members.get(id).map_or(Standing::Fixed, Member::standing);
-        for decision in self.placement.plan(now, &standing) {
-            match decision {
-                Decision::Grant(id) => {
+        let (members, ids) = (&self.members, self.placement.ids());
+        let view = |key: Key| {
+            let member = ids
+                .get(key.index())
+                .and_then(|id| members.get(id.as_ref()?));
+            member.map_or_else(Stand::absent, Member::stand)
+        };
+        for decision in self.placement.plan(now, &view) {
+            let key = decision.key();
+            let Some(id) = ids.get(key.index()).cloned().flatten() else {
+                continue;
+            };
+            let (event, why) = match decision {
+                Decision::Grant(key) => {
                     if let Some(member) = self.members.get_mut(&id) {
-                        member.gpus = self.placement.gpus_of(&id);
+                        member.gpus = self.placement.gpus_of(key);
                     }
-                    self.turn.push_back((id, Event::Granted, None));
+                    (Event::Granted, None)
                 }
-                Decision::Refuse(id, why) => self.turn.push_back((id, Event::Refused, Some(why))),
-                Decision::Evict(victim, claimant) => {
-                    let why = Some(format!("needed by {claimant}"));
-                    self.turn.push_back((victim, Event::Evict, why));
+                Decision::Refuse(_, why) => (Event::Refused, Some(why)),
+                Decision::Evict(eviction) => {
+                    let claimant = ids.get(eviction.claimant.index());
+                    let claimant = claimant.and_then(Option::as_ref);
+                    let why = claimant.map(|claimant| story::evicted(&eviction, claimant));
+                    (Event::Evict(eviction.rest), why)
                 }
-            }
+                Decision::Spare(_) => (Event::Spared, None),
+                Decision::Withdraw(_) => {
+                    let member = self.members.get(&id);
+                    let modest = member.is_some_and(|m| m.insists == Insists::IfRoom);
+                    let why = modest.then(|| NO_ROOM_AT_BOOT.to_owned());
+                    (Event::Withdrawn, why)
+                }
+            };
+            self.turn.push_back((id, event, why));
         }
     }
 }

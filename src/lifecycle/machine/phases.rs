@@ -1,12 +1,15 @@
 //! What each event means in each phase: one function per phase.
 
-use super::{Action, Aim, Event, Next, Phase, Rest, Step};
+use super::{Action, Aim, Desired, Event, Next, Phase, Rest, Step};
 use crate::config::OffloadTo;
 
 impl Step<'_> {
     pub(super) fn in_stopped(&mut self, event: Event) {
-        if matches!(event, Event::Demand | Event::Start) {
-            self.place(Aim::Spawn);
+        match event {
+            Event::Demand | Event::Start => self.place(Aim::Spawn),
+            // It can never fit: whoever asks for it is told so.
+            Event::Refused => self.give_up(),
+            _ => {}
         }
     }
 
@@ -33,7 +36,18 @@ impl Step<'_> {
                 self.act(Action::CancelAcquire);
                 self.rest_stopped();
             }
-            (Event::Stop | Event::Evict, Aim::Wake { .. }) => {
+            (Event::Withdrawn, _) => {
+                self.act(Action::CancelAcquire);
+                self.m.wanted = false;
+                match aim {
+                    Aim::Spawn => self.rest_stopped(),
+                    Aim::Wake { from } => {
+                        self.m.phase = Phase::Offloaded { at: from };
+                        self.m.deadline = self.stop_due();
+                    }
+                }
+            }
+            (Event::Stop | Event::Evict(_), Aim::Wake { .. }) => {
                 self.act(Action::CancelAcquire);
                 self.terminate(Next::Rest);
             }
@@ -65,7 +79,7 @@ impl Step<'_> {
             }
             Event::Stuck(_) => self.terminate(Next::Retry),
             Event::Tick { .. } if self.overdue() => self.terminate(Next::Retry),
-            Event::Stop | Event::Evict => self.terminate(Next::Rest),
+            Event::Stop | Event::Evict(_) => self.terminate(Next::Rest),
             Event::SpecChanged => self.terminate(Next::Restart),
             _ => {}
         }
@@ -82,7 +96,7 @@ impl Step<'_> {
             }
             Event::Tick { idle_since } => self.look_idle(idle_since),
             Event::IdleChanged => self.m.deadline = Some(self.now),
-            Event::Evict => self.drain(self.rung()),
+            Event::Evict(rest) => self.drain(self.usable(rest)),
             Event::Offload if self.policy.offload_to.is_some() => self.drain(self.rung()),
             Event::Stop => self.drain(Rest::Stop),
             Event::SpecChanged => self.drain(Rest::Restart),
@@ -115,6 +129,14 @@ impl Step<'_> {
             (Event::Tick { .. }, Rest::Restart) if self.overdue() => self.terminate(Next::Restart),
             (Event::Tick { .. }, _) if self.overdue() => self.terminate(Next::Rest),
             (Event::Stop, _) => self.m.phase = Phase::Draining { rest: Rest::Stop },
+            // It serves on as if nothing had been: its window goes on too.
+            (Event::Spared, Rest::Offload(_) | Rest::Stop)
+                if self.m.desired == Desired::OnDemand =>
+            {
+                self.act(Action::OpenGate);
+                (self.m.phase, self.m.wanted) = (Phase::Ready, false);
+                self.m.deadline = self.idle_limit().map(|limit| self.now + limit);
+            }
             (Event::SpecChanged, Rest::Offload(_)) => {
                 self.m.phase = Phase::Draining {
                     rest: Rest::Restart,
@@ -155,7 +177,7 @@ impl Step<'_> {
     pub(super) fn in_offloaded(&mut self, event: Event, at: OffloadTo) {
         match event {
             Event::Demand | Event::Start => self.place(Aim::Wake { from: at }),
-            Event::Stop | Event::Evict | Event::SpecChanged => self.terminate(Next::Rest),
+            Event::Stop | Event::Evict(_) | Event::SpecChanged => self.terminate(Next::Rest),
             Event::IdleChanged => self.m.deadline = self.stop_due(),
             Event::Tick { .. } if self.overdue() => self.terminate(Next::Rest),
             Event::Exited(_) => {
@@ -178,7 +200,7 @@ impl Step<'_> {
                 self.terminate(Next::Restart);
             }
             Event::SpecChanged => self.terminate(Next::Restart),
-            Event::Stop | Event::Evict => self.terminate(Next::Rest),
+            Event::Stop | Event::Evict(_) => self.terminate(Next::Rest),
             Event::Exited(_) => self.release_and_fail(),
             _ => {}
         }

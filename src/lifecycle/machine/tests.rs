@@ -196,7 +196,10 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
         (Event::Offload, soon),
         (Event::SpecChanged, soon),
         (Event::IdleChanged, soon),
-        (Event::Evict, soon),
+        (Event::Evict(Rest::Offload(OffloadTo::Cpu)), soon),
+        (Event::Evict(Rest::Offload(OffloadTo::Disk)), soon),
+        (Event::Evict(Rest::Stop), soon),
+        (Event::Spared, soon),
         (Event::Tick { idle_since: None }, soon),
         // A stale worker's voice is always possible.
         (Event::Exited(STALE), soon),
@@ -217,6 +220,9 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
     }
     if world.asked {
         events.extend([(Event::Granted, soon), (Event::Refused, soon)]);
+        if !world.waiting {
+            events.push((Event::Withdrawn, soon));
+        }
     }
     if world.alive {
         let worker = machine.worker;
@@ -580,7 +586,7 @@ fn changed_idle_times_are_looked_at_at_once() {
 #[test]
 fn a_level_that_failed_gives_way_to_the_next_rung() {
     let evicted = |m: Machine| {
-        let draining = run(m, &[Event::Evict], &POLICY).phase;
+        let draining = run(m, &[Event::Evict(Rest::Offload(OffloadTo::Cpu))], &POLICY).phase;
         let Phase::Draining { rest } = draining else {
             panic!("{draining:?}");
         };
@@ -597,7 +603,7 @@ fn a_level_that_failed_gives_way_to_the_next_rung() {
         m = run(
             m,
             &[
-                Event::Evict,
+                Event::Evict(Rest::Offload(OffloadTo::Cpu)),
                 Event::Drained {
                     idle_since: secs(0),
                 },

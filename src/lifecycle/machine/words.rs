@@ -123,8 +123,12 @@ pub enum Event {
     SpecChanged,
     /// Its idle times changed; the worker does not mind.
     IdleChanged,
-    /// Another deployment needs its GPUs.
-    Evict,
+    /// Another deployment needs its GPUs: it is to leave in this way.
+    Evict(Rest),
+    /// Who needed its GPUs is gone: it may stay.
+    Spared,
+    /// Nobody waits for it any more, and nothing was granted yet.
+    Withdrawn,
     /// Placement granted GPUs.
     Granted,
     /// Placement can't, now or later.

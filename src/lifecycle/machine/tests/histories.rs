@@ -6,7 +6,12 @@
 
 use super::*;
 use crate::gpu::Inventory;
-use crate::lifecycle::placement::{Amount, Decision, Need, Placement, Standing};
+use crate::lifecycle::ledger::Key;
+use crate::lifecycle::placement::{
+    Amount, Decision, Insists, Need, Placement, Profile, Rungs, Stand, Standing, keeps_host,
+};
+use crate::lifecycle::policy::Params;
+use crate::lifecycle::policy::costs::Costs;
 use crate::names::DeploymentId;
 
 /// Histories of a run, and the steps of each.
@@ -15,6 +20,8 @@ const STEPS: usize = 40;
 
 /// Memory of the devices, in units; needs are chosen so that not all fit.
 const DEVICES: [u64; 2] = [10, 6];
+/// And of the host.
+const HOST: u64 = 6;
 
 /// A small generator; its whole state is the seed.
 struct Dice(u64);
@@ -41,7 +48,8 @@ impl Dice {
 /// One deployment, and what is true of its worker.
 struct Actor {
     id: DeploymentId,
-    need: Need,
+    key: Key,
+    profile: Profile,
     policy: Policy,
     machine: Machine,
     alive: bool,
@@ -49,7 +57,7 @@ struct Actor {
     gate_open: bool,
     inside: u32,
     idle_since: Uptime,
-    waiting: bool,
+    waiting: Option<Uptime>,
     /// Answers that the world owes: launched, asked to sleep, and so on.
     owed: Vec<Event>,
 }
@@ -66,14 +74,22 @@ struct History {
 impl History {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
-        let patience = Duration::from_secs(30);
-        let placement = Placement::new(Inventory::simulated(&DEVICES).devices, patience);
+        let params = Params {
+            quantum: 4.0,
+            patience: 2.0,
+            kappa: 0.15,
+            wait_bound: secs(30),
+            switch_share_max: 1.0,
+        };
+        let mut placement = Placement::new(Inventory::simulated(&DEVICES).devices, HOST, params);
         let actors = (0..4)
             .map(|n| {
                 let mut policy = POLICIES[dice.below(POLICIES.len())];
                 policy.place_timeout = secs(40);
                 policy.drain_timeout = secs(8);
-                Actor::new(n, &mut dice, policy)
+                let mut actor = Actor::new(n, &mut dice, policy);
+                actor.key = placement.know(&actor.id, actor.profile.clone(), Uptime::ZERO);
+                actor
             })
             .collect();
         Self {
@@ -110,7 +126,7 @@ impl History {
         if actor.gate_open {
             actor.inside += 1;
         } else {
-            actor.waiting = true;
+            actor.waiting = actor.waiting.or(Some(self.now));
             self.tell(who, Event::Demand);
         }
     }
@@ -230,8 +246,22 @@ impl History {
             rounds += 1;
             assert!(rounds < 1_000, "a turn without end: {event:?}");
             let actor = &mut self.actors[who];
-            let (after, actions) = step(actor.machine, event, self.now, &actor.policy);
+            let permitted = actor.policy.offload_to;
+            let policy = Policy {
+                offload_to: self.placement.offload_to(actor.key, permitted),
+                ..actor.policy
+            };
+            let (after, actions) = step(actor.machine, event, self.now, &policy);
             actor.machine = after;
+            actor.profile.rungs = Rungs {
+                cpu: permitted == Some(OffloadTo::Cpu) && !after.broken.cpu,
+                disk: permitted.is_some() && !after.broken.disk,
+            };
+            let profile = actor.profile.clone();
+            self.placement.know(&actor.id, profile, self.now);
+            let (key, phase) = (actor.key, after.phase);
+            self.placement.keep_on_host(key, keeps_host(phase));
+            self.placement.touch(key);
             for action in actions {
                 todo.extend(self.act(who, action).map(|event| (who, event)));
             }
@@ -250,13 +280,19 @@ impl History {
 
     fn plan(&mut self) -> Vec<(usize, Event)> {
         let actors = &self.actors;
-        let of = |id: &DeploymentId| actors.iter().position(|actor| actor.id == *id).unwrap();
-        let standing = |id: &DeploymentId| actors[of(id)].standing();
-        let decisions = self.placement.plan(self.now, &standing);
-        let event = |decision| match decision {
-            Decision::Grant(id) => (of(&id), Event::Granted),
-            Decision::Refuse(id, _) => (of(&id), Event::Refused),
-            Decision::Evict(id, _) => (of(&id), Event::Evict),
+        let now = self.now;
+        self.placement.touch_all();
+        let view = |key: Key| actors[key.index()].stand(now);
+        let decisions = self.placement.plan(now, &view);
+        let event = |decision: Decision| {
+            let event = match &decision {
+                Decision::Grant(_) => Event::Granted,
+                Decision::Refuse(..) => Event::Refused,
+                Decision::Evict(eviction) => Event::Evict(eviction.rest),
+                Decision::Spare(_) => Event::Spared,
+                Decision::Withdraw(_) => Event::Withdrawn,
+            };
+            (decision.key().index(), event)
         };
         decisions.into_iter().map(event).collect()
     }
@@ -265,17 +301,17 @@ impl History {
         let answers_badly = self.faulty && self.dice.one_in(12);
         let actor = &mut self.actors[who];
         match action {
-            Action::AcquireGpus(_) => self.placement.ask(&actor.id, actor.need, self.now),
-            Action::CancelAcquire => self.placement.cancel(&actor.id),
-            Action::ShrinkLease => self.placement.shrink(&actor.id),
+            Action::AcquireGpus(_) => self.placement.ask(actor.key),
+            Action::CancelAcquire => self.placement.cancel(actor.key),
+            Action::ShrinkLease => self.placement.shrink(actor.key),
             Action::ReleaseLease => {
                 assert!(!actor.alive, "gave GPUs away under a living process");
-                self.placement.release(&actor.id);
+                self.placement.release(actor.key);
             }
             Action::Spawn(g) => {
                 assert!(!actor.alive, "two workers at once");
                 assert!(
-                    !self.placement.gpus_of(&actor.id).is_empty(),
+                    !self.placement.gpus_of(actor.key).is_empty(),
                     "launched without GPUs"
                 );
                 actor.alive = true;
@@ -288,7 +324,7 @@ impl History {
             Action::OpenGate => {
                 assert!(actor.alive, "opened the gate to no one");
                 (actor.gate_open, actor.asleep, actor.idle_since) = (true, None, self.now);
-                actor.inside += u32::from(std::mem::take(&mut actor.waiting));
+                actor.inside += u32::from(actor.waiting.take().is_some());
             }
             Action::CloseGate => {
                 actor.gate_open = false;
@@ -322,7 +358,7 @@ impl History {
                 }
             }
             Action::Kill(g) => actor.owed.push(Event::Exited(g)),
-            Action::RefuseWaiters => actor.waiting = false,
+            Action::RefuseWaiters => actor.waiting = None,
         }
         None
     }
@@ -331,6 +367,8 @@ impl History {
         for (device, held) in self.placement.held() {
             assert!(held <= device.memory, "GPU {} holds {held}", device.index);
         }
+        let (held, budget) = self.placement.ledger().host();
+        assert!(held <= budget, "the host holds {held} of {budget}");
         for actor in &self.actors {
             actor.check();
         }
@@ -341,7 +379,7 @@ impl History {
     fn settle(&mut self) {
         self.faulty = false;
         for round in 0..400 {
-            let quiet = self.actors.iter().all(|actor| !actor.waiting);
+            let quiet = self.actors.iter().all(|actor| actor.waiting.is_none());
             if quiet && round > 50 {
                 break;
             }
@@ -349,9 +387,10 @@ impl History {
         }
         for actor in &self.actors {
             assert!(
-                !actor.waiting,
+                actor.waiting.is_none(),
                 "waits for ever: {} {:?}",
-                actor.id, actor.machine
+                actor.id,
+                actor.machine
             );
         }
         for who in 0..self.actors.len() {
@@ -385,10 +424,21 @@ impl Actor {
     fn new(n: usize, dice: &mut Dice, policy: Policy) -> Self {
         Self {
             id: DeploymentId::parse(&format!("t/{n}")).unwrap(),
-            need: Need {
-                gpus: 1 + dice.below(2),
-                awake: Amount::Bytes(2 + dice.below(7) as u64),
-                asleep: dice.below(2) as u64,
+            key: Key(0),
+            profile: Profile {
+                need: Need {
+                    gpus: 1 + dice.below(2),
+                    awake: Amount::Bytes(2 + dice.below(7) as u64),
+                    asleep: dice.below(2) as u64,
+                    host: 1 + dice.below(5) as u64,
+                },
+                costs: Costs::expected(4 << 30, 1),
+                rungs: Rungs {
+                    cpu: policy.offload_to == Some(OffloadTo::Cpu),
+                    disk: policy.offload_to.is_some(),
+                },
+                pinned: dice.one_in(8),
+                keeps_host: dice.one_in(2),
             },
             policy,
             machine: Machine::stopped(),
@@ -397,7 +447,7 @@ impl Actor {
             gate_open: false,
             inside: 0,
             idle_since: Uptime::ZERO,
-            waiting: false,
+            waiting: None,
             owed: Vec::new(),
         }
     }
@@ -413,17 +463,21 @@ impl Actor {
         self.inside = 0;
     }
 
-    fn standing(&self) -> Standing {
-        match self.machine.phase {
-            Phase::Ready if self.inside > 0 => Standing::Busy,
-            Phase::Ready => Standing::Idle(self.idle_since),
-            Phase::Offloaded { .. } => Standing::Asleep,
-            Phase::Draining {
-                rest: Rest::Offload(_) | Rest::Stop,
-            }
-            | Phase::Offloading { .. }
-            | Phase::Stopping { .. } => Standing::Leaving,
-            _ => Standing::Fixed,
+    fn stand(&self, now: Uptime) -> Stand {
+        Stand {
+            standing: Standing::of(&self.machine),
+            running: self.inside,
+            idle_since: (self.inside == 0).then_some(self.idle_since),
+            held: u32::from(self.waiting.is_some()),
+            head: self.waiting,
+            waited: self
+                .waiting
+                .map_or(0.0, |since| now.saturating_sub(since).as_secs_f64()),
+            insists: if self.machine.wanted {
+                Insists::Yes
+            } else {
+                Insists::No
+            },
         }
     }
 
@@ -442,7 +496,7 @@ impl Actor {
         );
         let rests = matches!(phase, Phase::Stopped | Phase::Offloaded { .. });
         assert!(
-            !(rests && self.waiting),
+            !(rests && self.waiting.is_some()),
             "rests while a request waits: {}",
             self.id
         );

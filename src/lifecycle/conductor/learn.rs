@@ -1,0 +1,103 @@
+//! What is learned while workers serve: arrivals, service times, sizes.
+//!
+//! Gates count by themselves; nobody tells the conductor of a request. So their
+//! counts are taken down now and then, for placement's estimates.
+
+use std::time::Duration;
+
+use super::super::machine::Phase;
+use super::super::observe::Observation;
+use super::super::profile;
+use super::Conductor;
+use crate::deployment::Counts;
+use crate::names::DeploymentId;
+use crate::time::Uptime;
+
+/// Between two looks at the gates' counts.
+const COUNT_PAUSE: Duration = Duration::from_secs(1);
+/// How long a worker must have been in a phase before what it holds is believed:
+/// a reading may be that old.
+const SETTLED: Duration = Duration::from_secs(10);
+
+impl Conductor {
+    /// When the counts are to be taken down; never where nothing follows from
+    /// them.
+    pub(super) fn counts_due(&self) -> Option<Uptime> {
+        let matters = !self.placement.ledger().accounts().is_empty();
+        let serves = |phase| matches!(phase, Phase::Ready | Phase::Draining { .. });
+        let any = self.members.values().any(|m| serves(m.machine.phase));
+        (matters && any).then(|| self.counted + COUNT_PAUSE)
+    }
+
+    /// Takes down what the gates counted since last time.
+    pub(super) fn take_counts(&mut self, now: Uptime) {
+        self.counted = now;
+        for member in self.members.values_mut() {
+            let (mut before, since) = member.counted;
+            let counts = member.gate().counts();
+            if counts.entered < before.entered || counts.left < before.left {
+                // Another worker, with a gate of its own.
+                before = Counts::default();
+            }
+            member.counted = (counts, now);
+            if counts == before {
+                continue;
+            }
+            let count = |new: u64, old: u64| u32::try_from(new - old).unwrap_or(u32::MAX);
+            let entered = count(counts.entered, before.entered);
+            self.placement.arrived(member.key, entered, since, now);
+            let left = count(counts.left, before.left);
+            let millis = counts.inside_millis.saturating_sub(before.inside_millis);
+            if left > 0 {
+                let seconds = Duration::from_millis(millis).as_secs_f64() / f64::from(left);
+                self.placement.served(member.key, left, seconds);
+            }
+        }
+    }
+
+    /// Learns what workers were seen to hold of each GPU.
+    pub(super) fn learn_sizes(&mut self, observation: &Observation) {
+        let now = self.clock.now();
+        let ids: Vec<DeploymentId> = self.members.keys().cloned().collect();
+        for id in ids {
+            let Some(member) = self.members.get(&id) else {
+                continue;
+            };
+            let phase = member.machine.phase;
+            let settled = now.saturating_sub(member.entered) >= SETTLED;
+            let asleep = match phase {
+                Phase::Ready => false,
+                Phase::Offloaded { .. } => true,
+                _ => continue,
+            };
+            let seen = observation.of_worker(&id, member.machine.worker);
+            let most = seen.into_iter().map(|(_, bytes)| bytes).max();
+            let Some(bytes) = most.filter(|bytes| settled && *bytes > 0) else {
+                continue;
+            };
+            self.placement.observe(member.key, bytes);
+            self.timings.learn(&id, |timing| {
+                if asleep {
+                    timing.asleep_bytes = Some(bytes);
+                } else {
+                    timing.awake_bytes = timing.awake_bytes.max(Some(bytes));
+                }
+            });
+            self.know(&id);
+        }
+    }
+
+    /// Learns the size of the weights from the log of a worker that came up.
+    pub(super) fn learn_weights(&mut self, id: &DeploymentId) {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let ranks = member.gpus.len() as u64;
+        let (lines, _) = member.handle.console.tail(usize::MAX);
+        let lines = lines.iter().map(AsRef::as_ref);
+        if let Some(bytes) = profile::weights_in(lines, ranks) {
+            self.timings
+                .learn(id, |timing| timing.weights_bytes = Some(bytes));
+        }
+    }
+}

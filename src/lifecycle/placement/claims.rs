@@ -1,0 +1,429 @@
+//! Serving the claims: their order, plans, promises, grants and reservations.
+
+use super::choose::{Blocked, Chosen};
+use super::{Claim, Decision, Eviction, Insists, Key, Placement, Stand, Standing, View};
+use crate::config::OffloadTo;
+use crate::lifecycle::machine::Rest;
+use crate::lifecycle::policy::Seconds;
+use crate::time::Uptime;
+
+/// Longest pause between two looks at a claim that waits.
+const LOOK_PAUSE_MAX: Seconds = 10.0;
+/// Shortest one, where a claim waits for time to pass.
+const LOOK_PAUSE_MIN: Seconds = 0.01;
+/// Seconds beside the wake that a claimant's turn takes.
+const TURN_EXTRA: Seconds = 2.0;
+
+/// A claim of this pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claimant {
+    pub(super) key: Key,
+    pub(super) stand: Stand,
+    pub(super) overdue: bool,
+    /// Requests served for each byte and second of its turn.
+    density: f64,
+}
+
+/// A device that an overdue claim keeps from others.
+#[derive(Clone, Copy, Debug)]
+struct Reserved {
+    place: usize,
+    key: Key,
+    head: Option<Uptime>,
+}
+
+impl Claimant {
+    /// Whether nobody is to leave for it: it starts with the gateway, or whoever
+    /// asked for it is gone already.
+    pub(super) fn is_modest(&self) -> bool {
+        self.stand.held == 0 && self.stand.insists != Insists::Yes
+    }
+}
+
+impl Placement {
+    /// Serves the claims as far as it goes. Grants are taken down already.
+    pub fn plan(&mut self, now: Uptime, view: &View<'_>) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        self.told.clear();
+        self.spare_orphans(view, &mut decisions);
+        if self.claims.is_empty() {
+            self.all_touched = false;
+            self.touched.fill(false);
+            self.look_at = None;
+            return decisions;
+        }
+        self.choose_favoured(now);
+        let due = self.due_claims(now, view, &mut decisions);
+        let mut reserved = self.reservations();
+        for claimant in due {
+            self.serve(&claimant, now, view, &mut reserved, &mut decisions);
+        }
+        self.all_touched = false;
+        self.touched.fill(false);
+        let claims = self.claims.iter();
+        let looks = claims.filter_map(|key| Some(self.claim(*key)?.look_at));
+        self.look_at = looks.min().map(|at| at.max(now));
+        decisions
+    }
+
+    /// How a deployment stands, or will once it was told what this pass decided.
+    pub(super) fn stand(&self, key: Key, view: &View<'_>) -> Stand {
+        let mut stand = view(key);
+        if let Some((_, rest)) = self.told.iter().find(|(told, _)| *told == key) {
+            stand.standing = Standing::Draining(*rest);
+        }
+        stand
+    }
+
+    fn spare_orphans(&mut self, view: &View<'_>, decisions: &mut Vec<Decision>) {
+        for victim in std::mem::take(&mut self.orphans) {
+            let leaves = self.slot(victim).is_some_and(|s| s.leaves_for.is_some());
+            // Once nobody is inside it is as good as gone.
+            let stand = self.stand(victim, view);
+            let inside = matches!(stand.standing, Standing::Draining(_)) && stand.running > 0;
+            if inside && !leaves {
+                decisions.push(Decision::Spare(victim));
+                self.touch(victim);
+            }
+        }
+    }
+
+    /// The claims for which something may have changed, in their order. Those for
+    /// which others leave, and nobody waits any more, are dropped.
+    fn due_claims(
+        &mut self,
+        now: Uptime,
+        view: &View<'_>,
+        decisions: &mut Vec<Decision>,
+    ) -> Vec<Claimant> {
+        let mut due = Vec::new();
+        for key in self.claims.iter().copied().collect::<Vec<_>>() {
+            if !self.is_due(key, now) {
+                continue;
+            }
+            let stand = self.stand(key, view);
+            let planned = self.claim(key).is_some_and(|claim| claim.plan.is_some());
+            if planned && stand.held == 0 && stand.insists == Insists::No {
+                decisions.push(Decision::Withdraw(key));
+                self.cancel(key);
+                continue;
+            }
+            due.push(self.claimant(key, stand, now));
+        }
+        due.sort_by(|a, b| {
+            let overdue = b.overdue.cmp(&a.overdue);
+            let rank = if a.overdue && b.overdue {
+                a.stand.head.cmp(&b.stand.head)
+            } else {
+                b.density.total_cmp(&a.density)
+            };
+            overdue.then(rank).then(a.key.cmp(&b.key))
+        });
+        due
+    }
+
+    fn is_due(&self, key: Key, now: Uptime) -> bool {
+        let Some(claim) = self.claim(key) else {
+            return false;
+        };
+        if self.all_touched || claim.look_at <= now {
+            return true;
+        }
+        let touched = |place: usize| self.touched.get(place).is_some_and(|t| *t);
+        if let Some(plan) = &claim.plan {
+            return plan.iter().any(|(place, _)| touched(*place));
+        }
+        match self.ledger.lease(key) {
+            Some(lease) => lease.places().iter().any(|place| touched(*place)),
+            None => self.touched.iter().any(|touched| *touched),
+        }
+    }
+
+    pub(super) fn claimant(&self, key: Key, stand: Stand, now: Uptime) -> Claimant {
+        let bound = self.params.wait_bound.as_secs_f64();
+        let density = self.slot(key).map_or(0.0, |slot| {
+            let need = &slot.profile.need;
+            let places = self.ledger.accounts().first();
+            #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+            let bytes = places.map_or(1, |a| need.awake.on(a.device)).max(1) as f64;
+            #[expect(clippy::cast_precision_loss, reason = "a few GPUs")]
+            let gpus = need.gpus.max(1) as f64;
+            let turn = self.comes_in(key, &stand) + TURN_EXTRA;
+            f64::from(stand.held.max(1)) / (turn * bytes * gpus)
+        });
+        Claimant {
+            key,
+            stand,
+            overdue: stand.head_wait(now) >= bound,
+            density,
+        }
+    }
+
+    /// How long it takes to come, once it has its memory.
+    pub(super) fn comes_in(&self, key: Key, stand: &Stand) -> Seconds {
+        let Some(slot) = self.slot(key) else {
+            return 0.0;
+        };
+        let rest = match stand.standing {
+            Standing::Asleep(at) => Rest::Offload(at),
+            _ => Rest::Stop,
+        };
+        slot.profile.costs.back(rest)
+    }
+
+    /// What overdue claims keep from others.
+    fn reservations(&self) -> Vec<Reserved> {
+        let mut all = Vec::new();
+        for key in &self.claims {
+            if let Some(claim) = self.claim(*key).filter(|claim| claim.plan.is_none()) {
+                let head = claim.head;
+                let places = claim.reserved.iter();
+                all.extend(places.map(|place| Reserved {
+                    place: *place,
+                    key: *key,
+                    head,
+                }));
+            }
+        }
+        all
+    }
+
+    fn serve(
+        &mut self,
+        claimant: &Claimant,
+        now: Uptime,
+        view: &View<'_>,
+        reserved: &mut Vec<Reserved>,
+        decisions: &mut Vec<Decision>,
+    ) {
+        let key = claimant.key;
+        reserved.retain(|other| other.key != key);
+        if let Some(claim) = self.claim_mut(key) {
+            claim.reserved.clear();
+        }
+        if !self.plan_holds(key, view) {
+            self.unplan(key);
+        }
+        if self.claim(key).is_some_and(|claim| claim.plan.is_some()) {
+            return self.grant_if_room(claimant, view, decisions, now);
+        }
+        if let Some(why) = self
+            .slot(key)
+            .and_then(|s| self.never_fits(&s.profile.need))
+        {
+            self.cancel(key);
+            decisions.push(Decision::Refuse(key, why));
+            return;
+        }
+        // Among the overdue the older is not kept back by the younger.
+        let older = |other: &Reserved| {
+            !claimant.overdue || (other.head, other.key) < (claimant.stand.head, key)
+        };
+        let others = reserved.iter().filter(|other| older(other));
+        let others: Vec<usize> = others.map(|other| other.place).collect();
+        match self.choose(claimant, now, view, &others) {
+            Ok(chosen) => {
+                self.promise(claimant, chosen, now, decisions);
+                self.grant_if_room(claimant, view, decisions, now);
+            }
+            Err(_) if claimant.is_modest() => {
+                decisions.push(Decision::Withdraw(key));
+                self.cancel(key);
+            }
+            Err(blocked) => self.block(claimant, &blocked, now, reserved),
+        }
+    }
+
+    fn block(
+        &mut self,
+        claimant: &Claimant,
+        blocked: &Blocked,
+        now: Uptime,
+        reserved: &mut Vec<Reserved>,
+    ) {
+        let bound = self.params.wait_bound.as_secs_f64();
+        let until_overdue = bound - claimant.stand.head_wait(now);
+        let mut pause = blocked.pause.min(LOOK_PAUSE_MAX);
+        if !claimant.overdue && claimant.stand.head.is_some() {
+            pause = pause.min(until_overdue);
+        }
+        let wait = std::time::Duration::from_secs_f64(pause.max(LOOK_PAUSE_MIN));
+        let own = if claimant.overdue && !blocked.kept_back {
+            blocked.places.clone()
+        } else {
+            Vec::new()
+        };
+        let head = claimant.stand.head;
+        reserved.extend(own.iter().map(|place| Reserved {
+            place: *place,
+            key: claimant.key,
+            head,
+        }));
+        if let Some(claim) = self.claim_mut(claimant.key) {
+            claim.look_at = now + wait;
+            claim.head = head;
+            claim.reserved = own;
+            claim.blocked = blocked.why;
+        }
+    }
+
+    /// Takes a plan down: memory is promised, and the victims are told.
+    fn promise(
+        &mut self,
+        claimant: &Claimant,
+        chosen: Chosen,
+        now: Uptime,
+        decisions: &mut Vec<Decision>,
+    ) {
+        let key = claimant.key;
+        for (place, bytes) in &chosen.takes {
+            self.ledger.promise(*place, *bytes);
+        }
+        if self.ledger.lease(key).is_none() {
+            let places = chosen.takes.iter().map(|(place, _)| (*place, key));
+            self.planned_starts.extend(places);
+        }
+        if let Some(claim) = self.claim_mut(key) {
+            claim.plan = Some(chosen.takes);
+            claim.look_at = now + std::time::Duration::from_secs_f64(LOOK_PAUSE_MAX);
+            claim.blocked = "it waits for others to leave";
+        }
+        for victim in chosen.victims {
+            if let Some(slot) = self.slot_mut(victim.key) {
+                slot.leaves_for = Some(key);
+            }
+            // Those before it may have taken the host memory that it was to have.
+            let rest = match victim.rest {
+                Rest::Offload(_) => self.way_down(victim.key),
+                rest => rest,
+            };
+            if rest == Rest::Offload(OffloadTo::Cpu) {
+                self.keep_on_host(victim.key, true);
+            }
+            self.told.push((victim.key, rest));
+            decisions.push(Decision::Evict(Eviction {
+                victim: victim.key,
+                claimant: key,
+                rest,
+                running: victim.running,
+                idle: victim.idle,
+                back: victim.back,
+                harm: victim.harm,
+                held: claimant.stand.held,
+                head_wait: claimant.stand.head_wait(now),
+                overdue: claimant.overdue,
+            }));
+        }
+    }
+
+    /// Forgets a plan and what it promised.
+    pub(super) fn unplan(&mut self, key: Key) {
+        let plan = self.claim_mut(key).and_then(|claim| claim.plan.take());
+        self.planned_starts.retain(|(_, owner)| *owner != key);
+        for (place, bytes) in plan.unwrap_or_default() {
+            self.ledger.unpromise(place, bytes);
+            self.touch_place(place);
+        }
+    }
+
+    /// Whether what was promised can still come: free memory and what is being
+    /// freed, less what others were promised.
+    fn plan_holds(&self, key: Key, view: &View<'_>) -> bool {
+        let Some(plan) = self.claim(key).and_then(|claim| claim.plan.as_ref()) else {
+            return true;
+        };
+        plan.iter().all(|(place, bytes)| {
+            let Some(account) = self.ledger.at(*place) else {
+                return false;
+            };
+            let others = account.promised.saturating_sub(*bytes);
+            account.free() + self.leaving_at(*place, view) >= others + bytes
+        })
+    }
+
+    /// Memory that is being freed on the device at this place.
+    pub(super) fn leaving_at(&self, place: usize, view: &View<'_>) -> u64 {
+        let holders = self.ledger.awake_at(place).iter();
+        let asleep = self.ledger.asleep_at(place).iter();
+        holders
+            .chain(asleep)
+            .filter_map(|holder| {
+                let lease = self.ledger.lease(*holder)?;
+                let keeps = match self.stand(*holder, view).standing {
+                    Standing::Draining(rest) | Standing::Leaving(rest) => match rest {
+                        Rest::Offload(_) => lease.asleep_on(place),
+                        Rest::Stop | Rest::Restart => 0,
+                    },
+                    _ => return None,
+                };
+                Some(lease.on(place).saturating_sub(keeps))
+            })
+            .sum()
+    }
+
+    fn grant_if_room(
+        &mut self,
+        claimant: &Claimant,
+        view: &View<'_>,
+        decisions: &mut Vec<Decision>,
+        now: Uptime,
+    ) {
+        let key = claimant.key;
+        let Some(plan) = self.claim(key).and_then(|claim| claim.plan.clone()) else {
+            return;
+        };
+        let room = |(place, bytes): &(usize, u64)| {
+            self.ledger.at(*place).is_some_and(|a| a.free() >= *bytes)
+        };
+        let starts = self.ledger.lease(key).is_none();
+        let quiet = |(place, _): &(usize, u64)| !starts || self.is_quiet(*place, view);
+        if !plan.iter().all(room) || !plan.iter().all(quiet) {
+            if let Some(claim) = self.claim_mut(key) {
+                claim.look_at = now + std::time::Duration::from_secs_f64(LOOK_PAUSE_MAX);
+            }
+            return;
+        }
+        self.unplan(key);
+        self.claims.remove(&key);
+        let places: Vec<usize> = plan.iter().map(|(place, _)| *place).collect();
+        if let Some(slot) = self.slot_mut(key) {
+            slot.claim = None;
+            let need = slot.profile.need;
+            self.ledger.take(key, &need, &places, false);
+        }
+        decisions.push(Decision::Grant(key));
+    }
+
+    /// Whether nobody comes or goes on the device at this place, so that a start
+    /// can measure its free memory.
+    fn is_quiet(&self, place: usize, view: &View<'_>) -> bool {
+        let holders = self.ledger.awake_at(place).iter();
+        holders.copied().all(|holder| {
+            !matches!(
+                self.stand(holder, view).standing,
+                Standing::Starting
+                    | Standing::Waking
+                    | Standing::Draining(_)
+                    | Standing::Leaving(_)
+            )
+        })
+    }
+
+    fn claim(&self, key: Key) -> Option<&Claim> {
+        self.slot(key)?.claim.as_ref()
+    }
+
+    pub(super) fn claim_mut(&mut self, key: Key) -> Option<&mut Claim> {
+        self.slot_mut(key)?.claim.as_mut()
+    }
+
+    /// Whether a start is under way on the device at this place, or about to be.
+    pub(super) fn is_starting(&self, place: usize, claimant: Key, view: &View<'_>) -> bool {
+        let holders = self.ledger.awake_at(place).iter();
+        let starts = holders
+            .copied()
+            .any(|holder| self.stand(holder, view).standing == Standing::Starting);
+        let planned = |(planned, owner): &(usize, Key)| *planned == place && *owner != claimant;
+        starts || self.planned_starts.iter().any(planned)
+    }
+}

@@ -1,0 +1,62 @@
+//! The figures of a run.
+
+use serde::Serialize;
+
+use crate::lifecycle::policy::Seconds;
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Requests that were served.
+    pub served: usize,
+    /// Requests that were refused.
+    pub refused: usize,
+    /// Seconds that all requests together waited for their deployment.
+    pub total_wait: Seconds,
+    /// Mean wait.
+    pub mean: Seconds,
+    /// Wait that 95 of 100 stay below.
+    pub p95: Seconds,
+    /// Wait that 99 of 100 stay below.
+    pub p99: Seconds,
+    /// The longest wait.
+    pub longest: Seconds,
+    /// Part of the requests that waited at all.
+    pub held: f64,
+    /// Part of all GPUs' time that went to sleeping, waking and starting.
+    pub lost: f64,
+    /// Longest wait, less what the formula of the bound allows; above zero it is
+    /// broken.
+    pub beyond_bound: Seconds,
+    /// Times that a deployment left its GPUs.
+    pub switches: usize,
+}
+
+impl Outcome {
+    /// Of these waits.
+    pub(super) fn of(mut waits: Vec<Seconds>, refused: usize) -> Self {
+        waits.sort_by(f64::total_cmp);
+        #[expect(clippy::cast_precision_loss, reason = "a few million")]
+        let count = waits.len().max(1) as f64;
+        let total_wait: Seconds = waits.iter().sum();
+        let waited = waits.len() - waits.partition_point(|wait| *wait <= 0.0);
+        #[expect(clippy::cast_precision_loss, reason = "a few million")]
+        let held = waited as f64 / count;
+        Self {
+            served: waits.len(),
+            refused,
+            total_wait,
+            mean: total_wait / count,
+            p95: part(&waits, 95),
+            p99: part(&waits, 99),
+            longest: waits.last().copied().unwrap_or_default(),
+            held,
+            ..Self::default()
+        }
+    }
+}
+
+fn part(sorted: &[Seconds], percent: usize) -> Seconds {
+    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(at).copied().unwrap_or_default()
+}

@@ -1,0 +1,119 @@
+//! The seam to whoever decides: what the world tells it, and asks of it.
+//!
+//! [`Ours`] passes everything to the placement of the product.
+
+use std::sync::Arc;
+
+use super::trace::Trace;
+use crate::config::OffloadTo;
+use crate::gpu::Inventory;
+use crate::lifecycle::ledger::{Amount, Key, Need};
+use crate::lifecycle::placement::{Decision, Foresight, Placement, Profile, Rungs, View};
+use crate::lifecycle::policy::{Params, Seconds};
+use crate::names::DeploymentId;
+use crate::time::Uptime;
+
+/// Decides who gets memory. A deployment's key is its place in the fleet.
+pub(super) trait Scheduler {
+    fn arrived(&mut self, key: Key, now: Uptime);
+    fn served(&mut self, key: Key, took: Seconds);
+    fn adopt(&mut self, key: Key, gpus: &[u32], asleep: OffloadTo);
+    fn ask(&mut self, key: Key);
+    fn cancel(&mut self, key: Key);
+    fn shrink(&mut self, key: Key);
+    fn release(&mut self, key: Key);
+    fn keep_on_host(&mut self, key: Key, keeps: bool);
+    /// It became idle, or changed its phase.
+    fn touch(&mut self, key: Key);
+    fn plan(&mut self, now: Uptime, view: &View<'_>) -> Vec<Decision>;
+    fn look_at(&self) -> Option<Uptime>;
+}
+
+/// What a deployment of a trace takes.
+pub(super) fn need(trace: &Trace, model: usize) -> Need {
+    trace.fleet.get(model).map_or(
+        Need {
+            gpus: 1,
+            awake: Amount::Bytes(0),
+            asleep: 0,
+            host: 0,
+        },
+        |model| Need {
+            gpus: model.gpus,
+            awake: Amount::Bytes(model.awake),
+            asleep: model.asleep,
+            host: model.weights,
+        },
+    )
+}
+
+/// The placement of the product.
+#[derive(Debug)]
+pub(super) struct Ours(pub(super) Placement);
+
+impl Ours {
+    pub(super) fn new(
+        trace: &Trace,
+        params: Params,
+        foresight: Option<Arc<dyn Foresight + Send + Sync>>,
+    ) -> Self {
+        let devices = Inventory::simulated(&vec![trace.gpu_memory; trace.gpus]).devices;
+        let mut placement = Placement::new(devices, trace.host_memory, params);
+        if let Some(foresight) = foresight {
+            placement = placement.with_foresight(foresight);
+        }
+        for (number, model) in trace.fleet.iter().enumerate() {
+            let Ok(id) = DeploymentId::parse(&format!("fleet/m{number}")) else {
+                continue;
+            };
+            let profile = Profile {
+                need: need(trace, number),
+                costs: model.costs,
+                rungs: Rungs {
+                    cpu: true,
+                    disk: true,
+                },
+                pinned: false,
+                keeps_host: false,
+            };
+            placement.know(&id, profile, Uptime::ZERO);
+        }
+        Self(placement)
+    }
+}
+
+impl Scheduler for Ours {
+    fn arrived(&mut self, key: Key, now: Uptime) {
+        self.0.arrived(key, 1, now, now);
+    }
+    fn served(&mut self, key: Key, took: Seconds) {
+        self.0.served(key, 1, took);
+    }
+    fn adopt(&mut self, key: Key, gpus: &[u32], asleep: OffloadTo) {
+        self.0.adopt(key, gpus, Some(asleep));
+    }
+    fn ask(&mut self, key: Key) {
+        self.0.ask(key);
+    }
+    fn cancel(&mut self, key: Key) {
+        self.0.cancel(key);
+    }
+    fn shrink(&mut self, key: Key) {
+        self.0.shrink(key);
+    }
+    fn release(&mut self, key: Key) {
+        self.0.release(key);
+    }
+    fn keep_on_host(&mut self, key: Key, keeps: bool) {
+        self.0.keep_on_host(key, keeps);
+    }
+    fn touch(&mut self, key: Key) {
+        self.0.touch(key);
+    }
+    fn plan(&mut self, now: Uptime, view: &View<'_>) -> Vec<Decision> {
+        self.0.plan(now, view)
+    }
+    fn look_at(&self) -> Option<Uptime> {
+        self.0.look_at()
+    }
+}

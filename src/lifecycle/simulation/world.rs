@@ -1,0 +1,443 @@
+//! The world of a run: machines, workers, clients, and a clock that jumps.
+//!
+//! As in the product one thing happens at a time; what an action answers at once
+//! belongs to the same turn. Transitions on one GPU take their turns, as they
+//! share its bus.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use super::actor::{Actor, time};
+use super::bound::Bound;
+use super::outcome::Outcome;
+use super::scheduler::Scheduler;
+use super::trace::{BATCH_MAX, Model, Trace};
+use crate::config::OffloadTo;
+use crate::lifecycle::ledger::Key;
+use crate::lifecycle::machine::{Action, Event, Machine, Phase, Policy, Rest, step};
+use crate::lifecycle::placement::{Decision, Stand, keeps_host};
+use crate::lifecycle::policy::Seconds;
+use crate::names::Generation;
+use crate::time::Uptime;
+
+/// Longer than any run.
+const FOREVER: Duration = Duration::from_hours(24 * 365);
+/// What is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Coming {
+    Done(usize, u32),
+    Slept(usize, Generation),
+    Ready(usize, Generation),
+    Exited(usize, Generation),
+    Look,
+}
+
+pub(super) struct World<'a, S> {
+    trace: &'a Trace,
+    scheduler: S,
+    policy: Policy,
+    now: Uptime,
+    actors: Vec<Actor>,
+    coming: BinaryHeap<Reverse<(Uptime, u64, Coming)>>,
+    sequence: u64,
+    turn: VecDeque<(usize, Event)>,
+    /// Until when each GPU's bus is taken.
+    bus: Vec<Uptime>,
+    bus_time: Seconds,
+    waits: Vec<Seconds>,
+    refused: usize,
+    switches: usize,
+    look_at: Option<Uptime>,
+    is_due: bool,
+    bound: Bound,
+}
+
+impl<'a, S: Scheduler> World<'a, S> {
+    /// Everyone sleeps, in host memory as far as it goes; or, in a cold world, was
+    /// never started.
+    pub(super) fn new(trace: &'a Trace, scheduler: S, cold: bool) -> Self {
+        let policy = Policy {
+            offload_after: None,
+            offload_to: (!cold).then_some(OffloadTo::Cpu),
+            stop_after: None,
+            place_timeout: FOREVER,
+            start_timeout: FOREVER,
+            call_timeout: FOREVER,
+            drain_timeout: FOREVER,
+            stop_grace: FOREVER,
+            backoff_base: Duration::from_secs(1),
+            stable_after: Duration::from_mins(1),
+            failures_max: 3,
+            restart_unasked: false,
+        };
+        let mut world = Self {
+            policy,
+            scheduler,
+            now: Uptime::ZERO,
+            actors: Vec::new(),
+            coming: BinaryHeap::new(),
+            sequence: 0,
+            turn: VecDeque::new(),
+            bus: vec![Uptime::ZERO; trace.gpus],
+            bus_time: 0.0,
+            waits: Vec::with_capacity(trace.arrivals.len()),
+            refused: 0,
+            switches: 0,
+            look_at: None,
+            is_due: false,
+            bound: Bound::new(trace.gpus),
+            trace,
+        };
+        let mut host = trace.host_memory;
+        for (number, model) in trace.fleet.iter().enumerate() {
+            let machine = if cold {
+                Machine::stopped()
+            } else {
+                let gpus: Vec<u32> = model
+                    .home
+                    .iter()
+                    .filter_map(|place| u32::try_from(*place).ok())
+                    .collect();
+                let fits = model.weights <= host;
+                let at = if fits && model.costs.prefers_cpu() {
+                    host -= model.weights;
+                    OffloadTo::Cpu
+                } else {
+                    OffloadTo::Disk
+                };
+                world.scheduler.adopt(key(number), &gpus, at);
+                Machine::adopted_asleep(Generation(1), at, Uptime::ZERO, &policy)
+            };
+            world.actors.push(Actor::new(machine));
+        }
+        world
+    }
+
+    /// Runs until every request was served or refused.
+    pub(super) fn run(mut self) -> Outcome {
+        let mut next = 0;
+        loop {
+            let arrival = self.trace.arrivals.get(next).map(|a| time(a.at));
+            let coming = self.coming.peek().map(|Reverse((at, _, _))| *at);
+            match (arrival, coming) {
+                (Some(at), coming) if coming.is_none_or(|coming| at <= coming) => {
+                    self.now = at;
+                    self.arrive(next);
+                    next += 1;
+                }
+                (_, Some(at)) => {
+                    self.now = at;
+                    if let Some(Reverse((_, _, what))) = self.coming.pop() {
+                        self.happen(what);
+                    }
+                }
+                (_, None) => break,
+            }
+            self.run_turn();
+        }
+        self.outcome()
+    }
+
+    fn outcome(mut self) -> Outcome {
+        let left: usize = self.actors.iter().map(|actor| actor.queue.len()).sum();
+        let waits = std::mem::take(&mut self.waits);
+        let mut outcome = Outcome::of(waits, self.refused + left);
+        let span = self.trace.horizon.max(self.now.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "thousands of GPUs at most")]
+        let gpus = self.trace.gpus.max(1) as f64;
+        outcome.lost = self.bus_time / (span * gpus);
+        outcome.switches = self.switches;
+        outcome.beyond_bound = self.bound.beyond;
+        outcome
+    }
+
+    fn arrive(&mut self, index: usize) {
+        let Some(arrival) = self.trace.arrivals.get(index).copied() else {
+            return;
+        };
+        let number = arrival.model;
+        self.scheduler.arrived(key(number), self.now);
+        let now = self.now;
+        let Some(actor) = self.actors.get_mut(number) else {
+            return;
+        };
+        if actor.open && actor.running.len() < BATCH_MAX && actor.queue.is_empty() {
+            actor.begin(&arrival, now);
+            self.waits.push(0.0);
+            self.announce(number);
+            return;
+        }
+        actor.queue.push_back(index);
+        actor.queued += arrival.at;
+        if !actor.open && !actor.machine.wanted {
+            self.turn.push_back((number, Event::Demand));
+        }
+    }
+
+    fn happen(&mut self, what: Coming) {
+        match what {
+            Coming::Done(number, version) => self.finish(number, version),
+            Coming::Slept(number, worker) => self.turn.push_back((number, Event::Slept(worker))),
+            Coming::Ready(number, worker) => {
+                self.turn.push_back((number, Event::WorkerReady(worker)));
+            }
+            Coming::Exited(number, worker) => self.turn.push_back((number, Event::Exited(worker))),
+            Coming::Look => {
+                self.is_due = self.look_at == Some(self.now);
+                if self.is_due {
+                    self.look_at = None;
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, number: usize, version: u32) {
+        let now = self.now;
+        let Some(actor) = self.actors.get_mut(number) else {
+            return;
+        };
+        if actor.version != version {
+            return;
+        }
+        actor.advance(now);
+        while let Some(Reverse(work)) = actor.running.peek().copied()
+            && work.until <= actor.progress + 1e-9
+        {
+            actor.running.pop();
+            let took = now.saturating_sub(work.since).as_secs_f64();
+            self.scheduler.served(key(number), took);
+            self.bound.drain = self.bound.drain.max(took);
+        }
+        self.admit(number);
+        let Some(actor) = self.actors.get_mut(number) else {
+            return;
+        };
+        if actor.running.is_empty() {
+            actor.idle_since = now;
+            self.scheduler.touch(key(number));
+            self.is_due = true;
+            if !actor.open {
+                let idle_since = now;
+                self.turn.push_back((number, Event::Drained { idle_since }));
+            }
+        }
+    }
+
+    /// Lets those who wait in, as far as there are places.
+    fn admit(&mut self, number: usize) {
+        let now = self.now;
+        let Some(actor) = self.actors.get_mut(number) else {
+            return;
+        };
+        while actor.open && actor.running.len() < BATCH_MAX {
+            let Some(index) = actor.queue.pop_front() else {
+                break;
+            };
+            if let Some(arrival) = self.trace.arrivals.get(index) {
+                actor.queued -= arrival.at;
+                self.waits.push((now.as_secs_f64() - arrival.at).max(0.0));
+                if let Some(model) = self.trace.fleet.get(number) {
+                    self.bound
+                        .admitted(&model.home, arrival.at, now.as_secs_f64());
+                }
+                actor.begin(arrival, now);
+            }
+        }
+        self.announce(number);
+    }
+
+    /// Says when the next request of a batch will be done.
+    fn announce(&mut self, number: usize) {
+        let now = self.now;
+        let Some(actor) = self.actors.get_mut(number) else {
+            return;
+        };
+        actor.advance(now);
+        actor.version = actor.version.wrapping_add(1);
+        if let Some(Reverse(work)) = actor.running.peek() {
+            let left = (work.until - actor.progress).max(0.0) * actor.crowding();
+            let done = Coming::Done(number, actor.version);
+            self.come(now + time(left), done);
+        }
+    }
+
+    fn come(&mut self, at: Uptime, what: Coming) {
+        self.sequence += 1;
+        self.coming.push(Reverse((at, self.sequence, what)));
+    }
+
+    fn run_turn(&mut self) {
+        while let Some((number, event)) = self.turn.pop_front() {
+            self.step(number, event);
+            if self.turn.is_empty() && std::mem::take(&mut self.is_due) {
+                self.place();
+            }
+        }
+        if std::mem::take(&mut self.is_due) {
+            self.place();
+            if !self.turn.is_empty() {
+                self.run_turn();
+            }
+        }
+    }
+
+    fn step(&mut self, number: usize, event: Event) {
+        let (now, policy) = (self.now, self.policy);
+        let Some(actor) = self.actors.get_mut(number) else {
+            return;
+        };
+        let before = actor.machine;
+        let (after, actions) = step(before, event, now, &policy);
+        actor.machine = after;
+        for action in actions {
+            self.act(number, action);
+        }
+        let Some(actor) = self.actors.get(number) else {
+            return;
+        };
+        let phase = actor.machine.phase;
+        if phase != before.phase {
+            self.scheduler.keep_on_host(key(number), keeps_host(phase));
+            self.scheduler.touch(key(number));
+            self.is_due = true;
+            let at_rest = matches!(phase, Phase::Stopped | Phase::Offloaded { .. });
+            if at_rest && !actor.queue.is_empty() {
+                self.turn.push_back((number, Event::Demand));
+            }
+        }
+    }
+
+    fn act(&mut self, number: usize, action: Action) {
+        let (now, key) = (self.now, key(number));
+        match action {
+            Action::AcquireGpus(_) => {
+                self.scheduler.ask(key);
+                self.is_due = true;
+            }
+            Action::CancelAcquire => self.scheduler.cancel(key),
+            Action::ShrinkLease => self.scheduler.shrink(key),
+            Action::ReleaseLease => self.scheduler.release(key),
+            Action::Spawn(worker) => {
+                let done = self.transfer(number, |model| model.costs.start);
+                self.come(done, Coming::Ready(number, worker));
+            }
+            Action::OpenGate => {
+                if let Some(actor) = self.actors.get_mut(number) {
+                    actor.open = true;
+                    actor.idle_since = now;
+                }
+                self.admit(number);
+            }
+            Action::CloseGate => {
+                if let Some(actor) = self.actors.get_mut(number) {
+                    actor.open = false;
+                    if actor.running.is_empty() {
+                        let idle_since = actor.idle_since;
+                        self.turn.push_back((number, Event::Drained { idle_since }));
+                    }
+                }
+            }
+            Action::CloseGateIfIdle(rest) => {
+                if let Some(actor) = self.actors.get_mut(number)
+                    && actor.open
+                    && actor.running.is_empty()
+                {
+                    actor.open = false;
+                    let idle_since = actor.idle_since;
+                    let closed = Event::IdleClosed { rest, idle_since };
+                    self.turn.push_front((number, closed));
+                }
+            }
+            Action::Sleep(worker, to) => {
+                self.switches += 1;
+                let done = self.transfer(number, |m| m.costs.leave(Rest::Offload(to)));
+                let took = done.saturating_sub(now).as_secs_f64();
+                self.bound.sleep = self.bound.sleep.max(took);
+                self.come(done, Coming::Slept(number, worker));
+            }
+            Action::Wake(worker, from) => {
+                let done = self.transfer(number, |m| m.costs.back(Rest::Offload(from)));
+                let took = done.saturating_sub(now).as_secs_f64();
+                self.bound.wake = self.bound.wake.max(took);
+                self.granted(number);
+                self.come(done, Coming::Ready(number, worker));
+            }
+            Action::Terminate(worker) => {
+                self.switches += 1;
+                let done = self.transfer(number, |model| model.costs.stop);
+                self.come(done, Coming::Exited(number, worker));
+            }
+            Action::Kill(worker) => self.come(now, Coming::Exited(number, worker)),
+            Action::RefuseWaiters => {
+                if let Some(actor) = self.actors.get_mut(number) {
+                    self.refused += actor.queue.len();
+                    actor.queue.clear();
+                    actor.queued = 0.0;
+                }
+            }
+        }
+    }
+
+    /// When a transition that begins as soon as its GPUs' buses are free is done.
+    fn transfer(&mut self, number: usize, cost: impl FnOnce(&Model) -> Seconds) -> Uptime {
+        let Some(model) = self.trace.fleet.get(number) else {
+            return self.now;
+        };
+        let buses = model.home.iter().filter_map(|place| self.bus.get(*place));
+        let begins = buses.max().copied().unwrap_or_default().max(self.now);
+        let cost = cost(model);
+        let ends = begins + time(cost);
+        for place in &model.home {
+            self.bus_time += cost;
+            if let Some(bus) = self.bus.get_mut(*place) {
+                *bus = ends;
+            }
+        }
+        ends
+    }
+
+    /// Takes down for the bound who was served, and since when its first waits.
+    fn granted(&mut self, number: usize) {
+        let first = self
+            .actors
+            .get(number)
+            .and_then(|actor| actor.queue.front());
+        let first = first.and_then(|index| self.trace.arrivals.get(*index));
+        if let (Some(first), Some(model)) = (first, self.trace.fleet.get(number)) {
+            let now = self.now.as_secs_f64();
+            self.bound.granted(&model.home, first.at, now);
+        }
+    }
+
+    /// Serves the claims as far as it goes.
+    fn place(&mut self) {
+        let (now, actors) = (self.now, &self.actors);
+        let trace = self.trace;
+        let view = |key: Key| {
+            let actor = actors.get(key.index());
+            actor.map_or_else(Stand::absent, |actor| actor.stand(now, trace))
+        };
+        for decision in self.scheduler.plan(now, &view) {
+            let (key, event) = match decision {
+                Decision::Grant(key) => (key, Event::Granted),
+                Decision::Refuse(key, _) => (key, Event::Refused),
+                Decision::Evict(eviction) => (eviction.victim, Event::Evict(eviction.rest)),
+                Decision::Spare(key) => (key, Event::Spared),
+                Decision::Withdraw(key) => (key, Event::Withdrawn),
+            };
+            self.turn.push_back((key.index(), event));
+        }
+        if let Some(at) = self.scheduler.look_at()
+            && self.look_at.is_none_or(|due| at < due || due <= now)
+        {
+            let at = at.max(now + Duration::from_millis(1));
+            self.look_at = Some(at);
+            self.come(at, Coming::Look);
+        }
+    }
+}
+
+fn key(number: usize) -> Key {
+    Key(u32::try_from(number).unwrap_or(u32::MAX))
+}
