@@ -1,8 +1,8 @@
 //! Heads of HTTP/2 and HTTP/1.1 that play with what frames a request.
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::bench::{Bench, LIMIT, OK, answering, post_to};
+use super::bench::{Bench, Client, LIMIT, OK, answering, post_to};
 use super::floods::{PREFACE, frame};
 
 const HEADERS: u8 = 1;
@@ -119,10 +119,15 @@ async fn a_line_of_a_head_ends_with_cr_lf() {
         good.replace("Host: x\r\n", "Host: x\rX: y\r\n"),
         good.replace("Host: x\r\n", "Host: x\r\n\0X: y\r\n"),
     ] {
-        let mut client = bench.connect().await;
-        client.send(&spoiled).await;
-        assert_eq!(client.answer().await.status, 400, "{spoiled}");
-        assert!(client.is_closed().await, "{spoiled}");
+        // Within the first line: what is refused may be answered before the rest is sent.
+        for (kept, cut) in [(0, 0), (0, 30), (2, 0), (2, 30)] {
+            let client = bench.connect().await;
+            is_refused(client, &good, kept, spoiled.split_at(cut)).await;
+            let client = bench
+                .connect_tls(&rustls::version::TLS13, &["http/1.1"])
+                .await;
+            is_refused(client, &good, kept, spoiled.split_at(cut)).await;
+        }
     }
     // Bodies are bytes, and the next request is read where they end.
     let mut client = bench.connect().await;
@@ -131,6 +136,27 @@ async fn a_line_of_a_head_ends_with_cr_lf() {
         client.send(&lines).await;
         assert_eq!(client.answer().await.status, 200);
     }
+    client.send(good.replace("\r\n", "\n")).await;
+    assert_eq!(client.answer().await.status, 400);
+    assert!(client.is_closed().await);
+}
+
+/// After so many good requests, a head that comes in two pieces is answered with 400,
+/// and its connection closed.
+async fn is_refused<S>(mut client: Client<S>, good: &str, kept: usize, pieces: (&str, &str))
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    for _ in 0..kept {
+        client.send(good).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    client.send(pieces.0).await;
+    tokio::task::yield_now().await;
+    client.send(pieces.1).await;
+    let (first, second) = pieces;
+    assert_eq!(client.answer().await.status, 400, "{first}|{second}");
+    assert!(client.is_closed().await, "{first}|{second}");
 }
 
 #[tokio::test]
