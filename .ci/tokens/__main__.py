@@ -141,8 +141,8 @@ def others(report, gateway, keys):
 def own(report, gateway):
     """Our own tokens: read by PyJWT, rotated, limited, cut off."""
     published = gateway.url + "/.well-known/jwks.json"
-    # PyJWKClient of an old release takes no context by itself.
-    client = jwt.PyJWKClient(published, cache_keys=False, ssl_context=ssl.create_default_context(cafile=gateway.ca))
+    # With a cache of the set it asks for an unknown key only half a minute after the last fetch.
+    client = jwt.PyJWKClient(published, cache_jwk_set=False, ssl_context=ssl.create_default_context(cafile=gateway.ca))
 
     def read(token):
         bare = token.removeprefix("tgw_")
