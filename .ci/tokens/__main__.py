@@ -90,6 +90,7 @@ def chat(gateway, token, model="open"):
     context = ssl.create_default_context(cafile=gateway.ca)
     try:
         with urllib.request.urlopen(request, timeout=20, context=context) as response:
+            response.read()  # who leaves before the answer has not been told its usage
             return response.status, None, response.headers
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())["error"]["code"], error.headers
