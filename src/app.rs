@@ -11,6 +11,7 @@ mod doors;
 mod end;
 mod first;
 mod handover;
+mod plots;
 mod run;
 mod sockets;
 mod systemd;
@@ -28,7 +29,6 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
 
-use crate::admin::listener::AdminListener;
 use crate::admin::{self, Admin};
 use crate::auth::certs::ensure_server_pair;
 use crate::auth::{Keys, Revocations, RevokedSet, Verifier};
@@ -43,7 +43,6 @@ use crate::store::history::{self, History};
 use crate::store::whole::write_whole;
 use crate::tasks::Tasks;
 use crate::telemetry::access::AccessLog;
-use crate::telemetry::history::Recorder;
 use crate::telemetry::metrics;
 use crate::time::{Clock, unix_seconds};
 use crate::vllm::installation::VERSION_ASSUMED;
@@ -173,7 +172,7 @@ impl App {
 
         let gateway = open_gateway(&settings, &verifier, &registry, &tasks, &catalog)?;
         let ca = first::ca(made, &settings.tls.certificate);
-        let welcome = Welcome::new(
+        let mut welcome = Welcome::new(
             &settings,
             &doors.listeners,
             &catalog,
@@ -190,12 +189,13 @@ impl App {
             keys: Arc::clone(&keys),
             gateway: Arc::clone(&gateway),
             gpus,
-            recorder: Arc::new(Recorder::new(registry.clock)),
             registry,
             history: Arc::new(history),
-            base_url: base_url(doors.admin.as_ref()),
+            fronts: doors.fronts(&settings),
+            base_url: doors.admin_url(),
             ca,
         })?;
+        welcome.dashboard(admin.url(), admin.first_login());
         Ok(Self {
             settings,
             gateway,
@@ -265,12 +265,6 @@ fn open_store(settings: &Settings) -> Result<(Store, Arc<Revocations>), Failure>
     store.purge_cutoffs(unix_seconds())?;
     let revocations = Arc::new(Revocations::new(store.revoked_tokens()?));
     Ok((store, revocations))
-}
-
-/// Where the dashboard is, for people.
-fn base_url(listener: Option<&AdminListener>) -> Option<String> {
-    let address = listener?.address().ok()?;
-    Some(format!("https://{address}"))
 }
 
 fn token_keys(settings: &Settings, revocations: &Arc<Revocations>) -> Result<Arc<Keys>, Failure> {

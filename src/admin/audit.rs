@@ -70,6 +70,11 @@ impl Audit {
         }
     }
 
+    /// Whether anyone ever logged in to the dashboard.
+    pub fn has_login(&self) -> bool {
+        self.touched.has_login()
+    }
+
     /// What was last done to an instance or a route.
     pub fn touched(&self, target: &str) -> Option<Touched> {
         self.touched.of_target(target)

@@ -4,14 +4,15 @@
 
 #![expect(unused_qualifications, reason = "utoipa's macros write whole paths")]
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+mod edit;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -22,13 +23,12 @@ use super::access::Caller;
 use super::api::ApiError;
 use super::api::commands::not_yours;
 use super::api::error::{Answer, on_disk};
-use super::api::files::check_revision;
 use super::change::{self, conflict};
 use super::view::ErrorView;
 use crate::config::exchange::ExchangeError;
 use crate::config::{self, Catalog, Exchange, Instance};
 use crate::names::InstanceName;
-use crate::store::secrets::{Secrets, SecretsError};
+use crate::store::secrets::SecretsError;
 
 /// The answer to a launch, an import and a clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -77,7 +77,7 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(launch))
         .routes(routes!(import))
-        .routes(routes!(replace, delete))
+        .merge(edit::router())
         .routes(routes!(export))
         .routes(routes!(copy))
 }
@@ -362,150 +362,6 @@ async fn same(there: &Instance, exchange: &Exchange) -> Answer<Launched> {
     )))
 }
 
-/// Change an instance: the new text of its file, as TOML or JSON. Deployments that
-/// stay as they are keep their workers.
-#[utoipa::path(put, path = "/instances/{name}", tag = "instances",
-    params(("name" = String, Path, description = "The instance"),
-        ("If-Match" = Option<String>, Header, description = "The revision that the change is made on"),
-        LaunchQuery),
-    request_body(content = String, description = "A route file, TOML or JSON"), responses(
-    (status = 200, body = Launched), (status = 400, body = ErrorView),
-    (status = 403, body = ErrorView), (status = 404, body = ErrorView),
-    (status = 409, body = ErrorView),
-    (status = 412, description = "Changed by someone else meanwhile", body = ErrorView),
-    (status = 422, body = ErrorView)))]
-async fn replace(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Path(name): Path<String>,
-    Query(query): Query<LaunchQuery>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer<Launched> {
-    let target = format!("instance:{name}");
-    let done = try_replace(&admin, &caller, &name, &headers, &body, query.dry_run != 0).await;
-    if query.dry_run == 0 {
-        told(&admin, &caller, "change", &target, &done).await;
-    }
-    done
-}
-
-async fn try_replace(
-    admin: &Admin,
-    caller: &Caller,
-    name: &str,
-    headers: &HeaderMap,
-    body: &[u8],
-    dry_run: bool,
-) -> Answer<Launched> {
-    let mut exchange = Exchange::read(body)?;
-    let turn = change::turn(admin).await;
-    let instance = find_own(&admin.catalog.load(), caller, name)?;
-    if exchange.name().as_str() != name {
-        return Err(ApiError::bad_text(format!(
-            "the body describes `{}`: an instance keeps its name; clone it for another",
-            exchange.name()
-        )));
-    }
-    check_secrets(caller, &exchange, None)?;
-    let path = instance.file.clone();
-    let file = path.clone();
-    let old = on_disk(move || config::exchange::read_file(&file)).await??;
-    check_revision(headers, &super::api::files::revision(&old))?;
-    if !Exchange::read(&old)?.is_alone() && !caller.is_admin() {
-        return Err(conflict(format!(
-            "{} holds more than the instance `{name}`: an admin may change it",
-            path.display()
-        )));
-    }
-    let secrets = exchange.take_secrets();
-    let text = exchange.text_for(&path)?;
-    change::tried(admin, caller, &path, Some(&text))?;
-    let unchanged = text.as_bytes() == old;
-    if !dry_run && (!unchanged || !secrets.is_empty()) {
-        change::write(admin, turn, &path, text, secrets).await?;
-    }
-    Ok(Json(Launched {
-        instance: name.to_owned(),
-        file: path.display().to_string(),
-        unchanged,
-    }))
-}
-
-/// Stop an instance and remove its file.
-#[utoipa::path(delete, path = "/instances/{name}", tag = "instances",
-    params(("name" = String, Path, description = "The instance"),
-        ("If-Match" = Option<String>, Header, description = "The revision that was looked at")),
-    responses((status = 200, body = Deleted), (status = 403, body = ErrorView),
-    (status = 404, body = ErrorView),
-    (status = 409, description = "Its file holds more, or others need its route", body = ErrorView),
-    (status = 412, description = "Changed by someone else meanwhile", body = ErrorView)))]
-async fn delete(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Answer<Deleted> {
-    let target = format!("instance:{name}");
-    let done = try_delete(&admin, &caller, &name, &headers).await;
-    told(&admin, &caller, "delete", &target, &done).await;
-    done
-}
-
-async fn try_delete(
-    admin: &Admin,
-    caller: &Caller,
-    name: &str,
-    headers: &HeaderMap,
-) -> Answer<Deleted> {
-    let turn = change::turn(admin).await;
-    let catalog = admin.catalog.load_full();
-    let instance = find_own(&catalog, caller, name)?;
-    let file = instance.file.clone();
-    let read_from = file.clone();
-    let old = on_disk(move || config::exchange::read_file(&read_from)).await??;
-    check_revision(headers, &super::api::files::revision(&old))?;
-    let exchange = read(&instance).await?;
-    if !exchange.is_alone() {
-        return Err(conflict(format!(
-            "{} holds more than the instance `{name}`: take the instance out of it by hand",
-            file.display()
-        )));
-    }
-    let others = || {
-        catalog
-            .instances
-            .iter()
-            .filter(|other| other.name != instance.name)
-    };
-    if let Some(route) = exchange.route()
-        && let Some(other) = others().find(|other| other.route.as_str() == route)
-    {
-        return Err(conflict(format!(
-            "the route `{route}` in {} leads to the instance `{}` as well: move the route to a file of its own first",
-            file.display(),
-            other.name
-        )));
-    }
-    change::tried(admin, caller, &file, None)?;
-    let rest: Vec<PathBuf> = others().map(|other| other.file.clone()).collect();
-    let store = Secrets::at(&admin.settings.gateway.state);
-    let turn = change::remove(admin, turn, &file).await?;
-    let owner = name.to_owned();
-    on_disk(move || {
-        let _turn = turn;
-        // While a file can't be read, any secret may still be named in it.
-        match named_secrets(&rest) {
-            Ok(used) => store.retain(|secret| used.contains(secret) || !is_of(secret, &owner)),
-            Err(_) => Ok(()),
-        }
-    })
-    .await??;
-    Ok(Json(Deleted {
-        deleted: name.to_owned(),
-    }))
-}
-
 /// Whether a secret was taken out of this instance: `NAME.OPTION` or
 /// `NAME/MODEL.OPTION`.
 fn is_of(secret: &str, instance: &str) -> bool {
@@ -516,16 +372,6 @@ fn is_of(secret: &str, instance: &str) -> bool {
                 .strip_prefix('.')
                 .is_some_and(|o| !o.contains(['.', '/']))
     })
-}
-
-/// The secrets of the store that these files name.
-fn named_secrets(files: &[PathBuf]) -> Result<HashSet<String>, ExchangeError> {
-    let mut names = HashSet::new();
-    for file in files {
-        let exchange = Exchange::read(&config::exchange::read_file(file)?)?;
-        names.extend(exchange.named_secrets().into_iter().map(str::to_owned));
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::api::sessions::session_view;
 use super::audit::Stranger;
 use super::door;
 use super::session::{Begun, COOKIE, Found, Grant};
-use super::view::LoginRequest;
+use super::view::{ErrorView, LoginRequest, SessionView};
 use crate::time::unix_seconds;
 
 /// The calls that need no session.
@@ -84,7 +84,13 @@ fn own_path(next: &str) -> &str {
     if plain { next } else { "/" }
 }
 
-/// `POST /api/v1/session`, which stands before the door.
+/// Log in: a token, or the code of a one-time link, for a cookie. It stands before
+/// the door, on the HTTPS listener only.
+#[utoipa::path(post, path = "/api/v1/session", tag = "session", request_body = LoginRequest,
+    security(()), responses(
+    (status = 200, body = SessionView, headers(("Set-Cookie" = String, description = "The session"))),
+    (status = 400, body = ErrorView), (status = 401, body = ErrorView),
+    (status = 403, description = "From another site, or a token of a user", body = ErrorView)))]
 pub(super) async fn login_json(
     State(admin): State<Admin>,
     peer: Option<Extension<Peer>>,

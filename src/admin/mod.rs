@@ -16,8 +16,10 @@ pub mod access;
 pub mod api;
 pub mod audit;
 mod change;
+pub mod chart;
 pub mod dashboard;
 mod door;
+pub mod embed;
 pub mod exchange;
 pub mod listener;
 mod login;
@@ -26,6 +28,7 @@ pub mod socket;
 pub mod touched;
 pub mod view;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -77,7 +80,7 @@ pub struct Admin {
     pub ledger: Arc<Ledger>,
     /// The devices, and what their sensors say.
     pub gpus: Inventory,
-    /// Rates of now.
+    /// Rates of now, and counts since the start.
     pub recorder: Arc<Recorder>,
     /// The series behind the plots.
     pub history: Arc<History>,
@@ -85,8 +88,14 @@ pub struct Admin {
     pub audit: audit::Audit,
     /// Who is logged in.
     pub sessions: Arc<session::Sessions>,
+    /// Links that show a plot elsewhere.
+    embeds: Arc<embed::Embeds>,
+    /// Latencies of the endpoints table, of the last half minute.
+    latencies: Arc<api::Latencies>,
     /// Revisions of route files.
     files: Arc<api::files::FilesSeen>,
+    /// Where clients come in, the HTTPS ones first.
+    pub fronts: Arc<[Front]>,
     /// Where the HTTPS listener is, without a slash at the end; none when it is off.
     pub base_url: Option<Arc<str>>,
     /// The authority of our own certificate, where we made it.
@@ -95,6 +104,40 @@ pub struct Admin {
     pub started: u64,
     /// The directory that the process runs in, for people who look for files.
     pub directory: PathBuf,
+}
+
+/// A listener of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Front {
+    /// Where it listens, with the real port.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub secure: bool,
+}
+
+impl Front {
+    /// Its URL, without a slash at the end.
+    pub fn url(&self) -> String {
+        self.url_of(&shown_host(self.address))
+    }
+
+    /// Its URL under another name of the host.
+    pub fn url_of(&self, host: &str) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{host}:{}", self.address.port())
+    }
+}
+
+/// The host of an address, for URLs: this machine's name where it listens on all.
+pub fn shown_host(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        let name = rustix::system::uname();
+        return name.nodename().to_string_lossy().into_owned();
+    }
+    match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }
 }
 
 /// What [`Admin`] is made from.
@@ -116,10 +159,10 @@ pub struct Parts {
     pub gateway: Arc<Gateway>,
     /// See [`Admin::gpus`].
     pub gpus: Inventory,
-    /// See [`Admin::recorder`].
-    pub recorder: Arc<Recorder>,
     /// See [`Admin::history`].
     pub history: Arc<History>,
+    /// See [`Admin::fronts`].
+    pub fronts: Vec<Front>,
     /// See [`Admin::base_url`].
     pub base_url: Option<String>,
     /// See [`Admin::ca`].
@@ -139,13 +182,14 @@ impl Admin {
         let sessions = session::Sessions::open(parts.store.clone(), Arc::clone(&revocations))?;
         Ok(Self {
             settings: parts.settings,
+            recorder: Arc::clone(&parts.registry.recorder),
             registry: parts.registry,
             lifecycle: parts.lifecycle,
             catalog: Arc::new(ArcSwap::from_pointee(parts.catalog)),
             certificate_errors: Arc::default(),
             changes: Arc::default(),
             audit: audit::Audit::new(parts.store.clone()),
-            store: parts.store,
+            store: parts.store.clone(),
             issuer: Arc::clone(keys.issuer()),
             verifier,
             revocations,
@@ -153,15 +197,25 @@ impl Admin {
             keys,
             gateway,
             gpus: parts.gpus,
-            recorder: parts.recorder,
             history: parts.history,
             sessions: Arc::new(sessions),
+            embeds: Arc::new(embed::Embeds::open(parts.store.clone())?),
+            latencies: Arc::default(),
             files: Arc::default(),
+            fronts: parts.fronts.into(),
             base_url: parts.base_url.map(Into::into),
             ca: parts.ca,
             started: crate::time::unix_seconds(),
             directory: std::env::current_dir().unwrap_or_default(),
         })
+    }
+
+    /// A link that logs in once, while no one ever has; none when the HTTPS listener
+    /// is off.
+    pub fn first_login(&self) -> Option<String> {
+        let base = self.url().filter(|_| !self.audit.has_login())?;
+        let (code, _) = self.sessions.link().ok()?;
+        Some(format!("{base}/login?code={code}"))
     }
 
     /// Where the HTTPS listener is; none when it is off.
@@ -186,6 +240,7 @@ pub fn https_router(admin: Admin) -> Router {
         .merge(log_in)
         .merge(guarded_api)
         .merge(login::router())
+        .merge(embed::router())
         .merge(dashboard::open())
         .merge(guarded_pages)
         .layer(axum::extract::DefaultBodyLimit::max(api::BODY_BYTES_MAX))

@@ -1,6 +1,7 @@
 //! Who last changed what through the API: an index of the audit, in memory.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::Store;
@@ -35,6 +36,8 @@ impl Touched {
 pub struct TouchedIndex {
     /// By target; locked for a look-up.
     all: Mutex<HashMap<String, Touched>>,
+    /// Whether anyone ever logged in.
+    logged_in: AtomicBool,
 }
 
 /// The actions that write a file; the first three make it.
@@ -65,6 +68,9 @@ impl TouchedIndex {
         if event.outcome != "done" {
             return;
         }
+        if event.action == "login" {
+            self.logged_in.store(true, Ordering::Relaxed);
+        }
         let mut all = self.lock();
         if event.action == "delete" {
             all.remove(&event.target);
@@ -78,6 +84,11 @@ impl TouchedIndex {
             };
             all.insert(event.target.clone(), touched);
         }
+    }
+
+    /// Whether anyone ever logged in to the dashboard.
+    pub fn has_login(&self) -> bool {
+        self.logged_in.load(Ordering::Relaxed)
     }
 
     /// What was done to a target: `instance:NAME`, `route:NAME`.

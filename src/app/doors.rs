@@ -6,6 +6,7 @@ use tokio::net::TcpListener;
 
 use super::Failure;
 use super::sockets::Sockets;
+use crate::admin::Front;
 use crate::admin::listener::AdminListener;
 use crate::config::Settings;
 use crate::gateway::listener::Listener;
@@ -58,5 +59,27 @@ impl Doors {
             admin,
             metrics,
         })
+    }
+
+    /// Where clients come in, the HTTPS ones first.
+    pub(super) fn fronts(&self, settings: &Settings) -> Vec<Front> {
+        let secure = settings.gateway.listen.len();
+        let all = self.listeners.iter().enumerate();
+        all.filter_map(|(place, listener)| {
+            Some(Front {
+                address: listener.address().ok()?,
+                secure: place < secure,
+            })
+        })
+        .collect()
+    }
+
+    /// Where the dashboard is, for people.
+    pub(super) fn admin_url(&self) -> Option<String> {
+        let front = Front {
+            address: self.admin.as_ref()?.address().ok()?,
+            secure: true,
+        };
+        Some(front.url())
     }
 }

@@ -41,6 +41,8 @@ pub(super) fn ca(made: Made, certificate: &Path) -> Option<PathBuf> {
 pub struct Welcome {
     addresses: Vec<String>,
     metrics: Option<String>,
+    dashboard: Option<String>,
+    login: Option<String>,
     curl: Option<String>,
     serving: (usize, usize),
     errors: usize,
@@ -83,9 +85,17 @@ impl Welcome {
                 .map(|address| format!("http://{address}/metrics")),
             serving: (catalog.routes.len(), deployments),
             errors: catalog.errors.len(),
+            dashboard: None,
+            login: None,
             addresses,
             curl,
         }
+    }
+
+    /// Where the dashboard is, and the link that logs in for the first time.
+    pub(super) fn dashboard(&mut self, url: Option<&str>, login: Option<String>) {
+        self.dashboard = url.map(str::to_owned);
+        self.login = login;
     }
 }
 
@@ -137,6 +147,16 @@ impl fmt::Display for Welcome {
         )?;
         for address in &self.addresses {
             writeln!(f, "  API      {address}/v1")?;
+        }
+        match (&self.login, &self.dashboard) {
+            (Some(login), _) => writeln!(
+                f,
+                "  Dashboard, with a link that logs in once, within half an hour:\n           {login}"
+            )?,
+            (None, Some(url)) => {
+                writeln!(f, "  Dashboard  {url}  (`tidegate login` makes a link)")?;
+            }
+            (None, None) => {}
         }
         if let Some(metrics) = &self.metrics {
             writeln!(f, "  Metrics  {metrics}")?;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::end::{End, Signals, Told};
 use super::handover::{self, Asked};
 use super::systemd::Notifier;
-use super::{App, Failure, certs, reload};
+use super::{App, Failure, certs, plots, reload};
 use crate::admin::{self, Admin, socket};
 use crate::auth::Keys;
 use crate::config::watch::Watcher;
@@ -116,6 +116,8 @@ impl App {
         let ledger = Arc::clone(self.gateway.ledger());
         let kept = usage::keep(self.admin.store.clone(), ledger, ending.clone());
         self.tasks.spawn("usage", kept);
+        let plotted = plots::keep(self.admin.clone(), ending.clone());
+        self.tasks.spawn("history", plotted);
         let registry = self.admin.registry.clone();
         let beats = beat(
             Arc::clone(&self.gateway),

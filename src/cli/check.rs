@@ -76,7 +76,7 @@ impl Check {
                 text,
             });
         }
-        let client = Client::new(&self.config)?;
+        let client = Client::at(&settings.admin.socket);
         let plan: PlanView = client
             .call(http::Method::POST, "plan", Some(&request))
             .await?;

@@ -1,26 +1,35 @@
-//! Talks to the running gateway over its admin socket.
+//! Talks to a running gateway: over its admin socket, or from afar over HTTPS.
 
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
-use super::{ConfigArg, Failure};
+use super::{Failure, RemoteArg};
+use crate::auth::Secret;
+use crate::auth::roots::client_config;
 use crate::tasks::Tasks;
 use crate::time::timeout;
 
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Limit of a connection and its handshake.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Limit of a call that is not followed.
 const CALL_MAX: Duration = Duration::from_secs(30);
 
@@ -37,6 +46,31 @@ pub(super) enum ClientError {
         "the admin socket {0} may not be opened by this user: use the user that runs the gateway"
     )]
     Forbidden(PathBuf),
+    /// Not an address that a token may be sent to.
+    #[error(
+        "{0:?} is not an address of an admin listener: write it as https://gateway.example.org:9443"
+    )]
+    Url(String),
+    /// The address is given, and no token.
+    #[error(
+        "a gateway that is asked by --admin-url wants a token: give one with the role operator or admin as --admin-token, or in TIDEGATE_ADMIN_TOKEN"
+    )]
+    NoToken,
+    /// There is nothing to verify the server with.
+    #[error(
+        "the certificate authorities in {0} can't be used: name a PEM file with that of the gateway with --admin-ca, for one that Tidegate made: its certs/ca.pem"
+    )]
+    Roots(String),
+    /// No connection.
+    #[error(
+        "{0} can't be reached: see whether the gateway runs and its [admin] listen is that address"
+    )]
+    Unreachable(String, #[source] io::Error),
+    /// The server is not who it should be.
+    #[error(
+        "TLS with {0} failed: where the gateway has a certificate of its own making, name its certs/ca.pem with --admin-ca"
+    )]
+    Tls(String, #[source] io::Error),
     /// The gateway refused.
     #[error("{0}")]
     Refused(String),
@@ -45,25 +79,83 @@ pub(super) enum ClientError {
     Broke,
 }
 
+/// Where the API is.
+#[derive(Debug)]
+enum Target {
+    /// The Unix socket, whose file's permissions are the authentication.
+    Socket(PathBuf),
+    /// The HTTPS listener, with a token.
+    Https(Box<Https>),
+}
+
+struct Https {
+    authority: String,
+    host: String,
+    port: u16,
+    tls: Arc<ClientConfig>,
+    token: Secret<String>,
+}
+
+impl std::fmt::Debug for Https {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Https")
+            .field("authority", &self.authority)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The admin API of a running gateway.
 #[derive(Debug)]
 pub(super) struct Client {
-    socket: PathBuf,
+    target: Target,
     tasks: Tasks,
 }
 
 impl Client {
-    /// The gateway whose settings these are.
-    pub(super) fn new(config: &ConfigArg) -> Result<Self, Failure> {
-        Ok(Self::at(&config.load()?.admin.socket))
+    /// The gateway that the arguments name: by its address, else by its settings.
+    pub(super) fn new(remote: &RemoteArg) -> Result<Self, Failure> {
+        match &remote.admin_url {
+            Some(url) => Self::https(url, remote),
+            None => Ok(Self::at(&remote.config.load()?.admin.socket)),
+        }
     }
 
     /// The gateway that listens there.
     pub(super) fn at(socket: &Path) -> Self {
         Self {
-            socket: socket.to_owned(),
+            target: Target::Socket(socket.to_owned()),
             tasks: Tasks::new(),
         }
+    }
+
+    fn https(url: &str, remote: &RemoteArg) -> Result<Self, Failure> {
+        let odd = || ClientError::Url(url.chars().take(80).collect());
+        let uri: Uri = url.parse().map_err(|_| odd())?;
+        let authority = uri.authority().ok_or_else(odd)?;
+        if uri.scheme_str() != Some("https") || url.contains('@') || uri.path().len() > 1 {
+            return Err(odd().into());
+        }
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
+        let token = remote.admin_token.clone().ok_or(ClientError::NoToken)?;
+        let ca = remote.admin_ca.as_deref();
+        let tls = client_config(ca).map_err(|_| {
+            let named = ca.map(|ca| ca.display().to_string());
+            ClientError::Roots(named.unwrap_or_else(|| "the system's list".to_owned()))
+        })?;
+        let https = Https {
+            host: host.to_owned(),
+            port: authority.port_u16().unwrap_or(443),
+            authority: authority.to_string(),
+            tls,
+            token: Secret::new(token),
+        };
+        Ok(Self {
+            target: Target::Https(Box::new(https)),
+            tasks: Tasks::new(),
+        })
     }
 
     /// Asks, and reads the whole answer.
@@ -127,23 +219,58 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<http::Response<Incoming>, Failure> {
-        let socket =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::PermissionDenied => ClientError::Forbidden(self.socket.clone()),
-                    _ => ClientError::NotRunning(self.socket.clone()),
-                })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-        self.tasks
-            .spawn("connection", async move { drop(connection.await) });
         let request = Request::builder()
             .method(method)
             .uri(format!("/api/v1/{path}"))
-            .header("host", "tidegate")
-            .header("content-type", "application/json")
-            .body(Full::new(body))?;
+            .header("content-type", "application/json");
+        match &self.target {
+            Target::Socket(path) => {
+                let socket = UnixStream::connect(path).await;
+                let socket = socket.map_err(|error| match error.kind() {
+                    io::ErrorKind::PermissionDenied => ClientError::Forbidden(path.clone()),
+                    _ => ClientError::NotRunning(path.clone()),
+                })?;
+                let request = request.header("host", "tidegate").body(Full::new(body))?;
+                self.exchange(socket, request).await
+            }
+            Target::Https(https) => {
+                let stream = timeout(CONNECT_MAX, https.connect()).await;
+                let late = |_| {
+                    let late = io::Error::from(io::ErrorKind::TimedOut);
+                    ClientError::Unreachable(https.authority.clone(), late)
+                };
+                let stream = stream.map_err(late)??;
+                let token = format!("Bearer {}", https.token.expose());
+                let request = request
+                    .header("host", &https.authority)
+                    .header("authorization", token)
+                    .body(Full::new(body))?;
+                self.exchange(stream, request).await
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Request<Full<Bytes>>,
+    ) -> Result<http::Response<Incoming>, Failure> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+        self.tasks
+            .spawn("connection", async move { drop(connection.await) });
         Ok(sender.send_request(request).await?)
+    }
+}
+
+impl Https {
+    async fn connect(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ClientError> {
+        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
+        let tcp = tcp.map_err(|e| ClientError::Unreachable(self.authority.clone(), e))?;
+        let failed = |error| ClientError::Tls(self.authority.clone(), error);
+        let name = ServerName::try_from(self.host.clone());
+        let name = name.map_err(|error| failed(io::Error::other(error)))?;
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        connector.connect(name, tcp).await.map_err(failed)
     }
 }
 

@@ -6,19 +6,19 @@ use clap::Args;
 use http::Method;
 
 use super::client::{Client, escaped};
-use super::{ConfigArg, Failure, out};
+use super::{Failure, RemoteArg, out};
 
 #[derive(Debug, Args)]
 pub(super) struct Name {
     /// The instance, or one deployment of it as INSTANCE/MODEL
     name: String,
     #[command(flatten)]
-    config: ConfigArg,
+    remote: RemoteArg,
 }
 
 impl Name {
     pub(super) async fn run(self, command: &str) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.config)?;
+        let client = Client::new(&self.remote)?;
         let path = format!("instances/{}/{command}", escaped(&self.name));
         let answer: serde_json::Value = client.call(Method::POST, &path, None::<&()>).await?;
         let ids = answer

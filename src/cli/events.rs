@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::{Client, escaped};
-use super::{ConfigArg, Failure, out};
+use super::{Failure, RemoteArg, out};
 use crate::admin::view::EventView;
 
 #[derive(Debug, Args)]
@@ -19,12 +19,12 @@ pub(super) struct Events {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    config: ConfigArg,
+    remote: RemoteArg,
 }
 
 impl Events {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.config)?;
+        let client = Client::new(&self.remote)?;
         let path = match &self.name {
             Some(name) => format!("instances/{}/events?tail={}", escaped(name), self.tail),
             None => format!("events?tail={}", self.tail),

@@ -10,7 +10,7 @@ use clap::Args;
 use http::Method;
 
 use super::client::{Client, escaped};
-use super::{ConfigArg, Failure, out};
+use super::{Failure, RemoteArg, out};
 use crate::admin::exchange::{CloneRequest, Deleted, Launched};
 use crate::config::exchange::read_file;
 use crate::names::InstanceName;
@@ -26,7 +26,7 @@ pub(super) struct Launch {
     #[arg(long)]
     name: Option<InstanceName>,
     #[command(flatten)]
-    config: ConfigArg,
+    remote: RemoteArg,
 }
 
 impl Launch {
@@ -42,7 +42,7 @@ impl Launch {
             Some(name) => format!("instances?name={}", escaped(name.as_str())),
             None => "instances".to_owned(),
         };
-        let client = Client::new(&self.config)?;
+        let client = Client::new(&self.remote)?;
         let bytes = Bytes::from(content);
         told(&client.call_bytes(Method::POST, &path, bytes).await?)
     }
@@ -53,12 +53,12 @@ pub(super) struct Export {
     /// The instance
     name: InstanceName,
     #[command(flatten)]
-    config: ConfigArg,
+    remote: RemoteArg,
 }
 
 impl Export {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.config)?;
+        let client = Client::new(&self.remote)?;
         let path = format!("instances/{}/export", escaped(self.name.as_str()));
         let export: serde_json::Value = client.get(&path).await?;
         out::json(&export)?;
@@ -76,12 +76,12 @@ pub(super) struct Clone {
     #[arg(long = "endpoint", value_name = "OLD=NEW", value_parser = pair)]
     endpoints: Vec<(String, String)>,
     #[command(flatten)]
-    config: ConfigArg,
+    remote: RemoteArg,
 }
 
 impl Clone {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.config)?;
+        let client = Client::new(&self.remote)?;
         let path = format!("instances/{}/clone", escaped(self.name.as_str()));
         let request = CloneRequest {
             name: self.new,
@@ -96,12 +96,12 @@ pub(super) struct Delete {
     /// The instance
     name: InstanceName,
     #[command(flatten)]
-    config: ConfigArg,
+    remote: RemoteArg,
 }
 
 impl Delete {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.config)?;
+        let client = Client::new(&self.remote)?;
         let path = format!("instances/{}", escaped(self.name.as_str()));
         let done: Deleted = client.call(Method::DELETE, &path, None::<&()>).await?;
         out::line(format_args!("{}: deleted", done.deleted))?;

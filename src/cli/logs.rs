@@ -6,7 +6,7 @@ use clap::Args;
 use http_body_util::BodyExt;
 
 use super::client::{Client, escaped};
-use super::{ConfigArg, Failure, out};
+use super::{Failure, RemoteArg, out};
 
 #[derive(Debug, Args)]
 pub(super) struct Logs {
@@ -19,12 +19,12 @@ pub(super) struct Logs {
     #[arg(long, value_name = "N", default_value_t = 200)]
     tail: usize,
     #[command(flatten)]
-    config: ConfigArg,
+    remote: RemoteArg,
 }
 
 impl Logs {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.config)?;
+        let client = Client::new(&self.remote)?;
         let path = format!("instances/{}/logs?tail={}", escaped(&self.name), self.tail);
         if !self.follow {
             let lines: Vec<String> = client.get(&path).await?;

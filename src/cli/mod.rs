@@ -9,6 +9,8 @@ mod client;
 mod control;
 mod events;
 mod exchange;
+mod grafana;
+mod login;
 mod logs;
 mod options;
 mod out;
@@ -71,6 +73,10 @@ enum Command {
     Logs(logs::Logs),
     /// Show what was decided, and why
     Events(events::Events),
+    /// Make a link that logs an admin in to the dashboard, once
+    Login(login::Login),
+    /// Print a dashboard for Grafana, or alert rules for Prometheus
+    Grafana(grafana::Grafana),
     /// Show every option of a deployment
     Options(options::Options),
     /// Show the vLLM command line that a file would run, secrets masked
@@ -90,6 +96,28 @@ pub(crate) struct ConfigArg {
     /// The configuration file [default: tidegate.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
+}
+
+/// Which gateway is asked: the one of these settings, over its socket, or another
+/// over HTTPS.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RemoteArg {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Ask a gateway at this address of its admin listener, not the one here
+    #[arg(long, value_name = "URL", env = "TIDEGATE_ADMIN_URL")]
+    admin_url: Option<String>,
+    /// The token for it, with the role operator or admin
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "TIDEGATE_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
+    admin_token: Option<String>,
+    /// PEM file of the authority of its certificate [default: what the system trusts]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_CA")]
+    admin_ca: Option<PathBuf>,
 }
 
 /// The settings have errors; each is a line.
@@ -148,6 +176,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Offload(name) => client::block_on(name.run("offload")),
         Command::Wake(name) => client::block_on(name.run("wake")),
         Command::Logs(logs) => client::block_on(logs.run()),
+        Command::Login(login) => client::block_on(login.run()),
+        Command::Grafana(grafana) => grafana.run(),
         Command::Events(events) => client::block_on(events.run()),
     }
 }

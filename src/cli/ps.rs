@@ -6,14 +6,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client::Client;
-use super::{ConfigArg, Failure, out};
+use super::{Failure, RemoteArg, out};
 use crate::admin::view::{DeploymentView, InstanceView, ReplicaView, StatusView, UpstreamView};
 use crate::time::unix_seconds;
 
 #[derive(Debug, Args)]
 pub(super) struct Ps {
     #[command(flatten)]
-    config: ConfigArg,
+    remote: RemoteArg,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -28,7 +28,7 @@ struct All {
 
 impl Ps {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        let client = Client::new(&self.config)?;
+        let client = Client::new(&self.remote)?;
         let status: StatusView = client.get("status").await?;
         let instances: Vec<InstanceView> = client.get("instances").await?;
         let upstreams: Vec<UpstreamView> = client.get("upstreams").await?;

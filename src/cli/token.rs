@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use super::client::{Client, ClientError, escaped};
-use super::{ConfigArg, Failure, out};
+use super::{Failure, RemoteArg, out};
 use crate::admin::view::{
     CutOff as CutOffView, CutOffRequest, KeyRotated, TokenMade, TokenRequest, TokenView, TokensView,
 };
@@ -24,7 +24,7 @@ pub(super) struct Token {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    config: ConfigArg,
+    remote: RemoteArg,
 }
 
 #[derive(Debug, Subcommand)]
@@ -117,8 +117,8 @@ fn json_object(text: &str) -> Result<serde_json::Value, String> {
 
 impl Token {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        let settings = self.config.load()?;
-        let client = Client::at(&settings.admin.socket);
+        let settings = self.remote.config.load()?;
+        let client = Client::new(&self.remote)?;
         match self.command {
             Command::Create(create) => create.run(&settings, &client).await?,
             Command::List { json } => list(&settings, &client, json).await?,

@@ -14,7 +14,7 @@ use super::error::FileError;
 use super::file;
 use super::options::json as to_json;
 use super::tree::{self, FILE_BYTES_MAX};
-use crate::names::{InstanceName, InvalidName};
+use crate::names::{InstanceName, InvalidName, RouteName};
 use crate::vllm::options::{Kind, OptionSet, Scope, Secret, find};
 
 /// The version of exports that is written; older ones are read as well.
@@ -43,6 +43,12 @@ pub enum ExchangeError {
     /// It describes no instance.
     #[error("there is no [instance] in it: write one, with a name and [[deployment]]")]
     NoInstance,
+    /// It describes no route.
+    #[error("there is no [route] in it: write one, with a name")]
+    NoRoute,
+    /// The route has no name, or not a name.
+    #[error("route.name: {0}")]
+    RouteName(#[source] InvalidName),
     /// The instance has no name, or not a name.
     #[error("instance.name: {0}")]
     Name(#[from] InvalidName),
@@ -112,17 +118,7 @@ impl Exchange {
     ///
     /// It is too large, no text of ours, from a newer version, or without an instance.
     pub fn read(content: &[u8]) -> Result<Self, ExchangeError> {
-        if u64::try_from(content.len()).is_ok_and(|size| size > FILE_BYTES_MAX) {
-            return Err(ExchangeError::Large);
-        }
-        let syntax = Syntax::of(content);
-        let input = format!("input.{}", syntax.extension());
-        let tree = tree::parse(Path::new(&input), content).map_err(ExchangeError::Syntax)?;
-        let Json::Object(mut tables) =
-            to_json(&tree).map_err(|(line, message)| ExchangeError::Value { line, message })?
-        else {
-            return Err(ExchangeError::NoInstance);
-        };
+        let (syntax, mut tables) = read_tables(content)?;
         let version = tables.remove(HEADER).map(|header| version(&header));
         let version = version.transpose()?;
         let instance = tables.get("instance").and_then(Json::as_object);
@@ -304,18 +300,7 @@ impl Exchange {
     ///
     /// [`ExchangeError::Value`] for a value that TOML has no form for.
     pub fn text_for(&self, path: &Path) -> Result<String, ExchangeError> {
-        let (syntax, text) = self.file();
-        let wants_json = path.extension().is_some_and(|end| end == "json");
-        match (syntax, wants_json) {
-            (Syntax::Json, true) | (Syntax::Toml, false) => Ok(text),
-            (Syntax::Toml, true) => Ok(format!("{:#}\n", Json::Object(self.tables.clone()))),
-            (Syntax::Json, false) => {
-                toml::to_string(&self.tables).map_err(|_| ExchangeError::Value {
-                    line: 1,
-                    message: "TOML has no null: leave the key out",
-                })
-            }
-        }
+        written_for(path, &self.tables, self.source.as_deref())
     }
 
     /// The export. Secrets are to be taken out before; one that could not be, as
@@ -337,6 +322,102 @@ impl Exchange {
         }
         let tables = Json::Object(self.tables.clone());
         (Syntax::Json, format!("{tables:#}\n"))
+    }
+}
+
+/// A route on its way in or out: a file without an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteFile {
+    name: RouteName,
+    tables: Map<String, Json>,
+    /// The text that it was read from, if that is TOML.
+    source: Option<String>,
+}
+
+impl RouteFile {
+    /// Reads a route file.
+    ///
+    /// # Errors
+    ///
+    /// It is too large, no text of ours, or without a route.
+    pub fn read(content: &[u8]) -> Result<Self, ExchangeError> {
+        let (syntax, tables) = read_tables(content)?;
+        let route = tables.get("route").and_then(Json::as_object);
+        let route = route.ok_or(ExchangeError::NoRoute)?;
+        let name = route.get("name").and_then(Json::as_str);
+        let name = RouteName::new(name.unwrap_or_default()).map_err(ExchangeError::RouteName)?;
+        let source =
+            (syntax == Syntax::Toml).then(|| String::from_utf8_lossy(content).into_owned());
+        Ok(Self {
+            name,
+            tables,
+            source,
+        })
+    }
+
+    /// The name of the route.
+    pub fn name(&self) -> &RouteName {
+        &self.name
+    }
+
+    /// Whether the file describes an instance too.
+    pub fn has_instance(&self) -> bool {
+        self.tables.contains_key("instance") || self.tables.contains_key("deployment")
+    }
+
+    /// Its tables, for a form.
+    pub fn json(&self) -> Json {
+        Json::Object(self.tables.clone())
+    }
+
+    /// How it was written.
+    pub fn syntax(&self) -> Syntax {
+        if self.source.is_some() {
+            Syntax::Toml
+        } else {
+            Syntax::Json
+        }
+    }
+
+    /// The text of it for this file, in the syntax that its name says.
+    ///
+    /// # Errors
+    ///
+    /// [`ExchangeError::Value`] for a value that TOML has no form for.
+    pub fn text_for(&self, path: &Path) -> Result<String, ExchangeError> {
+        written_for(path, &self.tables, self.source.as_deref())
+    }
+}
+
+/// The tables of a text, and how it is written.
+fn read_tables(content: &[u8]) -> Result<(Syntax, Map<String, Json>), ExchangeError> {
+    if u64::try_from(content.len()).is_ok_and(|size| size > FILE_BYTES_MAX) {
+        return Err(ExchangeError::Large);
+    }
+    let syntax = Syntax::of(content);
+    let input = format!("input.{}", syntax.extension());
+    let tree = tree::parse(Path::new(&input), content).map_err(ExchangeError::Syntax)?;
+    match to_json(&tree).map_err(|(line, message)| ExchangeError::Value { line, message })? {
+        Json::Object(tables) => Ok((syntax, tables)),
+        _ => Err(ExchangeError::NoInstance),
+    }
+}
+
+/// The text of these tables in the syntax that a file's name says: `source` where
+/// it is TOML that says the same.
+fn written_for(
+    path: &Path,
+    tables: &Map<String, Json>,
+    source: Option<&str>,
+) -> Result<String, ExchangeError> {
+    let wants_json = path.extension().is_some_and(|end| end == "json");
+    match source {
+        Some(source) if !wants_json => Ok(source.to_owned()),
+        _ if wants_json => Ok(format!("{:#}\n", Json::Object(tables.clone()))),
+        _ => toml::to_string(tables).map_err(|_| ExchangeError::Value {
+            line: 1,
+            message: "TOML has no null: leave the key out",
+        }),
     }
 }
 

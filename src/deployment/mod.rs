@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config;
 use crate::names::DeploymentId;
+use crate::telemetry::history::Recorder;
 use crate::time::{Clock, Uptime};
 
 pub use console::Console;
@@ -182,11 +183,26 @@ impl Drop for Waiting {
     }
 }
 
+/// GPU memory that a deployment holds, by our own account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Whose.
+    pub deployment: DeploymentId,
+    /// The GPU, by index.
+    pub gpu: u32,
+    /// Bytes of it.
+    pub bytes: u64,
+}
+
 /// Every deployment that there is. A clone is another handle on the same.
 #[derive(Clone, Debug)]
 pub struct Registry {
     /// The clock of every gate.
     pub clock: Clock,
+    /// What both planes tell the history.
+    pub recorder: Arc<Recorder>,
+    /// Who holds what of the GPUs; swapped whole by the conductor.
+    holdings: Arc<ArcSwap<Vec<Holding>>>,
     map: Arc<ArcSwap<HashMap<DeploymentId, Arc<Handle>>>>,
     demands: mpsc::UnboundedSender<DeploymentId>,
 }
@@ -200,15 +216,40 @@ impl Registry {
         let (demands, receiver) = mpsc::unbounded_channel();
         let registry = Self {
             clock,
+            recorder: Arc::new(Recorder::new(clock)),
+            holdings: Arc::default(),
             map: Arc::default(),
             demands,
         };
         (registry, receiver)
     }
 
+    /// Who holds what of the GPUs.
+    pub fn holdings(&self) -> Arc<Vec<Holding>> {
+        self.holdings.load_full()
+    }
+
+    /// Publishes who holds what of the GPUs. For the conductor only.
+    pub fn set_holdings(&self, holdings: Vec<Holding>) {
+        if **self.holdings.load() != holdings {
+            self.holdings.store(Arc::new(holdings));
+        }
+    }
+
     /// The deployment with this id.
     pub fn get(&self, id: &DeploymentId) -> Option<Arc<Handle>> {
         self.map.load().get(id).cloned()
+    }
+
+    /// The deployment of an id, which may be that of one of its replicas.
+    pub fn lead(&self, id: &DeploymentId) -> Option<Arc<Handle>> {
+        let map = self.map.load();
+        let direct = map.get(id).cloned();
+        direct.or_else(|| {
+            map.values()
+                .find(|handle| handle.id.has_replica(id))
+                .cloned()
+        })
     }
 
     /// All deployments, in the order of their ids.

@@ -23,7 +23,6 @@ use crate::deployment::{Handle, Permit, Refusal as WaitersRefused};
 use crate::names::Workspace;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
-use crate::telemetry::metrics::Counted;
 use crate::time::{Instant, timeout};
 
 pub use back::admit_back;
@@ -272,7 +271,7 @@ async fn place(
     }
     let since = Instant::now();
     let target = destination.targets.first();
-    let queued = target.map(|target| Counted::on(&target.metrics.queued));
+    let queued = target.map(|target| target.metrics.waiting());
     let patience = Patience {
         wait_max: record.wait_max(patience.wait_max),
         ..patience
@@ -298,7 +297,7 @@ async fn cold_start(
 ) -> Result<(Arc<Server>, Inside), Refusal> {
     record.phase = Phase::ColdStart;
     let started = Instant::now();
-    let _queued = Counted::on(&target.metrics.queued);
+    let _queued = target.metrics.waiting();
     let _waiting = whom.0.wait();
     let patience = record.wait_max(destination.route.timeouts.cold_start);
     let result = wait_for_gate(whom, patience).await;

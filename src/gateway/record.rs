@@ -20,6 +20,7 @@ use crate::auth::Principal;
 use crate::openai::api::Api;
 use crate::openai::usage::Usage;
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::history::Ended;
 use crate::telemetry::line::Line;
 use crate::telemetry::metrics::{Outcome, RequestMetrics};
 use crate::telemetry::traces::Traces;
@@ -248,6 +249,17 @@ impl Record {
     fn count(&self, total: Duration) {
         let metrics = self.metrics();
         metrics.ended(self.outcome);
+        if let Some(account) = metrics.account() {
+            let (prompt_tokens, completion_tokens) =
+                self.usage.map_or((0, 0), |u| (u.prompt, u.completion));
+            account.ended(&Ended {
+                outcome: self.outcome,
+                total,
+                first_token: self.tokens.first,
+                prompt_tokens,
+                completion_tokens,
+            });
+        }
         if self.destination.is_none() {
             return;
         }

@@ -18,7 +18,7 @@ use super::record::{Phase, Record};
 use crate::openai::api::Api;
 use crate::openai::sse::StreamTap;
 use crate::openai::usage::JsonTap;
-use crate::telemetry::metrics::{Counted, Outcome};
+use crate::telemetry::metrics::Outcome;
 use crate::time::timeout;
 
 /// Largest error of an upstream that is read before it is passed on, in bytes.
@@ -50,7 +50,7 @@ pub async fn pass_on(
     mut record: Record,
 ) -> Response<Body> {
     let (mut head, body) = answered.response.into_parts();
-    let in_flight = Counted::on(&admission.place.target.metrics.in_flight);
+    let in_flight = admission.place.target.metrics.inside();
     let mut exchange = Exchange::new(body, answered.conn, answered.occupied);
     let media = headers::media_type(&head.headers).to_owned();
     let stream = media.eq_ignore_ascii_case("text/event-stream");

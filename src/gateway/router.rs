@@ -23,6 +23,7 @@ use crate::auth::Principal;
 use crate::config::{Access, Catalog, Route, Upstream};
 use crate::deployment::{Handle, Registry};
 use crate::names::ModelName;
+use crate::telemetry::history::{Recorder, Scope};
 use crate::telemetry::metrics::RequestMetrics;
 
 /// Where requests can go at one moment.
@@ -183,6 +184,8 @@ struct KeptInner {
     servers: Servers,
     fleets: HashMap<String, Arc<Fleet>>,
     metrics: HashMap<(String, String), Arc<RequestMetrics>>,
+    /// Of the registry that was compiled with last.
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl Kept {
@@ -190,6 +193,7 @@ impl Kept {
     /// out: the conductor takes the catalog first.
     pub fn compile(&self, catalog: &Catalog, registry: &Registry) -> Table {
         let mut kept = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.recorder = Some(Arc::clone(&registry.recorder));
         let mut table = Table::default();
         kept.servers.begin();
         for route in catalog.routes.iter().filter(|route| route.enabled) {
@@ -296,7 +300,11 @@ impl KeptInner {
     fn external(&mut self, route: &Route, upstream: &Upstream, server: Arc<Server>) -> Arc<Target> {
         let label = Arc::clone(&server.label);
         Arc::new(Target {
-            metrics: self.metrics(route.name.as_str(), &label),
+            metrics: self.metrics(
+                route.name.as_str(),
+                &label,
+                &Scope::Route(route.name.clone()),
+            ),
             label,
             model: upstream.model.clone(),
             prompts: PromptRate::default(),
@@ -332,7 +340,11 @@ impl KeptInner {
         let fleet = Arc::clone(fleet.or_insert_with(new));
         Arc::new(Target {
             label: handle.id.shared(),
-            metrics: self.metrics(route.name.as_str(), handle.id.as_str()),
+            metrics: self.metrics(
+                route.name.as_str(),
+                handle.id.as_str(),
+                &Scope::Deployment(handle.id.clone()),
+            ),
             model: Some(model),
             prompts: PromptRate::default(),
             base_path: String::new(),
@@ -350,12 +362,16 @@ impl KeptInner {
         Arc::clone(slots)
     }
 
-    fn metrics(&mut self, route: &str, deployment: &str) -> Arc<RequestMetrics> {
+    fn metrics(&mut self, route: &str, deployment: &str, scope: &Scope) -> Arc<RequestMetrics> {
         let key = (route.to_owned(), deployment.to_owned());
-        let metrics = self
-            .metrics
-            .entry(key)
-            .or_insert_with(|| RequestMetrics::new(route, deployment));
+        let recorder = self.recorder.clone();
+        let metrics = self.metrics.entry(key).or_insert_with(|| match &recorder {
+            Some(recorder) => {
+                let account = recorder.account(scope);
+                RequestMetrics::with_account(route, deployment, account)
+            }
+            None => RequestMetrics::new(route, deployment),
+        });
         Arc::clone(metrics)
     }
 

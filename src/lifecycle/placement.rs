@@ -30,6 +30,7 @@ use super::machine::Rest;
 use super::policy::rate::Rate;
 use super::policy::{Outlook, Params, Seconds, Steady};
 use crate::config::OffloadTo;
+use crate::deployment::Holding;
 use crate::gpu::Device;
 use crate::names::DeploymentId;
 use crate::time::Uptime;
@@ -329,6 +330,24 @@ impl Placement {
     pub fn held(&self) -> Vec<(Device, u64)> {
         let accounts = self.ledger.accounts().iter();
         accounts.map(|a| (a.device, a.held)).collect()
+    }
+
+    /// Who holds how much of which device.
+    pub fn holdings(&self) -> Vec<Holding> {
+        let mut holdings = Vec::new();
+        for (key, id) in (0..).map(Key).zip(self.ids().iter()) {
+            let (Some(id), Some(lease)) = (id, self.ledger.lease(key)) else {
+                continue;
+            };
+            for (place, gpu) in lease.places().iter().zip(lease.gpus.iter()) {
+                holdings.push(Holding {
+                    deployment: id.clone(),
+                    gpu: *gpu,
+                    bytes: lease.on(*place),
+                });
+            }
+        }
+        holdings
     }
 
     /// Whether this one may go to sleep: nobody measures memory where it is.

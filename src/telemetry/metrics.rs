@@ -12,33 +12,16 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-const REQUESTS: &str = "tidegate_requests_total";
-const DURATION: &str = "tidegate_request_duration_seconds";
-const FIRST_TOKEN: &str = "tidegate_time_to_first_token_seconds";
-const INTER_TOKEN: &str = "tidegate_inter_token_seconds";
-const TOKENS: &str = "tidegate_tokens_total";
-const IN_FLIGHT: &str = "tidegate_in_flight_requests";
-const QUEUED: &str = "tidegate_queued_requests";
-const QUEUE_WAIT: &str = "tidegate_queue_wait_seconds";
-const OVERHEAD: &str = "tidegate_overhead_seconds";
-const LAST_ACTIVITY: &str = "tidegate_last_activity_timestamp_seconds";
-const STATUS: &str = "tidegate_deployment_status";
-const TRANSITION: &str = "tidegate_transition_seconds";
-const GPU_MEMORY: &str = "tidegate_gpu_memory_bytes";
-const CONFIG_ERRORS: &str = "tidegate_config_errors";
-const BUILD_INFO: &str = "tidegate_build_info";
-const CONNECTIONS: &str = "tidegate_connections";
-const LOG_DROPPED: &str = "tidegate_access_log_dropped_total";
-const REPLAYS: &str = "tidegate_upstream_replays_total";
-const JWKS_AGE: &str = "tidegate_jwks_age_seconds";
-const JWKS_REFRESHES: &str = "tidegate_jwks_refreshes_total";
-const CERTIFICATE_ERRORS: &str = "tidegate_certificate_errors";
-const CERTIFICATE_EXPIRY: &str = "tidegate_certificate_expiry_timestamp_seconds";
-const SPANS_DROPPED: &str = "tidegate_trace_spans_dropped_total";
-const UPSTREAM_IN: &str = "tidegate_upstream_in";
-const EJECTIONS: &str = "tidegate_upstream_ejections_total";
-const RETRIES: &str = "tidegate_upstream_retries_total";
-const USAGE_LOST: &str = "tidegate_token_usage_lost_total";
+use super::history::{Account, Level};
+
+pub(super) mod names;
+
+use names::{
+    BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DURATION,
+    EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN, JWKS_AGE,
+    JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS,
+    RETRIES, SPANS_DROPPED, STATUS, TOKENS, TRANSITION, UPSTREAM_IN, USAGE_LOST,
+};
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
 const LONG: [f64; 16] = [
@@ -133,6 +116,10 @@ fn describe() {
     describe_gauge!(
         CONFIG_ERRORS,
         "Errors in files whose present text is not in effect."
+    );
+    describe_gauge!(
+        HISTORY_DEGRADED,
+        "1 while the history of the plots can't be written."
     );
     describe_gauge!(BUILD_INFO, "The version that runs.");
     describe_gauge!(CONNECTIONS, "Open client connections.");
@@ -280,6 +267,8 @@ pub struct RequestMetrics {
     pub in_flight: Gauge,
     /// Requests that wait.
     pub queued: Gauge,
+    /// The same for the history; none of what reached no route.
+    account: Option<Arc<Account>>,
 }
 
 impl RequestMetrics {
@@ -303,7 +292,33 @@ impl RequestMetrics {
             tokens_cached: tokens("cached"),
             in_flight: gauge!(IN_FLIGHT, "route" => route.clone(), "deployment" => deployment.clone()),
             queued: gauge!(QUEUED, "route" => route, "deployment" => deployment.clone()),
+            account: None,
         })
+    }
+
+    /// As [`Self::new`], and keeps the history of a scope.
+    pub fn with_account(route: &str, deployment: &str, account: Arc<Account>) -> Arc<Self> {
+        let metrics = Self::new(route, deployment);
+        let metrics = Arc::into_inner(metrics).map(|metrics| Self {
+            account: Some(account),
+            ..metrics
+        });
+        metrics.map_or_else(|| Self::new(route, deployment), Arc::new)
+    }
+
+    /// Where the history is told of requests.
+    pub fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
+    }
+
+    /// Counts one request as inside, until the guard is dropped.
+    pub fn inside(&self) -> Counted {
+        Counted::with(&self.in_flight, self.account.as_ref().map(|a| &a.in_flight))
+    }
+
+    /// Counts one request as waiting, until the guard is dropped.
+    pub fn waiting(&self) -> Counted {
+        Counted::with(&self.queued, self.account.as_ref().map(|a| &a.queued))
     }
 
     /// Counts one request that ended so.
@@ -316,19 +331,30 @@ impl RequestMetrics {
 
 /// Adds to a gauge now and takes it off again when dropped.
 #[derive(Debug)]
-pub struct Counted(Gauge);
+pub struct Counted(Gauge, Option<Level>);
 
 impl Counted {
     /// Counts one on `gauge`.
     pub fn on(gauge: &Gauge) -> Self {
+        Self::with(gauge, None)
+    }
+
+    fn with(gauge: &Gauge, level: Option<&Level>) -> Self {
         gauge.increment(1.0);
-        Self(gauge.clone())
+        let level = level.cloned();
+        if let Some(level) = &level {
+            level.rise();
+        }
+        Self(gauge.clone(), level)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.decrement(1.0);
+        if let Some(level) = &self.1 {
+            level.fall();
+        }
     }
 }
 
@@ -428,6 +454,11 @@ pub fn certificate_errors(count: usize) {
 /// Sets until when a certificate is valid that is served, in seconds since 1970.
 pub fn certificate_expiry(file: &str, until: u64) {
     gauge!(CERTIFICATE_EXPIRY, "certificate" => file.to_owned()).set(float(until));
+}
+
+/// Sets whether the history can't be written.
+pub fn history_degraded(is_degraded: bool) {
+    gauge!(HISTORY_DEGRADED).set(if is_degraded { 1.0 } else { 0.0 });
 }
 
 /// Sets how many errors the files have.

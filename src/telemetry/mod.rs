@@ -5,6 +5,7 @@
 //! anything; it only records.
 
 pub mod access;
+pub mod grafana;
 pub mod history;
 pub mod host;
 pub mod line;

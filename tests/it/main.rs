@@ -5,6 +5,7 @@
     reason = "a test that can't go on should say so at once"
 )]
 
+mod admin;
 mod cycles;
 mod figures;
 mod floors;

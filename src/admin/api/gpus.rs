@@ -9,10 +9,13 @@ use super::commands::project_of;
 use super::error::{ApiError, on_disk};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
-use crate::admin::view::{ErrorView, GpuView, GpusView, HolderView, HostView, SleeperView};
+use crate::admin::view::{
+    ErrorView, GpuView, GpusView, HolderView, HostView, SleeperView, WaiterView,
+};
 use crate::config::HostBudget;
-use crate::deployment::Handle;
 use crate::deployment::snapshot::Residency;
+use crate::deployment::{Handle, Holding, Status};
+use crate::gpu::{Device, Identity, Reading};
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(gpus))
@@ -43,34 +46,31 @@ fn view(admin: &Admin, caller: &Caller) -> GpusView {
             "-".to_owned()
         }
     };
+    let holdings = admin.registry.holdings();
     let holders = |index: u32| {
-        let of_gpu = handles
-            .iter()
-            .filter(|h| h.snapshot().gpus.contains(&index));
-        let holder = |handle: &std::sync::Arc<Handle>| HolderView {
-            deployment: shown(handle),
-            bytes: None,
-            status: handle.status().as_str().to_owned(),
-            evictable: String::new(),
+        let of_gpu = holdings.iter().filter(|holding| holding.gpu == index);
+        let holder = |holding: &Holding| {
+            let handle = admin.registry.lead(&holding.deployment);
+            HolderView {
+                deployment: handle
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), |handle| shown(handle)),
+                bytes: Some(holding.bytes),
+                status: handle
+                    .as_ref()
+                    .map_or("stopped", |h| h.status().as_str())
+                    .to_owned(),
+                evictable: handle
+                    .as_ref()
+                    .map_or_else(String::new, |h| evictable(admin, h)),
+            }
         };
-        of_gpu.map(holder).collect()
+        of_gpu.map(holder).collect::<Vec<_>>()
     };
     let devices = inventory.devices.iter().zip(&inventory.identities);
     let gpus = devices.map(|(device, identity)| {
         let reading = sample.devices.iter().find(|r| r.index == device.index);
-        GpuView {
-            index: device.index,
-            name: identity.name.to_string(),
-            memory_total: device.memory,
-            memory_free: device.memory,
-            held: holders(device.index),
-            memory_used: reading.map(|reading| reading.memory_used),
-            utilisation: reading.and_then(|r| r.utilization).map(f64::from),
-            temperature: reading.and_then(|r| r.temperature).map(f64::from),
-            power: reading
-                .and_then(|r| r.power)
-                .map(|milliwatts| f64::from(milliwatts) / 1e3),
-        }
+        gpu(*device, identity, reading, holders(device.index))
     });
     let sleeping = handles.iter().filter_map(|handle| {
         let snapshot = handle.snapshot();
@@ -92,8 +92,71 @@ fn view(admin: &Admin, caller: &Caller) -> GpusView {
         gpus: gpus.collect(),
         sleeping: sleeping.collect(),
         host: host(admin),
-        waiting: Vec::new(),
+        waiting: waiting(admin, shown),
     }
+}
+
+fn gpu(
+    device: Device,
+    identity: &Identity,
+    reading: Option<&Reading>,
+    held: Vec<HolderView>,
+) -> GpuView {
+    GpuView {
+        index: device.index,
+        name: identity.name.to_string(),
+        memory_total: device.memory,
+        memory_free: free(device.memory, &held),
+        held,
+        memory_used: reading.map(|reading| reading.memory_used),
+        utilisation: reading.and_then(|r| r.utilization).map(f64::from),
+        temperature: reading.and_then(|r| r.temperature).map(f64::from),
+        power: reading
+            .and_then(|r| r.power)
+            .map(|milliwatts| f64::from(milliwatts) / 1e3),
+    }
+}
+
+/// What no deployment holds.
+fn free(total: u64, held: &[HolderView]) -> u64 {
+    let held: u64 = held.iter().filter_map(|holder| holder.bytes).sum();
+    total.saturating_sub(held)
+}
+
+/// Whether a deployment would be moved out for another, in words.
+fn evictable(admin: &Admin, handle: &Handle) -> String {
+    let inside = handle.gate.in_flight();
+    if handle.spec().keep {
+        "never: it is kept".to_owned()
+    } else if inside > 0 {
+        format!("not now: {inside} requests inside")
+    } else if handle.snapshot().pid.is_none() {
+        "its worker has ended".to_owned()
+    } else {
+        let idle = admin
+            .registry
+            .clock
+            .now()
+            .saturating_sub(handle.gate.last_activity());
+        format!("yes: idle for {} s", idle.as_secs())
+    }
+}
+
+/// Deployments whose requests wait while they have no worker on a GPU.
+fn waiting(admin: &Admin, shown: impl Fn(&Handle) -> String) -> Vec<WaiterView> {
+    let handles = admin.registry.all();
+    let waits = handles.iter().filter(|handle| {
+        let snapshot = handle.snapshot();
+        handle.status() == Status::Loading && snapshot.pid.is_none()
+    });
+    let view = |handle: &std::sync::Arc<Handle>| {
+        let event = admin.lifecycle.events(Some(&handle.id), 1).pop();
+        WaiterView {
+            deployment: shown(handle),
+            why: event.map_or_else(String::new, |event| event.text.to_string()),
+        }
+    };
+    waits.map(view).collect()
 }
 
 fn host(admin: &Admin) -> HostView {

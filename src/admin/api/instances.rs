@@ -264,17 +264,15 @@ fn replica(id: &DeploymentId, snapshot: &Snapshot) -> ReplicaView {
 
 /// Base URLs of a route, the shortest first.
 pub(super) fn urls(admin: &Admin, route: &Route) -> Vec<String> {
-    let gateway = &admin.settings.gateway;
-    let secure = gateway
-        .listen
-        .iter()
-        .map(|address| format!("https://{address}"));
-    let plain = gateway
-        .plain_listen
-        .iter()
-        .map(|address| format!("http://{address}"));
-    let Some(base) = secure.chain(plain).next() else {
+    let Some(front) = admin.fronts.first() else {
         return Vec::new();
     };
-    vec![format!("{base}/v1"), format!("{base}/{}/v1", route.path)]
+    let base = front.url();
+    let of_host = route
+        .host
+        .as_ref()
+        .map(|host| format!("{}/v1", front.url_of(host)));
+    let mut urls = vec![format!("{base}/v1"), format!("{base}/{}/v1", route.path)];
+    urls.extend(of_host);
+    urls
 }

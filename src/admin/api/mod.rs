@@ -59,6 +59,8 @@ mod instances;
 mod logs;
 mod options;
 mod plan;
+mod probe;
+mod route_files;
 mod routes;
 pub(super) mod series;
 pub(super) mod sessions;
@@ -66,6 +68,7 @@ mod status;
 mod tokens;
 
 use axum::Router;
+use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -74,6 +77,7 @@ use super::Admin;
 use super::view;
 
 pub use error::ApiError;
+pub(in crate::admin) use routes::Latencies;
 
 /// Largest body of a call, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -85,7 +89,8 @@ pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
         title = "Tidegate admin API",
         description = "See, steer and launch. On the HTTPS listener send a token with the role operator or admin; on the Unix socket the file's permissions are the authentication."
     ),
-    modifiers(&Security)
+    modifiers(&Security),
+    paths(super::login::login_json)
 )]
 struct Description;
 
@@ -123,6 +128,9 @@ fn described() -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .merge(series::router())
         .merge(gpus::router())
         .merge(routes::router())
+        .merge(route_files::router())
+        .merge(probe::router())
+        .merge(super::embed::api())
         .merge(tokens::router())
         .merge(options::router())
         .merge(plan::router())
@@ -138,13 +146,58 @@ fn described() -> (Router<Admin>, utoipa::openapi::OpenApi) {
 ///
 /// None that can happen: it is made of texts.
 pub fn openapi() -> Result<String, serde_json::Error> {
-    described().1.to_pretty_json()
+    whole(&described().1)
+}
+
+/// The description as JSON, with what the standard demands and the code need not
+/// say: a word for each answer.
+fn whole(description: &utoipa::openapi::OpenApi) -> Result<String, serde_json::Error> {
+    let mut json = serde_json::to_value(description)?;
+    let paths = json.get_mut("paths").and_then(Value::as_object_mut);
+    for (path, calls) in paths.into_iter().flatten() {
+        for (method, call) in calls.as_object_mut().into_iter().flatten() {
+            let id = operation_id(method, path);
+            if let Some(call) = call.as_object_mut() {
+                call.insert("operationId".to_owned(), Value::from(id));
+            }
+            let answers = call.get_mut("responses").and_then(Value::as_object_mut);
+            answers
+                .into_iter()
+                .flatten()
+                .for_each(|(status, answer)| describe(status, answer));
+        }
+    }
+    serde_json::to_string_pretty(&json)
+}
+
+/// A name of its own for each call: `post_instances_name_clone`.
+fn operation_id(method: &str, path: &str) -> String {
+    let path = path.strip_prefix("/api/v1/").unwrap_or(path);
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric());
+    let words = words.filter(|word| !word.is_empty());
+    std::iter::once(method)
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join("_")
+}
+
+fn describe(status: &str, answer: &mut Value) {
+    let code = status.parse::<http::StatusCode>();
+    let word = code
+        .ok()
+        .and_then(|code| code.canonical_reason())
+        .unwrap_or("Answer");
+    if let Some(answer) = answer.as_object_mut() {
+        answer
+            .entry("description")
+            .or_insert_with(|| Value::from(word));
+    }
 }
 
 /// Every call, for whoever is a [`super::access::Caller`].
 pub fn router() -> Router<Admin> {
     let (router, description) = described();
-    let text: std::sync::Arc<str> = description.to_json().unwrap_or_default().into();
+    let text: std::sync::Arc<str> = whole(&description).unwrap_or_default().into();
     let serve = move || {
         let text = std::sync::Arc::clone(&text);
         async move { ([("content-type", "application/json")], text.to_string()) }

@@ -1,5 +1,8 @@
 //! Routes, and the model endpoints that they lead to.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use axum::Json;
 use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
@@ -14,7 +17,8 @@ use crate::admin::view::{EndpointView, ErrorView, RouteView, UpstreamView};
 use crate::config::{Access, Catalog, Deployment, Route};
 use crate::deployment::{Handle, Status};
 use crate::names::Project;
-use crate::telemetry::history::Scope;
+use crate::store::history::History;
+use crate::telemetry::history::{Metric, Quantile, Scope, Times, Totals};
 use crate::time::unix_seconds;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
@@ -48,7 +52,7 @@ async fn upstreams(State(admin): State<Admin>, caller: Caller) -> Json<Vec<Upstr
 }
 
 /// Whether a caller sees a route: theirs, and public ones.
-fn sees(caller: &Caller, route: &Route) -> bool {
+pub(super) fn sees(caller: &Caller, route: &Route) -> bool {
     route.access == Access::Public || caller.works_on(project(route))
 }
 
@@ -215,6 +219,7 @@ fn foreign_endpoints(admin: &Admin, route: &Route) -> Vec<EndpointView> {
 /// The part of an endpoint that its traffic says.
 fn traffic(admin: &Admin, route: &Route, scope: &Scope) -> EndpointView {
     let live = admin.recorder.live(scope);
+    let totals = admin.recorder.totals(scope);
     EndpointView {
         endpoint: String::new(),
         model: String::new(),
@@ -226,13 +231,62 @@ fn traffic(admin: &Admin, route: &Route, scope: &Scope) -> EndpointView {
         workers: 0,
         status: String::new(),
         uptime_seconds: None,
-        requests: 0,
+        requests: totals.requests,
         requests_per_minute: live.requests * 60.0,
-        latency_mean_seconds: None,
-        latency_p95_seconds: None,
+        latency_mean_seconds: mean(totals),
+        latency_p95_seconds: admin.latencies.p95(&admin.history, scope),
         tokens_per_second: live.completion_tokens,
         phase: None,
         percent: None,
         ready_in_seconds: None,
+    }
+}
+
+fn mean(totals: Totals) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "for display")]
+    let answered = totals.answered as f64;
+    (totals.answered > 0).then(|| totals.answer_seconds / answered)
+}
+
+/// Seconds for which a latency of the last hour is shown again.
+const LATENCY_KEPT: u64 = 30;
+/// Most scopes that are remembered; beyond, all are asked for again.
+const SCOPES_MAX: usize = 10_000;
+
+/// The 95th percentiles of the last hour, each asked of the history now and then:
+/// many dashboards may look at many endpoints every few seconds.
+#[derive(Debug, Default)]
+pub(in crate::admin) struct Latencies {
+    /// When it was asked, and what it was; locked for a look-up, never over the disk.
+    known: Mutex<HashMap<Scope, (u64, Option<f64>)>>,
+}
+
+impl Latencies {
+    /// That of a scope. May block on the disk.
+    fn p95(&self, history: &History, scope: &Scope) -> Option<f64> {
+        let now = unix_seconds();
+        let known = self.lock().get(scope).copied();
+        if let Some((at, value)) = known
+            && now.saturating_sub(at) < LATENCY_KEPT
+        {
+            return value;
+        }
+        let metric = Metric::Quantile(Times::Latency, Quantile::P95);
+        let since = now.saturating_sub(3_600);
+        // Two steps at most, as they begin at multiples of their length.
+        let asked = history.query(scope, metric, since, now, 3_600);
+        let value = asked
+            .ok()
+            .and_then(|points| points.last().map(|(_, value)| *value));
+        let mut known = self.lock();
+        if known.len() >= SCOPES_MAX {
+            known.clear();
+        }
+        known.insert(scope.clone(), (now, value));
+        value
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Scope, (u64, Option<f64>)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,9 +8,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::{Answer, on_disk};
-use crate::admin::Admin;
 use crate::admin::access::Caller;
 use crate::admin::view::{AuditPage, AuditView, ErrorView, FileErrorView, StatusView};
+use crate::admin::{Admin, Front};
 use crate::config::FileError;
 use crate::time::unix_seconds;
 
@@ -25,9 +25,6 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
     (status = 200, body = StatusView), (status = 401, body = ErrorView)))]
 async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> {
     let catalog = admin.catalog.load();
-    let gateway = &admin.settings.gateway;
-    let secure = gateway.listen.iter().map(|a| format!("https://{a}"));
-    let plain = gateway.plain_listen.iter().map(|a| format!("http://{a}"));
     // Files and their errors tell of other projects too.
     let certificates = admin.certificate_errors.load();
     let errors = catalog.errors.iter().chain(certificates.iter());
@@ -40,7 +37,7 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
         started: admin.started,
         now: unix_seconds(),
         directory: admin.directory.display().to_string(),
-        listen: secure.chain(plain).collect(),
+        listen: admin.fronts.iter().map(Front::url).collect(),
         admin: admin.url().map(str::to_owned),
         metrics: admin
             .settings

@@ -61,6 +61,33 @@ pub struct RouteView {
     pub errors: Vec<FileErrorView>,
 }
 
+/// `GET routes/{name}/file`: what a route's file says.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RouteFileView {
+    /// The route.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// Of the text; also the `ETag`. Send it as `If-Match` with PUT and DELETE.
+    pub revision: String,
+    /// The text, with its comments.
+    pub text: String,
+    /// Its tables as an object; PUT takes that form too.
+    #[schema(value_type = Object)]
+    pub config: serde_json::Value,
+}
+
+/// The answer to `PUT routes/{name}`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RouteChanged {
+    /// The route.
+    pub route: String,
+    /// Its file.
+    pub file: String,
+    /// Of the new text.
+    pub revision: String,
+}
+
 /// `POST routes/{name}/test`: sends a real request.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -127,9 +154,9 @@ pub struct EndpointView {
     pub requests: u64,
     /// Requests per minute, now.
     pub requests_per_minute: f64,
-    /// Mean seconds of a whole answer, over the last hour.
+    /// Mean seconds of a whole answer, since the gateway started.
     pub latency_mean_seconds: Option<f64>,
-    /// The 95th percentile of it.
+    /// The 95th percentile of it, over the last hour; up to half a minute old.
     pub latency_p95_seconds: Option<f64>,
     /// Completion tokens per second, now.
     pub tokens_per_second: f64,

@@ -74,7 +74,7 @@ pub(super) async fn connect(
     }
     let (target, server) = (&admission.place.target, &admission.place.server);
     let occupied = server.pool.occupy();
-    let in_flight = Counted::on(&target.metrics.in_flight);
+    let in_flight = target.metrics.inside();
     let timeouts = &destination.route.timeouts;
     record.phase = Phase::Connect;
     let limits = Limits {

@@ -14,6 +14,7 @@ use crate::config::OffloadTo;
 use crate::deployment::Refusal;
 use crate::names::DeploymentId;
 use crate::store::timings::Transition;
+use crate::telemetry::history::Scope;
 use crate::telemetry::metrics;
 use crate::time::Uptime;
 
@@ -28,6 +29,7 @@ impl Conductor {
     /// Does all that is to be done now.
     pub(super) fn run_turn(&mut self) {
         self.settle();
+        self.registry.set_holdings(self.placement.holdings());
         for (device, held) in self.placement.held() {
             metrics::gpu_memory(device.index, "held", held);
             metrics::gpu_memory(device.index, "total", device.memory);
@@ -122,6 +124,14 @@ impl Conductor {
         }
     }
 
+    /// Tells the history of a start or a wake.
+    fn cold_start(&self, id: &DeploymentId) {
+        if let Some(handle) = self.registry.lead(id) {
+            let scope = Scope::Deployment(handle.id.clone());
+            self.registry.recorder.account(&scope).cold_start();
+        }
+    }
+
     /// Remembers how long a start, a sleep or a wake took.
     fn measure(&mut self, id: &DeploymentId, before: &Machine, event: Event, now: Uptime) {
         let Some(member) = self.members.get(id) else {
@@ -131,12 +141,14 @@ impl Conductor {
         match (before.phase, member.machine.phase, event) {
             (Phase::Starting, Phase::Ready, _) => {
                 metrics::transition(id.as_str(), "none", "gpu", took);
+                self.cold_start(id);
                 self.timings.measured(id, Transition::Start, took);
                 self.learn_weights(id);
                 self.know(id);
             }
             (Phase::Waking { from }, Phase::Ready, _) => {
                 metrics::transition(id.as_str(), story::rung(from), "gpu", took);
+                self.cold_start(id);
                 self.timings.measured(id, Transition::Wake(from), took);
                 self.know(id);
             }

@@ -1,0 +1,428 @@
+//! `POST routes/{name}/test`: a real request, from outside, with each step timed.
+//!
+//! It goes to the gateway's own listener as a client's would: over TCP, TLS and
+//! the token check, with a token of a minute that is good for this route only.
+//! The certificate must be the one that the gateway was given, by its bytes; whose
+//! name stands in it is the client's to check.
+
+mod pinned;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::commands::not_yours;
+use super::error::{Answer, ApiError};
+use super::routes::{project, sees};
+use crate::admin::Admin;
+use crate::admin::access::Caller;
+use crate::admin::view::{ErrorView, RouteTest, RouteTestRequest, TestStep};
+use crate::auth::{Pattern, Role, TokenLimits, TokenSpec};
+use crate::config::Route;
+use crate::deployment::Status;
+use crate::names::Workspace;
+use crate::time::{Instant, timeout, unix_time};
+
+/// Limit of the whole test; beyond it, a cold start goes on without it.
+const TEST_MAX: Duration = Duration::from_mins(10);
+/// Life of the token.
+const TOKEN_TTL: Duration = Duration::from_mins(11);
+/// Most characters of a prompt.
+const PROMPT_CHARS_MAX: usize = 4_000;
+/// Characters of an answer that are shown.
+const ANSWER_CHARS: usize = 2_000;
+/// Bytes of an answer that are read.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Where the text of an event stands.
+const DELTAS: [&str; 3] = [
+    "/choices/0/delta/content",
+    "/choices/0/delta/reasoning_content",
+    "/choices/0/delta/reasoning",
+];
+/// Tokens that are asked for.
+const TOKENS: u32 = 64;
+
+pub(super) fn router() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new().routes(routes!(test))
+}
+
+/// Send a real request through the gateway, and see each step with its time.
+///
+/// A worker that is stopped or asleep is started only if the body says
+/// `"start": true`; else the test ends there and says so.
+#[utoipa::path(post, path = "/routes/{name}/test", tag = "routes",
+    params(("name" = String, Path, description = "The route")), request_body = RouteTestRequest,
+    responses((status = 200, body = RouteTest), (status = 403, body = ErrorView),
+    (status = 404, body = ErrorView)))]
+async fn test(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Json(request): Json<RouteTestRequest>,
+) -> Answer<RouteTest> {
+    let catalog = admin.catalog.load_full();
+    let found = catalog
+        .routes
+        .iter()
+        .find(|route| route.name.as_str() == name);
+    let Some(route) = found else {
+        let name: String = name.chars().take(80).collect();
+        return Err(ApiError::not_found(format!("there is no route `{name}`")));
+    };
+    if !sees(&caller, route) || !caller.works_on(project(route)) {
+        return Err(not_yours(&route.name));
+    }
+    let started = Instant::now();
+    let mut steps = Steps::default();
+    let answer = timeout(TEST_MAX, run(&admin, route, &request, &mut steps)).await;
+    let answer = answer.unwrap_or_else(|_| {
+        steps.failed("end", format!("no end within {} s", TEST_MAX.as_secs()));
+        None
+    });
+    let ok = steps
+        .all
+        .last()
+        .is_some_and(|step| step.step == "end" && step.ok);
+    let target = format!("route:{}", route.name);
+    let detail = if ok { "answered" } else { "not answered" };
+    admin.audit.done(&caller, "test", &target, detail).await;
+    Ok(Json(RouteTest {
+        ok,
+        steps: steps.all,
+        answer,
+        total_ms: millis(started.elapsed()),
+    }))
+}
+
+/// What was done, each with the time since the one before.
+struct Steps {
+    all: Vec<TestStep>,
+    since: Instant,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self {
+            all: Vec::new(),
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Steps {
+    fn push(&mut self, step: &str, ok: bool, detail: String) {
+        let now = Instant::now();
+        self.all.push(TestStep {
+            step: step.to_owned(),
+            ok,
+            ms: millis(now - self.since),
+            detail,
+        });
+        self.since = now;
+    }
+
+    fn done(&mut self, step: &str, detail: impl Into<String>) {
+        self.push(step, true, detail.into());
+    }
+
+    fn failed(&mut self, step: &str, detail: impl Into<String>) {
+        self.push(step, false, detail.into());
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Goes as far as it can; the last step says where it ended.
+async fn run(
+    admin: &Admin,
+    route: &Route,
+    request: &RouteTestRequest,
+    steps: &mut Steps,
+) -> Option<String> {
+    let model = ready(admin, route, request, steps)?;
+    let token = match token(admin, route) {
+        Ok(token) => token,
+        Err(error) => {
+            steps.failed("token", error);
+            return None;
+        }
+    };
+    let prompt = request.prompt.as_deref().unwrap_or("Hello!");
+    let prompt: String = prompt.chars().take(PROMPT_CHARS_MAX).collect();
+    let body = json!({
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": TOKENS,
+        "stream": true,
+        "stream_options": {"include_usage": true},
+    });
+    let Some(front) = admin.fronts.first() else {
+        steps.failed("connect", "the gateway has no listener");
+        return None;
+    };
+    let (address, secure) = (here(front.address), front.secure);
+    let tcp = match TcpStream::connect(address).await {
+        Ok(tcp) => tcp,
+        Err(error) => {
+            steps.failed("connect", format!("{address}: {error}"));
+            return None;
+        }
+    };
+    steps.done("connect", address.to_string());
+    let request = Request::post(format!("/{}/v1/chat/completions", route.path))
+        .header("host", route.host.as_deref().unwrap_or("localhost"))
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .header("user-agent", "tidegate-test")
+        .body(Full::new(Bytes::from(body.to_string())));
+    let Ok(request) = request else {
+        steps.failed("send", "the request can't be written");
+        return None;
+    };
+    if !secure {
+        return exchange(tcp, request, steps).await;
+    }
+    let config = match pinned::client(&admin.settings.tls.certificate) {
+        Ok(config) => config,
+        Err(error) => {
+            steps.failed("tls", error);
+            return None;
+        }
+    };
+    let name = ServerName::IpAddress(address.ip().into());
+    match TlsConnector::from(config).connect(name, tcp).await {
+        Ok(stream) => {
+            let version = stream.get_ref().1.protocol_version();
+            let version = version.map_or_else(String::new, |version| format!("{version:?}"));
+            steps.done("tls", version.replace('_', "."));
+            exchange(stream, request, steps).await
+        }
+        Err(error) => {
+            steps.failed("tls", error.to_string());
+            None
+        }
+    }
+}
+
+/// The model to ask, once its worker serves or may be started.
+fn ready(
+    admin: &Admin,
+    route: &Route,
+    request: &RouteTestRequest,
+    steps: &mut Steps,
+) -> Option<String> {
+    if !route.enabled {
+        steps.failed(
+            "route",
+            "it is disabled: set route.enabled = true in its file",
+        );
+        return None;
+    }
+    let own = route
+        .deployments
+        .first()
+        .map(|spec| spec.endpoint_name.to_string());
+    let named = request.model.clone().or(own);
+    let named = named.or_else(|| route.models.first().map(ToString::to_string));
+    let Some(model) = named else {
+        steps.failed("route", "it leads to no model: name one in the test");
+        return None;
+    };
+    let meant = route
+        .deployments
+        .iter()
+        .find(|spec| spec.endpoint_name.as_str() == model);
+    let handle = meant.and_then(|spec| admin.registry.get(&spec.id));
+    let Some(handle) = handle else {
+        steps.done(
+            "route",
+            format!("{model} on servers that someone else runs"),
+        );
+        return Some(model);
+    };
+    let status = handle.status();
+    let serves = matches!(status, Status::Active | Status::Idle);
+    if serves || request.start {
+        steps.done("route", format!("{} is {}", handle.id, status.as_str()));
+        return Some(model);
+    }
+    let hint = "start it, or allow the test to, with \"start\": true";
+    steps.failed(
+        "route",
+        format!("{} is {}: {hint}", handle.id, status.as_str()),
+    );
+    None
+}
+
+/// A token that is good for this route, and for nothing else.
+fn token(admin: &Admin, route: &Route) -> Result<String, String> {
+    let spec = TokenSpec {
+        workspace: Workspace::new("tidegate").map_err(|error| error.to_string())?,
+        subject: Some("svc:route-test".to_owned()),
+        role: Role::User,
+        projects: project(route).cloned().into_iter().collect(),
+        endpoints: vec![Pattern::new(route.name.as_str()).map_err(|error| error.to_string())?],
+        label: Some("route test".to_owned()),
+        ttl: TOKEN_TTL,
+        metadata: None,
+        limits: TokenLimits::default(),
+    };
+    let made = admin.issuer.issue(spec, unix_time());
+    made.map(|(token, _)| token)
+        .map_err(|error| error.to_string())
+}
+
+/// Where to connect to reach a listener of this machine.
+fn here(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+async fn exchange(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send,
+    request: Request<Full<Bytes>>,
+    steps: &mut Steps,
+) -> Option<String> {
+    let (mut sender, connection) = match http1::handshake(TokioIo::new(io)).await {
+        Ok(parts) => parts,
+        Err(error) => {
+            steps.failed("send", error.to_string());
+            return None;
+        }
+    };
+    let mut connection = std::pin::pin!(connection);
+    let mut conversation = std::pin::pin!(async {
+        match sender.send_request(request).await {
+            Ok(response) => read(response, steps).await,
+            Err(error) => {
+                steps.failed("head", error.to_string());
+                None
+            }
+        }
+    });
+    tokio::select! {
+        answer = &mut conversation => return answer,
+        // The connection may end before its last bytes are taken.
+        _ = &mut connection => {}
+    }
+    conversation.await
+}
+
+/// Reads the answer: its head, its first token, its end.
+async fn read(response: http::Response<Incoming>, steps: &mut Steps) -> Option<String> {
+    let status = response.status();
+    let header = |name: &str| {
+        let value = response
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok());
+        value.map(str::to_owned)
+    };
+    let cold = header("x-tidegate-cold-start-ms").map(|ms| format!(", worker started in {ms} ms"));
+    let id = header("x-request-id").unwrap_or_default();
+    let said = format!("{status}, request {id}{}", cold.unwrap_or_default());
+    steps.push("head", status.is_success(), said);
+    let mut body = response.into_body();
+    let (mut raw, mut answer, mut first) = (Vec::new(), String::new(), true);
+    let mut tokens = None;
+    let mut line_start = 0;
+    let mut whole = false;
+    while let Some(frame) = body.frame().await {
+        let data = match frame.map(|frame| frame.into_data().unwrap_or_default()) {
+            Ok(data) => data,
+            Err(error) => {
+                steps.failed("end", format!("the answer broke off: {error}"));
+                return Some(cut(&answer));
+            }
+        };
+        if raw.len() + data.len() > ANSWER_BYTES_MAX {
+            steps.failed("end", "the answer is larger than 1 MiB");
+            return Some(cut(&answer));
+        }
+        raw.extend_from_slice(&data);
+        while let Some(end) = raw
+            .get(line_start..)
+            .and_then(|rest| memchr::memchr(b'\n', rest))
+        {
+            let line = raw.get(line_start..line_start + end).unwrap_or_default();
+            let event = event(line);
+            line_start += end + 1;
+            whole |= matches!(event, Event::Done);
+            if let Event::Data(event) = event {
+                tokens = number(&event, "/usage/completion_tokens").or(tokens);
+                let text = DELTAS.iter().find_map(|at| event.pointer(at)?.as_str());
+                if let Some(text) = text.filter(|text| !text.is_empty()) {
+                    if std::mem::take(&mut first) {
+                        steps.done("first_token", text.chars().take(40).collect::<String>());
+                    }
+                    answer.push_str(text);
+                }
+            }
+        }
+    }
+    if status != StatusCode::OK {
+        return Some(refusal(&raw));
+    }
+    let counted = tokens.map_or_else(String::new, |tokens| format!("{tokens} tokens"));
+    if whole {
+        steps.done("end", counted);
+    } else {
+        steps.failed("end", "the stream ended without [DONE]");
+    }
+    Some(cut(&answer))
+}
+
+fn number(event: &Value, at: &str) -> Option<u64> {
+    event.pointer(at)?.as_u64()
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(ANSWER_CHARS).collect()
+}
+
+/// The words of a refusal.
+fn refusal(body: &[u8]) -> String {
+    let json: Option<Value> = serde_json::from_slice(body).ok();
+    let message = json
+        .as_ref()
+        .and_then(|json| json.pointer("/error/message")?.as_str());
+    message.map_or_else(|| cut(&String::from_utf8_lossy(body)), cut)
+}
+
+enum Event {
+    Data(Value),
+    Done,
+    Other,
+}
+
+fn event(line: &[u8]) -> Event {
+    match line
+        .trim_ascii()
+        .strip_prefix(b"data:")
+        .map(<[u8]>::trim_ascii)
+    {
+        Some(b"[DONE]") => Event::Done,
+        Some(data) => serde_json::from_slice(data).map_or(Event::Other, Event::Data),
+        None => Event::Other,
+    }
+}

@@ -1,0 +1,255 @@
+//! Routes made, changed and deleted, by their files in `routes.d`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use http::header::ETAG;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::commands::not_yours;
+use super::error::{Answer, ApiError, on_disk};
+use super::files::{check_revision, revision};
+use super::routes::{project, sees};
+use crate::admin::Admin;
+use crate::admin::access::Caller;
+use crate::admin::change::{self, conflict};
+use crate::admin::exchange::told;
+use crate::admin::view::{ErrorView, RouteChanged, RouteFileView};
+use crate::config::exchange::{RouteFile, read_file};
+use crate::config::{Catalog, Route};
+use crate::names::RouteName;
+
+pub(super) fn router() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(show))
+        .routes(routes!(put, delete))
+}
+
+fn find(catalog: &Catalog, name: &str) -> Result<Arc<Route>, ApiError> {
+    let found = catalog
+        .routes
+        .iter()
+        .find(|route| route.name.as_str() == name);
+    found.cloned().ok_or_else(|| {
+        let name: String = name.chars().take(80).collect();
+        ApiError::not_found(format!("there is no route `{name}`"))
+    })
+}
+
+/// The route of this name, if the caller may change it.
+fn find_own(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Arc<Route>, ApiError> {
+    let route = find(catalog, name)?;
+    if caller.works_on(project(&route)) {
+        Ok(route)
+    } else {
+        Err(not_yours(&route.name))
+    }
+}
+
+/// The instance that a route's file describes as well.
+fn shared_with(catalog: &Catalog, route: &Route) -> Option<String> {
+    let mut instances = catalog.instances.iter();
+    let found = instances.find(|instance| instance.file == route.file);
+    found.map(|instance| instance.name.to_string())
+}
+
+/// What a route's file says now: as a text, and as an object for a form.
+#[utoipa::path(get, path = "/routes/{name}/file", tag = "routes",
+    params(("name" = String, Path, description = "The route")), responses(
+    (status = 200, body = RouteFileView, headers(("ETag" = String, description = "The revision"))),
+    (status = 403, body = ErrorView), (status = 404, body = ErrorView),
+    (status = 409, description = "It stands in the file of an instance", body = ErrorView)))]
+async fn show(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let catalog = admin.catalog.load_full();
+    let route = find(&catalog, &name)?;
+    if !sees(&caller, &route) || !caller.works_on(project(&route)) {
+        return Err(not_yours(&route.name));
+    }
+    alone(&catalog, &route)?;
+    let file = route.file.clone();
+    let content = on_disk(move || read_file(&file)).await??;
+    let tag = revision(&content);
+    let parsed = RouteFile::read(&content)?;
+    let view = RouteFileView {
+        name: route.name.to_string(),
+        file: route.file.display().to_string(),
+        revision: tag.to_string(),
+        text: String::from_utf8_lossy(&content).into_owned(),
+        config: parsed.json(),
+    };
+    Ok(([(ETAG, format!("\"{tag}\""))], Json(view)).into_response())
+}
+
+/// Whether a route's file is its own.
+fn alone(catalog: &Catalog, route: &Route) -> Result<(), ApiError> {
+    match shared_with(catalog, route) {
+        None => Ok(()),
+        Some(instance) => Err(conflict(format!(
+            "the route `{}` stands in the file of the instance `{instance}`: change it there, with PUT instances/{instance}",
+            route.name
+        ))),
+    }
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+struct PutQuery {
+    /// 1: only try it, and change nothing.
+    dry_run: u8,
+}
+
+/// Make or change a route: the whole text of its file, as TOML or JSON.
+#[utoipa::path(put, path = "/routes/{name}", tag = "routes",
+    params(("name" = String, Path, description = "The route"),
+        ("If-Match" = Option<String>, Header, description = "The revision that the change is made on"),
+        PutQuery),
+    request_body(content = String, description = "A route file without an instance, TOML or JSON"),
+    responses((status = 200, body = RouteChanged), (status = 400, body = ErrorView),
+    (status = 403, body = ErrorView), (status = 409, body = ErrorView),
+    (status = 412, description = "Changed by someone else meanwhile", body = ErrorView),
+    (status = 422, description = "A line for each error", body = ErrorView)))]
+async fn put(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(query): Query<PutQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<RouteChanged> {
+    let target = format!("route:{name}");
+    let dry_run = query.dry_run != 0;
+    let is_new = find(&admin.catalog.load(), &name).is_err();
+    let done = try_put(&admin, &caller, &name, &headers, &body, dry_run).await;
+    if !dry_run {
+        let action = if is_new { "launch" } else { "change" };
+        told(&admin, &caller, action, &target, &done).await;
+    }
+    done
+}
+
+async fn try_put(
+    admin: &Admin,
+    caller: &Caller,
+    name: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    dry_run: bool,
+) -> Answer<RouteChanged> {
+    let name = RouteName::new(name).map_err(|error| ApiError::bad(&error))?;
+    let new = RouteFile::read(body)?;
+    if *new.name() != name {
+        return Err(ApiError::bad_text(format!(
+            "the body describes the route `{}`, and the path says `{name}`: write one name in both",
+            new.name()
+        )));
+    }
+    if new.has_instance() {
+        return Err(ApiError::bad_text(
+            "this file describes an instance too: use PUT or POST instances for it",
+        ));
+    }
+    let turn = change::turn(admin).await;
+    let catalog = admin.catalog.load_full();
+    let path = match find(&catalog, name.as_str()) {
+        Ok(route) if route.ephemeral => {
+            return Err(conflict(format!(
+                "the route `{name}` was made for the instance of that name: give this one another name"
+            )));
+        }
+        Ok(_) => {
+            let route = find_own(&catalog, caller, name.as_str())?;
+            alone(&catalog, &route)?;
+            let file = route.file.clone();
+            let old = on_disk(move || read_file(&file)).await??;
+            check_revision(headers, &revision(&old))?;
+            route.file.clone()
+        }
+        Err(_) => new_path(admin, &name, &new).await?,
+    };
+    let text = new.text_for(&path)?;
+    change::tried(admin, caller, &path, Some(&text))?;
+    let tag = revision(text.as_bytes()).to_string();
+    if !dry_run {
+        change::write(admin, turn, &path, text, Vec::new()).await?;
+    }
+    Ok(Json(RouteChanged {
+        route: name.to_string(),
+        file: path.display().to_string(),
+        revision: tag,
+    }))
+}
+
+/// The file of a new route, which is not there yet.
+async fn new_path(admin: &Admin, name: &RouteName, new: &RouteFile) -> Result<PathBuf, ApiError> {
+    let routes = &admin.settings.gateway.routes;
+    let path = routes.join(format!("{name}.{}", new.syntax().extension()));
+    let taken = ["toml", "json"].map(|end| routes.join(format!("{name}.{end}")));
+    let taken = on_disk(move || {
+        taken
+            .into_iter()
+            .find(|file| file.symlink_metadata().is_ok())
+    });
+    match taken.await? {
+        None => Ok(path),
+        Some(taken) => Err(conflict(format!(
+            "{} is there already and is not this route: move it away, or give another name",
+            taken.display()
+        ))),
+    }
+}
+
+/// Remove a route's file.
+#[utoipa::path(delete, path = "/routes/{name}", tag = "routes",
+    params(("name" = String, Path, description = "The route"),
+        ("If-Match" = Option<String>, Header, description = "The revision that was looked at")),
+    responses((status = 204, description = "It is no more"), (status = 403, body = ErrorView),
+    (status = 404, body = ErrorView),
+    (status = 409, description = "An instance needs it", body = ErrorView),
+    (status = 412, description = "Changed by someone else meanwhile", body = ErrorView)))]
+async fn delete(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<http::StatusCode, ApiError> {
+    let target = format!("route:{name}");
+    let done = try_delete(&admin, &caller, &name, &headers).await.map(Json);
+    told(&admin, &caller, "delete", &target, &done).await;
+    done.map(|_| http::StatusCode::NO_CONTENT)
+}
+
+async fn try_delete(
+    admin: &Admin,
+    caller: &Caller,
+    name: &str,
+    headers: &HeaderMap,
+) -> Result<(), ApiError> {
+    let turn = change::turn(admin).await;
+    let catalog = admin.catalog.load_full();
+    let route = find_own(&catalog, caller, name)?;
+    if route.ephemeral {
+        return Err(conflict(format!(
+            "the route `{name}` was made for an instance, and goes with it"
+        )));
+    }
+    alone(&catalog, &route)?;
+    let file = route.file.clone();
+    let old = on_disk(move || read_file(&file)).await??;
+    check_revision(headers, &revision(&old))?;
+    change::tried(admin, caller, &route.file, None)?;
+    drop(change::remove(admin, turn, &route.file).await?);
+    Ok(())
+}

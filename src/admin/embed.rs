@@ -1,0 +1,321 @@
+//! Plots shown elsewhere: links that need no login, and show one plot only.
+//!
+//! A link holds the id of a record and a signature of it. The record says what is
+//! shown, until when, and holds the key of the signature; deleting it ends the
+//! link at once. Under the link stand a live page for iframes, and a picture for
+//! places that take only pictures. Other sites may frame the page, and nothing
+//! else of ours.
+
+mod pages;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
+use axum::Json;
+use axum::extract::{Path, State};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::access::Caller;
+use super::api::ApiError;
+use super::api::error::{Answer, on_disk};
+use super::api::series::{check_scope, parse_metrics, span, title};
+use super::view::{EmbedRequest, EmbedView, ErrorView};
+use super::{Admin, session};
+use crate::auth::{NoRandomBytes, ulid};
+use crate::store::records::Kind;
+use crate::store::{Store, StoreError};
+use crate::telemetry::history::Scope;
+use crate::time::{unix_seconds, unix_time};
+
+/// Most links.
+const LINKS_MAX: usize = 1_000;
+/// How long a link works where nothing is said, in seconds: 30 days.
+const TTL: u64 = 30 * 86_400;
+/// The longest, in seconds: a year.
+const TTL_MAX: u64 = 366 * 86_400;
+/// The span where nothing is said, in seconds: an hour.
+const SPAN: u64 = 3_600;
+/// The longest, in seconds: what is kept.
+const SPAN_MAX: u64 = 90 * 86_400;
+/// Most characters of a heading.
+const TITLE_CHARS_MAX: usize = 120;
+
+/// One link, as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Embed {
+    scope: String,
+    metrics: Vec<String>,
+    span: u64,
+    title: String,
+    created_by: String,
+    created: u64,
+    expires: u64,
+    /// Key of the signature.
+    key: String,
+}
+
+impl Embed {
+    fn signature(&self, id: &str) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.as_bytes());
+        let signed = format!(
+            "{id} {} {} {}",
+            self.expires,
+            self.scope,
+            self.metrics.join(",")
+        );
+        URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()))
+    }
+
+    fn view(&self, id: &str, base: &str) -> EmbedView {
+        let url = format!("{base}/embed/{id}.{}", self.signature(id));
+        let title: String = self
+            .title
+            .chars()
+            .filter(|c| !"[]<>\"&'`\\".contains(*c))
+            .collect();
+        EmbedView {
+            id: id.to_owned(),
+            scope: self.scope.clone(),
+            metrics: self.metrics.clone(),
+            span_seconds: self.span,
+            title: self.title.clone(),
+            created_by: self.created_by.clone(),
+            created: self.created,
+            expires: self.expires,
+            svg_url: format!("{url}/plot.svg"),
+            html: format!(
+                "<iframe src=\"{url}\" width=\"720\" height=\"300\" title=\"{title}\" loading=\"lazy\"></iframe>"
+            ),
+            markdown: format!("![{title}]({url}/plot.svg)"),
+            page_url: url,
+        }
+    }
+}
+
+/// Links by id. Written by whoever makes or ends one, under the store's own lock.
+#[derive(Debug)]
+pub struct Embeds {
+    store: Store,
+    /// Swapped whole; changed by one writer at a time, under `changing`.
+    all: ArcSwap<Vec<(String, Arc<Embed>)>>,
+    changing: std::sync::Mutex<()>,
+}
+
+impl Embeds {
+    /// The links of the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when it can't be read.
+    pub fn open(store: Store) -> Result<Self, StoreError> {
+        let kept = store.records::<Embed>(Kind::Embed)?;
+        let all = kept.into_iter().map(|(id, embed)| (id, Arc::new(embed)));
+        Ok(Self {
+            all: ArcSwap::from_pointee(all.collect()),
+            store,
+            changing: std::sync::Mutex::default(),
+        })
+    }
+
+    /// The link of an id and signature, while it works.
+    fn find(&self, link: &str) -> Option<Arc<Embed>> {
+        let (id, signature) = link.split_once('.')?;
+        let all = self.all.load();
+        let (_, embed) = all.iter().find(|(known, _)| known == id)?;
+        let works =
+            embed.expires > unix_seconds() && session::same(&embed.signature(id), signature);
+        works.then(|| Arc::clone(embed))
+    }
+
+    /// Keeps a link. Blocks on the disk.
+    fn add(&self, id: String, embed: Embed) -> Result<(), ApiError> {
+        let _one = self
+            .changing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = unix_seconds();
+        let before = self.all.load_full();
+        let (kept, ended): (Vec<_>, Vec<_>) = before
+            .iter()
+            .cloned()
+            .partition(|(_, embed)| embed.expires > now);
+        if kept.len() >= LINKS_MAX {
+            return Err(ApiError(
+                StatusCode::CONFLICT,
+                format!("there are {LINKS_MAX} links already: revoke some that are not used"),
+            ));
+        }
+        let ended: Vec<String> = ended.into_iter().map(|(id, _)| id).collect();
+        if !ended.is_empty() {
+            self.store.remove_records(Kind::Embed, &ended)?;
+        }
+        self.store.put_record(Kind::Embed, &id, &embed)?;
+        let mut all = kept;
+        all.push((id, Arc::new(embed)));
+        self.all.store(Arc::new(all));
+        Ok(())
+    }
+
+    /// Ends a link. Blocks on the disk.
+    fn remove(&self, id: &str) -> Result<(), StoreError> {
+        let _one = self
+            .changing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = Vec::clone(&self.all.load());
+        all.retain(|(known, _)| known != id);
+        self.all.store(Arc::new(all));
+        self.store.remove_records(Kind::Embed, &[id.to_owned()])?;
+        Ok(())
+    }
+}
+
+pub(super) use pages::router;
+
+pub(super) fn api() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(revoke))
+}
+
+/// Links that work: an operator sees those of their projects.
+#[utoipa::path(get, path = "/embeds", tag = "history", responses(
+    (status = 200, body = Vec<EmbedView>), (status = 401, body = ErrorView)))]
+async fn list(State(admin): State<Admin>, caller: Caller) -> Json<Vec<EmbedView>> {
+    let now = unix_seconds();
+    let base = admin.url().unwrap_or_default();
+    let all = admin.embeds.all.load();
+    let seen = all.iter().filter(|(_, embed)| {
+        let scope = embed.scope.parse::<Scope>();
+        embed.expires > now && scope.is_ok_and(|scope| check_scope(&admin, &caller, &scope).is_ok())
+    });
+    Json(seen.map(|(id, embed)| embed.view(id, base)).collect())
+}
+
+/// Make a link that shows one plot to whoever has it, read-only.
+#[utoipa::path(post, path = "/embeds", tag = "history", request_body = EmbedRequest, responses(
+    (status = 200, body = EmbedView), (status = 400, body = ErrorView),
+    (status = 403, body = ErrorView),
+    (status = 409, description = "Too many, or the HTTPS listener is off", body = ErrorView)))]
+async fn create(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Json(request): Json<EmbedRequest>,
+) -> Answer<EmbedView> {
+    let Some(base) = admin.url().map(str::to_owned) else {
+        let message =
+            "no one could open it, as the dashboard is off: set [admin] listen in tidegate.toml";
+        return Err(ApiError(StatusCode::CONFLICT, message.to_owned()));
+    };
+    let scope = request
+        .scope
+        .parse::<Scope>()
+        .map_err(|error| ApiError::bad(&error))?;
+    let target = format!("embed:{scope}");
+    if let Err(error) = check_scope(&admin, &caller, &scope) {
+        admin
+            .audit
+            .refused(&caller, "embed.create", &target, &error.1)
+            .await;
+        return Err(error);
+    }
+    let embed = embed(&caller, &scope, &request)?;
+    let id = ulid(unix_time()).map_err(|error| ApiError::internal(&error))?;
+    let view = embed.view(&id, &base);
+    let embeds = Arc::clone(&admin.embeds);
+    on_disk(move || embeds.add(id, embed)).await??;
+    let detail = format!("{} {}", view.id, view.metrics.join(","));
+    admin
+        .audit
+        .done(&caller, "embed.create", &target, &detail)
+        .await;
+    Ok(Json(view))
+}
+
+fn embed(caller: &Caller, scope: &Scope, request: &EmbedRequest) -> Result<Embed, ApiError> {
+    let metrics = parse_metrics(request.metrics.iter().map(String::as_str))?;
+    let unit = metrics.first().map(|metric| metric.unit());
+    if metrics.iter().any(|metric| Some(metric.unit()) != unit) {
+        return Err(ApiError::bad_text(
+            "the metrics of one plot have one unit: make a link for each of the others",
+        ));
+    }
+    let now = unix_seconds();
+    let ttl = span(request.ttl.as_deref(), "ttl")?.unwrap_or(TTL);
+    let back = span(request.span.as_deref(), "span")?.unwrap_or(SPAN);
+    if !(60..=TTL_MAX).contains(&ttl) {
+        return Err(ApiError::bad_text("ttl: a link works from 1m to 366d"));
+    }
+    if !(60..=SPAN_MAX).contains(&back) {
+        return Err(ApiError::bad_text("span: a plot shows from 1m to 90d"));
+    }
+    let heading = request
+        .title
+        .as_deref()
+        .map(str::trim)
+        .filter(|text| !text.is_empty());
+    let made = || {
+        let titles: Vec<String> = metrics.iter().copied().map(title).collect();
+        format!("{} of {scope}", titles.join(", "))
+    };
+    let heading = heading.map_or_else(made, str::to_owned);
+    let plain = |c: &char| !c.is_control();
+    Ok(Embed {
+        scope: scope.to_string(),
+        metrics: metrics.iter().map(ToString::to_string).collect(),
+        span: back,
+        title: heading
+            .chars()
+            .filter(plain)
+            .take(TITLE_CHARS_MAX)
+            .collect(),
+        created_by: caller.name.to_string(),
+        created: now,
+        expires: now + ttl,
+        key: session::random().map_err(|error: NoRandomBytes| ApiError::internal(&error))?,
+    })
+}
+
+/// End a link: it shows nothing from now on.
+#[utoipa::path(delete, path = "/embeds/{id}", tag = "history",
+    params(("id" = String, Path, description = "Its id")), responses(
+    (status = 204, description = "It shows nothing any more"), (status = 403, body = ErrorView),
+    (status = 404, body = ErrorView)))]
+async fn revoke(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let all = admin.embeds.all.load_full();
+    let Some((_, embed)) = all.iter().find(|(known, _)| *known == id) else {
+        return Err(ApiError::not_found("there is no such link"));
+    };
+    let target = format!("embed:{}", embed.scope);
+    let scope = embed
+        .scope
+        .parse::<Scope>()
+        .map_err(|error| ApiError::bad(&error))?;
+    if let Err(error) = check_scope(&admin, &caller, &scope) {
+        admin
+            .audit
+            .refused(&caller, "embed.revoke", &target, &error.1)
+            .await;
+        return Err(error);
+    }
+    let (embeds, ended) = (Arc::clone(&admin.embeds), id.clone());
+    on_disk(move || embeds.remove(&ended)).await??;
+    admin
+        .audit
+        .done(&caller, "embed.revoke", &target, &id)
+        .await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Instances that are there, changed and deleted.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use http::HeaderMap;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Deleted, LaunchQuery, Launched, check_secrets, find_own, is_of, read, told};
+use crate::admin::Admin;
+use crate::admin::access::Caller;
+use crate::admin::api::ApiError;
+use crate::admin::api::error::{Answer, on_disk};
+use crate::admin::api::files::{check_revision, revision};
+use crate::admin::change::{self, conflict};
+use crate::admin::view::ErrorView;
+use crate::config::exchange::ExchangeError;
+use crate::config::{self, Exchange};
+use crate::store::secrets::Secrets;
+
+pub(super) fn router() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new().routes(routes!(replace, delete))
+}
+
+/// Change an instance: the new text of its file, as TOML or JSON. Deployments that
+/// stay as they are keep their workers.
+#[utoipa::path(put, path = "/instances/{name}", tag = "instances",
+    params(("name" = String, Path, description = "The instance"),
+        ("If-Match" = Option<String>, Header, description = "The revision that the change is made on"),
+        LaunchQuery),
+    request_body(content = String, description = "A route file, TOML or JSON"), responses(
+    (status = 200, body = Launched), (status = 400, body = ErrorView),
+    (status = 403, body = ErrorView), (status = 404, body = ErrorView),
+    (status = 409, body = ErrorView),
+    (status = 412, description = "Changed by someone else meanwhile", body = ErrorView),
+    (status = 422, body = ErrorView)))]
+async fn replace(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(query): Query<LaunchQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Launched> {
+    let target = format!("instance:{name}");
+    let done = try_replace(&admin, &caller, &name, &headers, &body, query.dry_run != 0).await;
+    if query.dry_run == 0 {
+        told(&admin, &caller, "change", &target, &done).await;
+    }
+    done
+}
+
+async fn try_replace(
+    admin: &Admin,
+    caller: &Caller,
+    name: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    dry_run: bool,
+) -> Answer<Launched> {
+    let mut exchange = Exchange::read(body)?;
+    let turn = change::turn(admin).await;
+    let instance = find_own(&admin.catalog.load(), caller, name)?;
+    if exchange.name().as_str() != name {
+        return Err(ApiError::bad_text(format!(
+            "the body describes `{}`: an instance keeps its name; clone it for another",
+            exchange.name()
+        )));
+    }
+    check_secrets(caller, &exchange, None)?;
+    let path = instance.file.clone();
+    let file = path.clone();
+    let old = on_disk(move || config::exchange::read_file(&file)).await??;
+    check_revision(headers, &revision(&old))?;
+    if !Exchange::read(&old)?.is_alone() && !caller.is_admin() {
+        return Err(conflict(format!(
+            "{} holds more than the instance `{name}`: an admin may change it",
+            path.display()
+        )));
+    }
+    let secrets = exchange.take_secrets();
+    let text = exchange.text_for(&path)?;
+    change::tried(admin, caller, &path, Some(&text))?;
+    let unchanged = text.as_bytes() == old;
+    if !dry_run && (!unchanged || !secrets.is_empty()) {
+        change::write(admin, turn, &path, text, secrets).await?;
+    }
+    Ok(Json(Launched {
+        instance: name.to_owned(),
+        file: path.display().to_string(),
+        unchanged,
+    }))
+}
+
+/// Stop an instance and remove its file.
+#[utoipa::path(delete, path = "/instances/{name}", tag = "instances",
+    params(("name" = String, Path, description = "The instance"),
+        ("If-Match" = Option<String>, Header, description = "The revision that was looked at")),
+    responses((status = 200, body = Deleted), (status = 403, body = ErrorView),
+    (status = 404, body = ErrorView),
+    (status = 409, description = "Its file holds more, or others need its route", body = ErrorView),
+    (status = 412, description = "Changed by someone else meanwhile", body = ErrorView)))]
+async fn delete(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Deleted> {
+    let target = format!("instance:{name}");
+    let done = try_delete(&admin, &caller, &name, &headers).await;
+    told(&admin, &caller, "delete", &target, &done).await;
+    done
+}
+
+async fn try_delete(
+    admin: &Admin,
+    caller: &Caller,
+    name: &str,
+    headers: &HeaderMap,
+) -> Answer<Deleted> {
+    let turn = change::turn(admin).await;
+    let catalog = admin.catalog.load_full();
+    let instance = find_own(&catalog, caller, name)?;
+    let file = instance.file.clone();
+    let read_from = file.clone();
+    let old = on_disk(move || config::exchange::read_file(&read_from)).await??;
+    check_revision(headers, &revision(&old))?;
+    let exchange = read(&instance).await?;
+    if !exchange.is_alone() {
+        return Err(conflict(format!(
+            "{} holds more than the instance `{name}`: take the instance out of it by hand",
+            file.display()
+        )));
+    }
+    let others = || {
+        catalog
+            .instances
+            .iter()
+            .filter(|other| other.name != instance.name)
+    };
+    if let Some(route) = exchange.route()
+        && let Some(other) = others().find(|other| other.route.as_str() == route)
+    {
+        return Err(conflict(format!(
+            "the route `{route}` in {} leads to the instance `{}` as well: move the route to a file of its own first",
+            file.display(),
+            other.name
+        )));
+    }
+    change::tried(admin, caller, &file, None)?;
+    let rest: Vec<PathBuf> = others().map(|other| other.file.clone()).collect();
+    let store = Secrets::at(&admin.settings.gateway.state);
+    let turn = change::remove(admin, turn, &file).await?;
+    let owner = name.to_owned();
+    on_disk(move || {
+        let _turn = turn;
+        // While a file can't be read, any secret may still be named in it.
+        match named_secrets(&rest) {
+            Ok(used) => store.retain(|secret| used.contains(secret) || !is_of(secret, &owner)),
+            Err(_) => Ok(()),
+        }
+    })
+    .await??;
+    Ok(Json(Deleted {
+        deleted: name.to_owned(),
+    }))
+}
+
+/// The secrets of the store that these files name.
+fn named_secrets(files: &[PathBuf]) -> Result<HashSet<String>, ExchangeError> {
+    let mut names = HashSet::new();
+    for file in files {
+        let exchange = Exchange::read(&config::exchange::read_file(file)?)?;
+        names.extend(exchange.named_secrets().into_iter().map(str::to_owned));
+    }
+    Ok(names)
+}

@@ -1,0 +1,9 @@
+//! The admin API from outside: over HTTPS, as browsers and scripts come.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test that misses a field should say so at once"
+)]
+
+mod bench;
+mod door;
+mod work;
