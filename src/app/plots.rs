@@ -30,11 +30,12 @@ pub(super) async fn keep(admin: Admin, ending: CancellationToken) {
         if !levels_until(&admin, flush, &ending).await {
             break;
         }
-        sampler = at_flush(&admin, sampler).await;
+        sampler = at_flush(&admin, sampler, next).await;
         next = next_flush(unix_time());
     }
     admin.recorder.levels();
-    drop(at_flush(&admin, sampler).await);
+    // For the interval that has not ended yet.
+    drop(at_flush(&admin, sampler, next).await);
 }
 
 /// The next multiple of the interval that is far enough away to be another one.
@@ -59,8 +60,9 @@ async fn levels_until(admin: &Admin, flush: Instant, ending: &CancellationToken)
     }
 }
 
-/// Samples the machine, workers and GPUs, and keeps all points.
-async fn at_flush(admin: &Admin, sampler: Sampler) -> Sampler {
+/// Samples the machine, workers and GPUs, and keeps all points for the interval
+/// that ends then.
+async fn at_flush(admin: &Admin, sampler: Sampler, ends: Duration) -> Sampler {
     let admin = admin.clone();
     let work = move || {
         let mut sampler = sampler;
@@ -68,7 +70,7 @@ async fn at_flush(admin: &Admin, sampler: Sampler) -> Sampler {
         gpus(&admin);
         admin
             .history
-            .append(unix_seconds(), &admin.recorder.flush());
+            .append(ends.as_secs(), &admin.recorder.flush());
         metrics::history_degraded(admin.history.degraded().is_some());
         sampler
     };

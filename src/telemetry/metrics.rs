@@ -117,10 +117,6 @@ fn describe() {
         CONFIG_ERRORS,
         "Errors in files whose present text is not in effect."
     );
-    describe_gauge!(
-        HISTORY_DEGRADED,
-        "1 while the history of the plots can't be written."
-    );
     describe_gauge!(BUILD_INFO, "The version that runs.");
     describe_gauge!(CONNECTIONS, "Open client connections.");
     describe_counter!(
@@ -151,6 +147,10 @@ fn describe_upstreams() {
 }
 
 fn describe_tokens() {
+    describe_gauge!(
+        HISTORY_DEGRADED,
+        "1 while the history of the plots can't be written."
+    );
     describe_gauge!(
         JWKS_AGE,
         Unit::Seconds,

@@ -53,6 +53,14 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
 /// An error with the text of its line.
 pub(super) fn with_text(error: &FileError) -> FileErrorView {
     let mut view = FileErrorView::from(error);
+    // Certificates and keys are files with errors too, and are not shown.
+    if !error
+        .file
+        .extension()
+        .is_some_and(|end| end == "toml" || end == "json")
+    {
+        return view;
+    }
     let content = crate::config::exchange::read_file(&error.file).unwrap_or_default();
     let content = String::from_utf8_lossy(&content);
     let line = error

@@ -198,7 +198,7 @@ impl Answer {
         let starts = (0..).map(|step| self.plan.from + step * self.plan.step);
         starts
             .zip(&self.totals)
-            .filter_map(|(start, total)| Some((start, value(metric, total)?)))
+            .filter_map(|(start, total)| Some((start, value(metric, total, self.plan.step)?)))
             .collect()
     }
 
@@ -210,10 +210,11 @@ impl Answer {
     }
 }
 
-fn value(metric: Metric, total: &Total) -> Option<f64> {
+fn value(metric: Metric, total: &Total, step: u64) -> Option<f64> {
     match metric {
         Metric::Count(Count::Requests | Count::PromptTokens | Count::CompletionTokens) => {
-            let seconds = u64::from(total.intervals) * FINE;
+            // A restart within an interval is recorded twice, and is no longer for that.
+            let seconds = (u64::from(total.intervals) * FINE).min(step);
             (seconds > 0).then(|| float(total.count) / float(seconds))
         }
         Metric::Count(_) | Metric::Errors => (total.intervals > 0).then(|| float(total.count)),
@@ -292,6 +293,17 @@ mod tests {
         let mut answer = Answer::new(metric, plan);
         answer.add(Series::Count(Count::Requests), &steps);
         assert_eq!(answer.points(), [(NOW, 2.0)]);
+    }
+
+    #[test]
+    fn an_interval_that_was_flushed_twice_is_no_longer_for_that() {
+        let plan = Plan::new(NOW, NOW + 10, 10, NOW + 600).unwrap();
+        let mut steps = Steps::new(plan);
+        steps.add(NOW, &Cell::count(30));
+        steps.add(NOW, &Cell::count(0));
+        let mut answer = Answer::new(Metric::Count(Count::Requests), plan);
+        answer.add(Series::Count(Count::Requests), &steps);
+        assert_eq!(answer.points(), [(NOW, 3.0)]);
     }
 
     #[test]
