@@ -16,7 +16,8 @@ use super::access::Caller;
 use super::api::ApiError;
 use super::api::commands::not_yours;
 use super::api::error::on_disk;
-use crate::config::{self, Access, Catalog, FileError, Route};
+use crate::config::{self, Access, Catalog, Engine, FileError, Route};
+use crate::lifecycle::command::Engines;
 use crate::names::Project;
 use crate::store::secrets::Secrets;
 use crate::store::whole::write_durable;
@@ -59,6 +60,7 @@ pub(super) fn tried(
         None => config::without_file(&before, path),
     };
     check_owner(caller, &after, path)?;
+    check_options(admin, caller, &after, path)?;
     let new = after
         .errors
         .iter()
@@ -96,6 +98,40 @@ pub(super) fn check_owner(caller: &Caller, catalog: &Catalog, path: &Path) -> Re
     routes
         .into_iter()
         .try_for_each(|route| check_route(caller, route))
+}
+
+/// What an operator launches stays within what `[engines.vllm.allowed]` says;
+/// where that says nothing, models of the hub, without code of their own. The
+/// files of an admin, who may run any program here, are not held to that.
+fn check_options(
+    admin: &Admin,
+    caller: &Caller,
+    catalog: &Catalog,
+    path: &Path,
+) -> Result<(), ApiError> {
+    if caller.is_admin() {
+        return Ok(());
+    }
+    let engines = Engines {
+        allowed: admin.settings.vllm.allowed.clone().unwrap_or_default(),
+        ..Engines::new(&admin.settings)
+    };
+    let own = catalog.instances.iter().filter(|i| i.file == path);
+    for spec in own.flat_map(|instance| &instance.deployments) {
+        let Engine::Vllm(vllm) = &spec.engine else {
+            continue;
+        };
+        let version = vllm.version.as_deref();
+        let known = engines.vllm.assumed(version);
+        let line = known.map_err(|error| error.to_string());
+        let line =
+            line.and_then(|known| engines.vllm_line(spec, vllm, &known, Path::new("WORKER.sock")));
+        if let Err(error) = line {
+            let message = format!("{}: {error}", spec.id);
+            return Err(ApiError(StatusCode::UNPROCESSABLE_ENTITY, message));
+        }
+    }
+    Ok(())
 }
 
 fn check_route(caller: &Caller, route: &Route) -> Result<(), ApiError> {

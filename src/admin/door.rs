@@ -14,7 +14,7 @@ use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, ORIGIN,
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::Admin;
 use super::access::{Caller, Peer};
@@ -51,8 +51,19 @@ pub(super) async fn api(State(admin): State<Admin>, mut request: Request, next: 
     .await
     {
         Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+            let method = request.method().clone();
+            let target = request.uri().path().to_owned();
+            request.extensions_mut().insert(caller.clone());
+            let response = next.run(request).await;
+            // A change that is refused is told of where it is refused, with its reason.
+            if is_safe(&method) && response.status() == StatusCode::FORBIDDEN {
+                let why = "not of a project that they work on";
+                admin
+                    .audit
+                    .refused(&caller, method.as_str(), &target, why)
+                    .await;
+            }
+            response
         }
         Err(refused) => {
             let peer = peer(request.extensions());

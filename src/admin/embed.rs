@@ -18,6 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -35,6 +36,8 @@ use crate::time::{unix_seconds, unix_time};
 
 /// Most links.
 const LINKS_MAX: usize = 1_000;
+/// Plots that are drawn at once; others wait.
+const DRAWING_MAX: usize = 2;
 /// How long a link works where nothing is said, in seconds: 30 days.
 const TTL: u64 = 30 * 86_400;
 /// The longest, in seconds: a year.
@@ -105,6 +108,9 @@ pub struct Embeds {
     /// Swapped whole; changed by one writer at a time, under `changing`.
     all: ArcSwap<Vec<(String, Arc<Embed>)>>,
     changing: std::sync::Mutex<()>,
+    /// Held by whoever reads and draws: links are open to the world, and must not
+    /// take all processors.
+    drawing: Arc<Semaphore>,
 }
 
 impl Embeds {
@@ -120,6 +126,7 @@ impl Embeds {
             all: ArcSwap::from_pointee(all.collect()),
             store,
             changing: std::sync::Mutex::default(),
+            drawing: Arc::new(Semaphore::new(DRAWING_MAX)),
         })
     }
 

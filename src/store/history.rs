@@ -375,4 +375,6 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 #[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod tests;

@@ -184,6 +184,9 @@ async fn ask<T: Send + 'static>(
         step: embed.span / POINTS,
     };
     let history = Arc::clone(&admin.history);
+    let drawing = Arc::clone(&admin.embeds.drawing);
+    // It is never closed.
+    let _one = drawing.acquire_owned().await;
     on_disk(move || show(&read(&history, &ask)?)).await?
 }
 

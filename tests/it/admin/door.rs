@@ -166,6 +166,16 @@ async fn an_operator_sees_and_changes_own_projects_only() {
             answer.body()
         );
     }
+    let file = "[instance]\nname = \"mine\"\nproject = \"research\"\nengine = \"vllm\"\n[[deployment]]\nmodel = \"/etc\"\nendpoint_name = \"mine\"\n";
+    let local = gate
+        .with(&operator, Method::POST, "instances", file.to_owned())
+        .await;
+    assert_eq!(
+        local.status(),
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "no directory is allowed: {:?}",
+        local.body()
+    );
     let seen = gate
         .with(&operator, Method::GET, "instances", NOTHING)
         .await;
