@@ -62,17 +62,26 @@ pub fn open() -> Router<Admin> {
         .route("/assets/{hash}/{*name}", get(assets::file))
 }
 
-/// The page of one embedded plot, which any site may show in a frame. Whether the
-/// link holds is for whoever serves its data.
-pub fn embedded() -> Response {
+/// The page of one embedded plot, which any site may show in a frame. `link` was
+/// found to hold by whoever serves its data, so it is made of plain characters.
+pub(super) fn embedded(link: &str) -> Response {
+    let picture = format!("<img src=\"/embed/{link}/plot.svg\" alt=\"The plot as a picture\">");
     let policy = HeaderValue::from_static(EMBED_POLICY);
-    let headers = [(CONTENT_SECURITY_POLICY, policy)];
-    (headers, Html(shell("embed", true))).into_response()
+    let html = shell_with("embed", true, &picture);
+    ([(CONTENT_SECURITY_POLICY, policy)], Html(html)).into_response()
+}
+
+/// What those see who run no scripts.
+const FALLBACK: &str = "<p class=\"note warn\">The dashboard needs JavaScript. The same can be \
+     done with the command line: see <code>tidegate --help</code>.</p>";
+
+fn shell(script: &str, plots: bool) -> String {
+    shell_with(script, plots, FALLBACK)
 }
 
 /// The shell with the addresses of what the page loads, so that all of it is on
 /// its way before the first script has run.
-fn shell(script: &str, plots: bool) -> String {
+fn shell_with(script: &str, plots: bool, fallback: &str) -> String {
     let (files, plotly) = (assets::files(), assets::plotly());
     let link = |rel: &str, href: &str| format!("<link rel=\"{rel}\" href=\"{href}\">\n");
     let page = format!("pages/{script}.js");
@@ -81,6 +90,7 @@ fn shell(script: &str, plots: bool) -> String {
     let library = plots.then(|| link("preload\" as=\"script", &plotly));
     let preload: String = modules.chain(library).collect();
     SHELL
+        .replace("{fallback}", fallback)
         .replace("{preload}", &preload)
         .replace("{files}", &files)
         .replace("{plotly}", &plotly)

@@ -8,32 +8,27 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderName, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Embed;
-use crate::admin::Admin;
 use crate::admin::api::ApiError;
 use crate::admin::api::error::on_disk;
 use crate::admin::api::series::{Ask, read};
 use crate::admin::chart::{self, Look, Theme};
 use crate::admin::view::SeriesView;
+use crate::admin::{Admin, dashboard};
 use crate::telemetry::history::{Metric, Scope};
 use crate::time::unix_seconds;
 
 /// Points of a picture, at most: more would not be seen.
 const POINTS: u64 = 360;
 
-/// What the page may load, and who may frame it: everyone.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors *";
 /// A picture loads nothing; its drawing is styled in place.
 const PICTURE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
 /// Pages and pictures, which need no login: the link is the permission.
 pub(in crate::admin) fn router() -> Router<Admin> {
     Router::new()
-        .route("/embed/live.js", get(script))
-        .route("/embed/live.css", get(style))
         .route("/embed/{link}", get(page))
         .route("/embed/{link}/plot.svg", get(picture))
         .route("/embed/{link}/data.json", get(data))
@@ -74,56 +69,12 @@ const SHARED: (HeaderName, &str) = (
     "cross-origin",
 );
 
-/// The live page.
-async fn page(
-    State(admin): State<Admin>,
-    Path(link): Path<String>,
-    Query(look): Query<LookQuery>,
-) -> Response {
-    let Some(embed) = admin.embeds.find(&link) else {
+/// The live page: the same plot as on the dashboard, with values under the pointer.
+async fn page(State(admin): State<Admin>, Path(link): Path<String>) -> Response {
+    if admin.embeds.find(&link).is_none() {
         return gone();
-    };
-    let theme = match look.theme() {
-        Theme::Light => "light",
-        Theme::Dark => "dark",
-    };
-    let title = escaped(&embed.title);
-    // The link was found, so it holds only the characters of an id and a signature.
-    let page = format!(
-        "<!doctype html><html lang=\"en\" class=\"{theme}\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
-         <link rel=\"stylesheet\" href=\"/embed/live.css\">\
-         <script src=\"/embed/live.js\" defer></script>\
-         <noscript><meta http-equiv=\"refresh\" content=\"30\"></noscript></head>\
-         <body><img id=\"plot\" src=\"/embed/{link}/plot.svg?theme={theme}\" alt=\"{title}\"></body></html>"
-    );
-    let headers = [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, PAGE_POLICY),
-        SHARED,
-    ];
-    (headers, page).into_response()
-}
-
-/// Takes a new picture every ten seconds, and whenever the size changes.
-async fn script() -> Response {
-    let script = include_str!("live.js");
-    let headers = [
-        (CONTENT_TYPE, "text/javascript; charset=utf-8"),
-        (CACHE_CONTROL, "max-age=3600"),
-        SHARED,
-    ];
-    (headers, script).into_response()
-}
-
-async fn style() -> Response {
-    let style = include_str!("live.css");
-    let headers = [
-        (CONTENT_TYPE, "text/css; charset=utf-8"),
-        (CACHE_CONTROL, "max-age=3600"),
-        SHARED,
-    ];
-    (headers, style).into_response()
+    }
+    ([SHARED], dashboard::embedded(&link)).into_response()
 }
 
 /// The picture.
@@ -154,13 +105,25 @@ async fn picture(
     }
 }
 
+/// What the live page draws.
+#[derive(Serialize)]
+struct Values {
+    /// The heading.
+    title: String,
+    #[serde(flatten)]
+    view: SeriesView,
+}
+
 /// The values, for a page that draws them itself.
 async fn data(State(admin): State<Admin>, Path(link): Path<String>) -> Response {
     let Some(embed) = admin.embeds.find(&link) else {
         return gone();
     };
     match ask(&admin, &embed, |view| Ok(view.clone())).await {
-        Ok(view) => Json(view).into_response(),
+        Ok(view) => {
+            let title = embed.title.clone();
+            Json(Values { title, view }).into_response()
+        }
         Err(error) => error.into_response(),
     }
 }
@@ -188,19 +151,4 @@ async fn ask<T: Send + 'static>(
     // It is never closed.
     let _one = drawing.acquire_owned().await;
     on_disk(move || show(&read(&history, &ask)?)).await?
-}
-
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
 }
