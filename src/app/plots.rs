@@ -34,15 +34,20 @@ pub(super) async fn keep(admin: Admin, ending: CancellationToken) {
         next = next_flush(unix_time());
     }
     admin.recorder.levels();
-    // For the interval that has not ended yet.
-    drop(at_flush(&admin, sampler, next).await);
+    // For the interval that has not ended yet: a later one would be in the future.
+    let now = interval_end(unix_time());
+    drop(at_flush(&admin, sampler, next.min(now)).await);
 }
 
 /// The next multiple of the interval that is far enough away to be another one.
 fn next_flush(now: Duration) -> Duration {
+    interval_end(now + INTERVAL / 4)
+}
+
+/// The next multiple of the interval.
+fn interval_end(now: Duration) -> Duration {
     let interval = INTERVAL.as_secs();
-    let last = (now + INTERVAL / 4).as_secs() / interval;
-    Duration::from_secs((last + 1) * interval)
+    Duration::from_secs((now.as_secs() / interval + 1) * interval)
 }
 
 /// Samples levels until it is time to flush. False when told to end.

@@ -136,7 +136,8 @@ pub(in crate::admin) fn check_scope(
 impl SeriesQuery {
     fn ask(&self, scope: Scope) -> Result<Ask, ApiError> {
         let now = unix_seconds();
-        let until = moment(self.until.as_deref(), now, "until")?.unwrap_or(now);
+        // An answer ends before its last second: the one that runs is part of it.
+        let until = moment(self.until.as_deref(), now, "until")?.unwrap_or(now + 1);
         let since = moment(self.since.as_deref(), now, "since")?;
         Ok(Ask {
             scope,

@@ -138,7 +138,7 @@ async fn ask<T: Send + 'static>(
         .parse::<Scope>()
         .map_err(|error| ApiError::bad(&error))?;
     let metrics: Result<Vec<Metric>, _> = embed.metrics.iter().map(|name| name.parse()).collect();
-    let until = unix_seconds();
+    let until = unix_seconds() + 1;
     let ask = Ask {
         scope,
         metrics: metrics.map_err(|error| ApiError::bad(&error))?,
