@@ -12,15 +12,13 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
 
 use super::admit::{Admission, Place};
 use super::balance::Pick;
 use super::error::Refusal;
 use super::headers;
 use super::health::Attempt;
-use super::pool::{Conn, Occupied, Pool};
+use super::pool::{Awaited, Conn, Occupied, Pool};
 use super::record::{Phase, Record};
 use super::retry;
 use super::router::{Backend, Destination, Target};
@@ -58,7 +56,7 @@ pub struct Outgoing<'a> {
 #[derive(Debug)]
 pub struct Answered {
     /// Head and body.
-    pub response: Response<Incoming>,
+    pub response: Response<Awaited>,
     /// The connection.
     pub conn: Conn,
     /// Its pool, occupied.
@@ -87,7 +85,7 @@ pub async fn forward(
     destination.budget.earn(route.retries.budget);
     let mut tried: Vec<Arc<Server>> = Vec::new();
     loop {
-        let mut prepared = Prepared::new(outgoing, admission, others)?;
+        let prepared = Prepared::new(outgoing, admission, others)?;
         let server = Arc::clone(&admission.place.server);
         let attempt = server.health.begin();
         let result = prepared.exchange(&route.timeouts, record).await;
@@ -145,10 +143,7 @@ enum Others {
 /// A request for one server, ready to be sent more than once.
 struct Prepared {
     pool: Arc<Pool>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request<Bytes>,
     may_replay: bool,
 }
 
@@ -171,32 +166,20 @@ impl Prepared {
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization);
         }
+        let mut request = Request::new(body);
+        *request.method_mut() = outgoing.method.clone();
+        *request.uri_mut() = uri(&target.base_path, outgoing)?;
+        *request.headers_mut() = headers;
         Ok(Self {
             pool,
-            method: outgoing.method.clone(),
-            uri: uri(&target.base_path, outgoing)?,
-            headers,
-            body,
+            request,
             // A stored response would exist twice.
             may_replay: outgoing.api != Api::Responses || outgoing.scan.is_none(),
         })
     }
 
-    /// The request; `again` keeps what it takes to send it once more.
-    fn request(&mut self, again: bool) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = if again {
-            self.headers.clone()
-        } else {
-            std::mem::take(&mut self.headers)
-        };
-        request
-    }
-
     async fn exchange(
-        &mut self,
+        &self,
         timeouts: &Timeouts,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
@@ -221,7 +204,7 @@ impl Prepared {
         for attempt in 0..2 {
             let left = timeouts.first_byte.saturating_sub(sent.elapsed());
             let again = attempt == 0 && self.may_replay && conn.reused;
-            let result = timeout(left, conn.send(self.request(again)))
+            let result = timeout(left, conn.send(&self.request))
                 .await
                 .map_err(|_| Refusal::UpstreamTimeout)?;
             record.waits.first_byte = sent.elapsed();

@@ -14,11 +14,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, StatusCode};
-use http_body_util::Full;
 
 use super::Gateway;
 use super::figures;
-use super::pool::Exchange;
+use super::pool::{Awaited, Conn, Exchange};
 use super::router::Table;
 use super::server::Server;
 use super::socket::Limits;
@@ -207,7 +206,7 @@ async fn get(
     bytes_max: usize,
 ) -> Result<(StatusCode, Bytes), &'static str> {
     const BROKE: &str = "it broke off";
-    let mut request = Request::new(Full::new(Bytes::new()));
+    let mut request = Request::new(Bytes::new());
     let whole = format!("{}{path}", server.lookout.base_path);
     *request.uri_mut() = whole.parse().map_err(|_| "its path is no path")?;
     let headers = request.headers_mut();
@@ -217,40 +216,26 @@ async fn get(
     if let Some(authorization) = server.authorization() {
         headers.insert(AUTHORIZATION, authorization);
     }
-    // A kept connection may be stale; a question is not worth a second try on it.
     let limits = Limits {
         connect: limit,
         tls_handshake: limit,
     };
-    let mut conn = match server.pool.kept().await {
-        Some(conn) => conn,
-        None => server
-            .pool
-            .dial(limits)
-            .await
-            .map_err(|_| "no connection")?,
-    };
-    if conn.reused {
-        // The same request on a fresh connection, where the kept one was stale.
-        let again = request.clone();
-        conn = match conn.send(request).await {
-            Ok(response) => return read(server, response, conn, bytes_max).await.ok_or(BROKE),
-            Err(_) => server
-                .pool
-                .dial(limits)
-                .await
-                .map_err(|_| "no connection")?,
-        };
-        request = again;
+    // A kept connection may turn out stale: the question goes again, over a fresh one.
+    if let Some(mut conn) = server.pool.kept().await
+        && let Ok(response) = conn.send(&request).await
+    {
+        return read(server, response, conn, bytes_max).await.ok_or(BROKE);
     }
-    let response = conn.send(request).await.map_err(|_| BROKE)?;
+    let dialled = server.pool.dial(limits).await;
+    let mut conn = dialled.map_err(|_| "no connection")?;
+    let response = conn.send(&request).await.map_err(|_| BROKE)?;
     read(server, response, conn, bytes_max).await.ok_or(BROKE)
 }
 
 async fn read(
     server: &Server,
-    response: http::Response<hyper::body::Incoming>,
-    conn: super::pool::Conn,
+    response: http::Response<Awaited>,
+    conn: Conn,
     bytes_max: usize,
 ) -> Option<(StatusCode, Bytes)> {
     let status = response.status();

@@ -56,6 +56,7 @@ pub mod stall;
 pub mod stored;
 pub mod tls;
 pub mod trace;
+mod wire;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

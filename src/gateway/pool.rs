@@ -1,15 +1,14 @@
 //! Connections to one upstream, HTTP/1.1, kept between requests.
 //!
-//! A kept connection belongs to no task: its driver is polled by whoever holds
-//! it. Taking one out polls the driver once, which reads a FIN that arrived
-//! meanwhile, so a connection that the upstream has closed is not used again.
+//! A kept connection belongs to no task: its [`wire`](super::wire) is polled by
+//! whoever holds it. Taking one out looks for a FIN that arrived meanwhile, so a
+//! connection that the upstream has closed is not used again.
 //! Dropping a [`Conn`] closes it at once, whatever phase its request is in.
 //!
 //! Deliberately absent: shared dials, HTTP/2.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -17,13 +16,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use http_body::{Body, Frame};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
+use http_body::Frame;
 
 use super::socket::{Limits, Proof, Socket};
+use super::wire::Wire;
 use crate::config::Address;
 use crate::time::Instant;
 
@@ -60,36 +56,19 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection, with its driver.
+/// A connection.
 #[derive(Debug)]
 pub struct Conn {
-    sender: SendRequest<Full<Bytes>>,
-    driver: Driver,
+    wire: Box<Wire<Socket>>,
     /// Whether it has served a request before: only then may the upstream have
     /// closed it unseen.
     pub reused: bool,
 }
 
-/// What moves the bytes of a connection, until it has ended.
-#[derive(Debug)]
-struct Driver(Option<Pin<Box<Wire>>>);
-
-/// hyper's side of a connection.
-type Wire = Connection<TokioIo<Socket>, Full<Bytes>>;
-
-impl Driver {
-    /// Moves bytes. Returns whether the connection is still there.
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(driver) = &mut self.0
-            && let Poll::Ready(result) = driver.as_mut().poll(cx)
-        {
-            // The cause reaches the request through its response or body.
-            drop(result);
-            self.0 = None;
-        }
-        self.0.is_some()
-    }
-}
+/// Stands for the body of a response, which comes through its connection: see
+/// [`Exchange`].
+#[derive(Clone, Copy, Debug)]
+pub struct Awaited;
 
 /// Why no response came.
 #[derive(Debug)]
@@ -99,7 +78,7 @@ pub struct SendFailed {
     /// the response.
     pub safe_to_replay: bool,
     /// The cause.
-    pub source: hyper::Error,
+    pub source: io::Error,
 }
 
 impl Pool {
@@ -171,7 +150,7 @@ impl Pool {
                     return Poll::Ready(None);
                 };
                 let young = since.elapsed() < self.idle_timeout;
-                if young && conn.driver.poll(cx) && conn.sender.is_ready() {
+                if young && conn.wire.is_alive(cx) {
                     conn.reused = true;
                     return Poll::Ready(Some(conn));
                 }
@@ -201,13 +180,8 @@ impl Pool {
     /// When the upstream can't be reached in time.
     pub async fn dial(&self, limits: Limits) -> io::Result<Conn> {
         let socket = self.reach(limits).await?;
-        let (sender, driver) = http1::Builder::new()
-            .handshake(TokioIo::new(socket))
-            .await
-            .map_err(io::Error::other)?;
         Ok(Conn {
-            sender,
-            driver: Driver(Some(Box::pin(driver))),
+            wire: Box::new(Wire::new(socket)),
             reused: false,
         })
     }
@@ -215,7 +189,7 @@ impl Pool {
     /// Keeps a connection for the next request, if it can serve one.
     fn keep(&self, conn: Conn) {
         let mut idle = self.lock();
-        if conn.driver.0.is_some() && conn.sender.is_ready() && idle.len() < IDLE_MAX {
+        if conn.wire.is_reusable() && idle.len() < IDLE_MAX {
             idle.push(Idle {
                 conn,
                 since: Instant::now(),
@@ -257,55 +231,34 @@ impl Conn {
     /// [`SendFailed`] when the connection ended before the head was complete.
     pub async fn send(
         &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, SendFailed> {
-        let reused = self.reused;
-        let mut response = pin!(self.sender.try_send_request(request));
-        let driver = &mut self.driver;
-        let sent = poll_fn(|cx| {
-            if let Poll::Ready(sent) = response.as_mut().poll(cx) {
-                return Poll::Ready(sent);
-            }
-            driver.poll(cx);
-            // The driver may have put the answer where the response looks.
-            response.as_mut().poll(cx)
-        })
-        .await;
-        sent.map_err(|mut failed| {
-            let unsent = failed.take_message().is_some();
-            let source = failed.into_error();
-            let stale = reused
-                && (source.is_incomplete_message() || source.is_canceled() || is_reset(&source));
+        request: &Request<Bytes>,
+    ) -> Result<Response<Awaited>, SendFailed> {
+        let sent = self.wire.send(request).await;
+        sent.map(|head| head.map(|()| Awaited)).map_err(|broken| {
+            let stale = self.reused && broken.unheard && is_gone(&broken.source);
             SendFailed {
-                safe_to_replay: unsent || stale,
-                source,
+                safe_to_replay: broken.unsent || stale,
+                source: broken.source,
             }
         })
     }
 }
 
-/// Whether the connection was reset by its peer, without an answer.
-fn is_reset(error: &hyper::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            return matches!(
-                io.kind(),
-                io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::BrokenPipe
-                    | io::ErrorKind::ConnectionAborted
-            );
-        }
-        source = cause.source();
-    }
-    false
+/// Whether the connection was ended by its peer, without an answer.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// The body of a response, with the connection that it comes through. Returns
 /// the connection to its pool at the end; closes it when dropped before.
 #[derive(Debug)]
 pub struct Exchange {
-    body: Incoming,
     /// `None` once the body has ended.
     conn: Option<Conn>,
     pool: Arc<Pool>,
@@ -314,45 +267,39 @@ pub struct Exchange {
 
 impl Exchange {
     /// The body of a response that came through `conn`.
-    pub fn new(body: Incoming, conn: Conn, occupied: Occupied) -> Self {
-        Self {
-            body,
+    pub fn new(_: Awaited, conn: Conn, occupied: Occupied) -> Self {
+        let mut exchange = Self {
             conn: Some(conn),
             pool: Arc::clone(&occupied.0),
             _occupied: occupied,
-        }
+        };
+        // No one may ask for the end of a body that there is not.
+        exchange.keep_ended();
+        exchange
     }
 
     /// The next frame; `None` at the end.
     pub fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
-        if polled.is_pending()
-            && let Some(conn) = &mut self.conn
-        {
-            conn.driver.poll(cx);
-            polled = Pin::new(&mut self.body).poll_frame(cx);
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Some(conn) = &mut self.conn else {
+            return Poll::Ready(None);
+        };
+        let polled = conn.wire.poll_body(cx);
+        self.keep_ended();
+        polled.map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
+    }
+
+    /// Gives the connection back once the body has come whole.
+    fn keep_ended(&mut self) {
+        if let Some(conn) = self.conn.take_if(|conn| conn.wire.has_ended()) {
+            self.pool.keep(conn);
         }
-        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.end(cx);
-        }
-        polled
     }
 
     /// Whether the last frame was given out: the next would be `None`.
     pub fn has_ended(&self) -> bool {
         self.conn.is_none()
-    }
-
-    fn end(&mut self, cx: &mut Context<'_>) {
-        if let Some(mut conn) = self.conn.take() {
-            // Lets the driver see the end of the body and become idle.
-            if !conn.sender.is_ready() {
-                conn.driver.poll(cx);
-            }
-            self.pool.keep(conn);
-        }
     }
 }
