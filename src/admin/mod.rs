@@ -19,6 +19,7 @@ mod change;
 pub mod chart;
 pub mod dashboard;
 mod door;
+mod drain;
 pub mod embed;
 pub mod exchange;
 pub mod listener;
@@ -228,6 +229,7 @@ impl Admin {
 pub fn socket_router(admin: Admin) -> Router {
     api::router()
         .layer(axum::Extension(Caller::socket()))
+        .layer(from_fn(drain::rest))
         .with_state(admin)
 }
 
@@ -245,5 +247,6 @@ pub fn https_router(admin: Admin) -> Router {
         .merge(guarded_pages)
         .layer(axum::extract::DefaultBodyLimit::max(api::BODY_BYTES_MAX))
         .layer(from_fn(door::headers))
+        .layer(from_fn(drain::rest))
         .with_state(admin)
 }
