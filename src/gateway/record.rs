@@ -285,6 +285,7 @@ impl Record {
     fn settle_usage(&mut self) {
         let Some(target) = &self.target else { return };
         let made = self.tokens.count;
+        let is_given_up = self.is_given_up();
         match &mut self.usage {
             Some(usage) if self.outcome == Outcome::Ok => {
                 if self.bytes_in > 0 && usage.prompt > 0 {
@@ -296,7 +297,8 @@ impl Record {
                 usage.completion = made;
                 self.usage_estimated = true;
             }
-            None if made > 0 => {
+            // Who leaves before a token has at least had the prompt read.
+            None if made > 0 || is_given_up => {
                 self.usage = Some(Usage {
                     prompt: target.prompts.estimate(self.bytes_in),
                     completion: made,
@@ -306,6 +308,16 @@ impl Record {
             }
             Some(_) | None => {}
         }
+    }
+
+    /// Whether its client left an engine that was reading or answering text.
+    fn is_given_up(&self) -> bool {
+        let at_work = matches!(self.phase, Phase::FirstByte | Phase::Stream);
+        let of_text = matches!(
+            self.api,
+            Some(Api::Chat | Api::Completions | Api::Responses | Api::Messages)
+        );
+        self.outcome == Outcome::ClientGone && at_work && of_text
     }
 
     /// Counts what the token used, once a server was found for it.

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -79,6 +80,13 @@ impl Bench {
 
     /// Sends a chat request and reads the answer to its end.
     fn ask(&self) -> String {
+        let mut answer = String::new();
+        self.send().read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Sends a chat request.
+    fn send(&self) -> TcpStream {
         let body = r#"{"model":"chat","messages":[]}"#;
         let mut client = TcpStream::connect(self.address).unwrap();
         client.set_read_timeout(Some(LIMIT)).unwrap();
@@ -90,9 +98,7 @@ impl Bench {
             body.len(),
         )
         .unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        answer
+        client
     }
 
     /// The next line of the access log.
@@ -124,10 +130,11 @@ fn token_spec() -> TokenSpec {
 }
 
 /// A server that gives one answer to its first request, and keeps the connection
-/// open.
-fn upstream(answer: &'static str) -> SocketAddr {
+/// open. It tells when it has read the request.
+fn upstream(answer: &'static str) -> (SocketAddr, Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let (tell, read) = channel();
     thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
@@ -137,15 +144,16 @@ fn upstream(answer: &'static str) -> SocketAddr {
             let count = socket.read(&mut buffer).unwrap();
             request.extend_from_slice(buffer.get(..count).unwrap());
         }
+        let _no_one_may_ask = tell.send(());
         socket.write_all(answer.as_bytes()).unwrap();
         // Until the gateway closes it.
         let _ends = socket.read(&mut buffer);
     });
-    address
+    (address, read)
 }
 
 async fn outcome_of(answer: &'static str) -> Value {
-    let mut bench = Bench::new(upstream(answer)).await;
+    let mut bench = Bench::new(upstream(answer).0).await;
     tokio::task::spawn_blocking(move || {
         let read = bench.ask();
         assert!(read.starts_with("HTTP/1.1 200"), "{read}");
@@ -176,4 +184,35 @@ async fn an_answer_in_chunks_that_was_read_whole_is_ok() {
     )
     .await;
     assert_eq!(line["outcome"], "ok", "{line}");
+}
+
+/// An engine has read the prompt of whoever leaves, and made what has come of the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_given_up_counts_what_was_read_and_made() {
+    let stream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
+        data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n\
+        data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}]}\n\n";
+    for (answer, phase, made) in [("", "first_byte", 0), (stream, "stream", 2)] {
+        let (address, read) = upstream(answer);
+        let mut bench = Bench::new(address).await;
+        tokio::task::spawn_blocking(move || {
+            let mut client = bench.send();
+            read.recv_timeout(LIMIT).unwrap();
+            let (mut seen, mut byte) = (Vec::new(), [0]);
+            while made > 0 && !seen.ends_with(b"\"b\"}}]}\n\n") {
+                client.read_exact(&mut byte).unwrap();
+                seen.extend(byte);
+            }
+            drop(client);
+            let line = bench.logged();
+            assert_eq!(line["outcome"], "client_gone", "{line}");
+            assert_eq!(line["phase"], phase, "{line}");
+            // 30 bytes, by four for want of experience.
+            assert_eq!(line["prompt_tokens"], 8, "{line}");
+            assert_eq!(line["completion_tokens"], made, "{line}");
+            assert_eq!(line["usage_estimated"], true, "{line}");
+        })
+        .await
+        .unwrap();
+    }
 }
