@@ -6,6 +6,7 @@
 
 mod face;
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -167,10 +168,10 @@ impl Refusal {
             Self::Upgrade => "This path takes a WebSocket: open it by an upgrade of HTTP/1.1, version 13.".to_owned(),
             Self::UnsupportedEndpoint => "This model does not serve this endpoint.".to_owned(),
             Self::Full { limit } => format!("The limit of {limit} concurrent requests is reached. Try again shortly."),
-            Self::Rate { what, limit, after } => format!("The limit of {limit} {what} per minute of this token is reached. Try again in {} s.", after.as_secs().max(1)),
+            Self::Rate { what, limit, after } => format!("The limit of {limit} {what} per minute of this token is reached. Try again in {} s.", whole_seconds(*after)),
             Self::NeverFits { limit } => format!("The request asks for more tokens than the {limit} per minute of this token: lower `max_tokens`."),
             Self::QueueTimeout => "No place became free in time. Try again later.".to_owned(),
-            Self::Loading { ready_in: Some(rest) } => format!("The model is loading and should be ready in about {} s. Try again then.", rest.as_secs().max(1)),
+            Self::Loading { ready_in: Some(rest) } => format!("The model is loading and should be ready in about {} s. Try again then.", whole_seconds(*rest)),
             Self::Loading { ready_in: None } => "The model is loading. Try again shortly.".to_owned(),
             Self::Stopped => "The model is stopped. Its operator must start it.".to_owned(),
             Self::Failed => "The model could not be started. Its operator must look into it.".to_owned(),
@@ -235,11 +236,24 @@ fn retry_headers(face: &Face, headers: &mut http::HeaderMap) {
         }
         return;
     };
-    let after = after.clamp(Duration::from_millis(100), RETRY_AFTER_MAX);
+    let after = spread(after).clamp(Duration::from_millis(100), RETRY_AFTER_MAX);
     let millis = u64::try_from(after.as_millis()).unwrap_or(60_000);
     headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1_000)));
     headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
     headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+}
+
+/// Up to a quarter longer, by chance: who was refused together does not come back
+/// together. The SDKs wait exactly as long as they are told.
+fn spread(after: Duration) -> Duration {
+    // A new state hashes with new keys.
+    let roll = u32::try_from(RandomState::new().hash_one(()) % 1_024).unwrap_or_default();
+    after + after / 4 * roll / 1_024
+}
+
+/// Seconds, so many that the time is over when they are.
+fn whole_seconds(time: Duration) -> u128 {
+    time.as_millis().div_ceil(1_000).max(1)
 }
 
 /// The error types of Anthropic's API, by status.
@@ -277,4 +291,44 @@ pub fn reworded(status: StatusCode) -> Bytes {
         INVALID
     };
     openai::error::body(message, kind, None, Some(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pause(refusal: &Refusal) -> (u64, u64) {
+        let response = refusal.response(None);
+        let number = |name| -> u64 {
+            let value = response.headers().get(name).unwrap();
+            value.to_str().unwrap().parse().unwrap()
+        };
+        (number("retry-after"), number("retry-after-ms"))
+    }
+
+    #[test]
+    fn pauses_are_spread_upwards_and_never_above_a_minute() {
+        let loading = |seconds| Refusal::Loading {
+            ready_in: Some(Duration::from_secs(seconds)),
+        };
+        let all: Vec<_> = (0..100).map(|_| pause(&loading(20)).1).collect();
+        assert!(
+            all.iter().all(|ms| (20_000..25_000).contains(ms)),
+            "{all:?}"
+        );
+        assert!(all.iter().min() < all.iter().max(), "{all:?}");
+        for seconds in [58, 90, 100_000] {
+            let (whole, millis) = pause(&loading(seconds));
+            assert!(whole <= 60 && millis <= 60_000 && millis.div_ceil(1_000) == whole);
+        }
+        assert_eq!(pause(&loading(0)), (1, 100));
+    }
+
+    #[test]
+    fn seconds_that_are_told_are_never_too_few() {
+        let after = Duration::from_millis(29_001);
+        let (what, limit) = ("requests", 2);
+        let text = Refusal::Rate { what, limit, after }.message();
+        assert!(text.ends_with("Try again in 30 s."), "{text}");
+    }
 }

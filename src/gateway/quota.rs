@@ -98,6 +98,7 @@ pub fn reserve(
         && estimate.asked
         && estimate.answer > u64::from(limit)
     {
+        record.standings = destination.rates.standings(&principal.token_id, limits);
         return Err(Refusal::NeverFits { limit });
     }
     let tokens = estimate.prompt.saturating_add(estimate.answer);

@@ -210,6 +210,13 @@ impl Rates {
         Ok((hold, standings))
     }
 
+    /// What both budgets of a token come to now.
+    pub fn standings(&self, token: &str, limits: Limits) -> Standings {
+        let now = nanos(self.clock.now());
+        let account = self.lock().of.get(token).copied();
+        account.unwrap_or_default().standings(limits, now)
+    }
+
     /// Forgets accounts that owe and hold nothing.
     pub fn sweep(&self) {
         let now = nanos(self.clock.now());

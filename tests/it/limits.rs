@@ -197,5 +197,6 @@ fn tokens_are_settled(bench: &Bench) {
     let never = bench.ask(1, 1001);
     assert!(never.starts_with("HTTP/1.1 429"), "{never}");
     assert!(never.contains("insufficient_quota"), "{never}");
+    assert_eq!(header(&never, "x-ratelimit-limit-tokens"), Some("1000"));
     assert_eq!(header(&never, "x-should-retry"), Some("false"));
 }
