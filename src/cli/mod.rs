@@ -9,6 +9,7 @@ mod client;
 mod control;
 mod events;
 mod exchange;
+mod explain;
 mod grafana;
 mod login;
 mod logs;
@@ -77,6 +78,8 @@ enum Command {
     Login(login::Login),
     /// Print a dashboard for Grafana, or alert rules for Prometheus
     Grafana(grafana::Grafana),
+    /// Show why an instance runs or does not, and what a start would evict
+    Explain(explain::Explain),
     /// Show every option of a deployment
     Options(options::Options),
     /// Show the vLLM command line that a file would run, secrets masked
@@ -179,6 +182,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Login(login) => client::block_on(login.run()),
         Command::Grafana(grafana) => grafana.run(),
         Command::Events(events) => client::block_on(events.run()),
+        Command::Explain(explain) => client::block_on(explain.run()),
     }
 }
 

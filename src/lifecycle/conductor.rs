@@ -4,6 +4,7 @@
 //! What an action answers at once is a further event of the same turn. The
 //! conductor never waits for a worker, a file or a reader.
 
+mod explain;
 mod learn;
 mod plan;
 mod replicas;
@@ -27,6 +28,7 @@ use super::observe::{self, Observation};
 use super::placement::{Insists, Placement};
 use super::policy::Params;
 use super::profile::starts_at_boot;
+use super::reason::{AT_BOOT, AT_SHUTDOWN, BY_OPERATOR, REMOVED};
 use super::story;
 use super::{Command, CommandError, Handle, Parts, Request, StartError};
 use crate::config::{self, Catalog, Settings};
@@ -241,6 +243,7 @@ impl Conductor {
                 done.send(()).unwrap_or_default();
             }
             Request::Plan(catalog, reply) => drop(reply.send(self.plan(&catalog))),
+            Request::Explain(id, reply) => drop(reply.send(self.explain(&id))),
             Request::Command(id, command, reply) => {
                 let obeyed = self.command(&id, command);
                 drop(reply.send(obeyed));
@@ -254,7 +257,7 @@ impl Conductor {
                 }
                 self.ending = Some((done, |member| member.running.is_some()));
                 for id in self.members.keys() {
-                    let why = Some("tidegate is shutting down".to_owned());
+                    let why = Some(AT_SHUTDOWN.to_owned());
                     self.turn.push_back((id.clone(), Event::Stop, why));
                 }
             }
@@ -338,7 +341,7 @@ impl Conductor {
         if let Some(member) = self.members.get_mut(id)
             && !std::mem::replace(&mut member.leaving, true)
         {
-            let why = Some("removed from the configuration".to_owned());
+            let why = Some(REMOVED.to_owned());
             self.turn.push_back((id.clone(), Event::Stop, why));
         }
     }
@@ -386,7 +389,7 @@ impl Conductor {
             if let Some(member) = self.members.get_mut(&spec.id) {
                 member.insists = Insists::IfRoom;
             }
-            let why = Some("starts with the gateway".to_owned());
+            let why = Some(AT_BOOT.to_owned());
             self.turn.push_back((spec.id.clone(), Event::Start, why));
         }
     }
@@ -435,7 +438,7 @@ impl Conductor {
             if let Ok(event) = story::event_of(command, member)
                 && meant
             {
-                let why = Some("asked by an operator".to_owned());
+                let why = Some(BY_OPERATOR.to_owned());
                 events.push((of.clone(), event, why));
             }
         }

@@ -34,6 +34,7 @@ pub mod policy;
 pub mod process;
 mod profile;
 pub mod progress;
+mod reason;
 mod scale;
 pub mod simulation;
 mod story;
@@ -140,6 +141,32 @@ pub enum Change {
     Rolled,
 }
 
+/// Why a deployment runs or does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Its id.
+    pub deployment: DeploymentId,
+    /// The phase that it is in.
+    pub phase: &'static str,
+    /// In one word what it waits for, or would.
+    pub waits_for: Option<&'static str>,
+    /// The answer in words with figures, the most important first.
+    pub lines: Vec<String>,
+    /// Who would leave for it if a request came now.
+    pub evicts: Vec<Evicted>,
+}
+
+/// One who would leave for another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    /// Who.
+    pub deployment: DeploymentId,
+    /// How it would leave, in words.
+    pub how: &'static str,
+    /// What it is in the middle of, and what that costs.
+    pub words: String,
+}
+
 /// Someone who asks, and the answer.
 type Reply<T> = oneshot::Sender<T>;
 
@@ -148,6 +175,7 @@ type Reply<T> = oneshot::Sender<T>;
 pub(crate) enum Request {
     Apply(Arc<Catalog>, Reply<()>),
     Plan(Arc<Catalog>, Reply<Vec<Planned>>),
+    Explain(DeploymentId, Reply<Option<Explanation>>),
     Command(DeploymentId, Command, Reply<Result<(), CommandError>>),
     Shutdown { stop_workers: bool, done: Reply<()> },
 }
@@ -181,6 +209,15 @@ impl Handle {
         let (reply, planned) = oneshot::channel();
         drop(self.requests.send(Request::Plan(catalog, reply)).await);
         planned.await.unwrap_or_default()
+    }
+
+    /// Says why a deployment runs or does not, and what a start would evict; `None`
+    /// where there is no such deployment, or the control plane has ended.
+    pub async fn explain(&self, id: &DeploymentId) -> Option<Explanation> {
+        let (reply, explained) = oneshot::channel();
+        let request = Request::Explain(id.clone(), reply);
+        self.requests.send(request).await.ok()?;
+        explained.await.ok()?
     }
 
     /// Obeys an operator. Returns once it has begun, not once it is done.

@@ -19,11 +19,12 @@
 
 mod choose;
 mod claims;
+mod explain;
+mod host;
 mod words;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::ledger::{Key, Ledger};
 use super::machine::Rest;
@@ -37,18 +38,15 @@ use crate::time::Uptime;
 use crate::units::Bytes;
 
 pub use super::ledger::{Amount, Need};
-pub use words::{Decision, Eviction, Insists, Profile, Rungs, Stand, Standing, View, keeps_host};
+pub use explain::{Estimate, Holder, Prospect};
+pub use words::{
+    Decision, Eviction, Insists, Obstacle, Profile, Rungs, Stand, Standing, View, keeps_host,
+};
 
 /// Weight of the newest request in the mean of service times.
 const SERVICE_WEIGHT: f64 = 0.1;
 /// Seconds that a request takes before any was seen.
 const SERVICE_GUESS: Seconds = 3.0;
-/// Between two choices of who may use host memory.
-const FAVOUR_PAUSE: Duration = Duration::from_secs(1);
-/// The set of those who may use host memory is this much larger than it: not all
-/// of them sleep at once.
-const FAVOUR_SLACK: f64 = 1.1;
-
 /// What a clairvoyant knows of a deployment's future; nobody does in the product.
 pub trait Foresight: std::fmt::Debug {
     /// Its requests after this time.
@@ -66,8 +64,10 @@ struct Claim {
     head: Option<Uptime>,
     /// The devices that it keeps others from, while it is overdue.
     reserved: Vec<usize>,
-    /// What it waits for, in words.
-    blocked: &'static str,
+    /// What it waits for.
+    blocked: Obstacle,
+    /// What it was said to wait for so far.
+    said: Vec<Obstacle>,
 }
 
 /// A deployment, as placement knows it.
@@ -219,7 +219,8 @@ impl Placement {
                 look_at: Uptime::ZERO,
                 head: None,
                 reserved: Vec::new(),
-                blocked: "it was not looked at yet",
+                blocked: Obstacle::New,
+                said: Vec::new(),
             });
             self.claims.insert(key);
         }
@@ -268,22 +269,6 @@ impl Placement {
         if let Some(need) = self.slot(key).map(|slot| slot.profile.need) {
             self.ledger.take(key, &need, &places, asleep.is_some());
             self.keep_on_host(key, asleep == Some(OffloadTo::Cpu));
-        }
-    }
-
-    /// Says whether the host holds this worker's weights, or is about to. One
-    /// that keeps its host memory is charged until it ends.
-    pub fn keep_on_host(&mut self, key: Key, keeps: bool) {
-        if let Some(Profile {
-            need, keeps_host, ..
-        }) = self.slot(key).map(|slot| &slot.profile)
-        {
-            let (bytes, keeps_host) = (need.host, *keeps_host);
-            if keeps {
-                self.ledger.charge_host(key, bytes);
-            } else if !keeps_host {
-                self.ledger.charge_host(key, 0);
-            }
         }
     }
 
@@ -350,6 +335,13 @@ impl Placement {
         holdings
     }
 
+    /// Who leaves for this one.
+    pub fn leaving_for(&self, key: Key) -> Vec<&DeploymentId> {
+        let leaves = self.slots.iter().flatten();
+        let leaves = leaves.filter(|slot| slot.leaves_for == Some(key));
+        leaves.map(|slot| &slot.id).collect()
+    }
+
     /// Whether this one may go to sleep: nobody measures memory where it is.
     pub fn may_leave(&self, key: Key, view: &View<'_>) -> bool {
         let places = self.ledger.lease(key).map_or(&[][..], |l| l.places());
@@ -371,57 +363,6 @@ impl Placement {
     /// When a claim is to be looked at again though nothing happened.
     pub fn look_at(&self) -> Option<Uptime> {
         self.look_at
-    }
-
-    /// How this deployment would leave its GPUs now: the level that is permitted,
-    /// has room, and takes less time there and back.
-    pub fn way_down(&self, key: Key) -> Rest {
-        let Some(slot) = self.slot(key) else {
-            return Rest::Stop;
-        };
-        let Profile {
-            need, costs, rungs, ..
-        } = &slot.profile;
-        let cpu = rungs.cpu && self.ledger.host_has_room(key, need.host);
-        let disk = rungs.disk;
-        let prefers_cpu = slot.favoured && costs.prefers_cpu();
-        if cpu && (prefers_cpu || !disk) {
-            Rest::Offload(OffloadTo::Cpu)
-        } else if disk {
-            Rest::Offload(OffloadTo::Disk)
-        } else {
-            Rest::Stop
-        }
-    }
-
-    /// Where its weights go if it goes to sleep by itself or is asked to; `None`
-    /// where they may not.
-    pub fn offload_to(&self, key: Key, permitted: Option<OffloadTo>) -> Option<OffloadTo> {
-        permitted?;
-        match self.way_down_idle(key) {
-            Rest::Offload(to) => Some(to),
-            // No rung is left: the machine finds this one broken, and stops it.
-            Rest::Stop | Rest::Restart => Some(OffloadTo::Disk),
-        }
-    }
-
-    /// How it would leave because it is idle: by the level that takes less time,
-    /// as long as the host has room.
-    fn way_down_idle(&self, key: Key) -> Rest {
-        let cpu = self.slot(key).is_some_and(|slot| {
-            let Profile {
-                need, costs, rungs, ..
-            } = &slot.profile;
-            let prefers = costs.prefers_cpu() || !rungs.disk;
-            rungs.cpu && prefers && self.ledger.host_has_room(key, need.host)
-        });
-        if cpu {
-            return Rest::Offload(OffloadTo::Cpu);
-        }
-        match self.way_down(key) {
-            Rest::Offload(OffloadTo::Cpu) => Rest::Offload(OffloadTo::Disk),
-            rest => rest,
-        }
     }
 
     /// Why this deployment could not fit even on an empty machine.
@@ -458,45 +399,6 @@ impl Placement {
         }
         let rate = self.slot(key).map_or(0.0, |slot| slot.rate.per_second(now));
         Box::new(Steady(rate))
-    }
-
-    /// Chooses who may use host memory: those who gain most by it for each byte.
-    fn choose_favoured(&mut self, now: Uptime) {
-        let due = self.favoured_at.is_none_or(|at| now >= at + FAVOUR_PAUSE);
-        if !due {
-            return;
-        }
-        self.favoured_at = Some(now);
-        #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-        let mut gains: Vec<(f64, Key, f64)> = (0..)
-            .map(Key)
-            .zip(&self.slots)
-            .filter_map(|(key, slot)| {
-                let slot = slot.as_ref()?;
-                let (need, costs) = (&slot.profile.need, &slot.profile.costs);
-                let saved = costs.wake_disk - costs.wake_cpu;
-                let bytes = need.host.max(1) as f64;
-                let rate = slot.rate.per_second(now) + 1e-5;
-                let gain = rate * saved * need.gpus.max(1) as f64 / bytes;
-                (slot.profile.rungs.cpu && saved > 0.0).then_some((gain, key, bytes))
-            })
-            .collect();
-        gains.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-        let room = FAVOUR_SLACK * self.ledger.host().1 as f64;
-        let mut sum = 0.0;
-        for slot in self.slots.iter_mut().flatten() {
-            slot.favoured = false;
-        }
-        for (_, key, bytes) in gains {
-            sum += bytes;
-            if sum > room {
-                break;
-            }
-            if let Some(slot) = self.slot_mut(key) {
-                slot.favoured = true;
-            }
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Command;
 use super::machine::{Aim, Event, Machine, Phase, Rest};
 use super::member::Member;
-use super::placement::Eviction;
+use super::placement::{Eviction, Obstacle};
 use crate::config::OffloadTo;
 use crate::names::DeploymentId;
 use crate::time::Uptime;
@@ -153,7 +153,6 @@ fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str
 
 /// Why one leaves for another, with the figures of the choice.
 pub(super) fn evicted(eviction: &Eviction, claimant: &DeploymentId) -> String {
-    let seconds = |seconds: f64| span(Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
     let waits = match eviction.held {
         0 => "asked for".to_owned(),
         1 => format!("a request waits, for {}", seconds(eviction.head_wait)),
@@ -162,16 +161,47 @@ pub(super) fn evicted(eviction: &Eviction, claimant: &DeploymentId) -> String {
             seconds(eviction.head_wait)
         ),
     };
+    let overdue = if eviction.overdue { ", overdue" } else { "" };
+    format!(
+        "needed by {claimant} ({waits}{overdue}); {}",
+        leaves(eviction)
+    )
+}
+
+/// What one is in the middle of who leaves, and what that costs.
+pub(super) fn leaves(eviction: &Eviction) -> String {
     let state = match eviction.idle {
         Some(idle) => format!("idle {}", seconds(idle)),
         None => format!("{} inside end first", eviction.running),
     };
-    let overdue = if eviction.overdue { ", overdue" } else { "" };
     format!(
-        "needed by {claimant} ({waits}{overdue}); {state}, coming back costs {}, expected harm {}",
+        "{state}, coming back costs {}, expected harm {}",
         seconds(eviction.back),
         seconds(eviction.harm)
     )
+}
+
+/// How one leaves.
+pub(super) fn way(rest: Rest) -> &'static str {
+    match rest {
+        Rest::Offload(OffloadTo::Cpu) => "offloads to cpu",
+        Rest::Offload(OffloadTo::Disk) => "offloads to disk",
+        Rest::Stop | Rest::Restart => "stops",
+    }
+}
+
+/// What a claim waits for; `leaving` are those who leave for it.
+pub(super) fn waits(obstacle: Obstacle, leaving: &[&DeploymentId]) -> String {
+    if leaving.is_empty() {
+        return format!("waits: {}", obstacle.words());
+    }
+    let names: Vec<&str> = leaving.iter().map(|id| id.as_str()).collect();
+    format!("waits until {} made room for it", names.join(", "))
+}
+
+/// Seconds as a person reads them.
+pub(super) fn seconds(seconds: f64) -> Span {
+    span(Duration::from_secs_f64(seconds.clamp(0.0, 1e9)))
 }
 
 pub(super) fn rung(level: OffloadTo) -> &'static str {
@@ -182,7 +212,7 @@ pub(super) fn rung(level: OffloadTo) -> &'static str {
 }
 
 /// Rounded to what a person reads: milliseconds only below ten seconds.
-fn span(duration: Duration) -> Span {
+pub(super) fn span(duration: Duration) -> Span {
     let round = if duration < Duration::from_secs(10) {
         1
     } else {

@@ -6,21 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram,
-};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::history::{Account, Level};
 
+mod describe;
 pub(super) mod names;
 
 use names::{
-    BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DURATION,
-    EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN, JWKS_AGE,
-    JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS,
-    RETRIES, SPANS_DROPPED, STATUS, TOKENS, TRANSITION, UPSTREAM_IN, USAGE_LOST,
+    BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DECISIONS,
+    DURATION, EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN,
+    JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, QUEUE_WAIT, QUEUED, REPLAYS,
+    REQUESTS, RETRIES, SPANS_DROPPED, STATUS, TOKENS, TRANSITION, UPSTREAM_IN, USAGE_LOST,
 };
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
@@ -52,118 +50,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Full(INTER_TOKEN.to_owned()), &TOKEN_GAP)?
         .set_buckets_for_metric(Matcher::Full(OVERHEAD.to_owned()), &SHORT)?
         .install_recorder()?;
-    describe();
+    describe::describe();
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(CONFIG_ERRORS).set(0.0);
     Ok(handle)
-}
-
-fn describe() {
-    describe_counter!(REQUESTS, "Requests by how they ended.");
-    describe_histogram!(
-        DURATION,
-        Unit::Seconds,
-        "From the head of the request to the last byte."
-    );
-    describe_histogram!(
-        FIRST_TOKEN,
-        Unit::Seconds,
-        "From the head of the request to the first token."
-    );
-    describe_histogram!(
-        INTER_TOKEN,
-        Unit::Seconds,
-        "Mean time between the events of a stream."
-    );
-    describe_counter!(
-        TOKENS,
-        "Tokens by kind, from the usage that the engine reports."
-    );
-    describe_gauge!(IN_FLIGHT, "Requests with a worker or upstream.");
-    describe_gauge!(QUEUED, "Requests that wait for a place or for a worker.");
-    describe_histogram!(
-        QUEUE_WAIT,
-        Unit::Seconds,
-        "Wait for a place or for a worker."
-    );
-    describe_histogram!(
-        OVERHEAD,
-        Unit::Seconds,
-        "Time that the gateway itself took, without waits and upstream."
-    );
-    describe_gauge!(
-        LAST_ACTIVITY,
-        Unit::Seconds,
-        "When a request was last inside, since 1970."
-    );
-    describe_gauge!(STATUS, "1 for the status that the deployment has.");
-    describe_histogram!(
-        TRANSITION,
-        Unit::Seconds,
-        "Time from one residency to another."
-    );
-    describe_gauge!(GPU_MEMORY, Unit::Bytes, "GPU memory by who holds it.");
-    describe_counter!(SPANS_DROPPED, "Spans that reached no collector.");
-    describe_gauge!(
-        CERTIFICATE_ERRORS,
-        "Errors in certificates that stand there and are not served."
-    );
-    describe_gauge!(
-        CERTIFICATE_EXPIRY,
-        Unit::Seconds,
-        "Until when the served certificate is valid, since 1970."
-    );
-    describe_gauge!(
-        CONFIG_ERRORS,
-        "Errors in files whose present text is not in effect."
-    );
-    describe_gauge!(BUILD_INFO, "The version that runs.");
-    describe_gauge!(CONNECTIONS, "Open client connections.");
-    describe_counter!(
-        LOG_DROPPED,
-        "Access log lines lost because the disk was too slow."
-    );
-    describe_counter!(
-        REPLAYS,
-        "Requests sent again because a kept connection had died."
-    );
-    describe_upstreams();
-    describe_tokens();
-}
-
-fn describe_upstreams() {
-    describe_gauge!(
-        UPSTREAM_IN,
-        "1 for a server that requests are sent to, 0 for one that is left out."
-    );
-    describe_counter!(
-        EJECTIONS,
-        "Times that a server was left out because requests to it failed."
-    );
-    describe_counter!(
-        RETRIES,
-        "Requests sent to a further server, by what the one before did."
-    );
-}
-
-fn describe_tokens() {
-    describe_gauge!(
-        HISTORY_DEGRADED,
-        "1 while the history of the plots can't be written."
-    );
-    describe_gauge!(
-        JWKS_AGE,
-        Unit::Seconds,
-        "Time since an issuer's key set was last fetched whole."
-    );
-    describe_counter!(
-        JWKS_REFRESHES,
-        "Fetches of an issuer's key set, by how they ended."
-    );
-    describe_counter!(
-        USAGE_LOST,
-        "Requests that no token's usage counts, as too many tokens were in use."
-    );
 }
 
 /// How a request ended: a label of metrics and a field of the access log.
@@ -483,6 +373,12 @@ pub fn deployment_status(deployment: &str, all: &[&'static str], status: Option<
 pub fn transition(deployment: &str, from: &'static str, to: &'static str, took: Duration) {
     histogram!(TRANSITION, "deployment" => deployment.to_owned(), "from" => from, "to" => to)
         .record(took.as_secs_f64());
+}
+
+/// Counts a decision about a deployment, by its reason.
+pub fn decision(deployment: &str, decision: &'static str, reason: &'static str) {
+    counter!(DECISIONS, "deployment" => deployment.to_owned(), "decision" => decision, "reason" => reason)
+        .increment(1);
 }
 
 /// Sets the memory of one GPU that is in one state: `total`, `free`, `held`.

@@ -32,6 +32,7 @@
 //! | `GET instances/{name}/export` | the instance as JSON |
 //! | `GET instances/{name}/logs?tail=&follow=&deployment=` | a JSON list of lines; with `follow=1` server-sent events, each `id: N` and `data: "line"` (a JSON text), resumed by `Last-Event-ID` |
 //! | `GET instances/{name}/events?tail=`, `GET events?tail=` | list of [`view::EventView`], the oldest first |
+//! | `GET instances/{name}/explain` | list of [`view::ExplainView`]: why it is (not) running, what a start would evict |
 //! | `GET instances/{name}/series?metric=a,b&since=1h&step=10`, `GET series?scope=…&metric=…` | [`view::SeriesView`]: columns for plots |
 //! | `GET metrics` | list of [`view::MetricView`] |
 //! | `GET gpus` | [`view::GpusView`] |
@@ -53,6 +54,7 @@ pub(super) mod commands;
 mod draft;
 pub(super) mod error;
 mod events;
+mod explain;
 pub(super) mod files;
 mod gpus;
 mod instances;
@@ -125,6 +127,7 @@ fn described() -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .merge(commands::router())
         .merge(logs::router())
         .merge(events::router())
+        .merge(explain::router())
         .merge(series::router())
         .merge(gpus::router())
         .merge(routes::router())

@@ -4,6 +4,7 @@
 //! away; what is new has a default, so that an older server can be read.
 
 mod entrance;
+mod explain;
 mod gpu;
 mod instance;
 mod plan;
@@ -12,6 +13,7 @@ mod status;
 mod token;
 
 pub use entrance::*;
+pub use explain::*;
 pub use gpu::*;
 pub use instance::*;
 pub use plan::*;

@@ -1,6 +1,7 @@
 //! The conductor against a scripted launcher, on a paused clock.
 
 mod care;
+mod explains;
 mod fake;
 mod replicas;
 
@@ -493,7 +494,6 @@ async fn a_stop_ends_a_start_that_still_installs_its_engine() {
     stage.command("t/a", Command::Stop).await.unwrap();
     stage.phase("t/a", "stopped").await;
     assert_eq!(stage.fake.count("launch"), 0);
-    // The next start goes on with it.
     stage.fake.world().installing = false;
     stage.command("t/a", Command::Start).await.unwrap();
     stage.phase("t/a", "ready").await;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::super::ledger::Key;
 use super::super::machine::{Action, Desired, Event, Machine, Phase, Policy, step};
 use super::super::member::{Member, Wish};
-use super::super::placement::{Decision, Insists, Stand, keeps_host};
+use super::super::placement::{Decision, Insists, Obstacle, Stand, keeps_host};
 use super::super::profile::starts_at_boot;
-use super::super::story;
+use super::super::{reason, story};
 use super::Conductor;
 use crate::config::OffloadTo;
 use crate::deployment::Refusal;
@@ -86,6 +86,9 @@ impl Conductor {
         member.machine = after;
         if let Some(text) = story::of(member, &before, event, why, now) {
             member.tell(&self.events, &text);
+        }
+        if let Some(decision) = reason::decision(event, &before, &after) {
+            metrics::decision(id.as_str(), decision, reason::label(event, &before, why));
         }
         if before.broken != after.broken {
             self.know(id);
@@ -255,6 +258,20 @@ impl Conductor {
         self.know(id);
     }
 
+    /// Tells what a claim waits for.
+    fn waits(&self, key: Key, id: &DeploymentId, obstacle: Obstacle) {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let leaving = if obstacle == Obstacle::Leaving {
+            self.placement.leaving_for(key)
+        } else {
+            Vec::new()
+        };
+        member.tell(&self.events, &story::waits(obstacle, &leaving));
+        metrics::decision(id.as_str(), "wait", obstacle.label());
+    }
+
     /// Serves the claims for GPUs as far as it goes.
     fn place(&mut self) {
         let now = self.clock.now();
@@ -290,6 +307,10 @@ impl Conductor {
                     let modest = member.is_some_and(|m| m.insists == Insists::IfRoom);
                     let why = modest.then(|| NO_ROOM_AT_BOOT.to_owned());
                     (Event::Withdrawn, why)
+                }
+                Decision::Wait(key, obstacle) => {
+                    self.waits(key, &id, obstacle);
+                    continue;
                 }
             };
             self.turn.push_back((id, event, why));

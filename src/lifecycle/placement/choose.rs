@@ -1,7 +1,7 @@
 //! The plan of one claim: on which devices, and who leaves them.
 
 use super::claims::Claimant;
-use super::{Insists, Key, Placement, Stand, Standing, View};
+use super::{Insists, Key, Obstacle, Placement, Stand, Standing, View};
 use crate::lifecycle::machine::Rest;
 use crate::lifecycle::policy::{self, Seconds};
 use crate::time::Uptime;
@@ -18,8 +18,7 @@ pub(super) struct Chosen {
 /// Why a claim has no plan yet.
 #[derive(Clone, Debug)]
 pub(super) struct Blocked {
-    /// In words.
-    pub(super) why: &'static str,
+    pub(super) why: Obstacle,
     /// Seconds after which time alone may have helped.
     pub(super) pause: Seconds,
     /// The devices that it would take.
@@ -29,7 +28,7 @@ pub(super) struct Blocked {
 }
 
 impl Blocked {
-    fn new(why: &'static str, pause: Seconds, places: &[usize]) -> Self {
+    fn new(why: Obstacle, pause: Seconds, places: &[usize]) -> Self {
         Self {
             why,
             pause,
@@ -71,7 +70,7 @@ impl Placement {
             return Ok(Chosen::default());
         }
         let Some(need) = self.slot(claimant.key).map(|slot| slot.profile.need) else {
-            return Err(Blocked::new("it is not known", f64::INFINITY, &[]));
+            return Err(Blocked::new(Obstacle::New, f64::INFINITY, &[]));
         };
         // Best fit among those with room; else where the least harm is done.
         // Replicas of one deployment spread.
@@ -99,8 +98,8 @@ impl Placement {
         });
         let wanted = need.gpus.max(1);
         if ways.len() < wanted {
-            let mut blocked = blocked
-                .unwrap_or_else(|| Blocked::new("no GPU is large enough", f64::INFINITY, &[]));
+            let mut blocked =
+                blocked.unwrap_or_else(|| Blocked::new(Obstacle::Small, f64::INFINITY, &[]));
             // Those that could be cleared are kept for it too.
             blocked.places.extend(ways.iter().map(|way| way.3));
             blocked.places.truncate(wanted);
@@ -138,15 +137,13 @@ impl Placement {
     ) -> Result<Chosen, Blocked> {
         let key = claimant.key;
         if places.iter().any(|place| reserved.contains(place)) {
-            let why = "its GPUs are reserved for one that has waited too long";
             return Err(Blocked {
                 kept_back: true,
-                ..Blocked::new(why, f64::INFINITY, places)
+                ..Blocked::new(Obstacle::Reserved, f64::INFINITY, places)
             });
         }
         if places.iter().any(|p| self.is_starting(*p, key, view)) {
-            let why = "another worker starts on its GPUs and measures their memory";
-            return Err(Blocked::new(why, f64::INFINITY, places));
+            return Err(Blocked::new(Obstacle::Measuring, f64::INFINITY, places));
         }
         let takes = self.takes(key, places);
         let deficits: Vec<u64> = takes
@@ -163,8 +160,7 @@ impl Placement {
             return Ok(Chosen { takes, victims });
         }
         if claimant.is_modest() {
-            let why = "nobody waits for it, so nobody leaves for it";
-            return Err(Blocked::new(why, f64::INFINITY, places));
+            return Err(Blocked::new(Obstacle::Unwanted, f64::INFINITY, places));
         }
         let victims = self.victims(claimant, &takes, &deficits, now, view)?;
         Ok(Chosen { takes, victims })
@@ -227,15 +223,13 @@ impl Placement {
             chosen = cover(all, deficits);
         }
         let Some(chosen) = chosen else {
-            let why = "those on its GPUs are busy, kept, or on their way up";
-            return Err(Blocked::new(why, pause, places));
+            return Err(Blocked::new(Obstacle::Busy, pause, places));
         };
         let harm: Seconds = chosen.iter().map(|victim| victim.harm).sum();
         let missing = self.params.kappa * harm - claimant.stand.waited;
         if missing > 0.0 && !claimant.overdue && claimant.stand.insists == Insists::No {
             let wait = missing / f64::from(claimant.stand.held.max(1));
-            let why = "the switch would cost others more than it saves so far";
-            return Err(Blocked::new(why, wait.min(pause), places));
+            return Err(Blocked::new(Obstacle::Costly, wait.min(pause), places));
         }
         Ok(chosen)
     }
@@ -285,7 +279,7 @@ impl Placement {
     }
 
     /// A resident as a victim; else after how many seconds it may be one.
-    fn candidate(
+    pub(super) fn candidate(
         &self,
         holder: Key,
         claimant: &Claimant,

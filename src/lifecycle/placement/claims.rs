@@ -1,7 +1,7 @@
 //! Serving the claims: their order, plans, promises, grants and reservations.
 
-use super::choose::{Blocked, Chosen};
-use super::{Claim, Decision, Eviction, Insists, Key, Placement, Stand, Standing, View};
+use super::choose::{Blocked, Chosen, Victim};
+use super::{Claim, Decision, Eviction, Insists, Key, Obstacle, Placement, Stand, Standing, View};
 use crate::config::OffloadTo;
 use crate::lifecycle::machine::Rest;
 use crate::lifecycle::policy::Seconds;
@@ -26,10 +26,38 @@ pub(super) struct Claimant {
 
 /// A device that an overdue claim keeps from others.
 #[derive(Clone, Copy, Debug)]
-struct Reserved {
+pub(super) struct Reserved {
     place: usize,
     key: Key,
     head: Option<Uptime>,
+}
+
+/// The devices that others keep from this claim. Among the overdue the older is
+/// not kept back by the younger.
+pub(super) fn kept_from(claimant: &Claimant, reserved: &[Reserved]) -> Vec<usize> {
+    let older = |other: &&Reserved| {
+        !claimant.overdue || (other.head, other.key) < (claimant.stand.head, claimant.key)
+    };
+    let others = reserved
+        .iter()
+        .filter(|other| other.key != claimant.key && older(other));
+    others.map(|other| other.place).collect()
+}
+
+/// The figures of a victim's leaving for a claim.
+pub(super) fn eviction(claimant: &Claimant, victim: &Victim, now: Uptime) -> Eviction {
+    Eviction {
+        victim: victim.key,
+        claimant: claimant.key,
+        rest: victim.rest,
+        running: victim.running,
+        idle: victim.idle,
+        back: victim.back,
+        harm: victim.harm,
+        held: claimant.stand.held,
+        head_wait: claimant.stand.head_wait(now),
+        overdue: claimant.overdue,
+    }
 }
 
 impl Claimant {
@@ -172,7 +200,7 @@ impl Placement {
     }
 
     /// What overdue claims keep from others.
-    fn reservations(&self) -> Vec<Reserved> {
+    pub(super) fn reservations(&self) -> Vec<Reserved> {
         let mut all = Vec::new();
         for key in &self.claims {
             if let Some(claim) = self.claim(*key).filter(|claim| claim.plan.is_none()) {
@@ -215,12 +243,7 @@ impl Placement {
             decisions.push(Decision::Refuse(key, why));
             return;
         }
-        // Among the overdue the older is not kept back by the younger.
-        let older = |other: &Reserved| {
-            !claimant.overdue || (other.head, other.key) < (claimant.stand.head, key)
-        };
-        let others = reserved.iter().filter(|other| older(other));
-        let others: Vec<usize> = others.map(|other| other.place).collect();
+        let others = kept_from(claimant, reserved);
         match self.choose(claimant, now, view, &others) {
             Ok(chosen) => {
                 self.promise(claimant, chosen, now, decisions);
@@ -230,7 +253,7 @@ impl Placement {
                 decisions.push(Decision::Withdraw(key));
                 self.cancel(key);
             }
-            Err(blocked) => self.block(claimant, &blocked, now, reserved),
+            Err(blocked) => self.block(claimant, &blocked, now, reserved, decisions),
         }
     }
 
@@ -240,6 +263,7 @@ impl Placement {
         blocked: &Blocked,
         now: Uptime,
         reserved: &mut Vec<Reserved>,
+        decisions: &mut Vec<Decision>,
     ) {
         let bound = self.params.wait_bound.as_secs_f64();
         let until_overdue = bound - claimant.stand.head_wait(now);
@@ -264,6 +288,10 @@ impl Placement {
             claim.head = head;
             claim.reserved = own;
             claim.blocked = blocked.why;
+            if !claim.said.contains(&blocked.why) {
+                claim.said.push(blocked.why);
+                decisions.push(Decision::Wait(claimant.key, blocked.why));
+            }
         }
     }
 
@@ -286,7 +314,10 @@ impl Placement {
         if let Some(claim) = self.claim_mut(key) {
             claim.plan = Some(chosen.takes);
             claim.look_at = now + std::time::Duration::from_secs_f64(LOOK_PAUSE_MAX);
-            claim.blocked = "it waits for others to leave";
+            claim.blocked = Obstacle::Leaving;
+        }
+        if !chosen.victims.is_empty() {
+            decisions.push(Decision::Wait(key, Obstacle::Leaving));
         }
         for victim in chosen.victims {
             if let Some(slot) = self.slot_mut(victim.key) {
@@ -302,16 +333,8 @@ impl Placement {
             }
             self.told.push((victim.key, rest));
             decisions.push(Decision::Evict(Eviction {
-                victim: victim.key,
-                claimant: key,
                 rest,
-                running: victim.running,
-                idle: victim.idle,
-                back: victim.back,
-                harm: victim.harm,
-                held: claimant.stand.held,
-                head_wait: claimant.stand.head_wait(now),
-                overdue: claimant.overdue,
+                ..eviction(claimant, &victim, now)
             }));
         }
     }

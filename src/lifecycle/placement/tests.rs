@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::lifecycle::policy::costs::Costs;
 
@@ -25,6 +27,8 @@ fn params() -> Params {
 struct Stage {
     placement: Placement,
     stands: Vec<Stand>,
+    /// What the last pass said that claims wait for.
+    waits: Vec<Decision>,
     now: Uptime,
 }
 
@@ -53,6 +57,7 @@ impl Stage {
         Self {
             placement: Placement::new(devices, 256 * GIB, params()),
             stands: Vec::new(),
+            waits: Vec::new(),
             now: secs(1_000),
         }
     }
@@ -79,7 +84,11 @@ impl Stage {
                 _ => {}
             }
         }
-        decisions
+        let (waits, others) = decisions
+            .into_iter()
+            .partition(|decision| matches!(decision, Decision::Wait(..)));
+        self.waits = waits;
+        others
     }
 
     /// A request waits for it since then.
@@ -148,6 +157,9 @@ fn several_gpus_are_granted_together_or_not_at_all() {
     two.need.gpus = 2;
     let b = stage.know("b", two);
     assert_eq!(stage.ask(b, secs(1_000)), []);
+    assert_eq!(stage.waits, [Decision::Wait(b, Obstacle::Busy)]);
+    assert_eq!(stage.plan(), []);
+    assert_eq!(stage.waits, [], "said once");
     assert!(stage.placement.gpus_of(b).is_empty());
     stage.placement.release(a);
     assert_eq!(stage.plan(), [Decision::Grant(b)]);

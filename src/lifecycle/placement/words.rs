@@ -143,6 +143,57 @@ impl Stand {
 /// Asks how a deployment stands.
 pub type View<'a> = dyn Fn(Key) -> Stand + 'a;
 
+/// What keeps a claim waiting: a closed set, so that it can be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// It was not looked at yet.
+    New,
+    /// Others are on their way out for it.
+    Leaving,
+    /// One that has waited too long goes first.
+    Reserved,
+    /// A start measures the memory there.
+    Measuring,
+    /// Nobody waits for it, so nobody is to leave.
+    Unwanted,
+    /// Those on its GPUs are busy, kept, or on their way up.
+    Busy,
+    /// The switch would do more harm than it saves so far.
+    Costly,
+    /// No GPU is large enough now.
+    Small,
+}
+
+impl Obstacle {
+    /// The word that metrics count by.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Leaving => "leaving",
+            Self::Reserved => "reserved",
+            Self::Measuring => "measuring",
+            Self::Unwanted => "unwanted",
+            Self::Busy => "busy",
+            Self::Costly => "costly",
+            Self::Small => "small",
+        }
+    }
+
+    /// What a person reads.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::New => "it was not looked at yet",
+            Self::Leaving => "others leave for it, and are not gone yet",
+            Self::Reserved => "its GPUs are reserved for one that has waited too long",
+            Self::Measuring => "another worker starts on its GPUs and measures their memory",
+            Self::Unwanted => "nobody waits for it, so nobody leaves for it",
+            Self::Busy => "those on its GPUs are busy, kept, or on their way up",
+            Self::Costly => "the switch would cost others more than it saves so far",
+            Self::Small => "no GPU is large enough",
+        }
+    }
+}
+
 /// What to do about the claims.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -156,15 +207,19 @@ pub enum Decision {
     Spare(Key),
     /// Nobody waits for this one any more: its claim is dropped.
     Withdraw(Key),
+    /// It must wait, and for what: told once for each obstacle of a claim.
+    Wait(Key, Obstacle),
 }
 
 impl Decision {
     /// Whom it is about.
     pub fn key(&self) -> Key {
         match self {
-            Self::Grant(key) | Self::Refuse(key, _) | Self::Spare(key) | Self::Withdraw(key) => {
-                *key
-            }
+            Self::Grant(key)
+            | Self::Refuse(key, _)
+            | Self::Spare(key)
+            | Self::Withdraw(key)
+            | Self::Wait(key, _) => *key,
             Self::Evict(eviction) => eviction.victim,
         }
     }

@@ -425,6 +425,7 @@ impl<'a, S: Scheduler> World<'a, S> {
                 Decision::Evict(eviction) => (eviction.victim, Event::Evict(eviction.rest)),
                 Decision::Spare(key) => (key, Event::Spared),
                 Decision::Withdraw(key) => (key, Event::Withdrawn),
+                Decision::Wait(..) => continue,
             };
             self.turn.push_back((key.index(), event));
         }

@@ -12,6 +12,7 @@ pub(in crate::telemetry) const OVERHEAD: &str = "tidegate_overhead_seconds";
 pub(in crate::telemetry) const LAST_ACTIVITY: &str = "tidegate_last_activity_timestamp_seconds";
 pub(in crate::telemetry) const STATUS: &str = "tidegate_deployment_status";
 pub(in crate::telemetry) const TRANSITION: &str = "tidegate_transition_seconds";
+pub(in crate::telemetry) const DECISIONS: &str = "tidegate_decisions_total";
 pub(in crate::telemetry) const GPU_MEMORY: &str = "tidegate_gpu_memory_bytes";
 pub(in crate::telemetry) const HISTORY_DEGRADED: &str = "tidegate_history_degraded";
 pub(in crate::telemetry) const CONFIG_ERRORS: &str = "tidegate_config_errors";

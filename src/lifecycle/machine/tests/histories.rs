@@ -291,10 +291,11 @@ impl History {
                 Decision::Evict(eviction) => Event::Evict(eviction.rest),
                 Decision::Spare(_) => Event::Spared,
                 Decision::Withdraw(_) => Event::Withdrawn,
+                Decision::Wait(..) => return None,
             };
-            (decision.key().index(), event)
+            Some((decision.key().index(), event))
         };
-        decisions.into_iter().map(event).collect()
+        decisions.into_iter().filter_map(event).collect()
     }
 
     fn act(&mut self, who: usize, action: Action) -> Option<Event> {

@@ -1,0 +1,48 @@
+//! `tidegate explain NAME`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::client::{Client, escaped};
+use super::{Failure, RemoteArg, out};
+use crate::admin::view::{EventView, ExplainView};
+
+/// Events that are shown below the reasons.
+const EVENTS: usize = 5;
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// The instance, or one deployment of it as INSTANCE/MODEL
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: RemoteArg,
+}
+
+impl Explain {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        let client = Client::new(&self.remote)?;
+        let name = escaped(&self.name);
+        let explained: Vec<ExplainView> = client.get(&format!("instances/{name}/explain")).await?;
+        if self.json {
+            out::json(&explained)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        for view in explained {
+            out::line(format_args!("{}", view.deployment))?;
+            for line in &view.lines {
+                out::line(format_args!("  {line}"))?;
+            }
+            let of = escaped(&view.deployment);
+            let path = format!("instances/{of}/events?tail={EVENTS}");
+            let events: Vec<EventView> = client.get(&path).await?;
+            for event in events {
+                out::line(format_args!("  {}  {}", out::date(event.at), event.text))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,63 @@
+//! Answers to "why is it not running?" and "whom would a start evict?".
+
+use super::*;
+use crate::lifecycle::Explanation;
+
+async fn explained(stage: &Stage, id: &str) -> Explanation {
+    let id = DeploymentId::parse(id).unwrap();
+    let explanation = stage.conductor.explain(&id).await;
+    explanation.expect("it is there")
+}
+
+fn says(explanation: &Explanation, words: &str) {
+    let lines = explanation.lines.join("\n");
+    assert!(lines.contains(words), "not `{words}`:\n{lines}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_says_why_and_whom_a_start_would_evict() {
+    let specs = [idles("t/a"), idles("t/b")];
+    let stage = Stage::with(Fake::default(), &[20 << 30], &specs).await;
+    let stopped = explained(&stage, "t/a").await;
+    assert_eq!(stopped.phase, "stopped");
+    says(&stopped, "no request has asked for it");
+    says(
+        &stopped,
+        "a request now would go to GPU [0], and nobody would leave",
+    );
+    drop(stage.request("t/a").await.unwrap());
+    let idle = explained(&stage, "t/b").await;
+    says(&idle, "t/a offloads to cpu: idle");
+    assert_eq!(idle.evicts[0].deployment.as_str(), "t/a");
+    let up = explained(&stage, "t/a").await;
+    says(&up, "on GPU [0] with 0 request(s) inside");
+    assert!(up.evicts.is_empty() && up.waits_for.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_names_those_who_keep_it_waiting_and_events_say_so() {
+    let pinned = changed(&idles("t/a"), |spec| spec.keep = true);
+    let specs = [pinned, idles("t/b")];
+    let stage = Stage::with(Fake::default(), &[20 << 30], &specs).await;
+    drop(stage.request("t/a").await.unwrap());
+    let waiter = {
+        let handle = stage.handle("t/b");
+        let waiting = handle.wait();
+        handle.demand();
+        waiting
+    };
+    stage.phase("t/b", "placing").await;
+    let waits = explained(&stage, "t/b").await;
+    assert_eq!(waits.waits_for, Some("busy"));
+    says(&waits, "it waits for GPU memory since 0s");
+    says(&waits, "1 request(s) wait for it");
+    says(&waits, "t/a has 17GiB: keep = true");
+    let told = stage.conductor.events(None, 5);
+    let told: Vec<&str> = told.iter().map(|event| event.text.as_ref()).collect();
+    let why = "waits: those on its GPUs are busy, kept, or on their way up";
+    assert!(told.contains(&why), "{told:?}");
+    drop(waiter);
+    stage.command("t/b", Command::Stop).await.unwrap();
+    stage.phase("t/b", "stopped").await;
+    says(&explained(&stage, "t/b").await, "wants it down");
+}

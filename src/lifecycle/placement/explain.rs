@@ -1,0 +1,138 @@
+//! What a start or a wake of a deployment would take, for people who ask.
+//!
+//! It decides nothing: the same plan as for a claim, made and thrown away.
+
+use super::claims::{eviction, kept_from};
+use super::{Eviction, Insists, Key, Obstacle, Placement, Profile, Standing, View};
+use crate::lifecycle::policy::Seconds;
+use crate::time::Uptime;
+
+/// What would happen if a request for a deployment came now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prospect {
+    /// Where it would go; empty where it would wait, and without GPUs.
+    pub gpus: Vec<u32>,
+    /// Who would leave for it.
+    pub evicts: Vec<Eviction>,
+    /// Why it would have to wait, if it would.
+    pub blocked: Option<Obstacle>,
+    /// Who is on the GPUs that it waits for.
+    pub holders: Vec<Holder>,
+}
+
+/// One who holds memory that another waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Holder {
+    /// Who.
+    pub key: Key,
+    /// On which GPU.
+    pub gpu: u32,
+    /// How much.
+    pub bytes: u64,
+    /// Whether it is never made to leave.
+    pub pinned: bool,
+    /// Where it is.
+    pub standing: Standing,
+    /// Requests inside.
+    pub running: u32,
+    /// Seconds after which it may be asked to leave, as things stand now; `None`
+    /// where time alone does not help.
+    pub may_leave_in: Option<Seconds>,
+}
+
+/// What is estimated of a deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// Requests per hour.
+    pub per_hour: f64,
+    /// Seconds that a request takes.
+    pub service: Seconds,
+    /// What a worker takes, and what its transitions take.
+    pub profile: Profile,
+}
+
+impl Placement {
+    /// What would happen if a request for a deployment came now; `None` for one
+    /// that is awake or on its way.
+    pub fn prospect(&self, key: Key, now: Uptime, view: &View<'_>) -> Option<Prospect> {
+        let mut stand = view(key);
+        if !matches!(stand.standing, Standing::Absent | Standing::Asleep(_)) {
+            return None;
+        }
+        if stand.insists == Insists::IfRoom {
+            stand.insists = Insists::No;
+        }
+        stand.held = stand.held.max(1);
+        let claimant = self.claimant(key, stand, now);
+        let kept = kept_from(&claimant, &self.reservations());
+        let chosen = match self.choose(&claimant, now, view, &kept) {
+            Ok(chosen) => chosen,
+            Err(blocked) => {
+                let places = blocked.places.iter();
+                let holders = places.flat_map(|place| self.on(*place, &claimant, now, view));
+                return Some(Prospect {
+                    gpus: Vec::new(),
+                    evicts: Vec::new(),
+                    blocked: Some(blocked.why),
+                    holders: holders.collect(),
+                });
+            }
+        };
+        let places = chosen.takes.iter().map(|(place, _)| *place);
+        let accounts = places.filter_map(|place| self.ledger.at(place));
+        let victims = chosen.victims.iter();
+        Some(Prospect {
+            gpus: accounts.map(|account| account.device.index).collect(),
+            evicts: victims.map(|v| eviction(&claimant, v, now)).collect(),
+            blocked: None,
+            holders: Vec::new(),
+        })
+    }
+
+    /// Who holds memory on the device at this place, beside this claimant.
+    fn on(
+        &self,
+        place: usize,
+        claimant: &super::claims::Claimant,
+        now: Uptime,
+        view: &View<'_>,
+    ) -> Vec<Holder> {
+        let awake = self.ledger.awake_at(place).iter();
+        let all = awake.chain(self.ledger.asleep_at(place));
+        let holder = |key: Key| {
+            let stand = self.stand(key, view);
+            let may_leave_in = match self.candidate(key, claimant, &[place], now, &stand) {
+                Ok(_) => Some(0.0),
+                Err(wait) => wait.is_finite().then_some(wait),
+            };
+            Some(Holder {
+                key,
+                gpu: self.ledger.at(place)?.device.index,
+                bytes: self.ledger.lease(key)?.on(place),
+                pinned: self.slot(key)?.profile.pinned,
+                standing: stand.standing,
+                running: stand.running,
+                may_leave_in,
+            })
+        };
+        all.copied()
+            .filter(|key| *key != claimant.key)
+            .filter_map(holder)
+            .collect()
+    }
+
+    /// What is estimated of a deployment.
+    pub fn estimate(&self, key: Key, now: Uptime) -> Option<Estimate> {
+        let slot = self.slot(key)?;
+        Some(Estimate {
+            per_hour: slot.rate.per_second(now) * 3_600.0,
+            service: slot.service,
+            profile: slot.profile.clone(),
+        })
+    }
+
+    /// What the claim of a deployment waits for.
+    pub fn waits_for(&self, key: Key) -> Option<Obstacle> {
+        Some(self.slot(key)?.claim.as_ref()?.blocked)
+    }
+}
