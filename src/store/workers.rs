@@ -187,7 +187,8 @@ impl Journal {
         }
     }
 
-    /// Every record. One that can't be read is set aside as `*.bad`.
+    /// Every record. One that can't be read is set aside as `*.bad`; what a kill
+    /// left half written is removed. For the start alone, while no one writes.
     ///
     /// # Errors
     ///
@@ -203,6 +204,9 @@ impl Journal {
             let path = entry.map_err(wrong)?.path();
             if path.extension().is_some_and(|ext| ext == "json") {
                 records.extend(read(&path)?);
+            } else if path.extension().is_some_and(|ext| ext == "tmp") {
+                // The record that it was to replace still stands.
+                drop(fs::remove_file(&path));
             }
         }
         records.sort_by(|a, b| a.nonce.cmp(&b.nonce));
@@ -286,6 +290,7 @@ mod tests {
             ("torn.json", "{\"format\":1,\"non"),
             ("empty.json", ""),
             ("odd.json", "{\"format\":1}"),
+            ("half.tmp", "{\"for"),
         ] {
             fs::write(dir.path().join(name), text).unwrap();
         }
@@ -293,6 +298,7 @@ mod tests {
         for name in ["torn.bad", "empty.bad", "odd.bad"] {
             assert!(dir.path().join(name).exists(), "{name}");
         }
+        assert!(!dir.path().join("half.tmp").exists());
         assert_eq!(journal.load().unwrap().len(), 1);
     }
 
