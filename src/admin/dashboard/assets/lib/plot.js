@@ -43,6 +43,12 @@ function gapped(series) {
   return { x, y };
 }
 
+/** The points that no line reaches, as there is nothing beside them. */
+function alone({ x, y }) {
+  const lone = y.map((value, index) => value !== null && (y[index - 1] ?? null) === null && (y[index + 1] ?? null) === null);
+  return { x: x.filter((_, index) => lone[index]), y: y.filter((_, index) => lone[index]) };
+}
+
 /** What axis and hover say of a unit: the divisor and suffix that fit the largest value. */
 function scale(unit, most) {
   const steps = { bytes: 1024, "bytes/s": 1024 };
@@ -132,13 +138,16 @@ export function plot({ title, tools = [], level = "h3" }) {
     const most = state.lines.reduce((top, line) => line.values.reduce((a, b) => Math.max(a, Math.abs(b)), top), 0);
     const { unit } = state.lines[0];
     const [divisor, suffix] = scale(unit, most);
-    const traces = state.lines.map((line, index) => {
+    const traces = state.lines.flatMap((line, index) => {
       const { x, y } = gapped(line);
-      return { type: "scatter", mode: x.length > 1 ? "lines" : "markers", x, y: y.map((value) => (value === null ? null : value / divisor)), name: line.name,
-        connectgaps: false, line: { color: color(PALETTE[index % PALETTE.length]), width: 2, dash: DASHES[Math.floor(index / PALETTE.length) % DASHES.length] },
+      const shade = color(PALETTE[index % PALETTE.length]);
+      const own = { type: "scatter", mode: "lines", x, y: y.map((value) => (value === null ? null : value / divisor)), name: line.name,
+        connectgaps: false, line: { color: shade, width: 2, dash: DASHES[Math.floor(index / PALETTE.length) % DASHES.length] },
         hovertemplate: `%{y:,.4~g}${suffix}` };
+      const dots = alone(own);
+      return dots.x.length ? [own, { type: "scatter", mode: "markers", ...dots, hoverinfo: "skip", showlegend: false, marker: { color: shade, size: 5 } }] : [own];
     });
-    await Plotly.react(canvas, traces, layout(unit, suffix, state.since, state.until, traces.length > 1), CONFIG);
+    await Plotly.react(canvas, traces, layout(unit, suffix, state.since, state.until, state.lines.length > 1), CONFIG);
     nothing.hidden = true;
     if (!state.drawn) {
       state.drawn = true;
