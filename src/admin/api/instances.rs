@@ -170,6 +170,10 @@ pub(super) fn view(admin: &Admin, catalog: &Catalog, instance: &Instance) -> Ins
         offload_after_seconds: idle
             .and_then(|idle| idle.offload)
             .and_then(|Offload { after, .. }| Some(after?.as_secs())),
+        may_offload: instance
+            .deployments
+            .iter()
+            .any(|d| d.idle.offload.is_some()),
         live: live.into(),
         file: instance.file.display().to_string(),
         updated: facts.as_ref().map(|facts| facts.updated),

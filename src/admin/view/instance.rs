@@ -36,6 +36,9 @@ pub struct InstanceView {
     /// Idle time after which weights leave the GPU, in seconds.
     #[serde(default)]
     pub offload_after_seconds: Option<u64>,
+    /// Whether its options let weights leave the GPU while the worker stays.
+    #[serde(default)]
+    pub may_offload: bool,
     /// Rates of now, of all its deployments together.
     #[serde(default)]
     pub live: LiveView,

@@ -142,6 +142,54 @@ async fn a_route_is_made_tested_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_draft_is_tried_and_nothing_is_taken_in() {
+    let gate = Gate::start().await;
+    let operator = gate.token("operator", &["research"]).await;
+    let tried = async |path: &str, text: &str| {
+        let answer = gate
+            .with(&operator, Method::POST, path, text.to_owned())
+            .await;
+        assert_eq!(answer.status(), StatusCode::OK, "{:?}", answer.body());
+        json_of(&answer)
+    };
+    let good = "[instance]\nname = \"new\"\nproject = \"research\"\nengine = \"sim\"\n\
+         [[deployment]]\nmodel = \"m\"\nendpoint_name = \"new-model\"\n";
+    let draft = tried("drafts", good).await;
+    assert_eq!(draft["errors"], json!([]), "{draft}");
+    let command = draft["commands"][0].to_string();
+    assert!(command.contains("new-model"), "{draft}");
+    for (text, line, says) in [
+        (
+            good.replace("endpoint_name", "endpoint_nam"),
+            Some(7),
+            "endpoint_name",
+        ),
+        (
+            good.replace("\"new-model\"", "\"ours-model\""),
+            Some(5),
+            "ours",
+        ),
+        (good.replace("research", "other"), None, "project"),
+    ] {
+        let draft = tried("drafts", &text).await;
+        let error = &draft["errors"][0];
+        let words = error["message"].as_str().unwrap_or_default();
+        assert!(words.contains(says), "{draft}");
+        assert_eq!(error["line"], json!(line), "{draft}");
+    }
+    let as_now = gate.dir.path().join("routes.d/ours.toml");
+    let text = std::fs::read_to_string(as_now).unwrap();
+    let draft = tried("drafts?replaces=ours", &text).await;
+    assert_eq!(draft["errors"], json!([]), "{draft}");
+    let list = json_of(
+        &gate
+            .with(&operator, Method::GET, "instances", NOTHING)
+            .await,
+    );
+    assert!(!list.to_string().contains("new-model"), "{list}");
+}
+
+#[tokio::test]
 async fn plots_show_what_was_asked_over_a_restart_and_a_link_shows_one_of_them() {
     let gate = Gate::start().await;
     let user = gate.token("user", &["research"]).await;

@@ -11,7 +11,7 @@ function allows(command, instance) {
   const some = (...words) => statuses.some((status) => words.includes(status));
   if (command === "start") return some("stopped", "failed");
   if (command === "wake") return some("offloaded");
-  if (command === "offload") return some("active", "idle");
+  if (command === "offload") return instance.may_offload && some("active", "idle");
   return some(...RUNS, "offloaded");
 }
 

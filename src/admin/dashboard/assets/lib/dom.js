@@ -79,6 +79,7 @@ const SHAPES = {
   active: [["circle", { cx: 8, cy: 8, r: 7, fill: "currentColor" }]],
   idle: [["circle", { cx: 8, cy: 8, r: 5.8, fill: "none", stroke: "currentColor", "stroke-width": 2.4 }]],
   offloaded: [["path", { d: "M8 1v9M3.5 6.5 8 11l4.5-4.5M2 15h12", fill: "none", stroke: "currentColor", "stroke-width": 2.4 }]],
+  stopping: [["rect", { x: 3.2, y: 3.2, width: 9.6, height: 9.6, rx: 2, fill: "none", stroke: "currentColor", "stroke-width": 2.4 }]],
   stopped: [["rect", { x: 2, y: 2, width: 12, height: 12, rx: 2, fill: "currentColor" }]],
   failed: [["path", { d: "M3 3l10 10M13 3 3 13", fill: "none", stroke: "currentColor", "stroke-width": 3, "stroke-linecap": "round" }]],
 };

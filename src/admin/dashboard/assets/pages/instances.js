@@ -6,7 +6,7 @@ import { buttonState, buttons } from "../lib/actions.js";
 import { count, decimal, NONE, span, bytes } from "../lib/format.js";
 import { table } from "../lib/table.js";
 
-const STATUSES = ["loading", "active", "idle", "offloaded", "stopped", "failed"];
+const STATUSES = ["loading", "active", "idle", "offloaded", "stopping", "stopped", "failed"];
 
 export default async function instances(main) {
   document.title = "Instances – Tidegate";
