@@ -296,7 +296,11 @@ impl Inner {
             log::From::End,
         );
         let worker = Worker::spawn(&self.options.own, &line, record, &temporary)?;
-        self.journal.write(&worker.record())?;
+        if let Err(error) = self.journal.write(&worker.record()) {
+            // The record of the intent is about to go, and with it every trace.
+            worker.abandon();
+            return Err(error.into());
+        }
         worker.follow(tail, &self.options.tasks);
         Ok(self.keep(order.nonce.clone(), worker))
     }

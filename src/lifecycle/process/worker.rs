@@ -224,6 +224,17 @@ impl Worker {
         self.kill_members();
     }
 
+    /// Ends one that was only just spawned and that nobody would find again.
+    /// Blocks until no process of it is left.
+    pub(super) fn abandon(&self) {
+        self.kill();
+        while self.kill_members() {
+            std::thread::sleep(PAUSE);
+        }
+        self.reap();
+        clean_after(&self.record());
+    }
+
     fn signal(&self, signal: Signal) {
         if let Err(error) = pidfd_send_signal(self.pidfd.as_fd(), signal) {
             tracing::debug!(deployment.id = %self.id, pid = self.process.pid, %error, "not signalled");
