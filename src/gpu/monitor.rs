@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::nvml::Nvml;
@@ -58,27 +58,39 @@ pub struct Sample {
 
 /// Follows the samples. A clone is another reader.
 #[derive(Clone, Debug)]
-pub struct Readings(watch::Receiver<Arc<Sample>>);
+pub struct Readings {
+    samples: watch::Receiver<Arc<Sample>>,
+    /// Asks for a sample before its time.
+    hurry: Arc<Notify>,
+}
 
 impl Default for Readings {
     /// Of devices that have no sensors: there is never a sample.
     fn default() -> Self {
-        Self(watch::channel(Arc::default()).1)
+        Self {
+            samples: watch::channel(Arc::default()).1,
+            hurry: Arc::default(),
+        }
     }
 }
 
 impl Readings {
     /// The newest sample.
     pub fn latest(&self) -> Arc<Sample> {
-        Arc::clone(&self.0.borrow())
+        Arc::clone(&self.samples.borrow())
+    }
+
+    /// Asks for a sample now, not at its time.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
     }
 
     /// Resolves with the next sample; never where no monitor runs.
     pub async fn next(&mut self) -> Arc<Sample> {
-        if self.0.changed().await.is_err() {
+        if self.samples.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        Arc::clone(&self.0.borrow_and_update())
+        Arc::clone(&self.samples.borrow_and_update())
     }
 }
 
@@ -88,6 +100,8 @@ pub struct Monitor {
     nvml: Arc<Nvml>,
     kinds: Arc<[(u32, Kind)]>,
     interval: Duration,
+    /// Whoever reads may not want to wait for the interval.
+    hurry: Arc<Notify>,
     /// One writer: this.
     samples: watch::Sender<Arc<Sample>>,
 }
@@ -98,11 +112,16 @@ impl Monitor {
         let kinds = inventory.identities.iter().map(|i| (i.index, i.kind));
         let kinds: Arc<[_]> = kinds.collect();
         let (samples, readings) = watch::channel(Arc::default());
-        inventory.readings = Readings(readings);
+        let hurry = Arc::<Notify>::default();
+        inventory.readings = Readings {
+            samples: readings,
+            hurry: Arc::clone(&hurry),
+        };
         let monitor = Self {
             nvml: Arc::new(nvml),
             kinds,
             interval,
+            hurry,
             samples,
         };
         let first = monitor.nvml.sample(&monitor.kinds);
@@ -116,6 +135,7 @@ impl Monitor {
         loop {
             tokio::select! {
                 () = sleep(self.interval) => {}
+                () = self.hurry.notified() => {}
                 () = ending.cancelled() => return,
             }
             let call = open.get_or_insert_with(|| {

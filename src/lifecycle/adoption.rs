@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::StartError;
-use super::calls::{Callee, Proof};
+use super::calls::{Callee, Proof, Taste};
 use super::effects::Effects;
 use super::launcher::{Launched, Nonce};
 use crate::config::{self, OffloadTo, Settings};
@@ -82,6 +82,7 @@ async fn prove(
         launched: launched.clone(),
         model: spec.endpoint_name.clone(),
         limit: PROOF_LIMIT,
+        taste: Taste::default(),
     };
     let proof = timeout(PROOF_LIMIT, effects.calls.prove(callee)).await;
     match (proof, launched.asleep) {

@@ -4,7 +4,7 @@
 //! nothing: when to ask, and what follows a failure, is the machine's.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::launcher::{Boxed, Launched};
@@ -27,7 +27,13 @@ pub struct Callee {
     pub model: ModelName,
     /// Limit of one call.
     pub limit: Duration,
+    /// What it says to a fixed prompt, once it was asked.
+    pub taste: Taste,
 }
+
+/// What one worker says to a fixed prompt, to be compared after a wake; shared by
+/// all who call it. Empty until it was asked, `None` where it completes no texts.
+pub type Taste = Arc<OnceLock<Option<String>>>;
 
 /// What an adopted worker was found to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +88,7 @@ impl Calls for Http {
                     Err(error) => Err(error),
                 };
                 match ready {
-                    Ok(()) => return,
+                    Ok(()) => return taste(&client, &worker).await,
                     Err(error) => tracing::trace!(%error, "not ready yet"),
                 }
                 sleep(pause).await;
@@ -94,14 +100,19 @@ impl Calls for Http {
 
     fn sleep(&self, worker: Callee, to: OffloadTo) -> Boxed<'_, Result<(), String>> {
         Box::pin(async move {
-            let slept = client(&worker).sleep(level(to), worker.limit).await;
+            let client = client(&worker);
+            taste(&client, &worker).await;
+            let slept = client.sleep(level(to), worker.limit).await;
             slept.map_err(|error| in_words(&error))
         })
     }
 
     fn wake(&self, worker: Callee, from: OffloadTo) -> Boxed<'_, Result<(), String>> {
         Box::pin(async move {
-            let woken = client(&worker).wake(level(from), worker.limit).await;
+            let before = worker.taste.get().and_then(Option::as_deref);
+            let woken = client(&worker)
+                .wake(level(from), before, worker.limit)
+                .await;
             woken.map_err(|error| in_words(&error))
         })
     }
@@ -134,6 +145,17 @@ impl Calls for Http {
                 Err(error) => Err(in_words(&error)),
             }
         })
+    }
+}
+
+/// Asks once what it says, for later. A worker that does not answer this is no
+/// worse than one that completes no texts.
+async fn taste(client: &Client, worker: &Callee) {
+    if worker.taste.get().is_none() {
+        match client.taste(worker.limit).await {
+            Ok(said) => drop(worker.taste.set(said)),
+            Err(error) => tracing::debug!(%error, "a worker could not be tasted"),
+        }
     }
 }
 

@@ -99,6 +99,7 @@ impl Conductor {
             reports: reports_in,
             call_timeout: parts.settings.workers.call_timeout,
             care: Care::from(&*parts.settings),
+            readings: parts.gpus.readings.clone(),
         };
         let (observed_in, observed) = mpsc::channel(1);
         let readings = parts.gpus.readings.clone();

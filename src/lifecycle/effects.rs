@@ -10,14 +10,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::calls::{Callee, Calls};
+use super::calls::{Callee, Calls, Taste};
 use super::health::{self, Care, Quiet};
 use super::launcher::{Boxed, Exit, LaunchError, Launched, Launcher, Nonce, Order};
 use super::machine::Event;
 use super::member::{Member, Running, Wish};
-use super::{progress, verdict};
+use super::{observe, progress, verdict};
 use crate::config::{self, OffloadTo};
 use crate::deployment::{Gate, Handle};
+use crate::gpu::Readings;
 use crate::names::{DeploymentId, Generation};
 use crate::tasks::Tasks;
 
@@ -44,6 +45,7 @@ pub(super) enum What {
 struct Door {
     gate: Arc<Gate>,
     quiet: Quiet,
+    taste: Taste,
     calls: CancellationToken,
 }
 
@@ -52,6 +54,7 @@ impl Door {
         Self {
             gate: Arc::clone(&running.gate),
             quiet: Arc::clone(&running.quiet),
+            taste: Arc::clone(&running.taste),
             calls: running.calls.clone(),
         }
     }
@@ -79,6 +82,8 @@ pub(super) struct Effects {
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) call_timeout: Duration,
     pub(super) care: Care,
+    /// What the GPUs' sensors say.
+    pub(super) readings: Readings,
 }
 
 impl Effects {
@@ -98,6 +103,7 @@ impl Effects {
             launched: None,
             gate: Gate::opened(member.handle.gate.clock()),
             quiet: Quiet::default(),
+            taste: Taste::default(),
             wish,
             calls,
         };
@@ -172,7 +178,7 @@ impl Effects {
             }
         };
         let nonce = launched.nonce.clone();
-        let callee = self.callee(&launched, &spec);
+        let callee = self.callee(&launched, &spec, &door.taste);
         let what = What::Launched(generation, launched);
         self.report(&id, what).await;
         let served = Arc::new(AtomicBool::new(false));
@@ -203,7 +209,8 @@ impl Effects {
             handle,
             generation: launched.generation,
             nonce: launched.nonce.clone(),
-            callee: self.callee(&launched, &member.spec),
+            // It sends no prompt that is kept.
+            callee: self.callee(&launched, &member.spec, &Taste::default()),
             lines_from: 0,
             served: Arc::new(AtomicBool::new(true)),
         };
@@ -211,6 +218,7 @@ impl Effects {
             launched: Some(launched),
             gate: Gate::opened(member.handle.gate.clock()),
             quiet: Quiet::default(),
+            taste: Taste::default(),
             wish,
             calls: self.tasks.ending().child_token(),
         };
@@ -357,7 +365,7 @@ impl Effects {
             tracing::error!(deployment.id = %member.handle.id, "no worker to {verb}");
             return;
         };
-        let callee = self.callee(&launched, &member.spec);
+        let callee = self.callee(&launched, &member.spec, &door.taste);
         let (this, id) = (self.clone(), member.handle.id.clone());
         self.tasks.spawn("worker call", async move {
             let nonce = launched.nonce;
@@ -366,9 +374,15 @@ impl Effects {
                 this.launcher.note_asleep(&nonce, asleep);
             }
             // A probe of ours may be inside; it has a limit, and none begins now.
+            let whose = (&id, launched.generation);
             let asking = async {
                 let _held = door.quiet.lock().await;
-                start(this.calls.as_ref(), callee).await
+                let held = observe::held(this.readings.latest(), &this.launcher, whose).await;
+                start(this.calls.as_ref(), callee).await?;
+                match held.filter(|_| asleep.is_some()) {
+                    Some((_, bytes)) => this.released(whose, bytes).await,
+                    None => Ok(()),
+                }
             };
             let result = tokio::select! {
                 () = door.calls.cancelled() => return,
@@ -388,6 +402,10 @@ impl Effects {
         });
     }
 
+    async fn released(&self, whose: (&DeploymentId, Generation), bytes: u64) -> Result<(), String> {
+        observe::released(self.readings.clone(), &self.launcher, whose, bytes).await
+    }
+
     /// Reports once no request is inside the closed gate of a worker.
     pub(super) fn drain(&self, id: &DeploymentId, gate: &Arc<Gate>) {
         let (this, id, gate) = (self.clone(), id.clone(), Arc::clone(gate));
@@ -402,8 +420,9 @@ impl Effects {
         });
     }
 
-    fn callee(&self, launched: &Launched, spec: &config::Deployment) -> Callee {
+    fn callee(&self, launched: &Launched, spec: &config::Deployment, taste: &Taste) -> Callee {
         Callee {
+            taste: Arc::clone(taste),
             launched: launched.clone(),
             model: spec.endpoint_name.clone(),
             limit: self.call_timeout,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::calls::Taste;
 use super::events::Events;
 use super::fleet::Fleet;
 use super::health::Quiet;
@@ -45,6 +46,8 @@ pub(super) struct Running {
     pub(super) gate: Arc<Gate>,
     /// Held by whoever sends its engine a request of ours.
     pub(super) quiet: Quiet,
+    /// What it says, to be compared after a wake.
+    pub(super) taste: Taste,
     /// To its supervisor.
     pub(super) wish: watch::Sender<Wish>,
     /// Ends the calls that are under way to it.

@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::launcher::{Launcher, Owner};
 use crate::gpu::{Reading, Readings, Sample};
 use crate::names::{DeploymentId, Generation};
+use crate::time::{sleep, timeout};
+use crate::units::Bytes;
 
 /// What was seen on the devices at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +105,63 @@ pub(super) async fn watch(
         if observed.send(of(sample, &launcher).await).await.is_err() {
             return;
         }
+    }
+}
+
+/// What a worker that sleeps may hold of a GPU, however little it held awake: the
+/// context of CUDA, graphs, and the buffers of its ranks.
+const RESIDUE_BYTES_MAX: u64 = 3 << 30;
+/// How long a worker that says that it sleeps may take to give its memory back.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two looks at it.
+const RELEASE_PAUSE: Duration = Duration::from_millis(50);
+
+/// The most that a worker is seen to hold on one GPU; `None` where it can't be
+/// told.
+pub(super) async fn held(
+    sample: Arc<Sample>,
+    launcher: &Arc<dyn Launcher>,
+    (id, generation): (&DeploymentId, Generation),
+) -> Option<(u32, u64)> {
+    let seen = of(sample, launcher).await.of_worker(id, generation);
+    let seen = seen.into_iter().filter(|(_, bytes)| *bytes > 0);
+    seen.max_by_key(|(_, bytes)| *bytes)
+}
+
+/// Makes sure that a worker which says that it sleeps gave its memory back. Where
+/// no sensor tells, it is believed.
+pub(super) async fn released(
+    mut readings: Readings,
+    launcher: &Arc<dyn Launcher>,
+    whose: (&DeploymentId, Generation),
+    before: u64,
+) -> Result<(), String> {
+    let most = RESIDUE_BYTES_MAX.max(before / 2);
+    let mut last = None;
+    let look = async {
+        loop {
+            readings.hurry();
+            let sample = readings.next().await;
+            // What was read before a failure says nothing of now.
+            if sample.fault.is_none() {
+                last = held(sample, launcher, whose).await;
+                if last.is_none_or(|(_, bytes)| bytes <= most) {
+                    return;
+                }
+            }
+            sleep(RELEASE_PAUSE).await;
+        }
+    };
+    if timeout(RELEASE_LIMIT, look).await.is_ok() {
+        return Ok(());
+    }
+    match last {
+        Some((gpu, bytes)) => Err(format!(
+            "it says that it sleeps, and still holds {} of the {} that it held on GPU {gpu}",
+            Bytes(bytes),
+            Bytes(before)
+        )),
+        None => Ok(()),
     }
 }
 

@@ -23,6 +23,10 @@ use crate::time::timeout;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Bytes of an answer that an error quotes.
 const QUOTE_CHARS_MAX: usize = 200;
+/// What a model is asked to see whether it is the same as before.
+const TASTE_PROMPT: &str = "One, two, three,";
+/// So many characters of its answer must be as before.
+const TASTE_CHARS: usize = 4;
 /// Limit of a call that only looks.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -73,6 +77,14 @@ pub enum CallError {
         status: StatusCode,
         /// The beginning of its text.
         text: String,
+    },
+    /// It woke, and says other things than before.
+    #[error("since it woke it answers {after:?} to what it answered {before:?} before")]
+    Garbage {
+        /// What it said before it slept.
+        before: String,
+        /// What it says now.
+        after: String,
     },
     /// It says that it did, and `/is_sleeping` says that it did not.
     #[error("the worker reports is_sleeping={0}, against what it was told")]
@@ -191,12 +203,56 @@ impl Client {
         self.confirm(true).await
     }
 
-    /// Wakes the worker, and makes sure that it answers.
+    /// What the model says to a fixed prompt when it always takes the likeliest
+    /// token; `None` where it completes no texts.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn taste(&self, limit: Duration) -> Result<Option<String>, CallError> {
+        const PATH: &str = "/v1/completions";
+        let body = json!({"model": &*self.model, "prompt": TASTE_PROMPT, "max_tokens": 2,
+            "temperature": 0, "seed": 1});
+        let (status, text) = self.call(Method::POST, PATH, Some(&body), limit).await?;
+        match status {
+            StatusCode::OK => {
+                let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
+                let said = answer.pointer("/choices/0/text").and_then(Value::as_str);
+                Ok(said.map(str::to_owned))
+            }
+            StatusCode::NOT_FOUND if is_route_missing(&text) => Ok(None),
+            _ => Err(unwanted(PATH, status, &text)),
+        }
+    }
+
+    /// Makes sure that it still says what it said before it slept. vLLM answers
+    /// garbage with status 200 where weights were not loaded again. Two tries, and
+    /// the beginning is enough: the last bit of a sum may differ.
+    async fn same_taste(&self, before: &str, limit: Duration) -> Result<(), CallError> {
+        let beginning = |text: &str| text.chars().take(TASTE_CHARS).collect::<String>();
+        let mut after = String::new();
+        for _ in 0..2 {
+            after = self.taste(limit).await?.unwrap_or_default();
+            if beginning(&after) == beginning(before) {
+                return Ok(());
+            }
+        }
+        let before = before.to_owned();
+        Err(CallError::Garbage { before, after })
+    }
+
+    /// Wakes the worker, and makes sure that it answers, and what it answered
+    /// before it slept, where that is known.
     ///
     /// # Errors
     ///
     /// [`CallError`]; the worker must then not be used again.
-    pub async fn wake(&self, level: Level, limit: Duration) -> Result<(), CallError> {
+    pub async fn wake(
+        &self,
+        level: Level,
+        before: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), CallError> {
         match level {
             Level::One => {
                 self.expect(Method::POST, "/wake_up", None, limit).await?;
@@ -215,7 +271,10 @@ impl Client {
             }
         }
         self.confirm(false).await?;
-        self.warm_up(limit).await
+        match before {
+            Some(before) => self.same_taste(before, limit).await,
+            None => self.warm_up(limit).await,
+        }
     }
 
     async fn confirm(&self, wanted: bool) -> Result<(), CallError> {

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tidegate::config::OffloadTo;
 use tidegate::gpu::nvml::{Error, Nvml};
 use tidegate::gpu::{Inventory, Kind, Monitor, Readings, Sample, mig_index};
+use tidegate::lifecycle::Command as Told;
 use tidegate::tasks::Tasks;
 
 use super::lifecycle::{run_on, spec};
@@ -150,7 +151,7 @@ async fn a_worker_waits_until_strangers_leave_it_enough_of_the_gpu() {
     let tasks = Tasks::new();
     let gpus = driver.watched(&tasks);
     let dir = tempfile::tempdir().unwrap();
-    let run = run_on(dir.path(), spec(OffloadTo::Cpu, &[]), gpus.clone()).await;
+    let run = run_on(dir.path(), spec(OffloadTo::Cpu, &[]), gpus.clone(), |_| {}).await;
     // Without someone who waits, the start is given up.
     let _waiting = run.held.wait();
     run.held.demand();
@@ -170,6 +171,45 @@ async fn a_worker_waits_until_strangers_leave_it_enough_of_the_gpu() {
         .collect();
     assert!(told.contains(&"CUDA_VISIBLE_DEVICES=MIG-a0"), "{told:?}");
     assert!(told.contains(&"CUDA_DEVICE_ORDER=PCI_BUS_ID"), "{told:?}");
+    run.end(true).await;
+    assert!(tasks.join(LIMIT).await);
+}
+
+#[tokio::test]
+async fn a_worker_that_says_it_sleeps_and_keeps_its_memory_is_ended() {
+    let driver = Driver::new("gpu GPU-a 80000 0 0\n");
+    let tasks = Tasks::new();
+    let gpus = driver.watched(&tasks);
+    let dir = tempfile::tempdir().unwrap();
+    let run = run_on(dir.path(), spec(OffloadTo::Cpu, &[]), gpus.clone(), |_| {}).await;
+    let mut readings = gpus.readings;
+    let mut holds = async |pid: Option<u32>, mib: u64| {
+        let pid = pid.unwrap();
+        driver.says(&format!("gpu GPU-a 80000 {mib} 0\nproc 0 {pid} {mib}\n"));
+        until(&mut readings, |sample| {
+            sample.devices[0].memory_used == mib << 20
+        })
+        .await;
+    };
+    let keeps = run.serves().await;
+    holds(keeps.pid, 60_000).await;
+    run.command(Told::Offload).await;
+    // Its next rung, without weights, fails in the same way.
+    run.phase("stopped").await;
+    let told = run.told();
+    assert!(
+        told.contains("still holds 58.5GiB of the 58.5GiB"),
+        "{told}"
+    );
+
+    // With sensors that fail meanwhile it is believed: nothing speaks against it.
+    driver.says("gpu GPU-a 80000 0 0\n");
+    run.command(Told::Start).await;
+    let honest = run.serves().await;
+    holds(honest.pid, 60_000).await;
+    driver.says("fail 15\n");
+    run.command(Told::Offload).await;
+    run.phase("offloaded").await;
     run.end(true).await;
     assert!(tasks.join(LIMIT).await);
 }

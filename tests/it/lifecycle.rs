@@ -32,11 +32,16 @@ pub(super) struct Run {
 }
 
 async fn run(state: &Path, to: OffloadTo, faults: &[&str]) -> Run {
-    run_on(state, spec(to, faults), Inventory::none()).await
+    run_on(state, spec(to, faults), Inventory::none(), |_| {}).await
 }
 
 /// Runs one deployment on these devices.
-pub(super) async fn run_on(state: &Path, spec: Arc<Deployment>, gpus: Inventory) -> Run {
+pub(super) async fn run_on(
+    state: &Path,
+    spec: Arc<Deployment>,
+    gpus: Inventory,
+    tune: impl FnOnce(&mut Settings),
+) -> Run {
     let own = PathBuf::from(env!("CARGO_BIN_EXE_tidegate"));
     let (clock, tasks) = (Clock::start(), Tasks::new());
     let (registry, demands) = Registry::new(clock);
@@ -45,6 +50,7 @@ pub(super) async fn run_on(state: &Path, spec: Arc<Deployment>, gpus: Inventory)
     settings.gpus.source = GpuSource::None;
     settings.workers.backoff = Duration::from_millis(50);
     settings.workers.failures_max = 2;
+    tune(&mut settings);
     let engines = Engines::at(state, &own, &settings.vllm);
     let launcher = ProcessLauncher::open(Options {
         state: state.to_owned(),
@@ -92,7 +98,7 @@ impl Run {
     }
 
     /// Ready after a demand, and answering through the open gate.
-    async fn serves(&self) -> Arc<Snapshot> {
+    pub(super) async fn serves(&self) -> Arc<Snapshot> {
         self.held.demand();
         let snapshot = self.phase("ready").await;
         let _permit = self.held.gate.enter().unwrap();
@@ -106,9 +112,16 @@ impl Run {
         snapshot
     }
 
-    async fn command(&self, command: Command) {
+    pub(super) async fn command(&self, command: Command) {
         let done = self.conductor.command(&self.held.id, command).await;
         done.unwrap();
+    }
+
+    /// What was told so far.
+    pub(super) fn told(&self) -> String {
+        let events = self.conductor.events(None, 100);
+        let texts = events.iter().map(|event| event.text.to_string());
+        texts.collect::<Vec<_>>().join("\n")
     }
 
     /// Ends the process, as far as a test can.

@@ -7,6 +7,7 @@
 
 mod admin;
 mod cycles;
+mod faults;
 mod figures;
 mod floors;
 mod gateway;
