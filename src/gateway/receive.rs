@@ -15,6 +15,10 @@ use crate::openai::form;
 use crate::openai::request::{self, Scan};
 use crate::time::timeout;
 
+/// What is read of a body that was refused, in bytes and in time.
+const READ_OFF_BYTES: usize = 8 << 20;
+const READ_OFF_TIME: Duration = Duration::from_secs(2);
+
 /// Room that is made for a body before its bytes are there, at most.
 const RESERVE_MAX: u64 = 1 << 20;
 
@@ -68,7 +72,7 @@ pub fn read<'a>(headers: &HeaderMap, api: Api, body: &'a [u8]) -> Result<Scan<'a
 /// # Errors
 ///
 /// A [`Refusal`] when it is too large, too slow, or breaks off.
-pub async fn receive(mut body: Incoming, max: u64, pause: Duration) -> Result<Bytes, Refusal> {
+pub async fn receive(body: &mut Incoming, max: u64, pause: Duration) -> Result<Bytes, Refusal> {
     let hint = body.size_hint();
     if hint.lower() > max {
         return Err(Refusal::TooLarge { max });
@@ -102,4 +106,24 @@ pub async fn receive(mut body: Incoming, max: u64, pause: Duration) -> Result<By
         }
     }
     Ok(all.map_or_else(|| first.unwrap_or_default(), BytesMut::freeze))
+}
+
+/// Reads the rest of a body that was refused, within bounds, for nothing.
+///
+/// An answer of HTTP/2 that comes before the end of its request is followed by a reset
+/// of the stream, and there are clients that read only that: curl 7 shows an error
+/// of its own instead of the answer.
+pub async fn read_off(body: &mut Incoming) {
+    let mut left = READ_OFF_BYTES;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Whoever is slower gets the answer and the reset.
+    drop(timeout(READ_OFF_TIME, reading).await);
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::admit::{Admission, Asked, admit};
 use super::authorize::authorize;
@@ -84,9 +84,18 @@ pub async fn handle(
         || gateway.is_taken_over() && request.version() <= Version::HTTP_11;
     let sink = gateway.sink.clone();
     let mut record = Record::start(sink, request_id, Arc::clone(&peer), origin, trace);
+    let is_to_be_read = request.version() == Version::HTTP_2;
+    let (parts, mut body) = request.into_parts();
+    let answering = async {
+        let answered = answer(&gateway, (parts, &mut body), &page, &mut record).await;
+        if answered.is_err() && is_to_be_read && !body.is_end_stream() {
+            receive::read_off(&mut body).await;
+        }
+        answered
+    };
     let answered = tokio::select! {
         biased;
-        answered = answer(&gateway, request, &page, &mut record) => answered,
+        answered = answering => answered,
         () = peer.cut.cancelled() => Err(Refusal::ShuttingDown),
     };
     let standings = record.standings;
@@ -144,11 +153,10 @@ fn read_head(
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    request: Request<Incoming>,
+    (mut parts, body): (Parts, &mut Incoming),
     page: &Page,
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
-    let (mut parts, body) = request.into_parts();
     let table = gateway.table.load_full();
     let entry = match read_head(gateway, &parts, page, &table, &record.peer)? {
         Ok(entry) => entry,
@@ -225,7 +233,7 @@ struct Called<'a> {
 async fn infer(
     gateway: &Arc<Gateway>,
     called: Called<'_>,
-    (mut parts, body): (Parts, Incoming),
+    (mut parts, body): (Parts, &mut Incoming),
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
     let Called { principal, api, .. } = called;

@@ -36,6 +36,9 @@ use tokio_util::sync::CancellationToken;
 /// No wait in these tests may be longer.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
+/// How long tokens live: longer than any test, also one that is run by hand.
+const LIFE: Duration = Duration::from_hours(4);
+
 /// A gateway on loopback, over TLS and plain.
 pub(super) struct Bench {
     pub(super) plain: SocketAddr,
@@ -165,7 +168,7 @@ impl Bench {
 
     /// A token that expired a while ago.
     pub(super) fn expired(&self) -> String {
-        let then = unix_time().saturating_sub(Duration::from_hours(1));
+        let then = unix_time().saturating_sub(2 * LIFE);
         self.issuer.issue(spec(), then).unwrap().0
     }
 
@@ -271,7 +274,7 @@ pub(super) fn spec() -> TokenSpec {
         projects: Vec::new(),
         endpoints: Vec::new(),
         label: None,
-        ttl: Duration::from_mins(1),
+        ttl: LIFE,
         metadata: None,
         limits: TokenLimits::default(),
     }

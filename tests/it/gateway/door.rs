@@ -1,8 +1,16 @@
 //! Who comes in and with what: TLS, tokens, models, bodies.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::{Request, Version};
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::version::{TLS12, TLS13};
 use tidegate::auth::{Issuer, SigningKey};
@@ -26,10 +34,9 @@ async fn both_versions_of_tls_and_of_http_are_spoken() {
         }
         let client = bench.connect_tls(version, &["h2", "http/1.1"]).await;
         assert_eq!(client.0.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let (mut sender, driver) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client.0))
-                .await
-                .unwrap();
+        let (mut sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(client.0))
+            .await
+            .unwrap();
         bench.beside(async { driver.await.unwrap() });
         let request = Request::post("https://localhost/v1/chat/completions")
             .header("authorization", format!("Bearer {}", bench.token().0))
@@ -186,4 +193,61 @@ async fn a_body_over_the_limit_is_refused_before_it_is_sent_or_while_it_comes() 
         (answer.status, answer.code().as_str()),
         (413, "request_too_large")
     );
+}
+
+/// A body of spaces in pieces, which counts what was taken of it.
+struct Spaces {
+    left: usize,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Body for Spaces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        const PIECE: &[u8] = &[b' '; 4096];
+        let this = self.get_mut();
+        let length = PIECE.len().min(this.left);
+        this.left -= length;
+        this.taken.fetch_add(length, Ordering::SeqCst);
+        let frame = (length > 0).then(|| Ok(Frame::data(Bytes::from_static(&PIECE[..length]))));
+        Poll::Ready(frame)
+    }
+}
+
+/// More than may be sent before the server has read any of it.
+const LARGE: usize = 2 << 20;
+
+/// An answer before the end of a request of HTTP/2 is followed by a reset, and some
+/// clients would then show that instead of the answer.
+#[tokio::test]
+async fn a_refusal_over_http_2_comes_once_the_body_was_read() {
+    let mut settings = Settings::default();
+    settings.gateway.request_body_max = 1024;
+    let bench = Bench::with(&[answering(OK).await], "", settings).await;
+    let client = bench.connect_tls(&TLS13, &["h2"]).await;
+    let (mut sender, driver) =
+        http2::handshake::<_, _, Spaces>(TokioExecutor::new(), TokioIo::new(client.0))
+            .await
+            .unwrap();
+    bench.beside(async { drop(driver.await) });
+    for (token, status) in [(bench.token().0, 413), ("bad".to_owned(), 401)] {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let body = Spaces {
+            left: LARGE,
+            taken: Arc::clone(&taken),
+        };
+        let request = Request::post("https://localhost/v1/chat/completions")
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/json")
+            .body(body)
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(taken.load(Ordering::SeqCst), LARGE, "{status}");
+    }
 }
