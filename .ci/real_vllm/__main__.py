@@ -6,7 +6,7 @@ import time
 
 from checks.report import Report, exit_on_sigterm, skip
 from checks.tidegate import Tidegate
-from real_vllm import data_plane, engine, lifecycle
+from real_vllm import data_plane, endpoints, engine, lifecycle, usage
 from real_vllm.served import Served
 
 #: Requests at once of the second model.
@@ -51,9 +51,31 @@ enforce_eager = true
     return shape
 
 
-def run(report, gateway, shape):
+def embedding_file(path):
+    """The route file of an embedding model."""
+    return f"""
+[route]
+name = "bert"
+project = "research"
+[route.timeouts]
+cold_start = "{lifecycle.START_MAX}s"
+
+[instance]
+name = "bert"
+project = "research"
+[instance.options]
+enforce_eager = true
+
+[[deployment]]
+model = "{path}"
+endpoint_name = "gamma"
+"""
+
+
+def run(report, gateway, shape, embedder):
     """The checks, in an order that needs each worker started twice only."""
     gateway.route("tiny", shape())
+    gateway.route("bert", embedding_file(embedder))
     gateway.start()
     token = gateway.token("--workspace", "w1", "--project", "research")
     alpha, beta = (
@@ -70,6 +92,8 @@ def run(report, gateway, shape):
     lifecycle.one_worker(report, alpha)
     for served in both:
         data_plane.answers(report, served)
+    endpoints.of_text(report, alpha)
+    usage.mixed_load(report, alpha)
     data_plane.refusals(report, alpha)
     data_plane.limit(report, beta, PLACES)
     data_plane.abort(report, alpha)
@@ -78,7 +102,12 @@ def run(report, gateway, shape):
     lifecycle.killed_server(report, beta)
     lifecycle.idle_stop(report, alpha, shape)
     lifecycle.cold_start(report, "cold start again, after a stop or a crash", both, 1)
-    lifecycle.end(report, gateway, both)
+    gamma = Served(gateway, token, "gamma", "bert/gamma", CONTEXT)
+    with report.check("gamma: an embedding model is started by its first request") as check:
+        made = gamma.sdk(timeout=lifecycle.START_MAX).embeddings.create(model="gamma", input="one")
+        check.figure = f"{len(made.data[0].embedding)} numbers"
+    endpoints.of_embeddings(report, gamma)
+    lifecycle.end(report, gateway, [*both, gamma])
 
 
 def main():
@@ -94,7 +123,7 @@ def main():
     report.note(f"models are made [{time.monotonic() - began:.0f} s]")
     shape = shape_of(models)
     with Tidegate(settings(programs), {"VLLM_CPU_KVCACHE_SPACE": "1"}) as gateway:
-        run(report, gateway, shape)
+        run(report, gateway, shape, engine.embedder(programs))
     return report.finish()
 
 

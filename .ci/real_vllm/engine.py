@@ -43,6 +43,15 @@ def model(programs, seed, context):
     return directory
 
 
+def embedder(programs):
+    """A tiny embedding model with random weights."""
+    directory = cache() / "models" / "bert"
+    if not (directory / "tokenizer.json").exists():
+        maker = RECIPE / "make_tiny_model.py"
+        _run([programs / "python", maker, directory, "--kind", "bert"], 300)
+    return directory
+
+
 def adapter(programs):
     """A tiny LoRA adapter for these models."""
     directory = cache() / "models" / "adapter"

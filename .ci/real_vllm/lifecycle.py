@@ -162,7 +162,8 @@ def end(report, gateway, group):
     sessions = [processes.session_of(served.worker().pid) for served in group]
     with report.check("tidegate stop: the workers end, requests are refused for good") as check:
         began = time.monotonic()
-        gateway.run("stop", "tiny")
+        for instance in sorted({served.identifier.split("/")[0] for served in group}):
+            gateway.run("stop", instance)
         for served in group:
             gateway.wait_shown(served.identifier, "phase", "stopped", 60)
         check.figure = f"{time.monotonic() - began:.1f} s"
