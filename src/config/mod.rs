@@ -22,23 +22,17 @@ mod options;
 mod problems;
 mod reader;
 mod route;
+mod settings;
 mod tree;
 mod trusted;
 mod upstream;
 pub mod watch;
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::keeper::{KeySources, SharedSecret, TrustedIssuer};
-use crate::auth::keys::previous_beside;
-use crate::names::{
-    DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName, Workspace,
-};
-use crate::vllm::rules::Allowed;
+use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
 
 pub use balancing::{Ejection, LoadBalancing, Policy, Retries, RetryOn};
 pub use catalog::{load_catalog, with_file, without_file};
@@ -47,218 +41,11 @@ pub use edge::{Cors, Gateway, Telemetry, Tls};
 pub use error::FileError;
 pub use exchange::Exchange;
 pub use gateway::load;
+pub use settings::{
+    Admin, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tokens, VllmEngine, Workers,
+};
 pub use upstream::{Address, ApiKeySource, HealthCheck, Upstream, UpstreamTls};
 pub use watch::Watcher;
-
-/// `tidegate.toml`, with every default filled in.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `[gateway]`
-    pub gateway: Gateway,
-    /// `[tls]`
-    pub tls: Tls,
-    /// `[cors]`
-    pub cors: Cors,
-    /// `[telemetry]`
-    pub telemetry: Telemetry,
-    /// `[tokens]`
-    pub tokens: Tokens,
-    /// `[admin]`
-    pub admin: Admin,
-    /// `[metrics]`
-    pub metrics: Metrics,
-    /// `[gpus]`
-    pub gpus: Gpus,
-    /// `[placement]`
-    pub placement: Placement,
-    /// `[workers]`
-    pub workers: Workers,
-    /// `[queues.*]`: the queues that instances may name; `local` is always one.
-    pub queues: Vec<QueueName>,
-    /// `[workspaces.*]`: requests that each may have at work at once, on all routes
-    /// together; no limit for those that are not named.
-    pub workspaces: HashMap<Workspace, u32>,
-    /// `[engines.vllm]`
-    pub vllm: VllmEngine,
-}
-
-impl Settings {
-    /// How many requests a workspace may have at work; `None` for no limit.
-    pub fn workspace_max(&self, workspace: &Workspace) -> Option<u32> {
-        self.workspaces.get(workspace).copied()
-    }
-}
-
-/// `[tokens]`: whom we issue tokens as.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    /// The `iss` claim.
-    pub issuer: String,
-    /// The `aud` claim.
-    pub audience: String,
-    /// Ed25519 private key, PKCS#8 PEM.
-    pub signing_key: PathBuf,
-    /// Keys that signed before and still verify; `None`: what `tidegate token rotate`
-    /// keeps beside the signing key.
-    pub previous_keys: Option<Vec<PathBuf>>,
-    /// `[tokens.hs256]`: a secret that others sign tokens of our shape with.
-    pub hs256: Option<SharedSecret>,
-    /// `[[tokens.trusted]]`: others whose tokens are accepted.
-    pub trusted: Vec<TrustedIssuer>,
-}
-
-impl Tokens {
-    /// Where a rotation keeps the public halves of previous keys.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no rotation, with what to do.
-    pub fn kept_keys(&self) -> Result<PathBuf, &'static str> {
-        match self.previous_keys {
-            None => Ok(previous_beside(&self.signing_key)),
-            Some(_) => Err(
-                "tokens.previous_keys names the files of previous keys, so they are kept by hand: take it out of tidegate.toml to have them kept beside the signing key",
-            ),
-        }
-    }
-
-    /// The same, as [`crate::auth::Keys::load`] takes it.
-    pub fn key_sources(&self) -> KeySources {
-        KeySources {
-            issuer: self.issuer.clone(),
-            audience: self.audience.clone(),
-            signing_key: self.signing_key.clone(),
-            previous_keys: self.previous_keys.clone(),
-            shared_secret: self.hs256.clone(),
-            trusted: self.trusted.clone(),
-        }
-    }
-}
-
-/// `[admin]`: the admin API.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// HTTPS listener of dashboard and API.
-    pub listen: Option<SocketAddr>,
-    /// Unix socket for the command line.
-    pub socket: PathBuf,
-}
-
-/// `[metrics]`
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    /// Plain HTTP listener of `GET /metrics`.
-    pub listen: Option<SocketAddr>,
-}
-
-/// `[gpus]`: which devices workers run on.
-#[derive(Clone, Debug)]
-pub struct Gpus {
-    /// Where the inventory comes from.
-    pub source: GpuSource,
-    /// The driver's library: a name that the system looks up, or a path.
-    pub library: PathBuf,
-    /// Between two looks at what the GPUs do.
-    pub poll: Duration,
-    /// Part of the host's memory that offloaded weights may take.
-    pub host_memory_budget: HostBudget,
-}
-
-/// Where the GPU inventory comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GpuSource {
-    /// NVML if it can be loaded, else none.
-    Auto,
-    /// NVML; without it the gateway does not start.
-    Nvml,
-    /// No GPU: workers run on the CPU.
-    None,
-    /// Pretended devices with these memory sizes, in bytes.
-    Simulated(Vec<u64>),
-}
-
-/// A share of the host's memory, or a fixed size.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum HostBudget {
-    /// Fraction of RAM, 0 to 1.
-    Share(f64),
-    /// Bytes.
-    Bytes(u64),
-}
-
-/// `[placement]`: the policy's parameters.
-#[derive(Clone, Copy, Debug)]
-pub struct Placement {
-    /// Length of a busy window, in switch costs.
-    pub quantum: f64,
-    /// How long demand waits before it may cut a window, in switch costs.
-    pub patience: f64,
-    /// Whoever waits longer goes first.
-    pub wait_bound: Duration,
-    /// Largest share of time spent switching, 0 to 1.
-    pub switch_share_max: f64,
-    /// Whether to wake ahead of demand.
-    pub prefetch: bool,
-}
-
-/// `[workers]`: bounds that hold for every worker.
-#[derive(Clone, Copy, Debug)]
-pub struct Workers {
-    /// Whether workers end with the gateway; else the next start adopts them.
-    pub stop_on_exit: bool,
-    /// Limit from launch to ready.
-    pub start_timeout: Duration,
-    /// Limit of a sleep or wake call.
-    pub call_timeout: Duration,
-    /// How long requests inside may go on when a worker is stopped.
-    pub drain_timeout: Duration,
-    /// Between SIGTERM and SIGKILL.
-    pub stop_grace: Duration,
-    /// First pause after a failure; doubles with each further one.
-    pub backoff: Duration,
-    /// Failures in a row after which only an operator starts it again.
-    pub failures_max: u32,
-    /// How long a worker must serve before its failures are forgiven.
-    pub stable_after: Duration,
-    /// Whether each worker gets a control group, where this process may make some.
-    pub cgroups: bool,
-    /// Main memory that one worker may take, in bytes; needs control groups.
-    pub memory_max: Option<u64>,
-    /// How long a start may go on without a line of log, work or a byte read.
-    pub stall_timeout: Duration,
-    /// Between two probes of a worker that serves; zero for none.
-    pub probe_interval: Duration,
-    /// Limit of a probe.
-    pub probe_timeout: Duration,
-    /// Probes that fail in a row before the worker is replaced.
-    pub probe_failures: u32,
-    /// How long the load must ask for another replica before it is started.
-    pub scale_up_after: Duration,
-    /// How long the load must leave a replica idle before it is drained.
-    pub scale_down_after: Duration,
-    /// Size at which a worker's log file is rotated, in bytes.
-    pub log_bytes_max: u64,
-}
-
-/// `[engines.vllm]`: where vLLM comes from.
-#[derive(Clone, Debug)]
-pub struct VllmEngine {
-    /// What is run when an instance names no version: a name on PATH, a path, or
-    /// the directory of a venv.
-    pub command: PathBuf,
-    /// Venvs or commands that serve a version instead of an install, by version.
-    pub versions: BTreeMap<String, PathBuf>,
-    /// The Python that the venvs of other versions are made with.
-    pub python: PathBuf,
-    /// The package index; `None` for the installer's own choice.
-    pub index_url: Option<String>,
-    /// Further arguments of `pip install`.
-    pub pip_arguments: Vec<String>,
-    /// Longest install of a version.
-    pub install_timeout: Duration,
-    /// What instances may load; `None` for what their file says.
-    pub allowed: Option<Allowed>,
-}
 
 /// Routes and instances of one moment, and what was wrong with the files.
 #[derive(Clone, Debug, Default)]

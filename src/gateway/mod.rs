@@ -54,6 +54,7 @@ pub mod socket;
 mod spans;
 pub mod stall;
 pub mod stored;
+mod through;
 pub mod tls;
 pub mod trace;
 mod wire;
