@@ -273,8 +273,9 @@ impl Drop for Metered {
                 tap.usage()
             }
             Tap::Json(tap) => {
-                self.record.audio_seconds = tap.audio_seconds();
-                tap.usage()
+                let (usage, seconds) = tap.counted();
+                self.record.audio_seconds = seconds;
+                usage
             }
             Tap::Opaque => None,
         };

@@ -215,13 +215,16 @@ impl JsonTap {
 
     /// The usage, once it has passed.
     pub fn usage(&self) -> Option<Usage> {
-        self.raw()?.onto(None)
+        self.counted().0
     }
 
-    /// Seconds of audio, where the usage is told in those.
-    pub fn audio_seconds(&self) -> Option<f64> {
-        let seconds = self.raw()?.seconds?;
-        (seconds.is_finite() && seconds >= 0.0).then_some(seconds)
+    /// The usage, and the seconds of audio where it is told in those.
+    pub fn counted(&self) -> (Option<Usage>, Option<f64>) {
+        let raw = self.raw();
+        let usage = raw.as_ref().and_then(|raw| raw.onto(None));
+        let seconds = raw.and_then(|raw| raw.seconds);
+        let is_possible = |seconds: &f64| seconds.is_finite() && *seconds >= 0.0;
+        (usage, seconds.filter(is_possible))
     }
 
     fn raw(&self) -> Option<RawUsage> {
@@ -253,16 +256,15 @@ fn last_usage(json: &[u8]) -> Option<RawUsage> {
     let mut reader = Reader::new(rest);
     reader.key().ok()?;
     let start = reader.at();
-    let span = reader.skip_value(1).ok()?;
-    if span.len() > CAPTURE_BYTES_MAX || !rest.get(start..)?.trim_ascii_start().starts_with(b"{") {
+    let raw = RawUsage::read(&mut reader).ok()?;
+    if reader.at() - start > CAPTURE_BYTES_MAX {
         return None;
     }
     while reader.more_members().ok()? {
         reader.key().ok()?;
         reader.skip_value(1).ok()?;
     }
-    let is_whole = reader.peek().is_none();
-    RawUsage::parse(rest.get(span)?).filter(|_| is_whole)
+    reader.peek().is_none().then_some(raw)
 }
 
 #[cfg(test)]

@@ -204,5 +204,5 @@ fn ids_of_responses_and_other_places_of_usage_are_found() {
     tap.feed(&Bytes::from_static(
         br#"{"text":"hi","usage":{"type":"duration","seconds":7}}"#,
     ));
-    assert_eq!((tap.usage(), tap.audio_seconds()), (None, Some(7.0)));
+    assert_eq!(tap.counted(), (None, Some(7.0)));
 }
