@@ -1,5 +1,6 @@
 //! Serving: the tasks, and their end in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +20,10 @@ use crate::auth::Keys;
 use crate::config::watch::Watcher;
 use crate::deployment::{Registry, Status};
 use crate::gateway::{Gateway, lookout};
+use crate::names::DeploymentId;
 use crate::store::usage;
 use crate::tasks::Tasks;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, DeploymentMetrics};
 use crate::time::{Instant, sleep, unix_time};
 
 /// Between two looks for idle upstream connections.
@@ -171,13 +173,13 @@ async fn beat(
     let mut sweep = tokio::time::interval(SWEEP);
     let mut upkeep = tokio::time::interval(UPKEEP);
     let mut report = tokio::time::interval(REPORT);
-    let mut seconds = 0;
+    let (mut seconds, mut reported) = (0, BTreeMap::new());
     loop {
         tokio::select! {
             _ = sweep.tick() => gateway.sweep(),
             _ = upkeep.tick() => handle.run_upkeep(),
             _ = report.tick() => {
-                report_activity(&registry, seconds);
+                report_activity(&registry, &mut reported, seconds);
                 report_tokens(&keys, &gateway);
                 seconds += 1;
             }
@@ -196,9 +198,21 @@ fn report_tokens(keys: &Keys, gateway: &Gateway) {
 
 /// Reports each deployment's status, and its last activity as often as its
 /// instance asks for.
-fn report_activity(registry: &Registry, seconds: u64) {
-    let names = Status::ALL.map(Status::as_str);
-    for handle in registry.all() {
+fn report_activity(
+    registry: &Registry,
+    reported: &mut BTreeMap<DeploymentId, DeploymentMetrics>,
+    seconds: u64,
+) {
+    let all = registry.all();
+    for handle in &all {
+        if !reported.contains_key(&handle.id) {
+            let statuses = Status::ALL.map(Status::as_str);
+            let metrics = DeploymentMetrics::new(handle.id.as_str(), &statuses);
+            reported.insert(handle.id.clone(), metrics);
+        }
+        let Some(metrics) = reported.get_mut(&handle.id) else {
+            continue;
+        };
         let interval = handle
             .spec()
             .idle
@@ -210,9 +224,12 @@ fn report_activity(registry: &Registry, seconds: u64) {
                 .clock
                 .now()
                 .saturating_sub(handle.gate.last_activity());
-            metrics::last_activity(handle.id.as_str(), unix_time().saturating_sub(ago));
+            metrics.last_activity(unix_time().saturating_sub(ago));
         }
-        metrics::deployment_status(handle.id.as_str(), &names, Some(handle.status().as_str()));
+        metrics.status(handle.status().as_str());
+    }
+    if reported.len() > all.len() {
+        reported.retain(|id, _| all.iter().any(|handle| handle.id == *id));
     }
 }
 

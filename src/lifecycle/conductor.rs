@@ -37,7 +37,7 @@ use crate::gpu::Device;
 use crate::names::DeploymentId;
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::GpuMetrics;
 use crate::time::{Clock, Uptime, sleep_until};
 
 /// Requests from outside that wait their turn.
@@ -65,6 +65,7 @@ pub struct Conductor {
     /// What is still to be done in this turn.
     turn: VecDeque<(DeploymentId, Event, Option<String>)>,
     scales: replicas::Scales,
+    gpu_metrics: GpuMetrics,
     /// Answered once no member is left of which this holds.
     ending: Option<Ending>,
 }
@@ -122,6 +123,7 @@ impl Conductor {
             members: BTreeMap::new(),
             turn: VecDeque::new(),
             scales: replicas::Scales::default(),
+            gpu_metrics: GpuMetrics::default(),
             ending: None,
             effects,
         };
@@ -196,7 +198,7 @@ impl Conductor {
             of.map_or(0, |(_, held)| *held)
         });
         for (index, bytes) in &foreign {
-            metrics::gpu_memory(*index, "foreign", *bytes);
+            self.gpu_metrics.foreign(*index, *bytes);
         }
         for (index, bytes) in foreign {
             self.placement.observe_foreign(index, bytes);

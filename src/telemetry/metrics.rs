@@ -13,12 +13,15 @@ use super::history::{Account, Level};
 
 mod describe;
 pub(super) mod names;
+mod state;
+
+pub use state::{DeploymentMetrics, GpuMetrics};
 
 use names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DECISIONS,
-    DURATION, EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN,
-    JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, QUEUE_WAIT, QUEUED, REPLAYS,
-    REQUESTS, RETRIES, SPANS_DROPPED, STATUS, TOKENS, TRANSITION, UPSTREAM_IN, USAGE_LOST,
+    DURATION, EJECTIONS, FIRST_TOKEN, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN, JWKS_AGE,
+    JWKS_REFRESHES, LOG_DROPPED, OVERHEAD, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS, RETRIES,
+    SPANS_DROPPED, TOKENS, TRANSITION, UPSTREAM_IN, USAGE_LOST,
 };
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
@@ -356,19 +359,6 @@ pub fn config_errors(count: usize) {
     gauge!(CONFIG_ERRORS).set(float(count as u64));
 }
 
-/// Reports when a deployment was last in use.
-pub fn last_activity(deployment: &str, since_1970: Duration) {
-    gauge!(LAST_ACTIVITY, "deployment" => deployment.to_owned()).set(since_1970.as_secs_f64());
-}
-
-/// Sets which of `all` statuses a deployment has; none once it is gone.
-pub fn deployment_status(deployment: &str, all: &[&'static str], status: Option<&str>) {
-    for name in all {
-        gauge!(STATUS, "deployment" => deployment.to_owned(), "status" => *name)
-            .set(if Some(*name) == status { 1.0 } else { 0.0 });
-    }
-}
-
 /// Records how long a deployment took from one residency to another.
 pub fn transition(deployment: &str, from: &'static str, to: &'static str, took: Duration) {
     histogram!(TRANSITION, "deployment" => deployment.to_owned(), "from" => from, "to" => to)
@@ -379,11 +369,6 @@ pub fn transition(deployment: &str, from: &'static str, to: &'static str, took: 
 pub fn decision(deployment: &str, decision: &'static str, reason: &'static str) {
     counter!(DECISIONS, "deployment" => deployment.to_owned(), "decision" => decision, "reason" => reason)
         .increment(1);
-}
-
-/// Sets the memory of one GPU that is in one state: `total`, `free`, `held`.
-pub fn gpu_memory(gpu: u32, state: &'static str, bytes: u64) {
-    gauge!(GPU_MEMORY, "gpu" => gpu.to_string(), "state" => state).set(float(bytes));
 }
 
 #[expect(

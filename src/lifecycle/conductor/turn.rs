@@ -31,8 +31,7 @@ impl Conductor {
         self.settle();
         self.registry.set_holdings(self.placement.holdings());
         for (device, held) in self.placement.held() {
-            metrics::gpu_memory(device.index, "held", held);
-            metrics::gpu_memory(device.index, "total", device.memory);
+            self.gpu_metrics.held(device.index, held, device.memory);
         }
     }
 
