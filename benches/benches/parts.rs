@@ -1,5 +1,10 @@
 //! Times of the pieces of a request: `cargo bench -p tidegate-bench`.
 
+#![expect(
+    clippy::panic,
+    reason = "a piece that can't be made ends the bench, as in a test"
+)]
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use tidegate_bench::parts::PARTS;
 

@@ -28,7 +28,7 @@ use crate::report::{Row, Sample};
 use crate::tls::{self, Trust};
 
 /// How long the first answer may take.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_mins(1);
 
 /// What grows.
 struct Case {
