@@ -25,6 +25,7 @@ mod error;
 mod floor;
 mod growth;
 mod histogram;
+mod jwt;
 mod load;
 mod machine;
 mod measure;

@@ -3,7 +3,7 @@
 //! Owns their processes and configuration files. All get the same certificate, token and
 //! upstream, one worker thread and, where there are two CPUs, one CPU (`taskset`; `setpriv` ends them with the run). What
 //! each does beyond passing bytes: the floor nothing, nginx and HAProxy compare one
-//! header, Tidegate all that its default configuration does. Does not measure.
+//! header, HAProxy once more checks a token, Tidegate all that its default configuration does. Does not measure.
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,11 +15,13 @@ use tokio::time::Instant;
 
 use crate::error::{BenchError, During};
 use crate::floor::Upstream;
+use crate::jwt::Rs256;
 use crate::process::{Running, own_binary, pinned, start_own};
 use crate::tls::Certificate;
 
 const NGINX: &str = include_str!("../peers/nginx.conf.in");
 const HAPROXY: &str = include_str!("../peers/haproxy.cfg.in");
+const HAPROXY_JWT: &str = include_str!("../peers/haproxy-jwt.cfg.in");
 const TIDEGATE_TOML: &str = "tidegate.toml";
 /// How long a contestant may take to accept connections.
 const START_MAX: Duration = Duration::from_secs(15);
@@ -35,6 +37,8 @@ pub(crate) enum Contestant {
     Nginx,
     /// HAProxy.
     Haproxy,
+    /// HAProxy that checks the signature and the claims of a token.
+    HaproxyJwt,
 }
 
 impl Contestant {
@@ -45,6 +49,15 @@ impl Contestant {
             Self::Tidegate => "tidegate",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::HaproxyJwt => "haproxy-jwt",
+        }
+    }
+
+    /// The program that it is.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::HaproxyJwt => "haproxy",
+            other => other.name(),
         }
     }
 }
@@ -57,6 +70,8 @@ pub(crate) struct Site {
     pub(crate) certificate: Certificate,
     /// The one token that is let in.
     pub(crate) token: String,
+    /// A token as HAProxy can check it.
+    pub(crate) rs256: Rs256,
     /// The mock.
     pub(crate) upstream: Upstream,
     /// CPUs of the contestants; empty: any.
@@ -68,6 +83,14 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// The token that a contestant lets in.
+    pub(crate) fn token_of(&self, contestant: Contestant) -> &str {
+        match contestant {
+            Contestant::HaproxyJwt => &self.rs256.token,
+            _ => &self.token,
+        }
+    }
+
     /// Starts a contestant and waits until it accepts connections.
     pub(crate) fn start(&self, contestant: Contestant) -> Result<Running, BenchError> {
         let mut running = self.start_unseen(contestant)?;
@@ -97,8 +120,13 @@ impl Site {
                 command.arg("-p").arg(&self.dir).arg("-c").arg(config);
                 self.spawn(command, contestant, address)
             }
-            Contestant::Haproxy => {
-                let config = self.write("haproxy.cfg", &self.haproxy_cfg(address))?;
+            Contestant::Haproxy | Contestant::HaproxyJwt => {
+                let template = match contestant {
+                    Contestant::HaproxyJwt => HAPROXY_JWT,
+                    _ => HAPROXY,
+                };
+                let name = format!("{}.cfg", contestant.name());
+                let config = self.write(&name, &self.haproxy_cfg(template, address))?;
                 let mut command = pinned(&self.cpus, "haproxy");
                 command.arg("-db").arg("-f").arg(config);
                 self.spawn(command, contestant, address)
@@ -166,12 +194,12 @@ impl Site {
         self.render(NGINX, address, &upstream)
     }
 
-    fn haproxy_cfg(&self, address: SocketAddr) -> String {
+    fn haproxy_cfg(&self, template: &str, address: SocketAddr) -> String {
         let upstream = match &self.upstream {
             Upstream::Tcp(address) => address.to_string(),
             Upstream::Unix(path) => format!("unix@{}", path.display()),
         };
-        self.render(HAPROXY, address, &upstream)
+        self.render(template, address, &upstream)
     }
 
     fn render(&self, template: &str, address: SocketAddr, upstream: &str) -> String {
@@ -185,6 +213,7 @@ impl Site {
             ("KEY", self.certificate.key.display().to_string()),
             ("BOTH", self.certificate.both.display().to_string()),
             ("TOKEN", self.token.clone()),
+            ("PUBLIC", self.rs256.public_key.display().to_string()),
             ("NOFILE", self.descriptors.to_string()),
             ("CONNECTIONS", connections.to_string()),
         ];
@@ -320,6 +349,10 @@ mod tests {
                 both: "/run/bench/both.pem".into(),
             },
             token: made_up_token(),
+            rs256: Rs256 {
+                token: made_up_token(),
+                public_key: "/run/bench/rs256.pem".into(),
+            },
             upstream,
             cpus: String::new(),
             descriptors: 20_000,
@@ -336,10 +369,14 @@ mod tests {
         let unix = Upstream::Unix("/run/mock.sock".into());
         for upstream in [Upstream::Tcp(SocketAddr::from(([127, 0, 0, 1], 80))), unix] {
             let site = site(upstream);
-            for text in [site.nginx_conf(address()), site.haproxy_cfg(address())] {
+            for (text, secret) in [
+                (site.nginx_conf(address()), site.token.as_str()),
+                (site.haproxy_cfg(HAPROXY, address()), &site.token),
+                (site.haproxy_cfg(HAPROXY_JWT, address()), "rs256.pem"),
+            ] {
                 let placeholder = |word: &str| word.bytes().all(|byte| byte.is_ascii_uppercase());
                 assert!(!text.split('@').any(placeholder), "{text}");
-                assert!(text.contains(&site.token) && text.contains("8443"));
+                assert!(text.contains(secret) && text.contains("8443"));
             }
         }
     }
@@ -352,7 +389,7 @@ mod tests {
                 .contains("server unix:/run/mock.sock;")
         );
         assert!(
-            site.haproxy_cfg(address())
+            site.haproxy_cfg(HAPROXY, address())
                 .contains("server mock unix@/run/mock.sock")
         );
         assert!(

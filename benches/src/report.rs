@@ -4,6 +4,7 @@
 //! ratio in each round, which is steadier than a ratio of medians when the machine's speed
 //! drifts. Does no I/O.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,7 +13,7 @@ use crate::load::LoadReport;
 use crate::scenario::{Figure, Scenario};
 
 /// Those whom others are compared with, by name.
-const COMPARED_WITH: [&str; 2] = ["floor", "nginx"];
+const COMPARED_WITH: [&str; 4] = ["floor", "nginx", "haproxy", "haproxy-jwt"];
 
 /// One load through one contestant.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -143,8 +144,8 @@ struct Summary {
     median: f64,
     min: f64,
     max: f64,
-    to_floor: Option<f64>,
-    to_nginx: Option<f64>,
+    /// By name of whom it is compared with.
+    ratios: BTreeMap<&'static str, f64>,
 }
 
 /// A column of the table.
@@ -262,9 +263,10 @@ fn summarize(columns: &[Column], rows: &[Row]) -> Vec<Summary> {
             let Some(median) = median(&present) else {
                 continue;
             };
-            let [floor, nginx] = COMPARED_WITH.map(|name| {
+            let compared_with = COMPARED_WITH.iter().filter(|_| column.compared);
+            let ratios = compared_with.filter_map(|&name| {
                 let other = rows.iter().find(|other| other.name == name)?;
-                ratio(&values, &other.values(column)).filter(|_| column.compared)
+                Some((name, ratio(&values, &other.values(column))?))
             });
             summary.push(Summary {
                 contestant: row.name,
@@ -272,8 +274,7 @@ fn summarize(columns: &[Column], rows: &[Row]) -> Vec<Summary> {
                 median,
                 min: present.iter().copied().fold(f64::INFINITY, f64::min),
                 max: present.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-                to_floor: floor,
-                to_nginx: nginx,
+                ratios: ratios.collect(),
             });
         }
     }
@@ -306,36 +307,32 @@ fn heading(titles: &[&str], summary: &[Summary]) -> Vec<String> {
     let mut cells = vec![String::new()];
     for title in titles {
         cells.push((*title).to_owned());
-        let of = |ratio: fn(&Summary) -> Option<f64>| {
-            summary
-                .iter()
-                .any(|s| s.figure == *title && ratio(s).is_some())
-        };
-        if of(|s| s.to_floor) {
-            cells.push("/floor".to_owned());
-        }
-        if of(|s| s.to_nginx) {
-            cells.push("/nginx".to_owned());
-        }
+        cells.extend(compared(title, summary).map(|name| format!("/{name}")));
     }
     cells
 }
 
+/// With whom this figure is compared in any row.
+fn compared<'a>(title: &'a str, summary: &'a [Summary]) -> impl Iterator<Item = &'static str> + 'a {
+    let is_there = move |name: &&&'static str| {
+        let of_figure = summary.iter().filter(|s| s.figure == title);
+        of_figure.into_iter().any(|s| s.ratios.contains_key(**name))
+    };
+    COMPARED_WITH.iter().filter(is_there).copied()
+}
+
 /// A median with its spread, and the ratios that this figure has in any row.
 fn cells_of(name: &str, title: &str, summary: &[Summary]) -> Vec<String> {
-    let of_figure = || summary.iter().filter(|s| s.figure == title);
-    let found = of_figure().find(|s| s.contestant == name);
+    let is_own = |s: &&Summary| s.figure == title && s.contestant == name;
+    let found = summary.iter().find(is_own);
     let mut cells = vec![found.map_or_else(
         || "-".to_owned(),
         |s| format!("{} [{} {}]", digits(s.median), digits(s.min), digits(s.max)),
     )];
-    let ratios: [fn(&Summary) -> Option<f64>; 2] = [|s| s.to_floor, |s| s.to_nginx];
-    for ratio in ratios {
-        if of_figure().any(|s| ratio(s).is_some()) {
-            let own = found.and_then(ratio);
-            cells.push(own.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")));
-        }
-    }
+    cells.extend(compared(title, summary).map(|other| {
+        let own = found.and_then(|s| s.ratios.get(other));
+        own.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+    }));
     cells
 }
 

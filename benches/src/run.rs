@@ -15,6 +15,7 @@ use crate::driver::{Load, finish, shape};
 use crate::error::{BenchError, During, chain};
 use crate::floor::Upstream;
 use crate::histogram::to_f64;
+use crate::jwt::Rs256;
 use crate::load::LoadReport;
 use crate::peers::{self, Contestant, Site};
 use crate::process::{self, Running};
@@ -145,6 +146,7 @@ impl<'a> Run<'a> {
         let tidegate = std::path::absolute(&tidegate).during(|| "find tidegate".to_owned())?;
         let mut site = Site {
             certificate: Certificate::make(&dir)?,
+            rs256: Rs256::make(&dir)?,
             dir,
             token: peers::made_up_token(),
             upstream: if args.unix {
@@ -194,22 +196,23 @@ impl<'a> Run<'a> {
         let mut running = Vec::new();
         for &contestant in &self.contestants {
             let process = self.site.start(contestant)?;
-            self.warm_up(scenario, &process)?;
+            self.warm_up(scenario, contestant, &process)?;
             let baseline = measure::memory_kib(process.pid())?;
             rows.push(Row::new(contestant.name()));
-            running.push((process, baseline));
+            running.push((contestant, process, baseline));
         }
         let direct = scenario.figure == Figure::Latency;
         for round in 0..self.args.rounds as usize {
             let direct = direct.then(|| self.direct(scenario)).transpose()?;
             for turn in 0..running.len() {
                 let at = (turn + round) % running.len();
-                if let (Some(row), Some((process, baseline))) = (rows.get_mut(at), running.get(at))
-                {
-                    let mut sample = self.sample(scenario, process, *baseline)?;
-                    sample.compare(direct.as_ref());
-                    row.push(sample);
-                }
+                let (Some(row), Some(one)) = (rows.get_mut(at), running.get(at)) else {
+                    continue;
+                };
+                let (contestant, process, baseline) = one;
+                let mut sample = self.sample(scenario, *contestant, process, *baseline)?;
+                sample.compare(direct.as_ref());
+                row.push(sample);
             }
         }
         Ok(rows)
@@ -252,16 +255,21 @@ impl<'a> Run<'a> {
                 "--seconds-max",
                 "20",
             ]);
-            self.trust(&mut command);
+            self.trust(&mut command, Contestant::Tidegate);
             finish(command.stdout(Stdio::piped()).spawn())
         };
         cold::measure(&self.site, self.args.rounds, scenario, request)
     }
 
     /// A short load, so that connections, code and buffers are there.
-    fn warm_up(&self, scenario: &Scenario, process: &Running) -> Result<(), BenchError> {
+    fn warm_up(
+        &self,
+        scenario: &Scenario,
+        contestant: Contestant,
+        process: &Running,
+    ) -> Result<(), BenchError> {
         let mut command = self.load_command(&format!("https://{}", process.address));
-        self.trust(&mut command);
+        self.trust(&mut command, contestant);
         if scenario.slow_streams().is_some() {
             // Memory counts from before the streams: a few plain requests must do.
             command.args(["--seconds", "0.3", "--connections", "2"]);
@@ -294,11 +302,12 @@ impl<'a> Run<'a> {
     fn sample(
         &self,
         scenario: &Scenario,
+        contestant: Contestant,
         process: &Running,
         baseline_kib: u64,
     ) -> Result<Sample, BenchError> {
         let mut command = self.load_command(&format!("https://{}", process.address));
-        self.trust(&mut command);
+        self.trust(&mut command, contestant);
         shape(&mut command, scenario);
         self.amount(&mut command, scenario);
         held(command, scenario, process, baseline_kib)
@@ -311,12 +320,12 @@ impl<'a> Run<'a> {
         command
     }
 
-    fn trust(&self, command: &mut Command) {
+    fn trust(&self, command: &mut Command, contestant: Contestant) {
         command
             .arg("--ca")
             .arg(&self.site.certificate.ca)
             .arg("--token")
-            .arg(&self.site.token);
+            .arg(self.site.token_of(contestant));
     }
 
     fn amount(&self, command: &mut Command, scenario: &Scenario) {
@@ -403,13 +412,14 @@ fn present(args: &RunArgs, site: &Site) -> Result<Vec<Contestant>, BenchError> {
     let there = |contestant: &Contestant| match contestant {
         Contestant::Floor => true,
         Contestant::Tidegate => site.tidegate.exists(),
-        peer => Command::new(peer.name()).arg("-v").output().is_ok(),
+        peer => Command::new(peer.program()).arg("-v").output().is_ok(),
     };
     let all = [
         Contestant::Floor,
         Contestant::Tidegate,
         Contestant::Nginx,
         Contestant::Haproxy,
+        Contestant::HaproxyJwt,
     ];
     let (present, absent): (Vec<_>, Vec<_>) = all.into_iter().partition(there);
     for contestant in absent {

@@ -42,7 +42,7 @@ fn a_ratio_is_taken_round_by_round() {
         .iter()
         .find(|s| s.contestant == "tidegate" && s.figure == "CPU us/request")
         .unwrap();
-    assert_eq!((cpu.to_floor, cpu.to_nginx), (Some(1.5), None));
+    assert_eq!(cpu.ratios, BTreeMap::from([("floor", 1.5)]));
     assert_eq!((cpu.median, cpu.min, cpu.max), (15.0, 15.0, 30.0));
 }
 
