@@ -1,7 +1,9 @@
 """Limits of routes, tokens and workspaces, as clients meet them."""
 
+import http.client
 import json
 import ssl
+import subprocess
 import threading
 import time
 import urllib.error
@@ -61,6 +63,7 @@ def run(report, gateway):
     _concurrency(report, gateway)
     _turns(report, gateway)
     _patience(report, gateway)
+    _large(report, gateway)
 
 
 def _budgets(report, gateway):
@@ -151,3 +154,24 @@ def _patience(report, gateway):
         expect((status, error["code"]) == (503, "queue_timeout"), f"{status} {error}")
         expect(0.8 <= took <= 3 and headers["x-should-retry"] == "true", f"{took:.2f} s, {headers}")
         check.figure = f"{took:.2f} s of 20 s"
+
+
+def _large(report, gateway):
+    with report.check("who is refused while sending 16 MB sees the refusal, not a broken pipe") as check:
+        text, context = b" " * 16_000_000, ssl.create_default_context(cafile=gateway.ca)
+        seen = []
+        for _ in range(4):
+            connection = http.client.HTTPSConnection("localhost", gateway.port, context=context, timeout=20)
+            connection.request("POST", "/v1/chat/completions", text, {
+                "authorization": "Bearer bad", "content-type": "application/json"})
+            seen.append(str(connection.getresponse().status))
+            connection.close()
+        for version in ("--http1.1", "--http2"):
+            done = subprocess.run(
+                ["curl", "-sS", version, "--cacert", gateway.ca, "-H", "Authorization: Bearer bad", "-H", "Expect:",
+                 "-H", "Content-Type: application/json", "--data-binary", "@-", "-w", "%{http_code}",
+                 "-o", "/dev/null", gateway.url + "/v1/chat/completions"],
+                input=text[:6_000_000], capture_output=True, timeout=20, check=False)
+            seen.append(done.stdout.decode() + done.stderr.decode())
+        expect(set(seen) == {"401"}, f"{seen}")
+        check.figure = f"{len(seen)} times by http.client and curl"

@@ -26,6 +26,7 @@ use super::Gateway;
 use super::ahead::Ahead;
 use super::frames::Frames;
 use super::lines::Lines;
+use super::linger::Linger;
 use super::peer::Peer;
 use super::realtime::Handover;
 use super::service::handle;
@@ -228,6 +229,7 @@ impl Connection {
                 Err(_) => return,
             }
         }
+        let socket = Linger::new(socket, Arc::clone(&peer.unread));
         let socket = Stall::new(socket, limits.write_timeout);
         let Some(tls) = tls else {
             return self.plain(socket, peer).await;
@@ -260,7 +262,7 @@ impl Connection {
     }
 
     /// HTTP/1.1, or HTTP/2 by prior knowledge.
-    async fn plain(self, mut socket: Stall<TcpStream>, peer: Peer) {
+    async fn plain(self, mut socket: Stall<Linger<TcpStream>>, peer: Peer) {
         let limit = self.gateway.settings.gateway.header_timeout;
         let mut preface = [0; 24];
         let known = tokio::select! {

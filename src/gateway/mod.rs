@@ -30,6 +30,7 @@ pub mod held;
 pub mod host;
 pub mod limits;
 pub mod lines;
+pub mod linger;
 pub mod listener;
 pub mod lookout;
 pub mod meter;

@@ -8,6 +8,8 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::header::{FORWARDED, HOST, HeaderName};
 use http::uri::Authority;
@@ -40,6 +42,8 @@ pub struct Peer {
     pub tls_name: Option<Box<str>>,
     /// Cancelled when what is still open must end.
     pub cut: CancellationToken,
+    /// Whether its last request was refused before its end was read.
+    pub unread: Arc<AtomicBool>,
 }
 
 /// Where one request came from, as it is logged and passed on.
@@ -64,6 +68,7 @@ impl Peer {
             secure: false,
             tls_name: None,
             cut,
+            unread: Arc::default(),
         }
     }
 

@@ -84,13 +84,15 @@ pub async fn handle(
         || gateway.is_taken_over() && request.version() <= Version::HTTP_11;
     let sink = gateway.sink.clone();
     let mut record = Record::start(sink, request_id, Arc::clone(&peer), origin, trace);
-    let is_to_be_read = request.version() == Version::HTTP_2;
+    let is_http2 = request.version() == Version::HTTP_2;
     let (parts, mut body) = request.into_parts();
     let answering = async {
         let answered = answer(&gateway, (parts, &mut body), &page, &mut record).await;
-        if answered.is_err() && is_to_be_read && !body.is_end_stream() {
+        let is_unread = answered.is_err() && !body.is_end_stream();
+        if is_unread && is_http2 {
             receive::read_off(&mut body).await;
         }
+        peer.unread.store(is_unread, Ordering::Relaxed);
         answered
     };
     let answered = tokio::select! {

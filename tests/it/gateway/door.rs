@@ -251,3 +251,28 @@ async fn a_refusal_over_http_2_comes_once_the_body_was_read() {
         assert_eq!(taken.load(Ordering::SeqCst), LARGE, "{status}");
     }
 }
+
+/// To close a socket with bytes in it is to reset it, and a reset overtakes the answer.
+#[tokio::test]
+async fn a_refusal_over_http_1_reaches_who_still_sends() {
+    let mut settings = Settings::default();
+    settings.gateway.request_body_max = 1024;
+    let bench = Bench::with(&[answering(OK).await], "", settings).await;
+    let large = " ".repeat(4 * LARGE);
+    for (request, status) in [
+        (bench.post(&large), 413),
+        (
+            post_to("/v1/chat/completions", "bad", "application/json", &large),
+            401,
+        ),
+    ] {
+        let mut client = bench.connect().await;
+        client.send(&request).await;
+        assert_eq!(client.answer().await.status, status);
+        assert!(client.is_closed().await);
+        let mut client = bench.connect_tls(&TLS13, &["http/1.1"]).await;
+        client.send(&request).await;
+        assert_eq!(client.answer().await.status, status);
+        assert!(client.is_closed().await);
+    }
+}
