@@ -158,8 +158,6 @@ pub struct Placement {
     pub wait_bound: Duration,
     /// Largest share of time spent switching, 0 to 1.
     pub switch_share_max: f64,
-    /// Whether to wake ahead of demand.
-    pub prefetch: bool,
 }
 
 /// `[workers]`: bounds that hold for every worker.

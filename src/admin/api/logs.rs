@@ -48,8 +48,8 @@ struct LogsQuery {
 
 /// The console: a JSON list of lines, or server-sent events when followed.
 ///
-/// An event is `id: N` and `data: "line"`, a JSON text. With several deployments a
-/// line begins with `[deployment] `. A client that comes back with `Last-Event-ID`
+/// An event is `id: N` and `data: "line"`, a JSON text. With several deployments or
+/// replicas a line begins with `[deployment] ` or `[deployment#2] `. A client that comes back with `Last-Event-ID`
 /// gets what it missed, as far as that is still in memory.
 #[utoipa::path(get, path = "/instances/{name}/logs", tag = "instances",
     params(("name" = String, Path, description = "The instance, or INSTANCE%2FMODEL"), LogsQuery),
@@ -65,7 +65,15 @@ async fn logs(
     let which = Which {
         deployment: query.deployment,
     };
-    let handles = find(&admin, &caller, &name, &which)?;
+    let handles = find(&admin, &caller, &name, &which)?.into_iter();
+    // Each replica has a console of its own.
+    let handles: Vec<Arc<Handle>> = handles
+        .flat_map(|first| {
+            let others = first.replicas();
+            let others = others.iter().cloned().collect::<Vec<_>>();
+            std::iter::once(first).chain(others)
+        })
+        .collect();
     let several = handles.len() > 1;
     let tail = query.tail.unwrap_or(200);
     if query.follow == 0 {
@@ -101,7 +109,10 @@ async fn logs(
 
 fn prefixed(handle: &Handle, line: &str, several: bool) -> String {
     if several {
-        format!("[{}] {line}", handle.spec().endpoint_name)
+        // The replica's number is in the id, not in its spec.
+        let name = handle.id.as_str();
+        let name = name.split_once('/').map_or(name, |(_, name)| name);
+        format!("[{name}] {line}")
     } else {
         line.to_owned()
     }

@@ -18,7 +18,7 @@ pub struct InstanceView {
     #[serde(default)]
     pub ephemeral_route: bool,
     /// The status of the deployment that is most at work: `active`, `loading`,
-    /// `idle`, `failed`, `offloaded`, `stopped`, in this order.
+    /// `idle`, `failed`, `offloaded`, `stopping`, `stopped`, in this order.
     #[serde(default)]
     pub status: String,
     /// Seconds since a request was last inside any of its workers.

@@ -3,7 +3,7 @@
 use super::super::ledger::Key;
 use super::super::machine::{Desired, Phase};
 use super::super::member::{Member, phase_name};
-use super::super::placement::{Holder, Prospect, Stand, Standing};
+use super::super::placement::{Holder, Obstacle, Prospect, Stand, Standing};
 use super::super::story::{self, seconds};
 use super::super::{Evicted, Explanation};
 use super::Conductor;
@@ -38,9 +38,7 @@ impl Conductor {
         Some(Explanation {
             deployment: id.clone(),
             phase: phase_name(member.machine.phase),
-            waits_for: claim
-                .or(blocked)
-                .map(super::super::placement::Obstacle::label),
+            waits_for: claim.or(blocked).map(Obstacle::label),
             lines,
             evicts: evicts.collect(),
         })
@@ -150,7 +148,11 @@ impl Conductor {
             }
             return;
         };
-        lines.push(format!("a request now would wait: {}", why.words()));
+        let verb = match why {
+            Obstacle::Small => "be refused",
+            _ => "wait",
+        };
+        lines.push(format!("a request now would {verb}: {}", why.words()));
         for account in self.placement.ledger().accounts() {
             let holders = prospect.holders.iter();
             let mut holders = holders

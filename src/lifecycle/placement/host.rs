@@ -89,6 +89,8 @@ impl Placement {
         }
         self.favoured_at = Some(now);
         #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
+        let budget = self.ledger.host().1 as f64;
+        #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
         let mut gains: Vec<(f64, Key, f64)> = (0..)
             .map(Key)
             .zip(&self.slots)
@@ -99,12 +101,13 @@ impl Placement {
                 let bytes = need.host.max(1) as f64;
                 let rate = slot.rate.per_second(now) + 1e-5;
                 let gain = rate * saved * need.gpus.max(1) as f64 / bytes;
-                (slot.profile.rungs.cpu && saved >= 0.0).then_some((gain, key, bytes))
+                // One that is too large for it keeps no other from it.
+                let gains = slot.profile.rungs.cpu && saved >= 0.0 && bytes <= budget;
+                gains.then_some((gain, key, bytes))
             })
             .collect();
         gains.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-        let room = FAVOUR_SLACK * self.ledger.host().1 as f64;
+        let room = FAVOUR_SLACK * budget;
         let mut sum = 0.0;
         for slot in self.slots.iter_mut().flatten() {
             slot.favoured = false;
