@@ -17,7 +17,7 @@ use super::api::ApiError;
 use super::api::commands::not_yours;
 use super::api::error::on_disk;
 use crate::config::{self, Access, Catalog, Engine, FileError, Route};
-use crate::lifecycle::command::Engines;
+use crate::lifecycle::command::{Engines, Place};
 use crate::names::Project;
 use crate::store::secrets::Secrets;
 use crate::store::whole::write_durable;
@@ -124,8 +124,7 @@ fn check_options(
         let version = vllm.version.as_deref();
         let known = engines.vllm.assumed(version);
         let line = known.map_err(|error| error.to_string());
-        let line =
-            line.and_then(|known| engines.vllm_line(spec, vllm, &known, Path::new("WORKER.sock")));
+        let line = line.and_then(|known| engines.vllm_line(spec, vllm, &known, Place::shown()));
         if let Err(error) = line {
             let message = format!("{}: {error}", spec.id);
             return Err(ApiError(StatusCode::UNPROCESSABLE_ENTITY, message));

@@ -1,6 +1,6 @@
 //! `tidegate args FILE`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
@@ -52,11 +52,11 @@ impl Args {
 
 /// The command as a shell would read it, secrets masked, with notes as comments.
 async fn line(engines: &Engines, spec: &config::Deployment) -> Result<String, String> {
-    let socket = Path::new("WORKER.sock");
+    let place = command::Place::shown();
     match &spec.engine {
         Engine::Vllm(vllm) => {
             let (installation, doubts) = installation(engines, vllm.version.as_deref()).await?;
-            let line = engines.vllm_line(spec, vllm, &installation, socket)?;
+            let line = engines.vllm_line(spec, vllm, &installation, place)?;
             let mut text = Vec::new();
             crate::vllm::args::print(&mut text, &line).map_err(|error| error.to_string())?;
             let text = String::from_utf8_lossy(&text).trim_end().to_owned();
@@ -64,7 +64,7 @@ async fn line(engines: &Engines, spec: &config::Deployment) -> Result<String, St
             Ok(text + &notes.collect::<String>())
         }
         Engine::Sim(_) => {
-            let line = engines.command_line(spec, &command::Engine::StandIn, socket)?;
+            let line = engines.command_line(spec, &command::Engine::StandIn, place)?;
             Ok(format!("tidegate {}", line.args.join(" ")))
         }
     }

@@ -21,6 +21,9 @@ use aws_lc_rs::digest;
 /// gateway's pool closes its own sooner. vLLM's default is 5 s.
 pub const KEEP_ALIVE_SECONDS: u64 = 300;
 
+/// Where a worker listens that can't listen on a socket.
+pub const LOOPBACK: &str = "127.0.0.1";
+
 /// A command as it will be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
@@ -47,6 +50,26 @@ pub struct Engines {
     pub secrets: Secrets,
     /// What instances may load.
     pub allowed: Allowed,
+}
+
+/// Where a worker listens: on its socket, or, where its version of vLLM knows no
+/// sockets, on this port of the loopback.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Path of the socket.
+    pub socket: &'a Path,
+    /// The port; of no meaning for who uses the socket.
+    pub port: u16,
+}
+
+impl Place<'_> {
+    /// For a command that is shown and not run.
+    pub fn shown() -> Self {
+        Self {
+            socket: Path::new("WORKER.sock"),
+            port: 8000,
+        }
+    }
 }
 
 /// What runs a spec.
@@ -115,7 +138,7 @@ impl Engines {
         }
     }
 
-    /// The command of this spec, serving on `socket`.
+    /// The command of this spec, serving there.
     ///
     /// # Errors
     ///
@@ -124,12 +147,12 @@ impl Engines {
         &self,
         spec: &config::Deployment,
         engine: &Engine,
-        socket: &Path,
+        place: Place<'_>,
     ) -> Result<CommandLine, String> {
         let mut line = match (&spec.engine, engine) {
-            (config::Engine::Sim(sim), _) => self.sim(spec, sim, socket),
+            (config::Engine::Sim(sim), _) => self.sim(spec, sim, place.socket),
             (config::Engine::Vllm(vllm), Engine::Vllm(installation)) => {
-                self.vllm(spec, vllm, installation, socket)?
+                self.vllm(spec, vllm, installation, place)?
             }
             (config::Engine::Vllm(_), Engine::StandIn) => {
                 return Err("no vLLM was found for it".to_owned());
@@ -196,8 +219,7 @@ impl Engines {
                 "there is no model at {model}: put it there, or name another one in deployment.model"
             ));
         }
-        let socket = Path::new("socket");
-        self.command_line(spec, engine, socket).map(drop)
+        self.command_line(spec, engine, Place::shown()).map(drop)
     }
 
     fn sim(&self, spec: &config::Deployment, sim: &config::Sim, socket: &Path) -> CommandLine {
@@ -233,9 +255,9 @@ impl Engines {
         spec: &config::Deployment,
         vllm: &config::Vllm,
         installation: &Installation,
-        socket: &Path,
+        place: Place<'_>,
     ) -> Result<CommandLine, String> {
-        let line = self.vllm_line(spec, vllm, installation, socket)?;
+        let line = self.vllm_line(spec, vllm, installation, place)?;
         let env = line.env.iter();
         Ok(CommandLine {
             program: installation.program.clone(),
@@ -257,9 +279,9 @@ impl Engines {
         spec: &config::Deployment,
         vllm: &config::Vllm,
         installation: &Installation,
-        socket: &Path,
+        place: Place<'_>,
     ) -> Result<args::CommandLine, String> {
-        let line = self.vllm_arguments(spec, vllm, installation, socket);
+        let line = self.vllm_arguments(spec, vllm, installation, place);
         line.map_err(|errors| {
             let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
             sentences.join("; ")
@@ -276,7 +298,7 @@ impl Engines {
         spec: &config::Deployment,
         vllm: &config::Vllm,
         installation: &Installation,
-        socket: &Path,
+        place: Place<'_>,
     ) -> Result<args::CommandLine, Vec<OptionError>> {
         let launch = Launch {
             model: &spec.model,
@@ -284,7 +306,11 @@ impl Engines {
             options: &vllm.options,
             version: &installation.version,
             knowledge: &installation.knowledge,
-            listen: Listen::Unix(socket),
+            listen: if installation.knows_sockets() {
+                Listen::Unix(place.socket)
+            } else {
+                Listen::Tcp(LOOPBACK, place.port)
+            },
             sleep: match (spec.idle.offload, self.gpus) {
                 (None, _) => Sleep::No,
                 (Some(_), true) => Sleep::Yes,

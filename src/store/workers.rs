@@ -71,6 +71,10 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// The socket that it serves on.
     pub socket: PathBuf,
+    /// The port of the loopback where it serves instead, as a vLLM that knows no
+    /// sockets does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// The key that it wants, and that proves it.
     pub api_key: String,
     /// GPUs that it was given, by index.
@@ -254,6 +258,7 @@ mod tests {
             boot_id: "b".to_owned(),
             process: None,
             socket: PathBuf::from("/run/a.sock"),
+            port: None,
             api_key: "k".to_owned(),
             gpus: vec![0, 1],
             log: PathBuf::from("/logs/a.log"),

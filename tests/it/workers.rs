@@ -51,10 +51,15 @@ impl Bench {
     }
 
     fn open(&self) -> Result<ProcessLauncher, ProcessError> {
+        let engines = Engines::at(&self.state(), &self.engine, &VllmEngine::default());
+        self.open_with(engines)
+    }
+
+    fn open_with(&self, engines: Engines) -> Result<ProcessLauncher, ProcessError> {
         ProcessLauncher::open(Options {
             state: self.state(),
             own: PathBuf::from(env!("CARGO_BIN_EXE_tidegate")),
-            engines: Engines::at(&self.state(), &self.engine, &VllmEngine::default()),
+            engines,
             log_bytes_max: 1 << 20,
             bounds: Bounds {
                 cgroups: true,
@@ -174,6 +179,42 @@ async fn a_worker_leads_its_own_session_and_gets_its_key_and_socket() {
     );
     assert_eq!(bench.records(), 0);
     assert!(!temporary.exists());
+}
+
+#[tokio::test]
+async fn a_vllm_that_knows_no_sockets_gets_a_port_of_its_own_and_keeps_it() {
+    let bench = Bench::new(
+        "[ \"$1\" = --version ] && { echo 0.7.2; exit; }\necho \"args $*\"\nexec sleep 60",
+    );
+    let mut vllm = VllmEngine::default();
+    vllm.versions
+        .insert("0.7.2".to_owned(), bench.engine.clone());
+    let engines = Engines::at(&bench.state(), &bench.engine, &vllm);
+    let launcher = bench.open_with(engines.clone()).unwrap();
+    let mut order = bench.order();
+    order.spec = Arc::new(Deployment {
+        engine: Engine::Vllm(tidegate::config::Vllm {
+            version: Some("0.7.2".to_owned()),
+            options: tidegate::vllm::options::OptionSet::default(),
+        }),
+        ..Deployment::clone(&order.spec)
+    });
+    launcher.prepare(&order.spec, &order.handle).await.unwrap();
+    let worker = launcher.submit(order).await.unwrap();
+    let tidegate::config::Address::Tcp { host, port } = &worker.address else {
+        panic!("not a port");
+    };
+    assert_eq!(&**host, "127.0.0.1");
+    let args = bench.said("args ").await;
+    let wanted = format!("serve tiny --host 127.0.0.1 --port {port} ");
+    assert!(args.starts_with(&wanted), "{args}");
+    drop(launcher);
+    let next = bench.open_with(engines).unwrap();
+    let found = next.list().await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].address, worker.address);
+    next.kill(&worker.nonce);
+    exited(&next, &worker.nonce).await;
 }
 
 #[tokio::test]

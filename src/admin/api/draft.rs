@@ -1,7 +1,7 @@
 //! What the launch form asks while someone writes: would this file hold, and what
 //! would run. Nothing is taken in, nothing is installed.
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -170,20 +170,20 @@ fn option(
 /// How a worker would be run. What runs is not looked for: an unnamed version is
 /// taken for the newest that is known.
 fn preview(engines: &Engines, spec: &Deployment) -> Result<CommandView, Vec<OptionError>> {
-    let socket = FilePath::new("WORKER.sock");
+    let place = command::Place::shown();
     let wrong = |message: String| vec![OptionError::new("vllm_version", message)];
     let (text, doubts) = match &spec.engine {
         Engine::Vllm(vllm) => {
             let assumed = engines.vllm.assumed(vllm.version.as_deref());
             let assumed = assumed.map_err(|error| wrong(error.to_string()))?;
-            let line = engines.vllm_arguments(spec, vllm, &assumed, socket)?;
+            let line = engines.vllm_arguments(spec, vllm, &assumed, place)?;
             let mut text = Vec::new();
             crate::vllm::args::print(&mut text, &line).map_err(|error| wrong(error.to_string()))?;
             (String::from_utf8_lossy(&text).into_owned(), assumed.doubts)
         }
         Engine::Sim(_) => {
             let line = engines
-                .command_line(spec, &command::Engine::StandIn, socket)
+                .command_line(spec, &command::Engine::StandIn, place)
                 .map_err(wrong)?;
             (format!("tidegate {}", line.args.join(" ")), Vec::new())
         }

@@ -119,18 +119,18 @@ fn command_view(engines: &Engines, spec: &crate::config::Deployment) -> CommandV
 /// The command as a shell would read it, secrets masked, with notes as comments;
 /// judged by what is known of the version, whether or not it is installed.
 fn printed(engines: &Engines, spec: &crate::config::Deployment) -> Result<String, String> {
-    let socket = std::path::Path::new("WORKER.sock");
+    let place = command::Place::shown();
     match &spec.engine {
         Engine::Vllm(vllm) => {
             let found = engines.vllm.assumed(vllm.version.as_deref());
             let found = found.map_err(|error| error.to_string())?;
-            let line = engines.vllm_line(spec, vllm, &found, socket)?;
+            let line = engines.vllm_line(spec, vllm, &found, place)?;
             let mut text = Vec::new();
             crate::vllm::args::print(&mut text, &line).map_err(|error| error.to_string())?;
             Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
         }
         Engine::Sim(_) => {
-            let line = engines.command_line(spec, &command::Engine::StandIn, socket)?;
+            let line = engines.command_line(spec, &command::Engine::StandIn, place)?;
             Ok(format!("tidegate {}", line.args.join(" ")))
         }
     }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::command::{Engine, Engines};
+use super::command::{Engine, Engines, LOOPBACK, Place};
 use super::launcher::{
     Activity, Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, Owner,
     random_hex,
@@ -249,6 +249,7 @@ impl Inner {
             boot_id: self.boot_id.clone(),
             process: None,
             socket: self.places.socket(order.nonce.as_str()),
+            port: None,
             api_key: random_hex::<16>(),
             gpus: order.gpus.to_vec(),
             log: self.log_of(&order.spec.id),
@@ -274,11 +275,20 @@ impl Inner {
             let group = groups.make(places::short(&record.nonce), memory_max)?;
             record.cgroup = Some(group);
         }
+        if let Engine::Vllm(installation) = engine
+            && !installation.knows_sockets()
+        {
+            record.port = Some(free_port()?);
+        }
         self.journal.write(&record)?;
         let temporary = self.places.temporary(&record.nonce);
         std::fs::create_dir_all(&temporary)?;
         let engines = &self.options.engines;
-        let mut line = engines.command_line(&order.spec, engine, &record.socket)?;
+        let place = Place {
+            socket: &record.socket,
+            port: record.port.unwrap_or_default(),
+        };
+        let mut line = engines.command_line(&order.spec, engine, place)?;
         for note in &line.notes {
             order.handle.console.push(&format!("tidegate: {note}"));
         }
@@ -470,13 +480,26 @@ fn launched(record: &Record, id: DeploymentId) -> Launched {
         nonce: Nonce::recorded(&record.nonce),
         deployment: id,
         generation: record.generation,
-        address: Address::Unix(record.socket.clone()),
+        address: match record.port {
+            Some(port) => Address::Tcp {
+                host: LOOPBACK.into(),
+                port,
+            },
+            None => Address::Unix(record.socket.clone()),
+        },
         api_key: Arc::from(record.api_key.as_str()),
         pid: record.process.as_ref().map(|process| process.pid),
         fingerprint: Arc::from(record.fingerprint.as_str()),
         gpus: Arc::from(record.gpus.as_slice()),
         asleep: record.asleep.map(OffloadTo::from),
     }
+}
+
+/// A port of the loopback that nobody listens on. Who takes it before the worker
+/// does makes the worker's start fail: it can't listen then.
+fn free_port() -> io::Result<u16> {
+    let listener = std::net::TcpListener::bind((LOOPBACK, 0))?;
+    Ok(listener.local_addr()?.port())
 }
 
 /// An error and its causes in one line.

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use super::install::{Install, InstallError, Progress};
 use super::introspect::{self, ARGUMENTS_TIMEOUT, Installed, IntrospectError};
-use super::versions::{InvalidVersion, Source, Version, VersionArgs};
+use super::versions::{Found, InvalidVersion, Source, Version, VersionArgs};
 
 /// The version that a vllm is taken for that can't be asked; the newest built in.
 pub const VERSION_ASSUMED: Version = Version::new(0, 32, 0);
@@ -59,6 +59,13 @@ pub struct Installation {
     pub knowledge: Arc<VersionArgs>,
     /// What could not be found out, in words; empty where all is sure.
     pub doubts: Vec<String>,
+}
+
+impl Installation {
+    /// Whether it can listen on a Unix socket; where that is not sure, it can.
+    pub fn knows_sockets(&self) -> bool {
+        self.knowledge.find("--uds") != Found::Absent
+    }
 }
 
 /// Why no vLLM serves a version.
