@@ -290,15 +290,35 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Where the first quote or backslash stands. Most strings are short, so the first
-/// bytes are looked at one by one: a vector search takes longer to begin than they last.
+/// Where the first quote or backslash stands. Most strings are short, and many long ones
+/// have an escape every other line, so the first bytes are looked at word by word: a
+/// vector search takes longer to begin than they last.
 pub(super) fn quote_or_backslash(text: &[u8]) -> Option<usize> {
-    const NEAR: usize = 16;
-    let (near, far) = text.split_at(text.len().min(NEAR));
-    let is_either = |byte: &u8| matches!(byte, b'"' | b'\\');
-    near.iter()
-        .position(is_either)
-        .or_else(|| memchr2(b'"', b'\\', far).map(|at| at + near.len()))
+    const NEAR: usize = 32;
+    const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
+    const BACKSLASHES: u64 = u64::from_ne_bytes([b'\\'; 8]);
+    let (words, rest) = text.get(..NEAR).unwrap_or(text).as_chunks();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let hits = zero_bytes(word ^ QUOTES) | zero_bytes(word ^ BACKSLASHES);
+        if hits != 0 {
+            return Some(at * 8 + hits.trailing_zeros() as usize / 8);
+        }
+    }
+    let seen = words.len() * 8;
+    if text.len() < NEAR {
+        let is_either = |byte: &u8| matches!(byte, b'"' | b'\\');
+        return rest.iter().position(is_either).map(|at| at + seen);
+    }
+    let far = text.get(seen..).unwrap_or_default();
+    memchr2(b'"', b'\\', far).map(|at| at + seen)
+}
+
+/// The top bit of each byte that is zero; above the lowest such byte others may be set.
+fn zero_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    word.wrapping_sub(ONES) & !word & TOPS
 }
 
 /// Which containers are open: one bit each, set for an object.
@@ -325,5 +345,37 @@ impl Nesting {
 
     fn in_object(&self) -> bool {
         self.objects & 1 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_first_quote_or_backslash_is_found_wherever_it_stands(
+            text in proptest::collection::vec(
+                prop_oneof![
+                    20 => any::<u8>(),
+                    // What a search by words could take for them.
+                    20 => proptest::sample::select(&b"!#[]\xa2\xdc\x22\x23\x5d\x00\x80"[..]),
+                    1 => Just(b'\\'),
+                ],
+                0..100,
+            ),
+            spared in 0..100_usize,
+        ) {
+            let mut text = text;
+            for byte in text.iter_mut().take(spared) {
+                if matches!(byte, b'"' | b'\\') {
+                    *byte += 1;
+                }
+            }
+            let expected = text.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+            prop_assert_eq!(quote_or_backslash(&text), expected);
+        }
     }
 }
