@@ -3,6 +3,7 @@
 mod care;
 mod explains;
 mod fake;
+mod many;
 mod replicas;
 
 use super::super::launcher::Nonce;
@@ -73,7 +74,6 @@ impl Stage {
     async fn new(specs: &[Arc<Deployment>]) -> Self {
         Self::with(Fake::default(), &[], specs).await
     }
-
     fn handle(&self, id: &str) -> Arc<deployment::Handle> {
         self.registry
             .get(&DeploymentId::parse(id).unwrap())
