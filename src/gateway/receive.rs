@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
@@ -14,10 +14,6 @@ use crate::openai::api::Api;
 use crate::openai::form;
 use crate::openai::request::{self, Scan};
 use crate::time::timeout;
-
-/// What is read of a body that was refused, in bytes and in time.
-const READ_OFF_BYTES: usize = 8 << 20;
-const READ_OFF_TIME: Duration = Duration::from_secs(2);
 
 /// Room that is made for a body before its bytes are there, at most.
 const RESERVE_MAX: u64 = 1 << 20;
@@ -108,22 +104,41 @@ pub async fn receive(body: &mut Incoming, max: u64, pause: Duration) -> Result<B
     Ok(all.map_or_else(|| first.unwrap_or_default(), BytesMut::freeze))
 }
 
-/// Reads the rest of a body that was refused, within bounds, for nothing.
-///
+/// How much is read of a body that was refused: bytes, and for how long.
+type Rest = (usize, Duration);
+
 /// An answer of HTTP/2 that comes before the end of its request is followed by a reset
-/// of the stream, and there are clients that read only that: curl 7 shows an error
-/// of its own instead of the answer.
-pub async fn read_off(body: &mut Incoming) {
-    let mut left = READ_OFF_BYTES;
+/// of the stream, and there are clients that read only that: curl 7 shows an error of
+/// its own instead of the answer.
+const REST_OF_HTTP_2: Rest = (8 << 20, Duration::from_secs(2));
+/// In HTTP/1.1 what was read to its end leaves the connection of use, and a small body
+/// is here already. Of a large one the rest is [`super::linger`]'s.
+const REST_OF_HTTP_1: Rest = (64 << 10, Duration::from_millis(50));
+
+/// Reads the rest of a body that was refused, within bounds, for nothing. Returns
+/// whether it has ended.
+pub async fn read_off(body: &mut Incoming, version: Version, expects: bool) -> bool {
+    if body.is_end_stream() {
+        return true;
+    }
+    // It waits for our word, and will not come.
+    if expects {
+        return false;
+    }
+    let (mut left, time) = match version {
+        Version::HTTP_2 => REST_OF_HTTP_2,
+        _ => REST_OF_HTTP_1,
+    };
     let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
             let length = frame.data_ref().map_or(0, Bytes::len);
             match left.checked_sub(length) {
                 Some(rest) => left = rest,
-                None => return,
+                None => return false,
             }
         }
+        true
     };
-    // Whoever is slower gets the answer and the reset.
-    drop(timeout(READ_OFF_TIME, reading).await);
+    timeout(time, reading).await.unwrap_or(false)
 }

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
 use super::admit::{Admission, Asked, admit};
 use super::authorize::authorize;
@@ -84,14 +84,13 @@ pub async fn handle(
         || gateway.is_taken_over() && request.version() <= Version::HTTP_11;
     let sink = gateway.sink.clone();
     let mut record = Record::start(sink, request_id, Arc::clone(&peer), origin, trace);
-    let is_http2 = request.version() == Version::HTTP_2;
+    let (version, expects) = (request.version(), request.headers().contains_key(EXPECT));
     let (parts, mut body) = request.into_parts();
     let answering = async {
         let answered = answer(&gateway, (parts, &mut body), &page, &mut record).await;
-        let is_unread = answered.is_err() && !body.is_end_stream();
-        if is_unread && is_http2 {
-            receive::read_off(&mut body).await;
-        }
+        let is_read = answered.is_ok() || receive::read_off(&mut body, version, expects).await;
+        // A stream of HTTP/2 ends by itself.
+        let is_unread = !is_read && version <= Version::HTTP_11;
         peer.unread.store(is_unread, Ordering::Relaxed);
         answered
     };

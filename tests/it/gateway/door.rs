@@ -252,6 +252,20 @@ async fn a_refusal_over_http_2_comes_once_the_body_was_read() {
     }
 }
 
+/// A small body is read off, whatever became of its request.
+#[tokio::test]
+async fn who_is_refused_with_a_small_request_keeps_the_connection() {
+    let bench = Bench::new(&[answering(OK).await], "").await;
+    let mut client = bench.connect().await;
+    for _ in 0..3 {
+        let bad = post_to("/v1/chat/completions", "bad", "application/json", ASK);
+        client.send(bad).await;
+        assert_eq!(client.answer().await.status, 401);
+        client.send(bench.post(ASK)).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+}
+
 /// To close a socket with bytes in it is to reset it, and a reset overtakes the answer.
 #[tokio::test]
 async fn a_refusal_over_http_1_reaches_who_still_sends() {
