@@ -33,6 +33,8 @@ const START_MAX: Duration = Duration::from_mins(1);
 /// What grows.
 struct Case {
     name: &'static str,
+    /// The name of its row before any load.
+    idle: &'static str,
     routes: usize,
     tokens: usize,
 }
@@ -40,21 +42,25 @@ struct Case {
 const CASES: [Case; 4] = [
     Case {
         name: "10 routes, 10 tokens",
+        idle: "10 routes, 10 tokens, idle",
         routes: 10,
         tokens: 10,
     },
     Case {
         name: "1,000 routes",
+        idle: "1,000 routes, idle",
         routes: 1_000,
         tokens: 10,
     },
     Case {
         name: "10,000 routes",
+        idle: "10,000 routes, idle",
         routes: 10_000,
         tokens: 10,
     },
     Case {
         name: "100,000 tokens",
+        idle: "100,000 tokens, idle",
         routes: 10,
         tokens: 100_000,
     },
@@ -83,7 +89,7 @@ pub(crate) fn measure(
         first_answer(site, &process, began + START_MAX)?;
         let start = began.elapsed();
         let mut row = Row::new(case.name);
-        let mut idle = Row::new("the same, idle");
+        let mut idle = Row::new(case.idle);
         idle.push(Sample {
             mib: Some(mib(&process)?),
             start_ms: Some(start.as_secs_f64() * 1e3),
@@ -98,7 +104,7 @@ pub(crate) fn measure(
         }
         rows.extend([row, idle]);
         if at == 0 {
-            let mut later = Row::new("the same, after ten times as long");
+            let mut later = Row::new("10 routes, 10 tokens, after long");
             drive.load(&process, &tokens, true)?;
             later.push(with_memory(
                 drive.load(&process, &tokens, false)?,
