@@ -83,7 +83,7 @@ impl Place {
                 let known = passed.iter().any(|other| Arc::ptr_eq(other, target));
                 known || matches!(&target.backend, Backend::External(s) if is_among(s, tried))
             };
-            let target = pick.among(&destination.targets, is_out)?;
+            let target = pick.among(&destination.targets, &destination.turns, is_out)?;
             if let Some(place) = Self::now(target, pick, tried) {
                 return Some(place);
             }
@@ -201,7 +201,9 @@ pub async fn admit(
     };
     record.phase = Phase::Queue;
     let route = place(&destination.slots, patience, turn, record, destination).await?;
-    let target = asked.pick.among(&destination.targets, |_| false);
+    let target = asked
+        .pick
+        .among(&destination.targets, &destination.turns, |_| false);
     let target = Arc::clone(target.ok_or(Refusal::Unreachable)?);
     record.target = Some(Arc::clone(&target));
     let place = match &target.backend {

@@ -12,8 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::{LoadBalancing, Policy};
 
-/// Spreads the first of the two choices evenly.
-static TURN: AtomicUsize = AtomicUsize::new(0);
+/// Whose turn it is among some candidates: spreads the first of the two choices
+/// evenly. Each set of candidates has its own: with one for all, two clients that
+/// ask in turns would each meet the same candidate every time.
+#[derive(Debug, Default)]
+pub struct Turns(AtomicUsize);
 
 /// One of those that a request may go to.
 pub trait Candidate {
@@ -42,6 +45,7 @@ impl Pick<'_> {
     pub fn among<'t, T: Candidate>(
         &self,
         all: &'t [T],
+        turns: &Turns,
         tried: impl Fn(&T) -> bool,
     ) -> Option<&'t T> {
         if let [only] = all {
@@ -54,7 +58,7 @@ impl Pick<'_> {
             return bound(open, key, self.rules.load_factor);
         }
         let count = open().count();
-        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        let turn = turns.0.fetch_add(1, Ordering::Relaxed);
         let first = open().nth(turn.checked_rem(count)?)?;
         if self.rules.policy == Policy::RoundRobin || count == 1 {
             return Some(first);
@@ -114,6 +118,7 @@ mod tests {
         seed: u64,
         tier: u8,
         load: Cell<u32>,
+        asked: Cell<u32>,
     }
 
     impl Candidate for One {
@@ -136,6 +141,7 @@ mod tests {
             seed: hash(n),
             tier: 0,
             load: Cell::new(0),
+            asked: Cell::new(0),
         };
         (0..count).map(one).collect()
     }
@@ -150,9 +156,9 @@ mod tests {
 
     #[test]
     fn the_less_loaded_of_two_keeps_all_nearly_even() {
-        let (all, rules) = (some(16), LoadBalancing::default());
+        let (all, turns, rules) = (some(16), Turns::default(), LoadBalancing::default());
         for _ in 0..1_600 {
-            let one = pick(&rules, None).among(&all, never).unwrap();
+            let one = pick(&rules, None).among(&all, &turns, never).unwrap();
             one.load.set(one.load.get() + 1);
         }
         let loads: Vec<_> = all.iter().map(|one| one.load.get()).collect();
@@ -164,10 +170,10 @@ mod tests {
 
     #[test]
     fn one_that_is_slow_gets_less() {
-        let (all, rules) = (some(4), LoadBalancing::default());
+        let (all, turns, rules) = (some(4), Turns::default(), LoadBalancing::default());
         all[2].load.set(1_000);
         for _ in 0..1_000 {
-            let one = pick(&rules, None).among(&all, never).unwrap();
+            let one = pick(&rules, None).among(&all, &turns, never).unwrap();
             assert!(!std::ptr::eq(one, &raw const all[2]));
             one.load.set(one.load.get() + 1);
         }
@@ -175,24 +181,29 @@ mod tests {
 
     #[test]
     fn only_the_best_tier_is_looked_at_and_the_last_is_still_found() {
-        let (mut all, rules) = (some(4), LoadBalancing::default());
+        let (mut all, turns, rules) = (some(4), Turns::default(), LoadBalancing::default());
         for one in &mut all {
             one.tier = 2;
         }
         all[1].tier = 1;
         for _ in 0..10 {
-            let one = pick(&rules, None).among(&all, never).unwrap();
+            let one = pick(&rules, None).among(&all, &turns, never).unwrap();
             assert_eq!(one.tier, 1);
         }
-        let others = pick(&rules, None).among(&all, |one| one.tier == 1);
+        let others = pick(&rules, None).among(&all, &turns, |one| one.tier == 1);
         assert_eq!(others.unwrap().tier, 2);
-        assert!(pick(&rules, None).among(&all, |_| true).is_none());
+        assert!(pick(&rules, None).among(&all, &turns, |_| true).is_none());
     }
 
     #[test]
     fn a_key_stays_where_it_was_when_another_candidate_leaves() {
-        let (mut all, rules) = (some(8), LoadBalancing::default());
-        let home = |all: &[One], key| pick(&rules, Some(key)).among(all, never).unwrap().seed;
+        let (mut all, turns, rules) = (some(8), Turns::default(), LoadBalancing::default());
+        let home = |all: &[One], key| {
+            pick(&rules, Some(key))
+                .among(all, &turns, never)
+                .unwrap()
+                .seed
+        };
         let before: Vec<_> = (0..1_000_u64).map(|key| home(&all, hash(key))).collect();
         let gone = all.remove(3).seed;
         let mut moved = 0;
@@ -209,9 +220,9 @@ mod tests {
 
     #[test]
     fn a_key_that_all_write_does_not_fill_one_candidate() {
-        let (all, rules) = (some(8), LoadBalancing::default());
+        let (all, turns, rules) = (some(8), Turns::default(), LoadBalancing::default());
         for _ in 0..800 {
-            let one = pick(&rules, Some(7)).among(&all, never).unwrap();
+            let one = pick(&rules, Some(7)).among(&all, &turns, never).unwrap();
             one.load.set(one.load.get() + 1);
         }
         let most = all.iter().map(|one| one.load.get()).max().unwrap();
@@ -223,18 +234,33 @@ mod tests {
 
     #[test]
     fn taking_turns_takes_each_as_often() {
-        let all = some(5);
+        let (all, turns) = (some(5), Turns::default());
         let rules = LoadBalancing {
             policy: Policy::RoundRobin,
             ..LoadBalancing::default()
         };
         all[0].load.set(100);
         for _ in 0..50 {
-            let one = pick(&rules, None).among(&all, never).unwrap();
+            let one = pick(&rules, None).among(&all, &turns, never).unwrap();
             one.load.set(one.load.get() + 1);
         }
         let loads: Vec<_> = all.iter().map(|one| one.load.get()).collect();
-        // Other tests take turns too.
-        assert!(loads[1..].iter().all(|load| *load >= 5), "{loads:?}");
+        assert_eq!(loads, [110, 10, 10, 10, 10]);
+    }
+
+    #[test]
+    fn two_that_are_asked_in_turns_spread_each_their_own() {
+        let rules = LoadBalancing::default();
+        let (here, there) = ((some(2), Turns::default()), (some(2), Turns::default()));
+        for _ in 0..10 {
+            for (all, turns) in [&here, &there] {
+                // It is over before the next: no load tells the two apart.
+                let one = pick(&rules, None).among(all, turns, never).unwrap();
+                one.asked.set(one.asked.get() + 1);
+            }
+        }
+        for (all, _) in [here, there] {
+            assert!(all.iter().all(|one| one.asked.get() == 5));
+        }
     }
 }

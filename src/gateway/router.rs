@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use names::{Found, Names};
 use spread::{Named, groups};
 
+use super::balance::Turns;
 use super::estimate::PromptRate;
 use super::limits::Slots;
 use super::rate::Rates;
@@ -62,6 +63,8 @@ pub struct Destination {
     pub rates: Arc<Rates>,
     /// What its route may spend on sending requests again.
     pub budget: Arc<Budget>,
+    /// Whose turn it is among them.
+    pub turns: Arc<Turns>,
     /// Servers that answer for it; never empty.
     pub targets: Vec<Arc<Target>>,
 }
@@ -259,6 +262,7 @@ impl KeptInner {
                     slots: Arc::clone(&slots),
                     rates: Arc::clone(&rates),
                     budget: Arc::clone(&budget),
+                    turns: Arc::default(),
                     targets,
                 };
                 names.add(&name, Arc::new(destination));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 
-use super::balance::{Candidate, Pick, hash};
+use super::balance::{Candidate, Pick, Turns, hash};
 use super::figures::{Figures, Look};
 use super::health::Health;
 use super::limits::Slots;
@@ -198,6 +198,7 @@ pub struct Fleet {
     servers: ArcSwap<Vec<Arc<Server>>>,
     /// Held while `servers` is replaced, never over an await.
     change: Mutex<()>,
+    turns: Turns,
 }
 
 impl Fleet {
@@ -208,6 +209,7 @@ impl Fleet {
             clock,
             servers: ArcSwap::default(),
             change: Mutex::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -226,7 +228,7 @@ impl Fleet {
         let mut left_out = tried.to_vec();
         // Each turn leaves one more out.
         loop {
-            let one = pick.among(&servers, |one| is_among(one, &left_out))?;
+            let one = pick.among(&servers, &self.turns, |one| is_among(one, &left_out))?;
             match one.enter() {
                 Some(permit) => return Some((Arc::clone(one), permit)),
                 None => left_out.push(Arc::clone(one)),
