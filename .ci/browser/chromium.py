@@ -145,6 +145,14 @@ class Browser:
             return [...root.querySelectorAll("input, select, textarea")].find((each) => each.getAttribute("aria-label") === label) ?? null;
             """, label, within)
 
+    def value(self, label):
+        """What the control with this label holds; `None` where there is none, or it was just made anew."""
+        control = self.control(label)
+        try:
+            return None if control is None else control.get_attribute("value")
+        except StaleElementReferenceException:
+            return None
+
     def fill(self, label, text, within=None):
         """Types into the control with this label, in place of what is there."""
         def typed():

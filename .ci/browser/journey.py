@@ -219,10 +219,7 @@ def watch(report, browser, gateway, token):
 
 def _filled(browser, name):
     """Waits until the form is that of an instance."""
-    def probe():
-        control = browser.control("Instance name")
-        return control is not None and control.get_attribute("value") == name
-    wait_for(f"the form is filled with {name}", probe, 15)
+    wait_for(f"the form is filled with {name}", lambda: browser.value("Instance name") == name, 15)
 
 
 def exchange(report, browser, gateway):
