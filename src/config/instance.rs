@@ -254,6 +254,7 @@ fn deployment(mut table: Reader<'_>, common: &Common<'_>) -> Option<Deployment> 
     });
     let endpoint = endpoint(&mut table, model.as_ref());
     let max_concurrent_requests = table.whole("max_concurrent_requests", 1..=1_000_000);
+    let max_request_duration = table.span("max_request_duration", MILLISECOND..=DAY);
     let words = [("on-demand", Start::OnDemand), ("boot", Start::Boot)];
     let start = table.choice("start", &words).map(|start| start.value);
     let replicas = replicas(&mut table);
@@ -292,6 +293,7 @@ fn deployment(mut table: Reader<'_>, common: &Common<'_>) -> Option<Deployment> 
         endpoint_name,
         model,
         max_concurrent_requests,
+        max_request_duration,
         replicas,
         start: start.unwrap_or_default(),
         roll: common.roll,

@@ -185,6 +185,8 @@ pub struct Deployment {
     pub model: String,
     /// Requests at once; `None` for no limit of its own.
     pub max_concurrent_requests: Option<u32>,
+    /// Longest that a request may be with a worker; `None` for no limit.
+    pub max_request_duration: Option<Duration>,
     /// How many workers it may have, and which of them this describes.
     pub replicas: Replicas,
     /// When its worker is started.

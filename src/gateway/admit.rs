@@ -69,6 +69,19 @@ impl Place {
         }
     }
 
+    /// Longest that a request may be there; `None` for no limit.
+    pub fn duration_max(&self) -> Option<Duration> {
+        match &self.target.backend {
+            Backend::Deployment { handle, .. } => handle.spec().max_request_duration,
+            Backend::External(_) => None,
+        }
+    }
+
+    /// When a request that came here at `began` has to be over.
+    pub fn over_at(&self, began: Instant) -> Option<Instant> {
+        self.duration_max().map(|max| began + max)
+    }
+
     /// At another server than those that were `tried`, if one has a place right now.
     /// None is started for it.
     pub fn another(
@@ -364,6 +377,7 @@ mod tests {
             endpoint_name,
             model: "m".to_owned(),
             max_concurrent_requests: None,
+            max_request_duration: None,
             start: Start::OnDemand,
             replicas: crate::config::Replicas::default(),
             roll: crate::config::Roll::default(),

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
@@ -88,7 +89,10 @@ pub async fn forward(
         let prepared = Prepared::new(outgoing, admission, others)?;
         let server = Arc::clone(&admission.place.server);
         let attempt = server.health.begin();
-        let result = prepared.exchange(&route.timeouts, record).await;
+        let duration_max = admission.place.duration_max().unwrap_or(Duration::MAX);
+        let first_byte_max = route.timeouts.first_byte.min(duration_max);
+        let exchanged = prepared.exchange(&route.timeouts, first_byte_max, record);
+        let result = exchanged.await;
         judge(attempt, &result, destination, &server);
         let why = match retry::reason(&result, &route.retries, prepared.may_replay) {
             Some(why) if tried.len() < route.retries.servers_max as usize => why,
@@ -181,6 +185,7 @@ impl Prepared {
     async fn exchange(
         &self,
         timeouts: &Timeouts,
+        first_byte_max: Duration,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
         let limits = Limits {
@@ -202,7 +207,7 @@ impl Prepared {
         let sent = Instant::now();
         // At most twice: only a reused connection or an unsent request goes again.
         for attempt in 0..2 {
-            let left = timeouts.first_byte.saturating_sub(sent.elapsed());
+            let left = first_byte_max.saturating_sub(sent.elapsed());
             let again = attempt == 0 && self.may_replay && conn.reused;
             let result = timeout(left, conn.send(&self.request))
                 .await

@@ -41,6 +41,8 @@ pub struct Metered {
     /// Bytes that are ready to go out.
     out: VecDeque<Bytes>,
     silence: Silence,
+    /// Whether the answer was ended because it took too long as a whole.
+    is_over: bool,
     stored: Option<stored::Passing>,
     /// Resolves when the gateway ends what is still open; made when first waited
     /// for.
@@ -85,7 +87,8 @@ impl Metered {
             tap,
             exchange: Some(exchange),
             out: VecDeque::new(),
-            silence: Silence::new(passing.idle_max, passing.keep_alive),
+            silence: Silence::new(passing.idle_max, passing.over_at, passing.keep_alive),
+            is_over: false,
             stored: passing.stored,
             ending: None,
             record,
@@ -125,6 +128,10 @@ impl Metered {
                 Poll::Ready(Some(Err(_))) => self.cut(Outcome::UpstreamTruncated)?,
                 Poll::Pending => match self.silence.poll(cx) {
                     Poll::Ready(Due::End) => self.cut(Outcome::UpstreamTimeout)?,
+                    Poll::Ready(Due::Over) => {
+                        self.is_over = true;
+                        self.cut(Outcome::UpstreamTimeout)?;
+                    }
                     Poll::Ready(Due::Comment) => self.comment(),
                     Poll::Pending if self.poll_ending(cx).is_ready() => {
                         self.cut(Outcome::Unavailable)?;
@@ -217,7 +224,12 @@ impl Metered {
             self.record.outcome = outcome;
             // Half an event that was held back stays here: it would be read as
             // broken JSON before the client comes to the error.
-            self.out.push_back(epitaph(*api, tap, outcome));
+            let event = if self.is_over {
+                ended(*api, tap, TOO_LONG)
+            } else {
+                epitaph(*api, tap, outcome)
+            };
+            self.out.push_back(event);
             return Ok(());
         }
         self.record.outcome = outcome;
@@ -235,9 +247,15 @@ impl Metered {
     }
 }
 
+/// Why an answer was ended that took longer than its deployment allows.
+const TOO_LONG: (&str, &str) = (
+    "The answer took longer than a request to this model may: ask for less at once.",
+    "request_timeout",
+);
+
 /// The event that tells the client of a stream that broke off.
 fn epitaph(api: Api, tap: &StreamTap, outcome: Outcome) -> Bytes {
-    let (message, code) = match outcome {
+    let why = match outcome {
         Outcome::UpstreamTimeout => (
             "The server of this model was silent for too long.",
             "upstream_timeout",
@@ -251,6 +269,11 @@ fn epitaph(api: Api, tap: &StreamTap, outcome: Outcome) -> Bytes {
             "upstream_disconnected",
         ),
     };
+    ended(api, tap, why)
+}
+
+/// What a stream ends with that did not end by itself: a message and a code.
+fn ended(api: Api, tap: &StreamTap, (message, code): (&str, &str)) -> Bytes {
     let event = openai::error::stream_error(api, message, code);
     if tap.at_event_boundary() {
         return event;
@@ -295,6 +318,8 @@ impl Drop for Metered {
 #[derive(Debug)]
 struct Silence {
     max: Duration,
+    /// When the answer has to be over, silent or not.
+    over_at: Option<Instant>,
     /// Between two comments; `None` for no comments.
     comment_every: Option<Duration>,
     since: Instant,
@@ -310,13 +335,16 @@ enum Due {
     Comment,
     /// The end: it has lasted too long.
     End,
+    /// The end: the whole answer has.
+    Over,
 }
 
 impl Silence {
-    fn new(max: Duration, comment_every: Option<Duration>) -> Self {
+    fn new(max: Duration, over_at: Option<Instant>, comment_every: Option<Duration>) -> Self {
         let now = Instant::now();
         Self {
             max,
+            over_at,
             comment_every,
             since: now,
             commented: now,
@@ -335,11 +363,15 @@ impl Silence {
                 .comment_every
                 .map(|every| self.since.max(self.commented) + every);
             let due = comment.map_or(end, |comment| comment.min(end));
+            let due = self.over_at.map_or(due, |over| over.min(due));
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             let now = Instant::now();
+            if self.over_at.is_some_and(|over| now >= over) {
+                return Poll::Ready(Due::Over);
+            }
             if now >= end {
                 return Poll::Ready(Due::End);
             }
@@ -361,7 +393,7 @@ mod tests {
     async fn silence_calls_for_comments_and_at_last_for_the_end() {
         let second = Duration::from_secs;
         let start = Instant::now();
-        let mut silence = Silence::new(second(35), Some(second(10)));
+        let mut silence = Silence::new(second(35), None, Some(second(10)));
         for (at, due) in [
             (10, Due::Comment),
             (20, Due::Comment),
@@ -374,8 +406,20 @@ mod tests {
         silence.broken();
         assert_eq!(poll_fn(|cx| silence.poll(cx)).await, Due::Comment);
         assert_eq!(start.elapsed(), second(45));
-        let mut quiet = Silence::new(second(35), None);
+        let mut quiet = Silence::new(second(35), None, None);
         assert_eq!(poll_fn(|cx| quiet.poll(cx)).await, Due::End);
         assert_eq!(start.elapsed(), second(80));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_over_at_its_time_however_much_comes() {
+        let second = Duration::from_secs;
+        let start = Instant::now();
+        let mut silence = Silence::new(second(35), Some(start + second(25)), Some(second(10)));
+        for (at, due) in [(10, Due::Comment), (20, Due::Comment), (25, Due::Over)] {
+            assert_eq!(poll_fn(|cx| silence.poll(cx)).await, due);
+            assert_eq!(start.elapsed(), second(at));
+            silence.broken();
+        }
     }
 }

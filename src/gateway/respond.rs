@@ -19,7 +19,7 @@ use crate::openai::api::Api;
 use crate::openai::sse::StreamTap;
 use crate::openai::usage::JsonTap;
 use crate::telemetry::metrics::Outcome;
-use crate::time::timeout;
+use crate::time::{Instant, timeout};
 
 /// Largest error of an upstream that is read before it is passed on, in bytes.
 const ERROR_BYTES_MAX: u64 = 64 * 1024;
@@ -36,6 +36,8 @@ pub struct Passing {
     pub remove_usage_event: bool,
     /// Longest silence within the answer.
     pub idle_max: Duration,
+    /// When the answer has to be over, where that is limited.
+    pub over_at: Option<Instant>,
     /// How often the client of a silent stream gets a comment.
     pub keep_alive: Option<Duration>,
     /// Where it is remembered, if its client may come back for it.

@@ -21,6 +21,7 @@ use super::router::{Destination, Table, may_use};
 use super::stored::{self, Stored, Whereabouts};
 use crate::auth::Principal;
 use crate::openai::api::Api;
+use crate::time::Instant;
 
 /// Which response, and what to do with it.
 #[derive(Debug)]
@@ -79,11 +80,13 @@ pub async fn retrieve(
         scan: None,
         ask_usage: false,
     };
+    let began = Instant::now();
     let answered = forward(&mut outgoing, &destination, None, &mut admission, record).await?;
     let passing = Passing {
         api: Api::Responses,
         remove_usage_event: false,
         idle_max: destination.route.timeouts.idle,
+        over_at: admission.place.over_at(began),
         keep_alive: destination.route.stream.keep_alive,
         stored: Some(stored::Passing::again(
             memory,

@@ -32,6 +32,7 @@ use crate::auth::{Keyring, Principal};
 use crate::config::Streams;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
+use crate::time::Instant;
 
 /// What a request comes to, when nothing refuses it.
 enum Answer {
@@ -375,6 +376,7 @@ async fn ask(
     let headers = std::mem::take(&mut parts.headers);
     let (mut outgoing, mut passing) = prepare(&asking, parts, headers, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
+    let began = Instant::now();
     let answered = forward(
         &mut outgoing,
         destination,
@@ -384,6 +386,7 @@ async fn ask(
     )
     .await?;
     passing.idle_max = destination.route.timeouts.idle;
+    passing.over_at = admission.place.over_at(began);
     passing.keep_alive = destination.route.stream.keep_alive;
     if api == Api::Responses && scan.store != Some(false) {
         let at = whereabouts(destination, &admission);
@@ -440,6 +443,7 @@ fn prepare<'a>(
         api,
         remove_usage_event: ask_usage,
         idle_max: Duration::ZERO,
+        over_at: None,
         keep_alive: None,
         stored: None,
     };

@@ -140,6 +140,7 @@ pub(super) fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
         endpoint_name,
         model: "models/tiny".to_owned(),
         max_concurrent_requests: None,
+        max_request_duration: None,
         start: Start::OnDemand,
         replicas: tidegate::config::Replicas::default(),
         roll: tidegate::config::Roll::default(),

@@ -112,6 +112,7 @@ fn spec() -> Arc<Deployment> {
         endpoint_name,
         model: "tiny".to_owned(),
         max_concurrent_requests: None,
+        max_request_duration: None,
         start: Start::OnDemand,
         replicas: tidegate::config::Replicas::default(),
         roll: tidegate::config::Roll::default(),

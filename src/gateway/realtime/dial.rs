@@ -1,6 +1,7 @@
 //! From a model's name to a WebSocket with its server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -38,6 +39,8 @@ pub(super) struct Line {
     /// The name by which the server knows the model.
     pub(super) model: String,
     pub(super) held: Held,
+    /// Longest that the tunnel may last there; `None` for no limit.
+    pub(super) duration_max: Option<Duration>,
 }
 
 /// What is held of a server, until the tunnel ends.
@@ -102,6 +105,7 @@ pub(super) async fn connect(
         model: model.as_str().to_owned(),
         server: upgraded,
         destination,
+        duration_max: admission.place.duration_max(),
         held: Held {
             _admission: admission,
             _occupied: occupied,

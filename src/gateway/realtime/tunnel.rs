@@ -74,6 +74,13 @@ impl End {
     }
 }
 
+/// How a tunnel ends that its deployment does not let last longer.
+const TOO_LONG: End = End::new(
+    Outcome::UpstreamTimeout,
+    1013,
+    "a session with this model may not last longer",
+);
+
 impl Tunnel {
     pub(super) fn new(opening: Opening, mut record: Record) -> Self {
         record.status = Some(StatusCode::SWITCHING_PROTOCOLS);
@@ -124,7 +131,11 @@ impl Tunnel {
             record: &mut self.record,
         };
         let idle = line.destination.route.timeouts.idle;
-        talk.run(client, &mut server, idle).await
+        let talk = talk.run(client, &mut server, idle);
+        match line.duration_max {
+            None => talk.await,
+            Some(max) => timeout(max, talk).await.unwrap_or(TOO_LONG),
+        }
     }
 
     /// Greets the client as the server would, and waits until it has named its

@@ -101,6 +101,10 @@ fn live(old: &config::Deployment, new: &config::Deployment) -> Vec<&'static str>
             old.max_concurrent_requests != new.max_concurrent_requests,
             "max_concurrent_requests",
         ),
+        (
+            old.max_request_duration != new.max_request_duration,
+            "max_request_duration",
+        ),
         (old.idle != new.idle, "idle times"),
         (old.replicas != new.replicas, "replicas"),
         (old.start != new.start, "start"),

@@ -17,6 +17,7 @@ pub(crate) fn spec(id: &str) -> Arc<Deployment> {
         endpoint_name,
         model: "tiny".to_owned(),
         max_concurrent_requests: None,
+        max_request_duration: None,
         start: Start::OnDemand,
         replicas: crate::config::Replicas::default(),
         roll: crate::config::Roll::default(),

@@ -153,6 +153,11 @@ impl Gate {
     pub(super) async fn ask(&self, token: &str, model: &str) -> Response<Bytes> {
         let body = json!({"model": model, "max_tokens": 5,
             "messages": [{"role": "user", "content": "hi"}]});
+        self.chat(token, &body).await
+    }
+
+    /// A chat of any kind.
+    pub(super) async fn chat(&self, token: &str, body: &Value) -> Response<Bytes> {
         let bearer = format!("Bearer {token}");
         let headers = [("authorization", bearer.as_str())];
         let mut request = request(

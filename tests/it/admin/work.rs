@@ -190,6 +190,40 @@ async fn a_draft_is_tried_and_nothing_is_taken_in() {
 }
 
 #[tokio::test]
+async fn a_request_that_takes_longer_than_its_deployment_allows_is_ended_in_words() {
+    let gate = Gate::start().await;
+    let admin = gate.token("admin", &[]).await;
+    let file = gate.dir.path().join("routes.d/ours.toml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let text = text.replace(
+        "model = \"m\"",
+        "model = \"m\"\nmax_request_duration = \"1s\"",
+    );
+    let text = text.replace("tokens_per_second = 1000", "tokens_per_second = 10");
+    let put = gate.with(&admin, Method::PUT, "instances/ours", text).await;
+    assert_eq!(put.status(), StatusCode::OK, "{:?}", put.body());
+    let user = gate.token("user", &["research"]).await;
+    let mut body = json!({"model": "ours-model", "max_tokens": 600, "ignore_eos": true, "stream": true,
+        "messages": [{"role": "user", "content": "hi"}]});
+    let stream = gate.chat(&user, &body).await;
+    assert_eq!(stream.status(), StatusCode::OK);
+    let text = String::from_utf8_lossy(stream.body()).into_owned();
+    assert!(text.contains("request_timeout"), "{text}");
+    assert!(text.contains("chat.completion.chunk"), "{text}");
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    body["stream"] = json!(false);
+    let whole = gate.chat(&user, &body).await;
+    assert_eq!(
+        whole.status(),
+        StatusCode::GATEWAY_TIMEOUT,
+        "{:?}",
+        whole.body()
+    );
+    let short = gate.ask(&user, "ours-model").await;
+    assert_eq!(short.status(), StatusCode::OK, "{:?}", short.body());
+}
+
+#[tokio::test]
 async fn plots_show_what_was_asked_over_a_restart_and_a_link_shows_one_of_them() {
     let gate = Gate::start().await;
     let user = gate.token("user", &["research"]).await;

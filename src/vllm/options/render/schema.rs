@@ -218,6 +218,7 @@ fn deployment(version: Version) -> Json {
             "model": { "type": "string", "minLength": 1, "maxLength": 1024, "description": help("model") },
             "endpoint_name": said(model(), help("endpoint_name")),
             "max_concurrent_requests": said(count(1), help("max_concurrent_requests")),
+            "max_request_duration": said(span(), "Longest that a request may be with a worker; one that takes longer is ended with an error."),
             "start": { "enum": ["on-demand", "boot"], "default": "on-demand", "description": "Whether the worker starts with its first request or with the gateway." },
             "replicas": said(replicas, "Workers at once, by how many requests wait and run."),
             "keep": { "type": "boolean", "description": "Never stopped to make room for another, never idled out." },

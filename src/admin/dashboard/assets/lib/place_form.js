@@ -142,6 +142,7 @@ export function modelFields(table, { engine }) {
     entry("Model", text(table, "model", { required: true, placeholder: "Qwen/Qwen3-8B" }), "A name on the Hugging Face hub, or a directory that the admin allows.", "deployment.model"),
     entry("Model Endpoint Name", text(table, "endpoint_name", { placeholder: "qwen3-8b" }), "What clients write in `model`. Default: the model's name.", "deployment.endpoint_name"),
     entry("Max Concurrent Requests", text(table, "max_concurrent_requests", { inputmode: "numeric", placeholder: "no limit" }, whole), "A further one is denied at once instead of being kept waiting.", "deployment.max_concurrent_requests"),
+    entry("Longest Request", text(table, "max_request_duration", { placeholder: "no limit" }, (value) => duration(value, "m")), "One that takes longer is ended with an error; minutes, or \"30s\".", "deployment.max_request_duration"),
     entry("Starts", start, null, "deployment.start"),
     entry("Makes room for others", keep, "Whether it may be moved off its GPU when another model is asked for.", "deployment.keep"),
   ];
