@@ -91,8 +91,9 @@ pub async fn forward(
         let attempt = server.health.begin();
         let duration_max = admission.place.duration_max().unwrap_or(Duration::MAX);
         let first_byte_max = route.timeouts.first_byte.min(duration_max);
-        let exchanged = prepared.exchange(&route.timeouts, first_byte_max, record);
-        let result = exchanged.await;
+        let result = prepared
+            .exchange(&route.timeouts, first_byte_max, record)
+            .await;
         judge(attempt, &result, destination, &server);
         let why = match retry::reason(&result, &route.retries, prepared.may_replay) {
             Some(why) if tried.len() < route.retries.servers_max as usize => why,

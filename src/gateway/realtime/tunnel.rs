@@ -74,6 +74,9 @@ impl End {
     }
 }
 
+/// A limit that no tunnel meets: a hundred years.
+const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// How a tunnel ends that its deployment does not let last longer.
 const TOO_LONG: End = End::new(
     Outcome::UpstreamTimeout,
@@ -131,11 +134,9 @@ impl Tunnel {
             record: &mut self.record,
         };
         let idle = line.destination.route.timeouts.idle;
-        let talk = talk.run(client, &mut server, idle);
-        match line.duration_max {
-            None => talk.await,
-            Some(max) => timeout(max, talk).await.unwrap_or(TOO_LONG),
-        }
+        let max = line.duration_max.unwrap_or(FOR_EVER);
+        let talked = timeout(max, talk.run(client, &mut server, idle)).await;
+        talked.unwrap_or(TOO_LONG)
     }
 
     /// Greets the client as the server would, and waits until it has named its
