@@ -21,6 +21,15 @@ pub enum InvalidUnit {
     Size(String),
 }
 
+/// A count or a size as a float, for plots, metrics and ratios.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "beyond 2^53 the last digit does not matter there"
+)]
+pub fn float(value: u64) -> f64 {
+    value as f64
+}
+
 /// A span of time: `"15s"`, `"1h30m"`, `"1.5h"`; at most 100 years.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);

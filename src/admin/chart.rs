@@ -12,6 +12,7 @@ use plotters::prelude::{
 use plotters::style::Color;
 
 use super::view::{PlotSeries, SeriesView};
+use crate::units::float;
 
 /// Light or dark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -230,14 +231,6 @@ fn round(value: f64) -> String {
 
 fn signed(pixels: u32) -> i32 {
     i32::try_from(pixels).unwrap_or(i32::MAX)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "for plots; beyond 2^53 the last digit does not matter"
-)]
-fn float(value: u64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::telemetry::history::{Gauge, INTERVAL, Scope};
 use crate::telemetry::host::{Sampler, Tree};
 use crate::telemetry::metrics;
 use crate::time::{Instant, sleep_until, unix_seconds, unix_time};
+use crate::units::float;
 
 /// Between two samples of levels.
 const SAMPLE: Duration = Duration::from_secs(2);
@@ -147,14 +148,6 @@ fn gpus(admin: &Admin) {
             recorder.gauge(&Scope::Gpu(device.index), Gauge::GpuMemory, float(held));
         }
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "for plots; beyond 2^53 the last digit does not matter"
-)]
-fn float(value: u64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use super::history::{Gauge, Recorder, Scope};
 use crate::time::Uptime;
+use crate::units::float;
 use parse::{CpuTimes, Transfer};
 
 pub use tree::Tree;
@@ -284,14 +285,6 @@ fn read(path: &Path) -> Option<String> {
     // Names of processes need not be UTF-8.
     let bytes = fs::read(path).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "for plots; beyond 2^53 the last digit does not matter"
-)]
-fn float(value: u64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::history::{Account, Level};
+use crate::units::float;
 
 mod describe;
 pub(super) mod names;
@@ -369,12 +370,4 @@ pub fn transition(deployment: &str, from: &'static str, to: &'static str, took: 
 pub fn decision(deployment: &str, decision: &'static str, reason: &'static str) {
     counter!(DECISIONS, "deployment" => deployment.to_owned(), "decision" => decision, "reason" => reason)
         .increment(1);
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "metrics are floats; beyond 2^53 the last digit does not matter"
-)]
-fn float(value: u64) -> f64 {
-    value as f64
 }

@@ -1,6 +1,7 @@
 //! Which resolution answers a question, and how its cells become one value per step.
 
 use crate::telemetry::history::{Cell, Count, Metric, Series, Sketch};
+use crate::units::float;
 
 /// Seconds between two fine cells: the interval of a flush.
 pub(super) const FINE: u64 = 10;
@@ -221,14 +222,6 @@ fn value(metric: Metric, total: &Total, step: u64) -> Option<f64> {
         Metric::Gauge(gauge) => total.gauge.map(|mean| mean * gauge.resolution()),
         Metric::Quantile(_, quantile) => total.sketch.quantile(quantile.permille()),
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "for plots; beyond 2^53 the last digit does not matter"
-)]
-fn float(value: u64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]
