@@ -25,12 +25,12 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::command::{Engine, Engines, LOOPBACK, Place};
+use super::command::{Engine, Engines, Place};
 use super::launcher::{
     Activity, Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, Owner,
     random_hex,
 };
-use crate::config::{self, Address, OffloadTo};
+use crate::config::{self, OffloadTo};
 use crate::deployment::Handle;
 use crate::gpu::Inventory;
 use crate::names::DeploymentId;
@@ -278,7 +278,7 @@ impl Inner {
         if let Engine::Vllm(installation) = engine
             && !installation.knows_sockets()
         {
-            record.port = Some(free_port()?);
+            record.port = Some(places::free_port()?);
         }
         self.journal.write(&record)?;
         let temporary = self.places.temporary(&record.nonce);
@@ -472,34 +472,6 @@ impl Launcher for ProcessLauncher {
             }
         }
     }
-}
-
-/// What was launched, from its record.
-fn launched(record: &Record, id: DeploymentId) -> Launched {
-    Launched {
-        nonce: Nonce::recorded(&record.nonce),
-        deployment: id,
-        generation: record.generation,
-        address: match record.port {
-            Some(port) => Address::Tcp {
-                host: LOOPBACK.into(),
-                port,
-            },
-            None => Address::Unix(record.socket.clone()),
-        },
-        api_key: Arc::from(record.api_key.as_str()),
-        pid: record.process.as_ref().map(|process| process.pid),
-        fingerprint: Arc::from(record.fingerprint.as_str()),
-        gpus: Arc::from(record.gpus.as_slice()),
-        asleep: record.asleep.map(OffloadTo::from),
-    }
-}
-
-/// A port of the loopback that nobody listens on. Who takes it before the worker
-/// does makes the worker's start fail: it can't listen then.
-fn free_port() -> io::Result<u16> {
-    let listener = std::net::TcpListener::bind((LOOPBACK, 0))?;
-    Ok(listener.local_addr()?.port())
 }
 
 /// An error and its causes in one line.

@@ -1,4 +1,5 @@
-//! Where a worker's files stand: socket, temporary directory, log.
+//! Where a worker's files stand: socket, temporary directory, log; and its port,
+//! where it has no socket.
 //!
 //! Socket paths have a limit in the kernel, and an engine makes sockets of its
 //! own below its temporary directory; so the run directory must be short.
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
+use crate::lifecycle::command::LOOPBACK;
 use crate::lifecycle::launcher::{Nonce, hex};
 
 /// Longest path of a run directory: a Unix socket path holds 107 bytes, and an
@@ -123,6 +125,13 @@ fn private_dir(dir: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
+/// A port of the loopback that nobody listens on. Who takes it before the worker
+/// does makes the worker's start fail: it can't listen then.
+pub(super) fn free_port() -> io::Result<u16> {
+    let listener = std::net::TcpListener::bind((LOOPBACK, 0))?;
+    Ok(listener.local_addr()?.port())
 }
 
 #[cfg(test)]

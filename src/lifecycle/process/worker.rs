@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use super::cgroup::{GROUP_VARIABLE, Group};
 use super::log::{self, Tail};
 use super::proc::{self, Marks, NONCE_VARIABLE};
-use super::{exec, launched, places, shared};
-use crate::config::OffloadTo;
-use crate::lifecycle::command::CommandLine;
-use crate::lifecycle::launcher::{Activity, Exit, Launched};
+use super::{exec, places, shared};
+use crate::config::{Address, OffloadTo};
+use crate::lifecycle::command::{CommandLine, LOOPBACK};
+use crate::lifecycle::launcher::{Activity, Exit, Launched, Nonce};
 use crate::names::DeploymentId;
 use crate::store::workers::{ProcessId, Record};
 use crate::tasks::Tasks;
@@ -131,8 +131,26 @@ impl Worker {
         }
     }
 
+    /// What was launched, from its record.
     pub(super) fn launched(&self) -> Launched {
-        launched(&self.record(), self.id.clone())
+        let record = self.record();
+        Launched {
+            nonce: Nonce::recorded(&record.nonce),
+            deployment: self.id.clone(),
+            generation: record.generation,
+            address: match record.port {
+                Some(port) => Address::Tcp {
+                    host: LOOPBACK.into(),
+                    port,
+                },
+                None => Address::Unix(record.socket),
+            },
+            api_key: Arc::from(record.api_key),
+            pid: record.process.map(|process| process.pid),
+            fingerprint: Arc::from(record.fingerprint),
+            gpus: Arc::from(record.gpus),
+            asleep: record.asleep.map(OffloadTo::from),
+        }
     }
 
     pub(super) fn record(&self) -> Record {
