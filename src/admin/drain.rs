@@ -15,9 +15,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
 
-use crate::time::timeout;
+use crate::gateway::receive::read_rest;
 
 /// Most bytes of a refused body that are read.
 const BYTES_MAX: usize = 16 << 20;
@@ -42,21 +41,11 @@ pub(super) async fn rest(request: Request, next: Next) -> Response {
     });
     let response = next.run(request).await;
     let body = left.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(body) = body {
+    if let Some(mut body) = body {
         // Who sends too much, or too slowly, does without the answer.
-        let _slow = timeout(TIME_MAX, read(body)).await;
+        let _ended = read_rest(&mut body, (BYTES_MAX, TIME_MAX)).await;
     }
     response
-}
-
-async fn read(mut body: Body) {
-    let mut bytes = 0_usize;
-    while let Some(Ok(frame)) = body.frame().await {
-        bytes += frame.data_ref().map_or(0, Bytes::len);
-        if bytes > BYTES_MAX {
-            break;
-        }
-    }
 }
 
 /// A body that is handed back when it is dropped before its end.

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Version};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body, Incoming};
 
 use super::decode::Coding;
 use super::error::Refusal;
@@ -105,7 +105,7 @@ pub async fn receive(body: &mut Incoming, max: u64, pause: Duration) -> Result<B
 }
 
 /// How much is read of a body that was refused: bytes, and for how long.
-type Rest = (usize, Duration);
+pub type Rest = (usize, Duration);
 
 /// An answer of HTTP/2 that comes before the end of its request is followed by a reset
 /// of the stream, and there are clients that read only that: curl 7 shows an error of
@@ -125,10 +125,19 @@ pub async fn read_off(body: &mut Incoming, version: Version, expects: bool) -> b
     if expects {
         return false;
     }
-    let (mut left, time) = match version {
+    let rest = match version {
         Version::HTTP_2 => REST_OF_HTTP_2,
         _ => REST_OF_HTTP_1,
     };
+    read_rest(body, rest).await
+}
+
+/// Reads what is left of a body for nothing: so many bytes at most, and for so long.
+/// Returns whether it has ended.
+pub async fn read_rest<B>(body: &mut B, (mut left, time): Rest) -> bool
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let reading = async {
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return false };
