@@ -102,7 +102,7 @@ def others(report, gateway, keys):
     signed = {
         "a public key file, RS256": jwt.encode(claims("https://a.example"), rsa_key, "RS256"),
         "a JWKS file, ES256": jwt.encode(claims("https://b.example"), ec_key, "ES256", headers={"kid": "b1"}),
-        "a JWKS address, EdDSA": jwt.encode(claims("https://c.example"), ed_key, "EdDSA", headers={"kid": "c1"}),
+        "a JWKS address, EdDSA": jwt.encode(claims("https://c.example", email="ana@c.example"), ed_key, "EdDSA", headers={"kid": "c1"}),
         "a shared secret, HS256": jwt.encode(
             claims("scripts", jti="j1", ver=1, ws="acme", knd="user"), SECRET, "HS256",
             headers={"kid": "hs256", "typ": "wst+jwt"}),
@@ -126,10 +126,10 @@ def others(report, gateway, keys):
         expect(chat(gateway, old)[:2] == (401, "token_expired"), "an old one")
     with report.check("a new key in a fetched set is found by its unknown id, and guesses are not asked for") as check:
         KeySet.keys = [*KeySet.keys, public_jwk(later_key, "c2", "EdDSA")]
-        token = jwt.encode(claims("https://c.example"), later_key, "EdDSA", headers={"kid": "c2"})
+        token = jwt.encode(claims("https://c.example", email="ana@c.example"), later_key, "EdDSA", headers={"kid": "c2"})
         wait_for("the new key is known", lambda: chat(gateway, token)[0] == 200, 20, pause=0.5)
         before, began = KeySet.asked, time.monotonic()
-        guesses = [jwt.encode(claims("https://c.example"), later_key, "EdDSA", headers={"kid": f"g{number}"})
+        guesses = [jwt.encode(claims("https://c.example", email="ana@c.example"), later_key, "EdDSA", headers={"kid": f"g{number}"})
                    for number in range(50)]
         with ThreadPoolExecutor(10) as pool:
             statuses = {answer[0] for answer in pool.map(lambda guess: chat(gateway, guess), guesses)}
@@ -137,9 +137,10 @@ def others(report, gateway, keys):
         check.figure = f"50 unknown ids, {fetches} fetches in {seconds:.1f} s"
         expect(statuses == {401}, statuses)
         expect(fetches <= seconds + 2, "more than one a second")
+    return signed
 
 
-def own(report, gateway):
+def own(report, gateway, signed):
     """Our own tokens: read by PyJWT, rotated, limited, cut off."""
     published = gateway.url + "/.well-known/jwks.json"
     # With a cache of the set it asks for an unknown key only half a minute after the last fetch.
@@ -180,6 +181,19 @@ def own(report, gateway):
             one = next(token for token in listed if token.get("label") == "two")
             return one["requests"] == 1 and one["completion_tokens"] == 4 and one["last_used"]
         wait_for("the use is shown", used, 10)
+    with report.check("`token list` and `token usage` show what tokens of other issuers were used for") as check:
+        listed = {token["issuer"]: token for token in json.loads(gateway.run("token", "list", "--json").stdout)}
+        fetched = listed["https://c.example"]  # two keys, one subject
+        expect((fetched["subject"], fetched["label"], fetched["requests"]) == ("ana", "ana@c.example", 2), fetched)
+        expect((fetched["prompt_tokens"], fetched["completion_tokens"]) == (6, 8), fetched)
+        expect(listed["scripts"]["jti"] == "j1" and listed["scripts"]["requests"] == 1, listed["scripts"])
+        used = json.loads(gateway.run("token", "usage", "--json").stdout)
+        names = {(one["label"] or one["subject"], one["issuer"]): one["requests"] for one in used}
+        expect(names["ana", "https://a.example"] == 1 and names["ana@c.example", "https://c.example"] == 2, names)
+        expect(names["one", None] == 1 and names["two", None] == 1, names)
+        check.figure = f"{len(used)} labels"
+        gateway.run("token", "revoke", listed["https://b.example"]["jti"])
+        expect(chat(gateway, signed["a JWKS file, ES256"])[:2] == (401, "token_revoked"), "the holder is not revoked")
     with report.check("a cut-off ends all tokens of a subject, then of a tenant, also those of others"):
         gateway.run("token", "cut-off", "--workspace", "acme", "--subject", "ana")
         expect(chat(gateway, first)[:2] == (401, "token_revoked"), "ana's")
@@ -215,14 +229,14 @@ def main():
             f'[tokens.hs256]\nissuer = "scripts"\nsecret_file = "{files}/secret"\n'
             f'[[tokens.trusted]]\nissuer = "https://a.example"\n{common}public_key = "{files}/a.pem"\nalgorithm = "RS256"\n'
             f'[[tokens.trusted]]\nissuer = "https://b.example"\n{common}jwks = "{files}/b.json"\n'
-            f'[[tokens.trusted]]\nissuer = "https://c.example"\n{common}jwks = "http://127.0.0.1:{key_set}/keys"\n'
+            f'[[tokens.trusted]]\nissuer = "https://c.example"\n{common}jwks = "http://127.0.0.1:{key_set}/keys"\nlabel_claim = "email"\n'
             '[gpus]\nsource = "none"\n'
         )
         with Tidegate(settings) as gateway:
             gateway.route("open", f'[route]\nname = "open"\npublic = true\n[[upstream]]\nurl = "http://127.0.0.1:{upstream}"\n')
             gateway.start()
-            others(report, gateway, (rsa_key, ec_key, ed_key, later_key))
-            own(report, gateway)
+            signed = others(report, gateway, (rsa_key, ec_key, ed_key, later_key))
+            own(report, gateway, signed)
     return report.finish()
 
 

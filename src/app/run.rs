@@ -116,7 +116,8 @@ impl App {
         let looking = lookout::run(Arc::clone(&self.gateway), self.tasks.child());
         self.tasks.spawn("lookout", looking);
         let ledger = Arc::clone(self.gateway.ledger());
-        let kept = usage::keep(self.admin.store.clone(), ledger, ending.clone());
+        let holders = Arc::clone(self.keys.verifier().holders());
+        let kept = usage::keep(self.admin.store.clone(), ledger, holders, ending.clone());
         self.tasks.spawn("usage", kept);
         let plotted = plots::keep(self.admin.clone(), ending.clone());
         self.tasks.spawn("history", plotted);

@@ -16,7 +16,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::claims::{Role, TokenKind, TokenLimits};
-use super::issue::PROJECTS_MAX;
+use super::issue::{PROJECTS_MAX, is_label};
 use super::jwks::KID_BYTES_MAX;
 use super::principal::Principal;
 use super::verify::{hash8, is_id};
@@ -45,6 +45,9 @@ pub struct Terms {
     /// A claim with further projects, a text or a list of texts. What is no
     /// project's name is passed over, as is a claim that is absent.
     pub projects_claim: Option<String>,
+    /// A claim with a name for people, as `email`. Where it is no short text, there is
+    /// none.
+    pub label_claim: Option<String>,
 }
 
 /// Header fields that would change what a signature means, or bring a key along.
@@ -124,7 +127,7 @@ pub(super) fn principal(
         projects: projects(terms, claims)?,
         endpoints: Vec::new(),
         limits: TokenLimits::default(),
-        label: None,
+        label: label(terms, claims),
         metadata: None,
         issued_at: issued_at.unwrap_or(0),
         expires_at: moment(claims.get("exp")?)?,
@@ -145,6 +148,12 @@ fn token_id(issuer: &str, subject: &str) -> Arc<str> {
     let hash = context.finish();
     let half = hash.as_ref().get(..16).unwrap_or_default();
     Arc::from(format!("sub-{}", URL_SAFE_NO_PAD.encode(half)))
+}
+
+/// The name for people that a token brings along.
+fn label(terms: &Terms, claims: &Map<String, Value>) -> Option<Arc<str>> {
+    let label = claims.get(terms.label_claim.as_ref()?)?.as_str()?;
+    is_label(label).then(|| Arc::from(label))
 }
 
 /// `None` when the claim is neither a text nor a list of texts.

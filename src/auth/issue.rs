@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::claims::{Claims, Header, TYPE, VERSION};
 use super::keys::SigningKey;
 use super::pattern::Pattern;
+use super::principal::Principal;
 use super::ring::Algorithm;
 use super::ulid::ulid;
 use super::{Role, TOKEN_BYTES_MAX, TOKEN_PREFIX, TokenKind, TokenLimits};
@@ -88,6 +89,38 @@ pub struct TokenRecord {
     pub created_by: Option<String>,
     /// When it was revoked, in seconds since 1970.
     pub revoked: Option<u64>,
+    /// Who issued it, where this gateway did not. All else is then what the newest
+    /// token of its holder said.
+    #[serde(default)]
+    pub issuer: Option<String>,
+}
+
+impl TokenRecord {
+    /// What a token said that was issued elsewhere and shown here at `now`, in seconds
+    /// since 1970.
+    pub fn seen(holder: &Principal, now: u64) -> Self {
+        let created = match holder.issued_at {
+            0 => now,
+            issued_at => issued_at,
+        };
+        Self {
+            jti: holder.token_id.to_string(),
+            workspace: holder.workspace.clone(),
+            subject: holder.subject.to_string(),
+            kind: holder.kind,
+            role: holder.role,
+            projects: holder.projects.clone(),
+            endpoints: holder.endpoints.clone(),
+            label: holder.label.as_deref().map(str::to_owned),
+            metadata: holder.metadata.as_deref().cloned(),
+            limits: holder.limits,
+            created,
+            expires: holder.expires_at,
+            created_by: None,
+            revoked: None,
+            issuer: Some(holder.issuer.to_string()),
+        }
+    }
 }
 
 /// Why a token is not issued.
@@ -198,6 +231,7 @@ impl Issuer {
             expires: claims.exp,
             created_by: None,
             revoked: None,
+            issuer: None,
         };
         Ok((token, record))
     }
@@ -268,7 +302,7 @@ fn check(spec: &TokenSpec) -> Result<(), IssueError> {
         }
     }
     if let Some(label) = &spec.label
-        && !short(label, LABEL_CHARS_MAX, char::is_control)
+        && !is_label(label)
     {
         return Err(IssueError::Label);
     }
@@ -299,6 +333,11 @@ fn check(spec: &TokenSpec) -> Result<(), IssueError> {
         }
     }
     Ok(())
+}
+
+/// Whether a text can be a label.
+pub(super) fn is_label(text: &str) -> bool {
+    short(text, LABEL_CHARS_MAX, char::is_control)
 }
 
 fn short(text: &str, chars_max: usize, odd: impl Fn(char) -> bool) -> bool {

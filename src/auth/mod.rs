@@ -6,7 +6,7 @@
 //! the TLS pair where there is none.
 //!
 //! Tokens of other issuers are read by [`foreign`], with keys that stand in a file or
-//! are fetched ([`jwks`], [`fetch`], [`refetch`]). All keys together are a [`ring`],
+//! are fetched ([`jwks`], [`fetch`], [`refetch`]); [`holders`] notes who shows one. All keys together are a [`ring`],
 //! which [`keeper`] makes from files, and again when they change.
 //!
 //! This room decides who someone is and what their token says. It does not know
@@ -17,6 +17,7 @@ pub mod certs;
 pub mod claims;
 pub mod fetch;
 pub mod foreign;
+pub mod holders;
 pub mod issue;
 pub mod jwks;
 pub mod keeper;

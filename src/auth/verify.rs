@@ -24,6 +24,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::cache::{Cache, CacheKey, Entry};
 use super::claims::{Claims, Header, TYPE, VERSION};
 use super::foreign::{self, ForeignHeader};
+use super::holders::Holders;
 use super::jwks::KeySet;
 use super::principal::Principal;
 use super::recent::Recent;
@@ -80,6 +81,7 @@ pub struct Verifier {
     revocations: Arc<Revocations>,
     cache: Cache,
     recent: Recent,
+    holders: Arc<Holders>,
 }
 
 impl Verifier {
@@ -103,6 +105,7 @@ impl Verifier {
             revocations,
             cache: Cache::new(capacity)?,
             recent: Recent::new(),
+            holders: Arc::default(),
         })
     }
 
@@ -147,6 +150,11 @@ impl Verifier {
     /// The revocations that tokens are held against.
     pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
+    }
+
+    /// Who has shown a token since they were last taken from here to the store.
+    pub fn holders(&self) -> &Arc<Holders> {
+        &self.holders
     }
 
     /// Verifies a token as it was sent, with or without its prefix.
@@ -252,6 +260,7 @@ impl Verifier {
         if self.revocations.is_revoked(&principal) {
             return Err(Denied::Revoked.into());
         }
+        self.holders.note(&principal);
         let entry = Entry {
             principal,
             valid_from,

@@ -1,4 +1,4 @@
-//! `tidegate token create | list | show | revoke | cut-off | rotate-key`
+//! `tidegate token create | list | usage | show | revoke | cut-off | rotate-key`
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -19,6 +19,8 @@ use crate::store::Store;
 use crate::time::{unix_seconds, unix_time};
 use crate::units::Span;
 
+mod usage;
+
 #[derive(Debug, Args)]
 pub(super) struct Token {
     #[command(subcommand)]
@@ -31,8 +33,17 @@ pub(super) struct Token {
 enum Command {
     /// Make a token; it is shown once
     Create(Create),
-    /// List tokens, the newest first
+    /// List tokens, the newest first; then who showed tokens of other issuers
     List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what was used, by the label of the tokens
+    Usage {
+        /// Only that of one tenant
+        #[arg(long)]
+        workspace: Option<Workspace>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -44,7 +55,8 @@ enum Command {
     },
     /// Revoke a token: it is refused from its next request on
     Revoke {
-        /// Its id, from `list` or `show`
+        /// Its id, from `list` or `show`; one that `list` has of another issuer stands for
+        /// all tokens of its holder
         jti: String,
     },
     /// Refuse every token of a tenant, or of one subject, that was issued up to now
@@ -122,6 +134,9 @@ impl Token {
         match self.command {
             Command::Create(create) => create.run(&settings, &client).await?,
             Command::List { json } => list(&settings, &client, json).await?,
+            Command::Usage { workspace, json } => {
+                usage::run(&settings, &client, workspace, json).await?;
+            }
             Command::Show { token } => return show(&settings, &token),
             Command::Revoke { jti } => revoke(&settings, &client, &jti).await?,
             Command::CutOff(whom) => whom.run(&settings, &client).await?,
@@ -229,6 +244,7 @@ async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Fa
         "REQUESTS",
         "TOKENS",
         "STATE",
+        "ISSUER",
     ];
     out::table(&header, &rows)
 }
@@ -241,9 +257,13 @@ fn row(view: &TokenView) -> Vec<String> {
         .iter()
         .map(|e| format!("endpoint {}", e.as_str()));
     let scope: Vec<String> = projects.chain(endpoints).collect();
+    // Who has no label is known by name, unless the name is one that we made.
+    let is_foreign = record.issuer.is_some();
+    let name = || is_foreign.then(|| record.subject.clone());
+    let label = record.label.clone().or_else(name);
     vec![
         record.jti.clone(),
-        record.label.clone().unwrap_or_else(|| "-".to_owned()),
+        label.unwrap_or_else(|| "-".to_owned()),
         format!("{:?}", record.kind).to_lowercase(),
         record.role.as_str().to_owned(),
         record.workspace.to_string(),
@@ -258,6 +278,7 @@ fn row(view: &TokenView) -> Vec<String> {
         view.requests.to_string(),
         (view.prompt_tokens + view.completion_tokens).to_string(),
         view.state.clone(),
+        record.issuer.clone().unwrap_or_else(|| "-".to_owned()),
     ]
 }
 

@@ -20,6 +20,7 @@ pub(super) fn read(mut table: Reader<'_>) -> Option<TrustedIssuer> {
     let workspace = workspace(&mut table);
     let projects = table.parsed_list::<Project>("projects");
     let projects_claim = table.words("projects_claim");
+    let label_claim = table.words("label_claim");
     if let Some(role) = table.text("role")
         && role.value != "user"
     {
@@ -35,6 +36,7 @@ pub(super) fn read(mut table: Reader<'_>) -> Option<TrustedIssuer> {
             workspace: workspace?,
             projects: projects.map(|list| list.value).unwrap_or_default(),
             projects_claim: projects_claim.map(|claim| claim.value),
+            label_claim: label_claim.map(|claim| claim.value),
         },
         keys: keys?,
     })

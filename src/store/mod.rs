@@ -24,6 +24,8 @@ use redb::{
 pub mod audit;
 pub mod cutoffs;
 pub mod history;
+pub mod holders;
+pub mod owners;
 pub mod records;
 pub mod secrets;
 pub mod timings;
@@ -31,6 +33,8 @@ pub mod tokens;
 pub mod usage;
 pub mod whole;
 pub mod workers;
+
+mod forget;
 
 /// The store's file in the state directory.
 pub const FILE: &str = "store.redb";
@@ -236,6 +240,7 @@ fn prepare(transaction: &WriteTransaction, path: &Path) -> Result<(), StoreError
     cutoffs::prepare(transaction)?;
     records::prepare(transaction)?;
     audit::prepare(transaction)?;
+    holders::prepare(transaction)?;
     usage::prepare(transaction)
 }
 

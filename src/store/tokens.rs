@@ -4,36 +4,39 @@
 //! holds the token. Whether a token is revoked stands in the second table only,
 //! as a token that was issued elsewhere, or whose record is gone, can be revoked
 //! too; [`TokenRecord::revoked`] is filled in from there when a record is read.
+//! Tokens that were issued elsewhere are known by their holders ([`super::holders`]),
+//! who are listed behind those that were issued here.
 
 use std::ops::Bound;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::{Store, StoreError, cutoffs};
+use super::{Store, StoreError, cutoffs, holders};
 use crate::auth::{RevokedSet, TokenRecord, issue};
 use crate::names::Workspace;
 
 /// Records as JSON, by `jti`, which sorts by the time of issue.
-const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
+pub(super) const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
 
 /// By `jti`: when it was revoked, and until when that must be known; both in
 /// seconds since 1970.
-const REVOKED: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("revoked_tokens");
+pub(super) const REVOKED: TableDefinition<'_, &str, (u64, u64)> =
+    TableDefinition::new("revoked_tokens");
 
 /// How long records and revocations are kept after the token's end, in seconds: 30 days.
-const KEPT_AFTER_END: u64 = 30 * 86_400;
+pub(super) const KEPT_AFTER_END: u64 = 30 * 86_400;
 
 /// Most records of one page.
 pub const PAGE_MAX: usize = 500;
 
 /// Most records that are looked at for one page, when few belong to the workspace asked for.
-const LOOKED_AT_MAX: usize = 10_000;
+pub(super) const LOOKED_AT_MAX: usize = 10_000;
 
 /// Longest `jti`, in bytes; as long as verification accepts.
 const TOKEN_ID_BYTES_MAX: usize = 800;
 
-/// Records of tokens, the newest first.
+/// Records of tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenPage {
     /// The records.
@@ -58,26 +61,18 @@ impl Store {
         })
     }
 
-    /// The record of one token.
+    /// The record of one token, also of one that was issued elsewhere and shown here.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the store can't be read.
     pub fn token(&self, jti: &str) -> Result<Option<TokenRecord>, StoreError> {
-        self.read(|transaction| {
-            let tokens = transaction.open_table(TOKENS)?;
-            let revoked = transaction.open_table(REVOKED)?;
-            let Some(json) = tokens.get(jti)? else {
-                return Ok(None);
-            };
-            let mut record = decode(jti, json.value(), &revoked)?;
-            note_cutoff(transaction, &mut record)?;
-            Ok(Some(record))
-        })
+        self.read(|transaction| find(transaction, jti))
     }
 
-    /// One page of records, the newest first: of one workspace or of all, issued
-    /// before the token `before`, at most `limit` and [`PAGE_MAX`].
+    /// One page of records, of one workspace or of all, at most `limit` and
+    /// [`PAGE_MAX`]: those that were issued here, the newest first, then who showed
+    /// others. `before` is the `next` of the page before.
     ///
     /// A page can be short, or empty, and still have a next one.
     ///
@@ -93,6 +88,9 @@ impl Store {
         let limit = limit.clamp(1, PAGE_MAX);
         let end = before.map_or(Bound::Unbounded, Bound::Excluded);
         self.read(|transaction| {
+            if let Some(before) = before.and_then(|before| before.strip_prefix(holders::CURSOR)) {
+                return holders::page(transaction, workspace, before, limit);
+            }
             let tokens = transaction.open_table(TOKENS)?;
             let revoked = transaction.open_table(REVOKED)?;
             let mut page = TokenPage::default();
@@ -110,6 +108,9 @@ impl Store {
                     note_cutoff(transaction, &mut record)?;
                     page.records.push(record);
                 }
+            }
+            if page.next.is_none() && holders::are_there(transaction)? {
+                page.next = Some(holders::CURSOR.to_owned());
             }
             Ok(page)
         })
@@ -179,9 +180,25 @@ impl Store {
                 tokens.remove(jti.as_str())?;
             }
             revoked.retain(|_, (_, until)| until > now)?;
+            holders::purge(transaction, now)?;
             Ok(ended.len())
         })
     }
+}
+
+/// The record of a token, wherever it was issued.
+pub(super) fn find(
+    transaction: &ReadTransaction,
+    jti: &str,
+) -> Result<Option<TokenRecord>, StoreError> {
+    let tokens = transaction.open_table(TOKENS)?;
+    let Some(json) = tokens.get(jti)? else {
+        return holders::find(transaction, jti);
+    };
+    let revoked = transaction.open_table(REVOKED)?;
+    let mut record = decode(jti, json.value(), &revoked)?;
+    note_cutoff(transaction, &mut record)?;
+    Ok(Some(record))
 }
 
 /// Makes the tables, so that readers find them.
@@ -191,7 +208,7 @@ pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> 
     Ok(())
 }
 
-fn decode(
+pub(super) fn decode(
     jti: &str,
     json: &[u8],
     revoked: &impl ReadableTable<&'static str, (u64, u64)>,
@@ -203,7 +220,10 @@ fn decode(
 }
 
 /// A record shows the cutoff of its workspace or subject too.
-fn note_cutoff(transaction: &ReadTransaction, record: &mut TokenRecord) -> Result<(), StoreError> {
+pub(super) fn note_cutoff(
+    transaction: &ReadTransaction,
+    record: &mut TokenRecord,
+) -> Result<(), StoreError> {
     let moment = cutoffs::moment(transaction, &record.workspace, &record.subject)?;
     if record.revoked.is_none() && record.created < moment {
         record.revoked = Some(moment);
@@ -211,7 +231,7 @@ fn note_cutoff(transaction: &ReadTransaction, record: &mut TokenRecord) -> Resul
     Ok(())
 }
 
-fn unreadable(jti: &str, source: serde_json::Error) -> StoreError {
+pub(super) fn unreadable(jti: &str, source: serde_json::Error) -> StoreError {
     StoreError::Record {
         key: format!("token {jti}"),
         source,
@@ -255,6 +275,7 @@ mod tests {
             expires: NOW + 60,
             created_by: Some("admin.sock".to_owned()),
             revoked: None,
+            issuer: None,
         }
     }
 

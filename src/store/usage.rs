@@ -9,13 +9,16 @@ use std::time::Duration;
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use tokio_util::sync::CancellationToken;
 
+use super::forget::Forget;
 use super::{Store, StoreError};
+use crate::auth::holders::Holders;
 use crate::telemetry::usage::{Ledger, Tally};
 use crate::time::sleep;
 
 /// By token id: requests, prompt tokens, completion tokens, last use in seconds
 /// since 1970.
-const USAGE: TableDefinition<'_, &str, (u64, u64, u64, u64)> = TableDefinition::new("usage");
+pub(super) const USAGE: TableDefinition<'_, &str, (u64, u64, u64, u64)> =
+    TableDefinition::new("usage");
 
 /// Most tokens whose usage is kept. Beyond, those unused for longest are forgotten.
 pub const KEPT_MAX: usize = 100_000;
@@ -49,21 +52,12 @@ impl Store {
                 usage.insert(&**token_id, row_of(sum))?;
             }
             if usage.len()? > kept_max as u64 {
-                // A tenth more than needed, so that this is not done every time.
-                let spare = kept_max - kept_max / 10;
                 let mut last_uses = Vec::new();
                 for entry in usage.iter()? {
                     last_uses.push(entry?.1.value().3);
                 }
-                last_uses.sort_unstable();
-                let surplus = last_uses.len().saturating_sub(spare);
-                let oldest_kept = last_uses.get(surplus).copied().unwrap_or(u64::MAX);
-                let mut ties = surplus - last_uses.partition_point(|last| *last < oldest_kept);
-                usage.retain(|_, (.., last_used)| {
-                    let is_tie = last_used == oldest_kept && ties > 0;
-                    ties -= usize::from(is_tie);
-                    last_used >= oldest_kept && !is_tie
-                })?;
+                let mut forget = Forget::over(last_uses, kept_max);
+                usage.retain(|_, (.., last_used)| forget.keeps(last_used))?;
             }
             Ok(())
         })
@@ -97,35 +91,46 @@ impl Store {
     }
 }
 
-/// Brings the ledger's sums into the store until told to end, and once more then.
-/// What can't be kept goes back, and is tried again with the next.
-pub async fn keep(store: Store, ledger: Arc<Ledger>, ending: CancellationToken) {
+/// Brings the ledger's sums, and who showed a token, into the store until told to end,
+/// and once more then. What can't be kept goes back, and is tried again with the next.
+pub async fn keep(
+    store: Store,
+    ledger: Arc<Ledger>,
+    holders: Arc<Holders>,
+    ending: CancellationToken,
+) {
     let mut failing = false;
     loop {
         tokio::select! {
             () = ending.cancelled() => break,
             () = sleep(FLUSH) => {}
         }
-        let result = flush(&store, &ledger).await;
+        let result = flush(&store, &ledger, &holders).await;
         if let (Err(error), false) = (&result, failing) {
             tracing::warn!(error = %error, "the usage of tokens can't be kept now, and is held in memory");
         }
         failing = result.is_err();
     }
-    if let Err(error) = flush(&store, &ledger).await {
+    if let Err(error) = flush(&store, &ledger, &holders).await {
         tracing::error!(error = %error, "the last usage of tokens is lost");
     }
 }
 
-async fn flush(store: &Store, ledger: &Arc<Ledger>) -> Result<(), StoreError> {
-    let (store, ledger) = (store.clone(), Arc::clone(ledger));
+async fn flush(
+    store: &Store,
+    ledger: &Arc<Ledger>,
+    holders: &Arc<Holders>,
+) -> Result<(), StoreError> {
+    let store = store.clone();
+    let (ledger, holders) = (Arc::clone(ledger), Arc::clone(holders));
     let work = move || {
+        let noted = store.note_seen(&holders);
         let taken = ledger.take();
         let kept = store.add_usage(&taken);
         if kept.is_err() {
             ledger.give_back(taken);
         }
-        kept
+        kept.and(noted)
     };
     // A task that was cancelled at the end of the runtime has nothing to say.
     tokio::task::spawn_blocking(work).await.unwrap_or(Ok(()))
@@ -136,7 +141,7 @@ pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> 
     Ok(())
 }
 
-fn tally_of(
+pub(super) fn tally_of(
     (requests, prompt_tokens, completion_tokens, last_used): (u64, u64, u64, u64),
 ) -> Tally {
     Tally {
@@ -205,7 +210,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (ledger, ending) = (Arc::new(Ledger::new()), CancellationToken::new());
-        let mut keeping = Box::pin(keep(store.clone(), Arc::clone(&ledger), ending.clone()));
+        let (kept, holders) = (Arc::clone(&ledger), Arc::default());
+        let mut keeping = Box::pin(keep(store.clone(), kept, holders, ending.clone()));
         let id: Arc<str> = Arc::from("01A");
         ledger.add(&id, 10, 100, 5);
         let kept = async {

@@ -88,6 +88,16 @@ impl Ledger {
             .unwrap_or_default()
     }
 
+    /// What every token used since the last [`Self::take`].
+    pub fn all_pending(&self) -> Vec<(Arc<str>, Tally)> {
+        let copy = |shard: &Mutex<HashMap<Arc<str>, Tally>>| {
+            let shard = locked(shard);
+            let rows = shard.iter().map(|(id, tally)| (Arc::clone(id), *tally));
+            rows.collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(copy).collect()
+    }
+
     /// Takes everything out.
     pub fn take(&self) -> Vec<(Arc<str>, Tally)> {
         let lock = |shard: &Mutex<_>| std::mem::take(&mut *locked(shard));

@@ -1,4 +1,4 @@
-//! Tokens: made, listed, revoked.
+//! Tokens: made, listed, revoked; and what they were used for.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -11,8 +11,8 @@ use super::error::{Answer, ApiError, on_disk};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
 use crate::admin::view::{
-    CutOff, CutOffRequest, ErrorView, KeyRotated, TokenMade, TokenRequest, TokenRevoked, TokenView,
-    TokensView,
+    CutOff, CutOffRequest, ErrorView, KeyRotated, LabelUse, TokenMade, TokenRequest, TokenRevoked,
+    TokenUsage, TokenView, TokensView,
 };
 use crate::auth::keys::{Rotated, rotate};
 use crate::auth::{Role, TokenRecord};
@@ -22,9 +22,13 @@ use crate::time::{unix_seconds, unix_time};
 /// Records of one page.
 const PAGE: usize = 200;
 
+/// Most labels of one answer.
+const LABELS_MAX: usize = 10_000;
+
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
+        .routes(routes!(usage))
         .routes(routes!(revoke))
         .routes(routes!(cut_off))
         .routes(routes!(rotate_key))
@@ -41,6 +45,17 @@ struct TokensQuery {
     before: Option<String>,
 }
 
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+struct UsageQuery {
+    /// Only that of one tenant.
+    #[param(value_type = Option<String>)]
+    workspace: Option<Workspace>,
+    /// At most so many labels: 200 unless it says otherwise, 10,000 at most.
+    limit: Option<usize>,
+}
+
 /// Whether a token is one that an operator made, or could have made.
 fn is_theirs(caller: &Caller, record: &TokenRecord) -> bool {
     if caller.is_admin() || record.created_by.as_deref() == Some(&*caller.name) {
@@ -50,8 +65,9 @@ fn is_theirs(caller: &Caller, record: &TokenRecord) -> bool {
     record.role == Role::User && !record.projects.is_empty() && record.projects.iter().all(own)
 }
 
-/// Tokens that were issued, the newest first, with what they were used for. An
-/// operator sees those of their projects. A page may be short and have a next one.
+/// Tokens that were issued, the newest first, and who showed tokens of other issuers,
+/// with what they were used for. An operator sees those of their projects. A page may
+/// be short and have a next one.
 #[utoipa::path(get, path = "/tokens", tag = "tokens", params(TokensQuery), responses(
     (status = 200, body = TokensView), (status = 401, body = ErrorView)))]
 async fn list(
@@ -61,6 +77,7 @@ async fn list(
 ) -> Answer<TokensView> {
     on_disk(move || {
         let store = &admin.store;
+        store.note_seen(admin.keys.verifier().holders())?;
         let page = store.tokens(query.workspace.as_ref(), query.before.as_deref(), PAGE)?;
         let mut records = page.records;
         records.retain(|record| is_theirs(&caller, record));
@@ -79,6 +96,36 @@ async fn list(
         Ok(Json(TokensView {
             tokens: tokens.collect(),
             next: page.next,
+        }))
+    })
+    .await?
+}
+
+/// What was used, by the label of the tokens that used it, also of those that other
+/// issuers made. An operator sees those of their projects.
+#[utoipa::path(get, path = "/tokens/usage", tag = "tokens", params(UsageQuery), responses(
+    (status = 200, body = TokenUsage), (status = 401, body = ErrorView)))]
+async fn usage(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Query(query): Query<UsageQuery>,
+) -> Answer<TokenUsage> {
+    on_disk(move || {
+        let store = &admin.store;
+        store.note_seen(admin.keys.verifier().holders())?;
+        let counts = |record: Option<&TokenRecord>| match (record, &query.workspace) {
+            (Some(record), Some(asked)) => *asked == record.workspace && is_theirs(&caller, record),
+            (Some(record), None) => is_theirs(&caller, record),
+            // No one can tell whose it was.
+            (None, asked) => asked.is_none() && caller.is_admin(),
+        };
+        let mut uses = store.usage_by_owner(&admin.ledger.all_pending(), counts)?;
+        let limit = query.limit.unwrap_or(PAGE).clamp(1, LABELS_MAX);
+        let left_out = uses.len().saturating_sub(limit);
+        uses.truncate(limit);
+        Ok(Json(TokenUsage {
+            usage: uses.into_iter().map(LabelUse::from).collect(),
+            left_out,
         }))
     })
     .await?

@@ -5,13 +5,14 @@ use utoipa::ToSchema;
 
 use crate::auth::{Pattern, Role, TokenLimits, TokenRecord, TokenSpec};
 use crate::names::{Project, Workspace};
+use crate::store::owners::OwnerUse;
 use crate::telemetry::usage::Tally;
 use crate::units::Span;
 
 /// One page of `GET tokens`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TokensView {
-    /// The newest first.
+    /// Those that were issued here, the newest first; then who showed others.
     pub tokens: Vec<TokenView>,
     /// Where the next page begins: `tokens?before=` this.
     pub next: Option<String>,
@@ -54,6 +55,59 @@ impl TokenView {
             requests: tally.requests,
             prompt_tokens: tally.prompt_tokens,
             completion_tokens: tally.completion_tokens,
+        }
+    }
+}
+
+/// `GET tokens/usage`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TokenUsage {
+    /// Who used most is first.
+    pub usage: Vec<LabelUse>,
+    /// Further ones that are left out here.
+    pub left_out: usize,
+}
+
+/// What the tokens of one label used; where they have none, those of one subject.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LabelUse {
+    /// The label.
+    pub label: Option<String>,
+    /// Whom they name, where they have no label. Neither: their records are gone.
+    pub subject: Option<String>,
+    /// The tenant.
+    pub workspace: Option<String>,
+    /// Who issued them, where this gateway did not.
+    pub issuer: Option<String>,
+    /// How many tokens were used; of another issuer, how many subjects.
+    pub tokens: u64,
+    /// Requests that reached a server.
+    pub requests: u64,
+    /// Tokens of prompts.
+    pub prompt_tokens: u64,
+    /// Tokens of completions.
+    pub completion_tokens: u64,
+    /// When one was last used, seconds since 1970.
+    pub last_used: u64,
+}
+
+impl From<OwnerUse> for LabelUse {
+    fn from(of: OwnerUse) -> Self {
+        let OwnerUse {
+            owner,
+            tokens,
+            used,
+        } = of;
+        Self {
+            label: owner.label,
+            subject: owner.subject,
+            workspace: owner.workspace,
+            issuer: owner.issuer,
+            tokens,
+            requests: used.requests,
+            prompt_tokens: used.prompt_tokens,
+            completion_tokens: used.completion_tokens,
+            last_used: used.last_used,
         }
     }
 }
@@ -204,6 +258,9 @@ pub(crate) struct TokenRecordSchema {
     created_by: Option<String>,
     /// When it was revoked, in seconds since 1970.
     revoked: Option<u64>,
+    /// Who issued it, where this gateway did not. All else is then what the newest
+    /// token of its holder said, and the id stands for all of them.
+    issuer: Option<String>,
 }
 
 /// [`TokenLimits`], for the description.

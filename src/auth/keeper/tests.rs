@@ -58,6 +58,7 @@ fn terms() -> Terms {
         workspace: WorkspaceFrom::Fixed(Workspace::new("acme").unwrap()),
         projects: Vec::new(),
         projects_claim: None,
+        label_claim: None,
     }
 }
 

@@ -34,6 +34,7 @@ fn world(url: &str) -> World {
         workspace: WorkspaceFrom::Fixed(Workspace::new("acme").unwrap()),
         projects: Vec::new(),
         projects_claim: None,
+        label_claim: None,
     };
     let mut keys = Keyring::default();
     keys.set_foreign(Foreign {

@@ -27,6 +27,7 @@ ca = "idp-ca.pem"
 workspace_claim = "org"
 projects = ["shared"]
 projects_claim = "groups"
+label_claim = "email"
 role = "user"
 [[tokens.trusted]]
 issuer = "ci"
@@ -65,6 +66,7 @@ fn issuers_and_secrets_are_read_with_paths_beside_the_file() {
     assert_eq!(idp.terms.workspace, WorkspaceFrom::Claim("org".to_owned()));
     assert_eq!(idp.terms.projects, [Project::new("shared").unwrap()]);
     assert_eq!(idp.terms.projects_claim.as_deref(), Some("groups"));
+    assert_eq!(idp.terms.label_claim.as_deref(), Some("email"));
     assert_eq!(
         ci.keys,
         TrustedKeys::PublicKey {
@@ -75,6 +77,7 @@ fn issuers_and_secrets_are_read_with_paths_beside_the_file() {
     let acme = Workspace::new("acme").unwrap();
     assert_eq!(ci.terms.workspace, WorkspaceFrom::Fixed(acme));
     assert!(ci.terms.projects.is_empty() && ci.terms.projects_claim.is_none());
+    assert_eq!(ci.terms.label_claim, None);
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn terms(issuer: &str) -> Terms {
         workspace: WorkspaceFrom::Fixed(Workspace::new("acme").unwrap()),
         projects: Vec::new(),
         projects_claim: Some("groups".to_owned()),
+        label_claim: Some("email".to_owned()),
     }
 }
 
@@ -83,6 +84,24 @@ fn a_foreign_token_is_worth_what_the_terms_of_its_issuer_say() {
     assert_eq!(id(&with(claims(), "jti", json!("x"))), who.token_id);
     assert_ne!(id(&with(claims(), "sub", json!("auth0|bob"))), who.token_id);
     assert!(who.token_id.starts_with("sub-"));
+    // Its label is what the terms name, where that is a short text.
+    let label = |email: Value| {
+        let token = sign(&idp, &header(), &with(claims(), "email", email));
+        verifier.verify(&token, NOW).unwrap().label.clone()
+    };
+    assert_eq!(
+        label(json!("ana@example.org")).as_deref(),
+        Some("ana@example.org")
+    );
+    for none in [json!(""), json!(7), json!("a\nb"), json!("x".repeat(201))] {
+        assert_eq!(label(none), None);
+    }
+    // Everyone who was let in is noted, and no one twice.
+    let seen = verifier.holders().take();
+    assert_eq!(seen.len(), 2);
+    verifier.holders().give_back(&seen);
+    assert!(verifier.verify("x", NOW).is_err());
+    assert_eq!(verifier.holders().take().len(), 2);
 }
 
 #[test]
