@@ -233,6 +233,18 @@ fn show(report: &Report<'_>) -> Result<(), Failure> {
     out::table(&header, &rows)?;
     out::line(
         "\nSeconds are waits for a deployment to be awake; the last column divides total waits.",
+    )?;
+    let beyond = report
+        .rows
+        .first()
+        .map_or(0.0, |row| row.outcome.beyond_bound);
+    if beyond > 0.0 {
+        return out::line(format_args!(
+            "With tidegate one waited {beyond:.1} s longer than the bound allows."
+        ));
+    }
+    out::line(
+        "With tidegate none waited longer than the bound: wait_bound, and a drain, a sleep and\na wake for itself and each older one that was overdue before it on its GPUs.",
     )
 }
 

@@ -62,8 +62,8 @@ struct Claim {
     look_at: Uptime,
     /// When the oldest request came, as last seen.
     head: Option<Uptime>,
-    /// The devices that it keeps others from, while it is overdue.
-    reserved: Vec<usize>,
+    /// The devices that it waits for, by place: kept from others once it is overdue.
+    wants: Vec<usize>,
     /// What it waits for.
     blocked: Obstacle,
     /// What it was said to wait for so far.
@@ -218,7 +218,7 @@ impl Placement {
                 plan: None,
                 look_at: Uptime::ZERO,
                 head: None,
-                reserved: Vec::new(),
+                wants: Vec::new(),
                 blocked: Obstacle::New,
                 said: Vec::new(),
             });
@@ -353,6 +353,11 @@ impl Placement {
     /// The account of memory.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// How much decisions weigh what.
+    pub fn params(&self) -> &Params {
+        &self.params
     }
 
     /// Whether a claim waits.

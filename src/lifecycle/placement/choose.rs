@@ -1,6 +1,6 @@
 //! The plan of one claim: on which devices, and who leaves them.
 
-use super::claims::Claimant;
+use super::claims::{Claimant, Kept};
 use super::{Insists, Key, Obstacle, Placement, Stand, Standing, View};
 use crate::lifecycle::machine::Rest;
 use crate::lifecycle::policy::{self, Seconds};
@@ -23,8 +23,6 @@ pub(super) struct Blocked {
     pub(super) pause: Seconds,
     /// The devices that it would take.
     pub(super) places: Vec<usize>,
-    /// Whether another's reservation is the cause.
-    pub(super) kept_back: bool,
 }
 
 impl Blocked {
@@ -33,7 +31,6 @@ impl Blocked {
             why,
             pause,
             places: places.to_vec(),
-            kept_back: false,
         }
     }
 }
@@ -47,6 +44,8 @@ pub(super) struct Victim {
     pub(super) idle: Option<Seconds>,
     pub(super) back: Seconds,
     pub(super) harm: Seconds,
+    /// How long it takes to be gone, with its requests.
+    gone: Seconds,
     score: f64,
     /// What its leaving frees, on each of the devices in question.
     frees: Vec<u64>,
@@ -59,11 +58,11 @@ impl Placement {
         claimant: &Claimant,
         now: Uptime,
         view: &View<'_>,
-        reserved: &[usize],
+        kept: &[Kept],
     ) -> Result<Chosen, Blocked> {
         if let Some(lease) = self.ledger.lease(claimant.key) {
             let places = lease.places().to_vec();
-            return self.plan_on(claimant, &places, now, view, reserved);
+            return self.plan_on(claimant, &places, now, view, kept);
         }
         let accounts = self.ledger.accounts();
         if accounts.is_empty() {
@@ -80,7 +79,7 @@ impl Placement {
             if need.awake.on(account.device) > account.device.memory {
                 continue;
             }
-            match self.plan_on(claimant, &[place], now, view, reserved) {
+            match self.plan_on(claimant, &[place], now, view, kept) {
                 Ok(chosen) => {
                     let harm = chosen.victims.iter().map(|v| v.harm).sum();
                     let siblings = self.siblings_at(place, claimant.key);
@@ -107,7 +106,7 @@ impl Placement {
         }
         let mut places: Vec<usize> = ways.iter().take(wanted).map(|way| way.3).collect();
         places.sort_unstable();
-        self.plan_on(claimant, &places, now, view, reserved)
+        self.plan_on(claimant, &places, now, view, kept)
     }
 
     /// How many other replicas of the same deployment are on a device.
@@ -133,14 +132,14 @@ impl Placement {
         places: &[usize],
         now: Uptime,
         view: &View<'_>,
-        reserved: &[usize],
+        kept: &[Kept],
     ) -> Result<Chosen, Blocked> {
         let key = claimant.key;
-        if places.iter().any(|place| reserved.contains(place)) {
-            return Err(Blocked {
-                kept_back: true,
-                ..Blocked::new(Obstacle::Reserved, f64::INFINITY, places)
-            });
+        let kept = kept.iter().filter(|kept| places.contains(&kept.place));
+        let kept_from = kept.map(|kept| kept.from).min().unwrap_or(Uptime::MAX);
+        let mut ready = now + seconds(self.comes_in(key, &claimant.stand));
+        if ready > kept_from {
+            return Err(Blocked::new(Obstacle::Reserved, f64::INFINITY, places));
         }
         if places.iter().any(|p| self.is_starting(*p, key, view)) {
             return Err(Blocked::new(Obstacle::Measuring, f64::INFINITY, places));
@@ -163,6 +162,11 @@ impl Placement {
             return Err(Blocked::new(Obstacle::Unwanted, f64::INFINITY, places));
         }
         let victims = self.victims(claimant, &takes, &deficits, now, view)?;
+        let gone = victims.iter().map(|victim| victim.gone).fold(0.0, f64::max);
+        ready += seconds(gone);
+        if ready > kept_from {
+            return Err(Blocked::new(Obstacle::Reserved, f64::INFINITY, places));
+        }
         Ok(Chosen { takes, victims })
     }
 
@@ -256,6 +260,22 @@ impl Placement {
                 })
                 .sum();
             stays + account.foreign + bytes <= account.device.memory
+        })
+    }
+
+    /// Whether there is room once all are gone, but those that are kept.
+    pub(super) fn can_be_had(&self, key: Key, places: &[usize]) -> bool {
+        let stays = |place: usize, holder: &Key| {
+            let kept = *holder == key || self.slot(*holder).is_some_and(|s| s.profile.pinned);
+            let lease = self.ledger.lease(*holder).filter(|_| kept);
+            lease.map_or(0, |lease| lease.on(place))
+        };
+        self.takes(key, places).into_iter().all(|(place, bytes)| {
+            let awake = self.ledger.awake_at(place).iter();
+            let holders = awake.chain(self.ledger.asleep_at(place));
+            let stays: u64 = holders.map(|holder| stays(place, holder)).sum();
+            let account = self.ledger.at(place);
+            account.is_some_and(|a| stays + a.foreign + bytes <= a.device.memory)
         })
     }
 
@@ -366,9 +386,13 @@ impl Placement {
         let idle = stand
             .idle_since
             .map(|since| now.saturating_sub(since).as_secs_f64());
+        let (leave, service) = self.slot(key).map_or((0.0, 0.0), |slot| {
+            (slot.profile.costs.leave(rest), slot.service)
+        });
         Victim {
             key,
             rest,
+            gone: policy::drain(stand.running, service) + leave,
             running: stand.running,
             idle,
             back,
@@ -377,6 +401,10 @@ impl Placement {
             frees,
         }
     }
+}
+
+fn seconds(seconds: Seconds) -> Uptime {
+    Uptime::from_secs_f64(seconds)
 }
 
 fn by_score(candidates: &mut [Victim]) {

@@ -24,24 +24,38 @@ pub(super) struct Claimant {
     density: f64,
 }
 
-/// A device that an overdue claim keeps from others.
+/// A device that a claim keeps from younger ones, from when it is overdue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reserved {
     place: usize,
-    key: Key,
-    head: Option<Uptime>,
+    age: Age,
+    from: Uptime,
 }
 
-/// The devices that others keep from this claim. Among the overdue the older is
-/// not kept back by the younger.
-pub(super) fn kept_from(claimant: &Claimant, reserved: &[Reserved]) -> Vec<usize> {
-    let older = |other: &&Reserved| {
-        !claimant.overdue || (other.head, other.key) < (claimant.stand.head, claimant.key)
-    };
-    let others = reserved
-        .iter()
-        .filter(|other| other.key != claimant.key && older(other));
-    others.map(|other| other.place).collect()
+/// A device that another keeps from a claim, from then on: a switch that would
+/// still be under way then is not begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub(super) place: usize,
+    pub(super) from: Uptime,
+}
+
+/// Claims by age: since when the oldest request waits; last, who has none.
+type Age = (Uptime, Key);
+
+fn age(head: Option<Uptime>, key: Key) -> Age {
+    (head.unwrap_or(Uptime::MAX), key)
+}
+
+/// The devices that older claims keep from this one.
+pub(super) fn kept_from(claimant: &Claimant, reserved: &[Reserved]) -> Vec<Kept> {
+    let own = age(claimant.stand.head, claimant.key);
+    let older = reserved.iter().filter(|other| other.age < own);
+    let kept = older.map(|other| Kept {
+        place: other.place,
+        from: other.from,
+    });
+    kept.collect()
 }
 
 /// The figures of a victim's leaving for a claim.
@@ -82,7 +96,7 @@ impl Placement {
         }
         self.choose_favoured(now);
         let due = self.due_claims(now, view, &mut decisions);
-        let mut reserved = self.reservations();
+        let mut reserved = self.reservations(view);
         for claimant in due {
             self.serve(&claimant, now, view, &mut reserved, &mut decisions);
         }
@@ -199,21 +213,66 @@ impl Placement {
         slot.profile.costs.back(rest)
     }
 
-    /// What overdue claims keep from others.
-    pub(super) fn reservations(&self) -> Vec<Reserved> {
+    /// What claims without a plan keep from others, from when they are overdue.
+    pub(super) fn reservations(&self, view: &View<'_>) -> Vec<Reserved> {
         let mut all = Vec::new();
         for key in &self.claims {
-            if let Some(claim) = self.claim(*key).filter(|claim| claim.plan.is_none()) {
-                let head = claim.head;
-                let places = claim.reserved.iter();
+            let Some(claim) = self.claim(*key).filter(|claim| claim.plan.is_none()) else {
+                continue;
+            };
+            if let Some(head) = view(*key).head {
+                let from = head + self.params.wait_bound;
+                let places = claim.wants.iter();
                 all.extend(places.map(|place| Reserved {
                     place: *place,
-                    key: *key,
-                    head,
+                    age: (head, *key),
+                    from,
                 }));
             }
         }
         all
+    }
+
+    /// The plan of an overdue claim, if those of younger ones that were not granted
+    /// yet are dropped for it.
+    fn choose_before_younger(
+        &mut self,
+        claimant: &Claimant,
+        now: Uptime,
+        view: &View<'_>,
+        kept: &[Kept],
+    ) -> Option<Chosen> {
+        if !claimant.overdue {
+            return None;
+        }
+        let own = age(claimant.stand.head, claimant.key);
+        let is_younger = |key: &Key| {
+            let claim = self.claim(*key).filter(|claim| claim.plan.is_some());
+            claim.is_some_and(|claim| age(claim.head, *key) > own)
+        };
+        let younger: Vec<Key> = self.claims.iter().copied().filter(is_younger).collect();
+        if younger.is_empty() {
+            return None;
+        }
+        let plans: Vec<_> = younger
+            .iter()
+            .map(|key| (*key, self.unplan(*key)))
+            .collect();
+        let chosen = self.choose(claimant, now, view, kept).ok();
+        for (key, plan) in plans {
+            let meets = chosen.as_ref().is_some_and(|chosen| {
+                let places = chosen.takes.iter();
+                places
+                    .clone()
+                    .any(|(place, _)| plan.iter().any(|(p, _)| p == place))
+            });
+            if !meets {
+                self.replan(key, plan);
+            } else if let Some(claim) = self.claim_mut(key) {
+                claim.look_at = Uptime::ZERO;
+            }
+        }
+        chosen
     }
 
     fn serve(
@@ -225,9 +284,9 @@ impl Placement {
         decisions: &mut Vec<Decision>,
     ) {
         let key = claimant.key;
-        reserved.retain(|other| other.key != key);
+        reserved.retain(|other| other.age.1 != key);
         if let Some(claim) = self.claim_mut(key) {
-            claim.reserved.clear();
+            claim.head = claimant.stand.head;
         }
         if !self.plan_holds(key, view) {
             self.unplan(key);
@@ -243,8 +302,12 @@ impl Placement {
             decisions.push(Decision::Refuse(key, why));
             return;
         }
-        let others = kept_from(claimant, reserved);
-        match self.choose(claimant, now, view, &others) {
+        let kept = kept_from(claimant, reserved);
+        let chosen = self.choose(claimant, now, view, &kept).or_else(|blocked| {
+            let chosen = self.choose_before_younger(claimant, now, view, &kept);
+            chosen.ok_or(blocked)
+        });
+        match chosen {
             Ok(chosen) => {
                 self.promise(claimant, chosen, now, decisions);
                 self.grant_if_room(claimant, view, decisions, now);
@@ -272,21 +335,24 @@ impl Placement {
             pause = pause.min(until_overdue);
         }
         let wait = std::time::Duration::from_secs_f64(pause.max(LOOK_PAUSE_MIN));
-        let own = if claimant.overdue && !blocked.kept_back {
-            blocked.places.clone()
-        } else {
-            Vec::new()
-        };
         let head = claimant.stand.head;
-        reserved.extend(own.iter().map(|place| Reserved {
-            place: *place,
-            key: claimant.key,
-            head,
-        }));
+        // Who waits for an older one, or for those who never leave, keeps no one back.
+        let passed = claimant.overdue && blocked.why == Obstacle::Reserved;
+        let wants = if passed || !self.can_be_had(claimant.key, &blocked.places) {
+            Vec::new()
+        } else {
+            blocked.places.clone()
+        };
+        if let Some(head) = head {
+            reserved.extend(wants.iter().map(|place| Reserved {
+                place: *place,
+                age: (head, claimant.key),
+                from: head + self.params.wait_bound,
+            }));
+        }
         if let Some(claim) = self.claim_mut(claimant.key) {
             claim.look_at = now + wait;
-            claim.head = head;
-            claim.reserved = own;
+            claim.wants = wants;
             claim.blocked = blocked.why;
             if !claim.said.contains(&blocked.why) {
                 claim.said.push(blocked.why);
@@ -304,15 +370,8 @@ impl Placement {
         decisions: &mut Vec<Decision>,
     ) {
         let key = claimant.key;
-        for (place, bytes) in &chosen.takes {
-            self.ledger.promise(*place, *bytes);
-        }
-        if self.ledger.lease(key).is_none() {
-            let places = chosen.takes.iter().map(|(place, _)| (*place, key));
-            self.planned_starts.extend(places);
-        }
+        self.replan(key, chosen.takes);
         if let Some(claim) = self.claim_mut(key) {
-            claim.plan = Some(chosen.takes);
             claim.look_at = now + std::time::Duration::from_secs_f64(LOOK_PAUSE_MAX);
             claim.blocked = Obstacle::Leaving;
         }
@@ -340,12 +399,28 @@ impl Placement {
     }
 
     /// Forgets a plan and what it promised.
-    pub(super) fn unplan(&mut self, key: Key) {
+    pub(super) fn unplan(&mut self, key: Key) -> Vec<(usize, u64)> {
         let plan = self.claim_mut(key).and_then(|claim| claim.plan.take());
+        let plan = plan.unwrap_or_default();
         self.planned_starts.retain(|(_, owner)| *owner != key);
-        for (place, bytes) in plan.unwrap_or_default() {
-            self.ledger.unpromise(place, bytes);
-            self.touch_place(place);
+        for (place, bytes) in &plan {
+            self.ledger.unpromise(*place, *bytes);
+            self.touch_place(*place);
+        }
+        plan
+    }
+
+    /// The reverse of [`Self::unplan`].
+    fn replan(&mut self, key: Key, takes: Vec<(usize, u64)>) {
+        for (place, bytes) in &takes {
+            self.ledger.promise(*place, *bytes);
+        }
+        if self.ledger.lease(key).is_none() {
+            let places = takes.iter().map(|(place, _)| (*place, key));
+            self.planned_starts.extend(places);
+        }
+        if let Some(claim) = self.claim_mut(key) {
+            claim.plan = Some(takes);
         }
     }
 

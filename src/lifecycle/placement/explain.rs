@@ -64,7 +64,7 @@ impl Placement {
         }
         stand.held = stand.held.max(1);
         let claimant = self.claimant(key, stand, now);
-        let kept = kept_from(&claimant, &self.reservations());
+        let kept = kept_from(&claimant, &self.reservations(view));
         let chosen = match self.choose(&claimant, now, view, &kept) {
             Ok(chosen) => chosen,
             Err(blocked) => {

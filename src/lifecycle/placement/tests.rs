@@ -247,6 +247,66 @@ fn the_overdue_keeps_its_gpu_from_younger_claims_but_not_another() {
 }
 
 #[test]
+fn what_a_younger_claim_was_promised_goes_to_one_that_becomes_overdue() {
+    let mut stage = Stage::on(&[82]);
+    let small = stage.serving("small", profile(40), secs(900), 0);
+    let busy = stage.serving("busy", profile(40), secs(999), 9);
+    let large = stage.know("large", profile(80));
+    let costs = Costs {
+        start: 5.0,
+        ..profile(40).costs
+    };
+    let young = stage.know(
+        "young",
+        Profile {
+            costs,
+            ..profile(40)
+        },
+    );
+    assert_eq!(stage.ask(large, secs(930)), [], "the busy one stays");
+    assert_eq!(evicted(&stage.ask(young, secs(980))), [small]);
+    stage.now = secs(1_051);
+    assert_eq!(evicted(&stage.plan()), [busy], "it is overdue");
+    stage.left(small);
+    assert_eq!(
+        stage.plan(),
+        [],
+        "the room is not the younger one's any more"
+    );
+    stage.left(busy);
+    stage.placement.release(small);
+    stage.placement.release(busy);
+    assert_eq!(stage.plan(), [Decision::Grant(large)]);
+}
+
+#[test]
+fn a_switch_that_would_outlast_an_older_ones_patience_is_not_begun() {
+    let mut stage = Stage::on(&[80]);
+    stage.serving("busy", profile(40), secs(999), 9);
+    let large = stage.know("large", profile(80));
+    let young = stage.know("young", profile(20));
+    assert_eq!(stage.ask(large, secs(930)), []);
+    // It is overdue in 50 s, and a start takes 60.
+    assert_eq!(stage.ask(young, secs(990)), []);
+    let kept = Decision::Wait(young, Obstacle::Reserved);
+    assert!(stage.waits.contains(&kept), "{:?}", stage.waits);
+}
+
+#[test]
+fn one_that_waits_for_what_never_leaves_keeps_no_one_back() {
+    let mut stage = Stage::on(&[80]);
+    let pinned = Profile {
+        pinned: true,
+        ..profile(40)
+    };
+    stage.serving("pinned", pinned, secs(999), 0);
+    let large = stage.know("large", profile(80));
+    let young = stage.know("young", profile(20));
+    assert_eq!(stage.ask(large, secs(800)), []);
+    assert_eq!(stage.ask(young, secs(990)), [Decision::Grant(young)]);
+}
+
+#[test]
 fn a_claim_passes_a_blocked_one_that_is_not_overdue() {
     let mut stage = Stage::on(&[80]);
     stage.serving("a", profile(70), secs(999), 1);

@@ -150,7 +150,7 @@ pub enum Obstacle {
     New,
     /// Others are on their way out for it.
     Leaving,
-    /// One that has waited too long goes first.
+    /// One that has waited too long, or soon will have, goes first.
     Reserved,
     /// A start measures the memory there.
     Measuring,
@@ -184,7 +184,9 @@ impl Obstacle {
         match self {
             Self::New => "it was not looked at yet",
             Self::Leaving => "others leave for it, and are not gone yet",
-            Self::Reserved => "its GPUs are reserved for one that has waited too long",
+            Self::Reserved => {
+                "its GPUs are kept for one that has waited longer, until it has its turn"
+            }
             Self::Measuring => "another worker starts on its GPUs and measures their memory",
             Self::Unwanted => "nobody waits for it, so nobody leaves for it",
             Self::Busy => "those on its GPUs are busy, kept, or on their way up",

@@ -2,64 +2,88 @@
 //!
 //! `wait_bound + (m + 1) * (D + S + W)`: m overdue ones that are older were served
 //! before on the same GPUs, each after a drain, a sleep and a wake. D, S and W are
-//! the longest of the run, with their waits for the bus of a GPU.
+//! the longest of the run, with their waits for the bus of a GPU; where a sleeper
+//! had to be ended, its next start is a wake.
 
+use crate::lifecycle::ledger::Key;
 use crate::lifecycle::policy::Seconds;
 
-/// Seconds after which a request is overdue, as the policy ships.
-const WAIT_BOUND: Seconds = 120.0;
+/// A wake that has begun.
+#[derive(Debug)]
+struct Wake {
+    home: Vec<usize>,
+    at: Seconds,
+    until: Seconds,
+    /// Since when its first request had waited.
+    head: Seconds,
+    key: Key,
+}
 
 #[derive(Debug)]
 pub(super) struct Bound {
+    /// Seconds after which a request is overdue.
+    wait_bound: Seconds,
     /// The longest request.
     pub(super) drain: Seconds,
     /// The longest sleep.
     pub(super) sleep: Seconds,
     /// The longest wake.
-    pub(super) wake: Seconds,
-    /// Wakes on each GPU: when, and since when their first request had waited.
-    wakes: Vec<Vec<(Seconds, Seconds)>>,
+    wake: Seconds,
+    /// All of them, in order of time.
+    wakes: Vec<Wake>,
     /// How far a wait went beyond the formula, at most.
     pub(super) beyond: Seconds,
 }
 
 impl Bound {
-    pub(super) fn new(gpus: usize) -> Self {
+    pub(super) fn new(wait_bound: Seconds) -> Self {
         Self {
+            wait_bound,
             drain: 0.0,
             sleep: 0.0,
             wake: 0.0,
-            wakes: vec![Vec::new(); gpus],
+            wakes: Vec::new(),
             beyond: 0.0,
         }
     }
 
-    /// One wakes on these GPUs whose first request came then.
-    pub(super) fn granted(&mut self, home: &[usize], came: Seconds, now: Seconds) {
-        for place in home {
-            if let Some(wakes) = self.wakes.get_mut(*place) {
-                wakes.push((now, came));
-            }
-        }
+    /// One wakes on these GPUs, from then until then, whose first request came then.
+    pub(super) fn granted(
+        &mut self,
+        key: Key,
+        home: &[usize],
+        head: Seconds,
+        (at, until): (Seconds, Seconds),
+    ) {
+        self.wake = self.wake.max(until - at);
+        let home = home.to_vec();
+        self.wakes.push(Wake {
+            home,
+            at,
+            until,
+            head,
+            key,
+        });
     }
 
     /// A request that came then is let in on these GPUs.
-    pub(super) fn admitted(&mut self, home: &[usize], came: Seconds, now: Seconds) {
-        let overdue = came + WAIT_BOUND;
+    pub(super) fn admitted(&mut self, key: Key, home: &[usize], came: Seconds, now: Seconds) {
+        let overdue = came + self.wait_bound;
         if now <= overdue {
             return;
         }
-        let ahead: usize = home
-            .iter()
-            .filter_map(|place| self.wakes.get(*place))
-            .map(|wakes| {
-                let since = wakes.iter().rev().take_while(|(at, _)| *at >= overdue);
-                since.filter(|(_, other)| *other < came).count()
-            })
-            .sum();
+        let is_ahead = |wake: &&Wake| {
+            let age = wake.head.total_cmp(&came).then(wake.key.cmp(&key));
+            let meets = wake.home.iter().any(|place| home.contains(place));
+            wake.key != key && age.is_lt() && meets && wake.until >= overdue
+        };
+        let begin = overdue - self.wake;
+        let since = self.wakes.iter().rev();
+        let since = since.take_while(|wake| wake.at >= begin);
+        let ahead = since.filter(is_ahead).count();
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
         let turns = ahead as f64 + 1.0;
-        let limit = WAIT_BOUND + turns * (self.drain + self.sleep + self.wake);
+        let limit = self.wait_bound + turns * (self.drain + self.sleep + self.wake);
         self.beyond = self.beyond.max(now - came - limit);
     }
 }

@@ -3,6 +3,7 @@
 //! [`Ours`] passes everything to the placement of the product.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::trace::Trace;
 use crate::config::OffloadTo;
@@ -27,6 +28,10 @@ pub(super) trait Scheduler {
     fn touch(&mut self, key: Key);
     fn plan(&mut self, now: Uptime, view: &View<'_>) -> Vec<Decision>;
     fn look_at(&self) -> Option<Uptime>;
+    /// How long a request may wait before it is overdue, where that means anything.
+    fn wait_bound(&self) -> Duration {
+        Duration::MAX
+    }
 }
 
 /// What a deployment of a trace takes.
@@ -115,5 +120,8 @@ impl Scheduler for Ours {
     }
     fn look_at(&self) -> Option<Uptime> {
         self.0.look_at()
+    }
+    fn wait_bound(&self) -> Duration {
+        self.0.params().wait_bound
     }
 }

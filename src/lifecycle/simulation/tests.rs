@@ -42,6 +42,20 @@ fn less_is_waited_than_with_others_and_no_one_waits_beyond_the_bound() {
 }
 
 #[test]
+fn no_one_waits_beyond_the_bound_where_there_is_more_to_do_than_can_be_done() {
+    // Each of these was beyond it once.
+    for (spec, seed) in [
+        ("bursty:40:4:300:2400:8", 403),
+        ("daily:60:4:0.3", 402),
+        ("zipf:200:16:1.2:1", 403),
+    ] {
+        let outcome = run(&of(spec, seed), Scheme::Ours, default_params());
+        assert!(outcome.longest > 120.0, "{spec} {seed} {outcome:?}");
+        assert!(outcome.beyond_bound <= 0.0, "{spec} {seed} {outcome:?}");
+    }
+}
+
+#[test]
 fn the_level_is_chosen_by_what_it_takes() {
     let trace = of("rivals:35.9/0.3:1.2/8.2:35.9/0.3:1.2/8.2:0.016:0.016", 4);
     let outcome = run(&trace, Scheme::Ours, default_params());

@@ -72,6 +72,7 @@ impl<'a, S: Scheduler> World<'a, S> {
             restart_unasked: false,
         };
         let mut world = Self {
+            bound: Bound::new(scheduler.wait_bound().as_secs_f64()),
             policy,
             scheduler,
             now: Uptime::ZERO,
@@ -86,7 +87,6 @@ impl<'a, S: Scheduler> World<'a, S> {
             switches: 0,
             look_at: None,
             is_due: false,
-            bound: Bound::new(trace.gpus),
             trace,
         };
         let mut host = trace.host_memory;
@@ -238,8 +238,9 @@ impl<'a, S: Scheduler> World<'a, S> {
                 actor.queued -= arrival.at;
                 self.waits.push((now.as_secs_f64() - arrival.at).max(0.0));
                 if let Some(model) = self.trace.fleet.get(number) {
+                    let now = now.as_secs_f64();
                     self.bound
-                        .admitted(&model.home, arrival.at, now.as_secs_f64());
+                        .admitted(key(number), &model.home, arrival.at, now);
                 }
                 actor.begin(arrival, now);
             }
@@ -320,6 +321,7 @@ impl<'a, S: Scheduler> World<'a, S> {
             Action::ReleaseLease => self.scheduler.release(key),
             Action::Spawn(worker) => {
                 let done = self.transfer(number, |model| model.costs.start);
+                self.granted(number, done);
                 self.come(done, Coming::Ready(number, worker));
             }
             Action::OpenGate => {
@@ -358,9 +360,7 @@ impl<'a, S: Scheduler> World<'a, S> {
             }
             Action::Wake(worker, from) => {
                 let done = self.transfer(number, |m| m.costs.back(Rest::Offload(from)));
-                let took = done.saturating_sub(now).as_secs_f64();
-                self.bound.wake = self.bound.wake.max(took);
-                self.granted(number);
+                self.granted(number, done);
                 self.come(done, Coming::Ready(number, worker));
             }
             Action::Terminate(worker) => {
@@ -397,16 +397,17 @@ impl<'a, S: Scheduler> World<'a, S> {
         ends
     }
 
-    /// Takes down for the bound who was served, and since when its first waits.
-    fn granted(&mut self, number: usize) {
+    /// Takes down for the bound who comes, until when, and since when its first
+    /// request waits.
+    fn granted(&mut self, number: usize, done: Uptime) {
         let first = self
             .actors
             .get(number)
             .and_then(|actor| actor.queue.front());
         let first = first.and_then(|index| self.trace.arrivals.get(*index));
         if let (Some(first), Some(model)) = (first, self.trace.fleet.get(number)) {
-            let now = self.now.as_secs_f64();
-            self.bound.granted(&model.home, first.at, now);
+            let span = (self.now.as_secs_f64(), done.as_secs_f64());
+            self.bound.granted(key(number), &model.home, first.at, span);
         }
     }
 
