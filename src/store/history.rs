@@ -22,6 +22,11 @@
 //! A file that is damaged is moved aside, and an empty one is begun. What the
 //! series mean is decided in `telemetry::history`.
 //!
+//! Ninety days of fifty deployments with their workers, a third of them busy, take
+//! 136 MiB; a question about one takes at most 5 ms (2 days: 1.5 ms), about all of
+//! them together at most 300 ms; an interval is on the disk in 1.2 ms, 0.4 s at the
+//! end of an hour (`figures.rs`, in release, on two busy cores).
+//!
 //! Every call blocks, [`History::append`] until the disk has it: async callers use
 //! `spawn_blocking`.
 
