@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::IF_MATCH;
@@ -22,6 +23,9 @@ const FILES_MAX: usize = 10_000;
 pub(in crate::admin) struct Facts {
     /// Of its text.
     pub(in crate::admin) revision: Arc<str>,
+    /// When it was made, seconds since 1970, where the file system tells. An editor
+    /// that replaces a file makes it anew.
+    pub(in crate::admin) created: Option<u64>,
     /// When it was last changed, seconds since 1970.
     pub(in crate::admin) updated: u64,
 }
@@ -53,8 +57,11 @@ impl FilesSeen {
             return Some(facts);
         }
         let content = crate::config::exchange::read_file(path).ok()?;
+        let born = metadata.created().ok();
+        let born = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
         let facts = Facts {
             revision: revision(&content),
+            created: born.map(|born| born.as_secs()),
             updated: u64::try_from(metadata.mtime()).unwrap_or_default(),
         };
         let mut seen = self.lock();

@@ -129,7 +129,8 @@ fn evictable(admin: &Admin, handle: &Handle) -> String {
     if handle.spec().keep {
         "never: it is kept".to_owned()
     } else if inside > 0 {
-        format!("not now: {inside} requests inside")
+        let plural = if inside == 1 { "" } else { "s" };
+        format!("not now: {inside} request{plural} inside")
     } else if handle.snapshot().pid.is_none() {
         "its worker has ended".to_owned()
     } else {

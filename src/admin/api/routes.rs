@@ -13,6 +13,7 @@ use super::instances::{access, urls};
 use super::status::with_text;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::touched::Touched;
 use crate::admin::view::{EndpointView, ErrorView, RouteView, UpstreamView};
 use crate::config::{Access, Catalog, Deployment, Route};
 use crate::deployment::{Handle, Status};
@@ -85,7 +86,9 @@ pub(super) fn view(admin: &Admin, catalog: &Catalog, route: &Route) -> RouteView
         .collect();
     instances.dedup();
     let facts = admin.files.facts(&route.file);
-    let touched = admin.audit.touched(&format!("route:{}", route.name));
+    let touched = touched(admin, catalog, route);
+    let born = facts.as_ref().and_then(|facts| facts.created);
+    let changed = facts.as_ref().map(|facts| facts.updated);
     let of_file = catalog
         .errors
         .iter()
@@ -105,12 +108,30 @@ pub(super) fn view(admin: &Admin, catalog: &Catalog, route: &Route) -> RouteView
         targets: own.chain(foreign).collect(),
         instances,
         file: route.file.display().to_string(),
-        created: touched.as_ref().and_then(|touched| touched.created),
-        updated: facts.as_ref().map(|facts| facts.updated),
-        updated_by: touched.and_then(|touched| touched.last_by(facts.as_ref().map(|f| f.updated))),
+        created: touched
+            .as_ref()
+            .and_then(|touched| touched.created)
+            .or(born),
+        updated: changed,
+        updated_by: touched.map_or_else(
+            || Some("file".to_owned()),
+            |touched| touched.last_by(changed),
+        ),
         revision: facts.map(|facts| facts.revision.to_string()),
         errors: of_file.map(with_text).collect(),
     }
+}
+
+/// Who last changed a route through the API: itself, or the instance whose file it
+/// stands in.
+fn touched(admin: &Admin, catalog: &Catalog, route: &Route) -> Option<Touched> {
+    let own = admin.audit.touched(&format!("route:{}", route.name));
+    own.or_else(|| {
+        let mut instances = catalog.instances.iter();
+        let of_file = instances.find(|instance| instance.file == route.file)?;
+        let target = format!("instance:{}", of_file.name);
+        admin.audit.touched(&target)
+    })
 }
 
 fn kind(route: &Route) -> &'static str {

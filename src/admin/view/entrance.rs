@@ -44,7 +44,8 @@ pub struct RouteView {
     pub instances: Vec<String>,
     /// The file that it stands in.
     pub file: String,
-    /// When it was made through the API, seconds since 1970.
+    /// When it was made: through the API, else its file, where the file system tells.
+    /// Seconds since 1970.
     #[serde(default)]
     pub created: Option<u64>,
     /// When its file was last changed, seconds since 1970.
