@@ -1,6 +1,6 @@
 // Every page begins here: who is it, which page, and what must be known everywhere.
 
-import { el, show, toast } from "./lib/dom.js";
+import { el, prose, show, toast } from "./lib/dom.js";
 import { ApiError, call, get, live, session } from "./lib/api.js";
 
 const PAGES = [
@@ -98,7 +98,7 @@ start().catch((error) => {
   if (error instanceof ApiError && error.status === 401) return;
   console.error(error);
   show(main, el("div", { class: "card stack" }, el("h1", {}, error.status === 404 ? "Not there" : "This page can't be shown"),
-    el("p", { class: "note bad", role: "alert" }, error.message),
+    el("p", { class: "note bad", role: "alert" }, prose(error.message)),
     el("div", { class: "actions" }, el("button", { type: "button", class: "primary", on: { click: () => location.reload() } }, "Try again"),
       el("a", { class: "button", href: "/" }, "All instances"))));
 });

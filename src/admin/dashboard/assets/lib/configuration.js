@@ -30,14 +30,14 @@ async function fill(detail, body) {
     ? group({ title, options: list, place: place(table), key: (option) => option.key, readonly: true, open: true }).node : null);
   show(body,
     facts([["Name", instance.name], ["Service Project", instance.project ?? "none: admins only"], ["Queue", instance.queue ?? "local"],
-      ["AI Gateway Route", instance.route ?? (config.route ? `${config.route.name} (its own)` : "none: ephemeral endpoint")], ["Engine", instance.engine ?? "vllm"],
+      ["AI Gateway Route", instance.route ?? (config.route ? `${config.route.name} (its own)` : "none: ephemeral endpoint")], ["Engine", instance.engine === "sim" ? "stand-in" : "vLLM"],
       ["vLLM Version", instance.engine === "sim" ? null : instance.vllm_version ?? "the one on PATH"], ["Idle Time Limit", instance.idle?.time_limit ?? "none"],
       ["Offload after", instance.idle?.offload_after ?? "never"], ["Last Action Report Interval", instance.idle?.last_action_report_interval ?? "10s"], ["File", detail.file]]),
-    (config.deployment ?? []).map((table) => el("fieldset", {}, el("legend", {}, table.endpoint_name ?? table.model),
+    (config.deployment ?? []).map((table) => el("fieldset", {}, el("legend", {}, table.endpoint_name ?? table.model), el("div", { class: "stack" },
       facts([["Model", table.model], ["Model Endpoint Name", table.endpoint_name ?? table.model], ["Max Concurrent Requests", table.max_concurrent_requests ?? "no limit"],
         ["Start", table.start ?? "on-demand"], ["Makes room for others", table.keep ? "never" : "yes"]]),
       groups.map(({ title, list }) => set(title, table.options, list)),
-      table.sim ? facts(Object.entries(table.sim).map(([key, value]) => [key.replaceAll("_", " "), value])) : null)),
+      table.sim ? facts(Object.entries(table.sim).map(([key, value]) => [`Stand-in: ${key.replaceAll("_", " ")}`, value])) : null))),
     groups.map(({ title, list }) => set(`${title}, for all models`, instance.options, list)),
     config.route ? el("fieldset", {}, el("legend", {}, "Route"), facts(Object.entries(config.route).map(([key, value]) => [key.replaceAll("_", " "), value]))) : null,
     el("h3", {}, "Command lines"), (detail.commands ?? []).map((each) => commandBlock(each)));

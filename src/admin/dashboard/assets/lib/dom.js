@@ -84,24 +84,38 @@ const SHAPES = {
   failed: [["path", { d: "M3 3l10 10M13 3 3 13", fill: "none", stroke: "currentColor", "stroke-width": 3, "stroke-linecap": "round" }]],
 };
 
-/** The status of something, as a shape and a word. */
-export function status(word, large = false) {
+/** Two sheets: what can be copied. */
+const SHEETS = [["rect", { x: 5.5, y: 5.5, width: 9, height: 9, rx: 2, fill: "none", stroke: "currentColor", "stroke-width": 1.6 }],
+  ["path", { d: "M10.5 2.8V2.5a1 1 0 0 0-1-1h-7a1 1 0 0 0-1 1v7a1 1 0 0 0 1 1h.3", fill: "none", stroke: "currentColor", "stroke-width": 1.6, "stroke-linecap": "round" }]];
+
+/** A small drawing beside or in place of a word; those who do not see it miss nothing. */
+function glyph(shapes) {
   const icon = document.createElementNS(SVG, "svg");
   icon.setAttribute("viewBox", "0 0 16 16");
   icon.setAttribute("aria-hidden", "true");
-  for (const [shape, attributes] of SHAPES[word] ?? SHAPES.stopped) {
+  for (const [shape, attributes] of shapes) {
     const part = document.createElementNS(SVG, shape);
     for (const [name, value] of Object.entries(attributes)) part.setAttribute(name, value);
     icon.append(part);
   }
+  return icon;
+}
+
+/** The status of something, as a shape and a word. */
+export function status(word, large = false) {
   const known = word in SHAPES ? word : "stopped";
-  return el("span", { class: `status ${known}${large ? " large" : ""}` }, icon, word);
+  return el("span", { class: `status ${known}${large ? " large" : ""}` }, glyph(SHAPES[known]), word);
+}
+
+/** Our own words, in which `names` in backticks are code. */
+export function prose(words) {
+  return String(words).split("`").map((piece, index) => (index % 2 ? el("code", {}, piece) : piece));
 }
 
 /** A message that goes away by itself; errors stay longer. */
 export function toast(text, kind = "good") {
   const box = document.getElementById("toasts");
-  const note = el("div", { class: `note ${kind}`, role: kind === "bad" ? "alert" : null }, text);
+  const note = el("div", { class: `note ${kind}`, role: kind === "bad" ? "alert" : null }, typeof text === "string" && text.length < 500 ? prose(text) : text);
   box.append(note);
   setTimeout(() => note.remove(), kind === "bad" ? 15000 : 6000);
 }
@@ -123,17 +137,18 @@ export async function copy(text, what = "Copied") {
   }
 }
 
-export function copyButton(text, label, attributes = {}) {
+/** Copies a text; `word` is seen beside the drawing. */
+export function copyButton(text, label, word = null) {
   const value = () => (typeof text === "function" ? text() : text);
-  return el("button", { type: "button", class: "tiny copy", "aria-label": `Copy ${label}`, ...attributes,
-    on: { click: () => copy(value(), `Copied ${label}`) } }, "Copy");
+  return el("button", { type: "button", class: `tiny copy${word ? "" : " glyph"}`, "aria-label": `Copy ${label}`, title: word ? null : "Copy",
+    on: { click: () => copy(value(), `Copied ${label}`) } }, glyph(SHEETS), word);
 }
 
 /** A block of code with a copy button; `set` changes the text. */
 export function code(label) {
   let whole = "";
   const pre = el("pre", { tabindex: "0", "aria-label": label });
-  const node = el("div", { class: "code with-copy" }, pre, copyButton(() => whole, label));
+  const node = el("div", { class: "code with-copy" }, pre, copyButton(() => whole, label, "Copy"));
   return { node, set(text) { whole = text; show(pre, el("code", {}, cut(text, 20000))); }, get text() { return whole; } };
 }
 
@@ -191,7 +206,7 @@ export function id(prefix = "id") {
 /** A labelled control. */
 export function field(label, control, help = null) {
   control.id ||= id("field");
-  const note = help && el("span", { class: "quiet small", id: `${control.id}-help` }, help);
+  const note = help && el("span", { class: "quiet small", id: `${control.id}-help` }, prose(help));
   if (note) control.setAttribute("aria-describedby", note.id);
   return el("div", { class: "field" }, el("label", { for: control.id }, label), control, note);
 }

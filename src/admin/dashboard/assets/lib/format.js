@@ -53,12 +53,14 @@ export function time(seconds) {
   return seconds === null || seconds === undefined ? NONE : moment.format(new Date(seconds * 1000));
 }
 
-/** How long ago, in words. */
+/** How long ago, or in how long, in the largest unit: the moment itself is a title. */
 export function ago(seconds, now = Date.now() / 1000) {
   if (seconds === null || seconds === undefined) return NONE;
   const past = now - seconds;
-  if (past < 0) return `in ${span(-past)}`;
-  return past < 5 ? "just now" : `${span(past)} ago`;
+  const size = [86400, 3600, 60, 1].find((unit) => Math.abs(past) >= unit) ?? 1;
+  const rounded = span(Math.floor(Math.abs(past) / size) * size);
+  if (past < 0) return `in ${rounded}`;
+  return past < 5 ? "just now" : `${rounded} ago`;
 }
 
 /** A value with the unit of its series. */

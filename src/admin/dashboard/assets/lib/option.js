@@ -1,6 +1,6 @@
 // One option of the options table as a labelled control.
 
-import { data, el, id, show } from "./dom.js";
+import { data, el, id, prose, show } from "./dom.js";
 import { fromText, LONG, toText } from "./values.js";
 
 /**
@@ -11,7 +11,7 @@ export function optionField(option, { read, write, three = false, readonly = fal
   const name = id(`option-${option.name}`);
   const control = make(option, { name, read, write: (value) => { write(value); mark(); }, three, readonly });
   const wrong = el("span", { class: "error-text", id: `${name}-wrong`, hidden: true });
-  const help = el("span", { class: "help", id: `${name}-help` }, option.help,
+  const help = el("span", { class: "help", id: `${name}-help` }, prose(option.help),
     option.default ? ` Default: ${option.default}.` : null,
     option.min !== undefined && option.max !== undefined ? ` From ${option.min} to ${option.max}.` : null,
     option.becomes && option.owner === "vllm" ? [" ", el("code", {}, option.becomes)] : null);

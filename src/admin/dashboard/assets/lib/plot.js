@@ -60,19 +60,21 @@ function scale(unit, most) {
   return [1024 ** power, ` ${names[power]}${unit === "bytes/s" ? "/s" : ""}`];
 }
 
-function layout(unit, suffix, since, until, many) {
+/** Pixels of a text of the plots: it grows with the page's. */
+const pixels = (rem) => Math.round(rem * Number.parseFloat(getComputedStyle(document.documentElement).fontSize));
+
+function layout(unit, suffix, since, until) {
   const axis = { gridcolor: color("--plot-grid"), linecolor: color("--line"), zerolinecolor: color("--plot-grid"), automargin: true,
-    tickfont: { color: color("--muted"), size: 11 } };
+    tickfont: { color: color("--muted"), size: pixels(0.7) } };
   return {
-    margin: { l: 8, r: 8, t: 8, b: 8 },
+    margin: { l: 8, r: 8, t: 12, b: 8 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, color: color("--text"), size: 12 },
+    font: { family: getComputedStyle(document.body).fontFamily, color: color("--text"), size: pixels(0.75) },
     hovermode: "x unified",
     hoverdistance: 40,
     hoverlabel: { bgcolor: color("--raised"), bordercolor: color("--line-strong"), font: { color: color("--text") } },
-    showlegend: many,
-    legend: { orientation: "h", x: 0, y: -0.16, font: { size: 11, color: color("--muted") } },
+    showlegend: false, // the caption is one
     xaxis: { ...axis, type: "date", range: [local(since), local(until)] },
     yaxis: { ...axis, rangemode: "tozero", ticksuffix: suffix, fixedrange: false },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--muted"), activecolor: color("--accent"), orientation: "h" },
@@ -81,7 +83,8 @@ function layout(unit, suffix, since, until, many) {
   };
 }
 
-const CONFIG = { displaylogo: false, responsive: true, displayModeBar: "hover",
+// Without a pointer its buttons would always lie over the lines.
+const CONFIG = { displaylogo: false, responsive: true, displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   toImageButtonOptions: { format: "svg" }, locale: "en" };
 
@@ -104,17 +107,25 @@ export function recolor() {
 }
 addEventListener("themechange", recolor);
 
+// Texts of plots grow with those of the page.
+let drawnFor = pixels(1);
+addEventListener("resize", () => {
+  if (pixels(1) === drawnFor) return;
+  drawnFor = pixels(1);
+  recolor();
+});
+
 /**
- * A figure with a heading, the newest values and a plot. `tools` are buttons beside the
- * heading. `set(series, since, until)` gives it its lines: `{ name, unit, step, times, values }`.
+ * A figure with a heading, the newest values, which hide and show their lines, and a plot. `tools` are buttons beside the
+ * heading; `none` tells that there is nothing to show. `set(series, since, until)` gives it its lines: `{ name, unit, step, times, values }`.
  */
-export function plot({ title, tools = [], level = "h3" }) {
+export function plot({ title, tools = [], level = "h3", none = "Nothing was recorded in this range." }) {
   const heading = el(level, {}, title);
   const now = el("span", { class: "now" });
   const nothing = el("p", { class: "empty" }, "Loading…");
   const canvas = el("div", { class: "canvas" }, nothing);
   const node = el("figure", { class: "plot card", "aria-label": title }, el("figcaption", {}, heading, now, tools), canvas);
-  const state = { visible: false, stale: false, lines: null, since: 0, until: 0, drawn: false, zoomed: false };
+  const state = { visible: false, stale: false, lines: null, since: 0, until: 0, drawn: false, zoomed: false, hidden: new Set(), more: null };
 
   state.draw = async () => {
     if (!state.visible || !state.lines || !state.stale) return;
@@ -122,7 +133,7 @@ export function plot({ title, tools = [], level = "h3" }) {
     const filled = state.lines.some((line) => line.times.length);
     if (!filled) {
       nothing.hidden = false;
-      show(nothing, "Nothing was recorded in this range.");
+      show(nothing, none);
       if (state.drawn) (await plotly()).purge(canvas);
       state.drawn = false;
       return;
@@ -141,13 +152,14 @@ export function plot({ title, tools = [], level = "h3" }) {
     const traces = state.lines.flatMap((line, index) => {
       const { x, y } = gapped(line);
       const shade = color(PALETTE[index % PALETTE.length]);
-      const own = { type: "scatter", mode: "lines", x, y: y.map((value) => (value === null ? null : value / divisor)), name: line.name,
+      const visible = !state.hidden.has(line.name);
+      const own = { type: "scatter", mode: "lines", visible, x, y: y.map((value) => (value === null ? null : value / divisor)), name: line.name,
         connectgaps: false, line: { color: shade, width: 2, dash: DASHES[Math.floor(index / PALETTE.length) % DASHES.length] },
         hovertemplate: `%{y:,.4~g}${suffix}` };
       const dots = alone(own);
-      return dots.x.length ? [own, { type: "scatter", mode: "markers", ...dots, hoverinfo: "skip", showlegend: false, marker: { color: shade, size: 5 } }] : [own];
+      return dots.x.length ? [own, { type: "scatter", mode: "markers", visible, ...dots, hoverinfo: "skip", showlegend: false, marker: { color: shade, size: 5 } }] : [own];
     });
-    await Plotly.react(canvas, traces, layout(unit, suffix, state.since, state.until, state.lines.length > 1), CONFIG);
+    await Plotly.react(canvas, traces, layout(unit, suffix, state.since, state.until), CONFIG);
     nothing.hidden = true;
     if (!state.drawn) {
       state.drawn = true;
@@ -160,6 +172,32 @@ export function plot({ title, tools = [], level = "h3" }) {
     node.dataset.points = String(traces.reduce((sum, trace) => sum + trace.x.length, 0));
   };
 
+  /** The newest values; of several lines each with its name, as a button. */
+  function caption(lines, until) {
+    const value = (line) => (line.times.length && line.times.at(-1) >= until - 3 * line.step - 30 ? measured(line.values.at(-1), line.unit) : "");
+    const drawn = lines.filter((line) => line.times.length);
+    const words = JSON.stringify([drawn.map((line) => [line.name, value(line), lines.indexOf(line), state.hidden.has(line.name)]), state.more]);
+    if (now.dataset.words === words) return;
+    now.dataset.words = words;
+    if (lines.length < 2) return show(now, [drawn.length ? value(drawn[0]) : null, state.more].filter(Boolean).join(" · "));
+    // A button that has the focus stays.
+    const pressed = now.contains(document.activeElement) ? document.activeElement.dataset.line : undefined;
+    show(now, drawn.map((line) => {
+      const button = el("button", { type: "button", class: "line", "aria-pressed": String(!state.hidden.has(line.name)), title: `Hide or show ${line.name}`, data: { line: line.name },
+        on: { click: () => turn(line.name) } }, `${line.name} ${value(line)}`.trim());
+      button.style.setProperty("--shade", `var(${PALETTE[lines.indexOf(line) % PALETTE.length]})`);
+      return button;
+    }), state.more);
+    return [...now.children].find((button) => pressed !== undefined && button.dataset.line === pressed)?.focus();
+  }
+
+  function turn(name) {
+    if (!state.hidden.delete(name)) state.hidden.add(name);
+    caption(state.lines, state.until);
+    state.stale = true;
+    state.draw();
+  }
+
   plots.set(canvas, state);
   seen.observe(canvas);
   return {
@@ -167,14 +205,15 @@ export function plot({ title, tools = [], level = "h3" }) {
     /** Whether the person looks at a part of it. */
     get zoomed() { return state.zoomed; },
     get lines() { return state.lines ?? []; },
-    set(lines, since, until) {
-      Object.assign(state, { lines, since, until, stale: true });
-      const newest = lines.filter((line) => line.times.length && line.times.at(-1) >= until - 3 * line.step - 30);
-      show(now, newest.length ? newest.map((line) => `${lines.length > 1 ? `${line.name} ` : ""}${measured(line.values.at(-1), line.unit)}`).slice(0, 3).join(" · ") : "");
+    set(lines, since, until, more = null) {
+      Object.assign(state, { lines, since, until, more, stale: true });
+      caption(lines, until);
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `${title}: ${summary(lines)}`);
       return state.draw();
     },
+    /** Says why there is nothing to show. */
+    set none(words) { none = words; },
     fail(message) {
       if (state.drawn) return;
       nothing.hidden = false;

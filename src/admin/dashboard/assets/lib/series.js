@@ -3,29 +3,39 @@
 import { el } from "./dom.js";
 import { get, live } from "./api.js";
 import { embedDialog } from "./embed.js";
+import { count } from "./format.js";
 import { plot, ranges, stepFor } from "./plot.js";
+
+/** Said where GPUs tell nothing: they are simulated, or their driver does not. */
+export const NO_SENSOR = "No sensor told of this in this range.";
 
 /** Every plot of an instance or a deployment: heading and lines. */
 export const PLOTS = [
-  { name: "requests", title: "Total Number of Requests", lines: { requests: "requests" } },
-  { name: "tokens", title: "Tokens per Second", lines: { completion_tokens: "completion", prompt_tokens: "prompt" } },
-  { name: "latency", title: "Latency", lines: { latency_p50: "p50", latency_p95: "p95", latency_p99: "p99" } },
-  { name: "first-token", title: "Time to First Token", lines: { first_token_p50: "p50", first_token_p95: "p95", first_token_p99: "p99" } },
+  { name: "requests", title: "Total Number of Requests", lines: { requests: "requests" }, none: "No requests in this range.", total: true },
+  { name: "tokens", title: "Tokens per Second", lines: { completion_tokens: "completion", prompt_tokens: "prompt" }, none: "No tokens in this range." },
+  { name: "latency", title: "Latency", lines: { latency_p50: "p50", latency_p95: "p95", latency_p99: "p99" }, none: "No answers in this range." },
+  { name: "first-token", title: "Time to First Token", lines: { first_token_p50: "p50", first_token_p95: "p95", first_token_p99: "p99" }, none: "No streamed answers in this range." },
   { name: "in-flight", title: "In Flight and Queued", lines: { in_flight: "in flight", queued: "queued" } },
-  { name: "errors", title: "Errors by Reason", lines: null, errors: true },
-  { name: "cold-starts", title: "Cold Starts", lines: { cold_starts: "starts and wakes" } },
+  { name: "errors", title: "Errors by Reason", lines: null, errors: true, none: "No errors in this range." },
+  { name: "cold-starts", title: "Cold Starts", lines: { cold_starts: "starts and wakes" }, none: "No starts in this range." },
   { name: "cpu", title: "CPU Usage", lines: { cpu: "workers" }, host: { cpu: "host" } },
   { name: "memory", title: "Memory", lines: { memory: "workers", memory_resident: "workers, resident" }, host: { memory: "host" } },
   { name: "network", title: "Network Throughput", lines: {}, host: { network_received: "host, received", network_sent: "host, sent" } },
   { name: "disk", title: "Disk Performance", lines: { disk_read: "workers, read", disk_written: "workers, written" }, host: { disk_read: "host, read", disk_written: "host, written" } },
-  { name: "gpu-utilisation", title: "GPU Utilization", lines: {}, gpu: "gpu_utilisation" },
+  { name: "gpu-utilisation", title: "GPU Utilization", lines: {}, gpu: "gpu_utilisation", none: NO_SENSOR },
   { name: "gpu-memory", title: "GPU Memory Usage", lines: {}, gpu: "gpu_memory" },
-  { name: "gpu-temperature", title: "GPU Temperature", lines: {}, gpu: "gpu_temperature" },
-  { name: "gpu-power", title: "GPU Power", lines: {}, gpu: "gpu_power" },
+  { name: "gpu-temperature", title: "GPU Temperature", lines: {}, gpu: "gpu_temperature", none: NO_SENSOR },
+  { name: "gpu-power", title: "GPU Power", lines: {}, gpu: "gpu_power", none: NO_SENSOR },
 ];
 
 /** Metrics of one question; the API takes 32. */
 const METRICS_MAX = 30;
+
+/** How many a rate makes over its range; where the first or last step was cut, a little more. */
+function total({ values, step }) {
+  const sum = values.reduce((all, value) => all + value * step, 0);
+  return sum > 0 ? `about ${count(sum)} in this range` : null;
+}
 
 /** Asks for metrics of a scope over a range that ends now. */
 export async function ask(scope, metrics, range) {
@@ -47,6 +57,7 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
     entry,
     figure: plot({
       title: entry.title,
+      none: entry.none,
       tools: [el("button", { type: "button", class: "tiny", "aria-label": `Embed ${entry.title}`, on: { click: () => embed(entry) } }, "Embed")],
     }),
   }));
@@ -88,6 +99,7 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
     for (const { entry, figure } of figures) {
       const lines = [];
       let failure = null;
+      if (entry.gpu) figure.none = gpus().length ? entry.none : "It holds no GPU now.";
       for (const [asked, metrics] of questions(entry)) {
         const answer = answers.get(asked);
         if (answer instanceof Error) {
@@ -102,7 +114,7 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
       }
       if (failure && !lines.length) figure.fail(failure.message);
       else if (!lines.length) figure.set([{ name: entry.title, unit: "", step: 10, times: [], values: [] }], until - range, until);
-      else figure.set(lines, until - range, until);
+      else figure.set(lines, until - range, until, entry.total ? total(lines[0]) : null);
     }
   }
 

@@ -6,7 +6,8 @@ import { el, show, id } from "./dom.js";
  * A table of rows of data.
  *
  * `columns`: `{ title, value(row), render(row), number, wide, sort }`; one without
- * a title holds buttons, and stays in sight. A cell is
+ * a title holds buttons, and stays in sight; `long` may be broken anywhere, `short`
+ * nowhere. A cell is
  * drawn again only when its `value` changed, so that a focused button stays.
  * `key(row)` names a row. `search(row)` is the text that the filter looks in.
  */
@@ -16,7 +17,7 @@ export function table({ label, columns, key, search = null, empty = "Nothing her
   let order = parameters.get(`${name}.sort`) ?? sortBy;
   const drawn = new Map();
   const body = el("tbody", { role: "rowgroup" });
-  const nothing = el("p", { class: "empty", hidden: true });
+  const nothing = el("div", { class: "empty", hidden: true });
   const countText = el("span", { class: "quiet small", role: "status" });
   const heads = columns.map((column, index) => head(column, index));
   const node = el("div", { class: "stack" },
@@ -84,9 +85,12 @@ export function table({ label, columns, key, search = null, empty = "Nothing her
     wanted.forEach((row, place) => {
       if (body.children[place] !== row) body.insertBefore(row, body.children[place] ?? null);
     });
-    countText.textContent = rows.length ? (shown.length === rows.length ? `${rows.length}` : `${shown.length} of ${rows.length}`) : "";
+    const noun = rows.length === 1 ? label.replace(/s$/, "") : label;
+    countText.textContent = rows.length ? `${shown.length === rows.length ? "" : `${shown.length} of `}${rows.length} ${noun}` : "";
     nothing.hidden = shown.length > 0;
-    show(nothing, rows.length ? "Nothing fits the filter." : empty);
+    const words_ = rows.length ? "Nothing fits the filter." : empty;
+    if (nothing.dataset.of !== String(rows.length > 0)) show(nothing, words_);
+    nothing.dataset.of = String(rows.length > 0);
   }
 
   function line(row) {
@@ -95,7 +99,7 @@ export function table({ label, columns, key, search = null, empty = "Nothing her
     if (!entry) {
       entry = { node: el("tr", { role: "row" }), cells: [] };
       entry.cells = columns.map((column) => ({
-        node: el("td", { role: "cell", "data-label": column.title, class: [column.number && "number", column.wide && "wide", !column.title && "act"].filter(Boolean).join(" ") || null }),
+        node: el("td", { role: "cell", "data-label": column.title, class: [column.number && "number", column.wide && "wide", column.long && "long", column.short && "short", !column.title && "act"].filter(Boolean).join(" ") || null }),
         value: undefined,
       }));
       entry.node.append(...entry.cells.map((cell) => cell.node));

@@ -2,6 +2,7 @@
 
 import { data, el, show } from "../lib/dom.js";
 import { get, live, part } from "../lib/api.js";
+import { labels, person } from "../lib/people.js";
 import { ago, time } from "../lib/format.js";
 import { table } from "../lib/table.js";
 import { tabs } from "../lib/tabs.js";
@@ -10,25 +11,26 @@ const when = (at) => el("time", { datetime: new Date(at * 1000).toISOString(), t
 
 export default async function activity(main) {
   document.title = "Activity – Tidegate";
+  const known = await labels();
   const events = table({
     label: "decisions", name: "events", key: (row) => row.key, sortBy: "-When", search: (row) => `${row.deployment} ${row.text}`, empty: "Nothing was decided yet.",
     columns: [
-      { title: "When", value: (row) => row.at, render: (row) => when(row.at) },
+      { title: "When", value: (row) => row.at, short: true, render: (row) => when(row.at) },
       { title: "Model", value: (row) => row.deployment, render: (row) => el("a", { href: `/instances/${part(row.deployment.split("/")[0])}` }, data(row.deployment, 80)) },
       { title: "What and why", value: (row) => row.text, render: (row) => data(row.text, 1000) },
     ],
   });
   const audit = table({
     label: "changes", name: "audit", key: (row) => String(row.id), sortBy: "-When",
-    search: (row) => [row.who, row.via, row.action, row.target, row.outcome, row.detail, row.peer].join(" "), empty: "No one changed anything yet.",
+    search: (row) => [row.who, known.get(row.who), row.via, row.action, row.target, row.outcome, row.detail, row.peer].join(" "), empty: "No one changed anything yet.",
     filters: [{ label: "Any outcome", choices: ["done", "refused", "failed"], fits: (row, word) => row.outcome === word }],
     columns: [
-      { title: "When", value: (row) => row.at, by: (row) => row.id, render: (row) => when(row.at) },
-      { title: "Who", value: (row) => [row.who, row.via, row.peer], render: (row) => el("div", { class: "stack" }, data(row.who, 60), el("span", { class: "quiet small" }, `by ${row.via}${row.peer ? ` from ${row.peer}` : ""}`)) },
+      { title: "When", value: (row) => row.at, by: (row) => row.id, short: true, render: (row) => when(row.at) },
+      { title: "Who", value: (row) => [row.who, row.via, row.peer], render: (row) => el("div", { class: "stack" }, row.who === "-" ? "no one" : person(row.who, known), el("span", { class: "quiet small" }, `${row.via === "none" ? "not logged in" : `by ${row.via}`}${row.peer ? ` from ${row.peer}` : ""}`)) },
       { title: "What", value: (row) => row.action },
-      { title: "To", value: (row) => row.target, render: (row) => data(row.target, 120) },
+      { title: "To", long: true, value: (row) => row.target, render: (row) => data(row.target, 120) },
       { title: "Outcome", value: (row) => row.outcome, render: (row) => el("span", { class: `badge ${row.outcome === "done" ? "good" : "bad"}` }, row.outcome) },
-      { title: "Detail", value: (row) => row.detail, render: (row) => data(row.detail, 400) },
+      { title: "Detail", long: true, value: (row) => row.detail, render: (row) => data(row.detail, 400) },
     ],
   });
   const older = el("button", { type: "button", on: { click: more } }, "Show older ones");
@@ -38,12 +40,12 @@ export default async function activity(main) {
   ]);
   show(main, el("h1", {}, "Activity"), panels.node);
   panels.start();
-  const known = new Map();
+  const pages = new Map();
   let next = null;
 
   function take(page) {
-    for (const row of page.events) known.set(row.id, row);
-    audit.set([...known.values()].sort((a, b) => b.id - a.id));
+    for (const row of page.events) pages.set(row.id, row);
+    audit.set([...pages.values()].sort((a, b) => b.id - a.id));
   }
 
   async function more() {
@@ -61,7 +63,7 @@ export default async function activity(main) {
       seen.set(base, (seen.get(base) ?? 0) + 1);
       return { ...row, key: `${base} ${seen.get(base)}` };
     }));
-    if (!known.size) {
+    if (!pages.size) {
       next = page.next;
       older.hidden = next === null;
     }

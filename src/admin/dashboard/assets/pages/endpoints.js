@@ -20,6 +20,7 @@ export default async function endpoints(main) {
   const chosen = new Map();
   const search = (row) => [row.endpoint, row.model, row.url, row.route, row.project, row.status, ...row.instances].join(" ");
   const key = (row) => `${row.scope} ${row.endpoint}`;
+  const state = (row) => (row.status === "external" ? el("span", { class: "badge grey" }, "external") : status(row.status));
   const named = (row) => el("div", { class: "stack" }, data(row.endpoint, 60), row.project && el("span", { class: "quiet small" }, data(row.project, 40)));
   const links = (row) => el("div", { class: "stack" }, row.instances.slice(0, 5).map((name) => el("a", { href: `/instances/${part(name)}` }, data(name, 60))));
   const pick = (row) => el("input", { type: "checkbox", checked: chosen.has(key(row)), "aria-label": `Compare ${row.endpoint}`, on: { change: (event) => {
@@ -34,7 +35,7 @@ export default async function endpoints(main) {
       { title: "Endpoint", value: (row) => row.endpoint, render: named },
       { title: "Model", value: (row) => row.model, render: (row) => data(row.model, 80) },
       { title: "URL", value: (row) => row.url, render: (row) => el("span", { class: "copyable" }, el("code", {}, data(row.url, 120)), copyButton(row.url, `the URL of ${row.endpoint}`)) },
-      { title: "Status", value: (row) => row.status, render: (row) => status(row.status) },
+      { title: "Status", value: (row) => row.status, render: state },
       { title: "# Instances", number: true, value: (row) => row.workers, render: (row) => count(row.workers) },
       { title: "Uptime", number: true, value: (row) => row.uptime_seconds, render: (row) => span(row.uptime_seconds) },
       { title: "# Requests", number: true, value: (row) => row.requests, render: (row) => count(row.requests) },
@@ -60,7 +61,7 @@ export default async function endpoints(main) {
       { title: "Compare", sort: false, value: () => "", render: pick },
       { title: "Endpoint", value: (row) => row.endpoint, render: named },
       { title: "Model", value: (row) => row.model, render: (row) => data(row.model, 80) },
-      { title: "Status", value: (row) => row.status, render: (row) => (row.status === "external" ? el("span", { class: "badge grey" }, "external") : status(row.status)) },
+      { title: "Status", value: (row) => row.status, render: state },
       { title: "URL", value: (row) => row.url, render: (row) => el("span", { class: "copyable" }, el("code", {}, data(row.url, 120)), copyButton(row.url, `the URL of ${row.endpoint}`)) },
       { title: "Instances", value: (row) => row.instances, by: (row) => row.instances[0] ?? "", render: links },
       { title: "# Requests", number: true, value: (row) => row.requests, render: (row) => count(row.requests) },

@@ -3,14 +3,14 @@
 import { data, el, show, status } from "../lib/dom.js";
 import { get, live, part } from "../lib/api.js";
 import { ago, bytes, decimal, NONE } from "../lib/format.js";
-import { board } from "../lib/series.js";
+import { board, NO_SENSOR } from "../lib/series.js";
 import { table } from "../lib/table.js";
 
 const PLOTS = [
-  { name: "gpu-utilisation", title: "GPU Utilization", lines: {}, gpu: "gpu_utilisation" },
+  { name: "gpu-utilisation", title: "GPU Utilization", lines: {}, gpu: "gpu_utilisation", none: NO_SENSOR },
   { name: "gpu-memory", title: "GPU Memory Usage", lines: {}, gpu: "gpu_memory" },
-  { name: "gpu-temperature", title: "GPU Temperature", lines: {}, gpu: "gpu_temperature" },
-  { name: "gpu-power", title: "GPU Power", lines: {}, gpu: "gpu_power" },
+  { name: "gpu-temperature", title: "GPU Temperature", lines: {}, gpu: "gpu_temperature", none: NO_SENSOR },
+  { name: "gpu-power", title: "GPU Power", lines: {}, gpu: "gpu_power", none: NO_SENSOR },
   { name: "host-cpu", title: "CPU of the Host", lines: {}, host: { cpu: "host" } },
   { name: "host-memory", title: "Memory of the Host", lines: {}, host: { memory: "host" } },
   { name: "host-network", title: "Network of the Host", lines: {}, host: { network_received: "received", network_sent: "sent" } },
@@ -88,7 +88,7 @@ function device(gpu) {
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ["Model", "Status", "Holds", "Moved out for another?"].map((title) => el("th", { role: "columnheader", scope: "col" }, title)))),
       el("tbody", { role: "rowgroup" }, gpu.held.map((holder) => el("tr", { role: "row" },
         el("td", { role: "cell", "data-label": "Model" }, owner(holder.deployment)), el("td", { role: "cell", "data-label": "Status" }, status(holder.status)),
-        el("td", { role: "cell", "data-label": "Holds" }, bytes(holder.bytes)), el("td", { role: "cell", "data-label": "Moved out?" }, data(holder.evictable, 300))))))) : el("p", { class: "quiet" }, "No one holds any of it."));
+        el("td", { role: "cell", class: "short", "data-label": "Holds" }, bytes(holder.bytes)), el("td", { role: "cell", "data-label": "Moved out?" }, data(holder.evictable, 300))))))) : el("p", { class: "quiet" }, "No one holds any of it."));
 }
 
 function drawHost(node, host) {

@@ -51,7 +51,7 @@ export default async function instance(main, name) {
         el("button", { type: "button", class: "primary", on: { click: () => generateToken({ projects: now.project ? [now.project] : [], label: `for ${now.name}` }) } }, "Generate Token"),
         buttons(now, () => refresh(), { gone: () => location.assign("/") })));
     }
-    const idle = now.idle_seconds === null || now.idle_seconds === undefined ? null : now.status === "active" ? 0 : now.idle_seconds + (Date.now() - asked) / 1000;
+    const idle = now.idle_seconds === null || now.idle_seconds === undefined || now.status === "loading" ? null : now.status === "active" ? 0 : now.idle_seconds + (Date.now() - asked) / 1000;
     const pairs = [
       ["Idle time", idle === null ? NONE : span(idle)],
       ["Offloads after", now.offload_after_seconds ? span(now.offload_after_seconds) : "never"],

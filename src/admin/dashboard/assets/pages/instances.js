@@ -12,7 +12,7 @@ export default async function instances(main) {
   document.title = "Instances – Tidegate";
   let devices = [];
   let asked = Date.now();
-  const idle = (row) => (row.idle_seconds === null || row.idle_seconds === undefined || row.status === "active" ? null : row.idle_seconds + (Date.now() - asked) / 1000);
+  const idle = (row) => (row.idle_seconds === null || row.idle_seconds === undefined || ["active", "loading"].includes(row.status) ? null : row.idle_seconds + (Date.now() - asked) / 1000);
   const sum = (row, value) => row.deployments.reduce((total, each) => total + value(each), 0);
   const list = table({
     label: "instances",
@@ -20,7 +20,8 @@ export default async function instances(main) {
     key: (row) => row.name,
     sortBy: "Name",
     search: (row) => [row.name, row.project, row.queue, row.route, row.status, ...row.deployments.flatMap((each) => [each.endpoint, each.model])].join(" "),
-    empty: "No instance is configured. Launch one, or put a file into routes.d.",
+    empty: el("div", { class: "stack" }, el("p", {}, "No instance is configured yet. Launch one, or put a file into routes.d."),
+      el("p", {}, el("a", { class: "button primary", href: "/launch" }, "Launch New"))),
     filters: [{ label: "Any status", choices: STATUSES, fits: (row, word) => row.status === word || row.deployments.some((each) => each.status === word) }],
     columns: [
       { title: "Name", value: (row) => row.name, render: (row) => el("a", { href: `/instances/${part(row.name)}` }, data(row.name, 60)) },
@@ -38,13 +39,36 @@ export default async function instances(main) {
       { title: "", sort: false, wide: true, value: buttonState, render: (row) => el("div", { class: "actions" }, buttons(row, refresh, { small: true })) },
     ],
   });
-  show(main, el("div", { class: "head" }, el("h1", {}, "Instances"), list.toolbar), el("section", { class: "card", "aria-label": "Instances" }, list.node));
+  const facts = el("dl", { class: "facts" });
+  const glance = el("section", { class: "card", "aria-label": "At a glance", hidden: true }, facts);
+  show(main, el("div", { class: "head" }, el("h1", {}, "Instances"), list.toolbar), glance, el("section", { class: "card", "aria-label": "Instances" }, list.node));
   const refresh = live(async () => {
     const [rows, gpus] = await Promise.all([get("instances"), get("gpus").catch(() => null)]);
     devices = gpus?.gpus ?? [];
     asked = Date.now();
     list.set(rows);
+    glance.hidden = rows.length === 0;
+    show(facts, atAGlance(rows, devices).map(([title, value, quiet]) => el("div", {}, el("dt", {}, title), el("dd", {}, value, quiet && [" ", el("span", { class: "quiet small" }, quiet)]))));
   }, 2);
+}
+
+/** All instances together: `[title, figure, what belongs to it]`. */
+function atAGlance(rows, devices) {
+  const deployments = rows.flatMap((row) => row.deployments);
+  const are = (...words) => deployments.filter((each) => words.includes(each.status)).length;
+  const sum = (list, value) => list.reduce((total, each) => total + (value(each) ?? 0), 0);
+  const waiting = sum(deployments, (each) => each.waiting);
+  const ready = are("active", "idle");
+  return [
+    ["Models ready", count(ready), `of ${count(deployments.length)}`],
+    ["Loading", count(are("loading"))],
+    ["Offloaded", count(are("offloaded"))],
+    ["Failed", count(are("failed"))],
+    ["In flight", count(sum(deployments, (each) => each.in_flight)), waiting ? `+ ${count(waiting)} waiting` : null],
+    ["Requests/s", decimal(sum(rows, (row) => row.live?.requests_per_second))],
+    ["Tokens/s", decimal(sum(rows, (row) => row.live?.completion_tokens_per_second))],
+    devices.length ? ["GPU memory held", bytes(sum(devices, (gpu) => sum(gpu.held, (holder) => holder.bytes))), `of ${bytes(sum(devices, (gpu) => gpu.memory_total))}`] : null,
+  ].filter(Boolean);
 }
 
 /** Phase, percent and expected time of what is loading. */

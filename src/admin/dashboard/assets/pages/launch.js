@@ -37,13 +37,13 @@ export default async function launch(main) {
   const go = el("button", { type: "button", class: "primary", id: "launch", on: { click: submit } }, edit ? "Save" : "Launch");
   const find = el("input", { type: "search", class: "filter", placeholder: "Find an option…", "aria-label": "Find an option", on: { input: filter } });
   const file = el("input", { type: "file", accept: ".json,.toml,application/json", id: "import-file", on: { change: importFile } });
-  const from = el("select", { on: { change: cloneFrom } }, el("option", { value: "" }, "…"), taken.instances.map((each) => el("option", {}, each.name)));
+  const from = el("select", { on: { change: cloneFrom } }, el("option", { value: "" }, taken.instances.length ? "Choose one…" : "There is none yet"), taken.instances.map((each) => el("option", {}, each.name)));
 
   show(main,
     el("div", { class: "head" }, el("h1", {}, edit ? `Edit ${edit}` : "Launch New"), el("div", { class: "actions" }, find)),
     el("div", { class: "launch" },
       el("div", { class: "stack" },
-        edit ? null : el("section", { class: "card" }, el("h2", {}, "Start from"), el("div", { class: "columns" },
+        edit ? null : el("section", { class: "card stack" }, el("h2", {}, "Start from"), el("div", { class: "fields" },
           field("Import Configuration", file, "An exported JSON file, or a route file in TOML or JSON. It fills the form."),
           field("Clone an instance", from, "Its configuration fills the form, with names that are free."))),
         form),
@@ -101,7 +101,7 @@ export default async function launch(main) {
     const lifted = groups.filter(({ title }) => OF_MODEL.includes(title)).map(({ title, list }) =>
       optionGroup(`${title}, for all models`, list.filter((option) => mayStand(option, "instance")), draft.instance, -1, "instance.options", true));
     show(form,
-      el("section", { class: "card" }, el("h2", {}, "Instance"), places.instance.node, el("div", { class: "stack" }, places.route.node)),
+      el("section", { class: "card stack" }, el("h2", {}, "Instance"), places.instance.node, places.route.node),
       sim ? null : el("section", { class: "card" }, el("h2", {}, "vLLM Version"), version()),
       models,
       el("div", { class: "actions" }, el("button", { type: "button", on: { click: () => { draft.deployment.push({ model: "", options: {} }); draw(); soon(); form.querySelectorAll("fieldset")[draft.deployment.length - 1]?.querySelector("input")?.focus(); } } }, "Add a model")),
@@ -130,7 +130,7 @@ export default async function launch(main) {
     const overrides = groups.filter(({ title }) => !OF_MODEL.includes(title)).map(({ title, list }) =>
       optionGroup(`${title}, for this model alone`, list.filter((option) => mayStand(option, "deployment")), table, index, "deployment.options", true));
     const fold = el("details", { class: "group" }, el("summary", {}, "Other options for this model alone"), el("p", { class: "quiet" }, "They win over those of the whole instance."), overrides.map((each) => each.node));
-    return el("fieldset", { class: "card", id: id("model"), data: { model: String(index) } },
+    return el("fieldset", { class: "card model", id: id("model"), data: { model: String(index) } },
       el("legend", {}, draft.deployment.length > 1 ? `Model ${index + 1}` : "Model"),
       fields.node,
       sim ? el("details", { class: "group" }, el("summary", {}, "vLLM's options"), own.map((each) => each.node), fold) : [own.map((each) => each.node), fold],

@@ -3,6 +3,7 @@
 import { confirm, copyButton, data, dialog, el, field, show, toast } from "../lib/dom.js";
 import { call, get, live, part, post, remove } from "../lib/api.js";
 import { ago, decimal, NONE, time } from "../lib/format.js";
+import { labels, person } from "../lib/people.js";
 import { table } from "../lib/table.js";
 
 const STATUS = { not_in_use: ["Not In Use", "grey"], pending: ["Pending", ""], routing: ["Routing", "good"] };
@@ -21,6 +22,7 @@ model = "Qwen/Qwen3-8B"            # the name that this server knows
 
 export default async function routes(main) {
   document.title = "Routes – Tidegate";
+  const known = await labels();
   const list = table({
     label: "routes", name: "routes", key: (row) => row.name, sortBy: "Name",
     search: (row) => [row.name, row.path, ...row.models, row.access, ...row.targets, ...row.instances, row.file, row.updated_by].join(" "),
@@ -36,12 +38,12 @@ export default async function routes(main) {
       { title: "Type", value: (row) => row.type },
       { title: "Load balancing", value: (row) => row.load_balancing || NONE },
       { title: "Status", value: (row) => row.status, render: (row) => el("span", { class: `badge ${STATUS[row.status]?.[1] ?? "grey"}` }, STATUS[row.status]?.[0] ?? row.status) },
-      { title: "Targets", value: (row) => row.targets, by: (row) => row.targets.length, render: (row) => el("div", { class: "stack" }, row.targets.slice(0, 6).map((target) => data(target, 80)), row.targets.length > 6 && el("span", { class: "quiet" }, `and ${row.targets.length - 6} more`)) },
+      { title: "Targets", long: true, value: (row) => row.targets, by: (row) => row.targets.length, render: (row) => el("div", { class: "stack" }, row.targets.slice(0, 6).map((target) => data(target, 80)), row.targets.length > 6 && el("span", { class: "quiet" }, `and ${row.targets.length - 6} more`)) },
       { title: "Instances", value: (row) => row.instances, by: (row) => row.instances.length, render: (row) => el("div", { class: "stack" }, row.instances.slice(0, 6).map((name) => el("a", { href: `/instances/${part(name)}` }, data(name, 60)))) },
       { title: "Access", value: (row) => row.access, render: (row) => data(row.access, 60) },
       { title: "Created", value: (row) => row.created, render: (row) => (row.created ? el("time", { title: time(row.created) }, ago(row.created)) : NONE) },
       { title: "Updated", value: (row) => row.updated, render: (row) => (row.updated ? el("time", { title: time(row.updated) }, ago(row.updated)) : NONE) },
-      { title: "Updated by", value: (row) => row.updated_by ?? "", render: (row) => data(row.updated_by ?? NONE, 40) },
+      { title: "Updated by", value: (row) => row.updated_by ?? "", render: (row) => (row.updated_by ? person(row.updated_by, known) : NONE) },
       { title: "", sort: false, wide: true, value: (row) => [row.revision, row.ephemeral], render: (row) => el("div", { class: "actions" },
         el("button", { type: "button", class: "tiny", "aria-label": `Test ${row.name}`, on: { click: () => test(row) } }, "Test"),
         row.ephemeral ? null : el("button", { type: "button", class: "tiny", "aria-label": `Edit ${row.name}`, on: { click: () => edit(row) } }, "Edit"),

@@ -3,19 +3,28 @@
 import { confirm, copyButton, data, el, show, toast } from "../lib/dom.js";
 import { get, live, part, post, remove, session } from "../lib/api.js";
 import { ago, time } from "../lib/format.js";
+import { labels, person } from "../lib/people.js";
 import { table } from "../lib/table.js";
+
+/** A browser by its name and system, as people know it; else what it says of itself. */
+function browser(agent) {
+  const name = [["Edg", "Edge"], ["OPR", "Opera"], ["Firefox", "Firefox"], ["HeadlessChrome", "Chrome, headless"], ["Chrome", "Chrome"], ["Version", "Safari"]]
+    .map(([word, title]) => [agent.match(new RegExp(`${word}/(\\d+)`))?.[1], title]).find(([version]) => version);
+  const system = agent.match(/Windows|Mac OS X|Android|iPhone|iPad|Linux/)?.[0];
+  return name ? `${name[1]} ${name[0]}${system ? ` on ${system.replace("Mac OS X", "macOS")}` : ""}` : agent;
+}
 
 export default async function sessions(main) {
   document.title = "Sessions – Tidegate";
-  const who = await session();
+  const [who, known] = await Promise.all([session(), labels()]);
   const list = table({
     label: "sessions", name: "sessions", key: (row) => row.id, sortBy: "-Last used",
     search: (row) => `${row.subject} ${row.role} ${row.agent} ${row.address}`,
     empty: "No one is logged in by a session.",
     columns: [
-      { title: "Who", value: (row) => [row.subject, row.current], by: (row) => row.subject, render: (row) => [data(row.subject, 60), row.current ? [" ", el("span", { class: "badge" }, "this one")] : null] },
+      { title: "Who", value: (row) => [row.subject, row.current], by: (row) => row.subject, render: (row) => [person(row.subject, known), row.current ? [" ", el("span", { class: "badge" }, "this one")] : null] },
       { title: "Role", value: (row) => row.role },
-      { title: "Browser", value: (row) => row.agent, render: (row) => data(row.agent, 90) },
+      { title: "Browser", long: true, value: (row) => row.agent, render: (row) => el("span", { title: row.agent }, data(browser(row.agent), 90)) },
       { title: "From", value: (row) => row.address, render: (row) => data(row.address, 60) },
       { title: "Began", value: (row) => row.created, render: (row) => el("time", { title: time(row.created) }, ago(row.created)) },
       { title: "Last used", value: (row) => row.last_used, render: (row) => ago(row.last_used) },
@@ -25,7 +34,7 @@ export default async function sessions(main) {
   });
   const link = el("div", { class: "stack" });
   show(main, el("div", { class: "head" }, el("h1", {}, "Sessions"), list.toolbar),
-    el("section", { class: "card stack", "aria-label": "You" }, el("p", {}, "You are ", el("strong", {}, data(who.subject, 80)), `, ${who.role}`, who.projects.length ? `, for ${who.projects.join(", ")}` : "", "."),
+    el("section", { class: "card stack", "aria-label": "You" }, el("p", {}, "You are ", el("strong", {}, person(who.subject, known)), `, ${who.role}`, who.projects.length ? `, for ${who.projects.join(", ")}` : "", "."),
       who.role === "admin" ? el("div", { class: "actions" }, el("button", { type: "button", on: { click: makeLink } }, "Make a login link")) : null, link),
     el("section", { class: "card", "aria-label": "Sessions" }, list.node));
   const refresh = live(async () => list.set(await get("sessions")), 10);

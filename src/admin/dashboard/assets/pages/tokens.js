@@ -4,6 +4,7 @@ import { confirm, copyButton, data, el, show, toast } from "../lib/dom.js";
 import { generateToken } from "../lib/actions.js";
 import { get, live, part, remove } from "../lib/api.js";
 import { ago, count, time } from "../lib/format.js";
+import { person } from "../lib/people.js";
 import { table } from "../lib/table.js";
 
 /** Pages of tokens that are read at once. */
@@ -11,6 +12,7 @@ const PAGES_MAX = 20;
 
 export default async function tokens(main) {
   document.title = "Tokens – Tidegate";
+  const known = new Map();
   const list = table({
     label: "tokens", name: "tokens", key: (row) => row.jti, sortBy: "-Created",
     search: (row) => [row.label, row.jti, row.subject, row.workspace, row.kind, row.role, row.state, ...row.projects, ...row.endpoints, row.created_by, row.issuer, JSON.stringify(row.metadata)].join(" "),
@@ -21,16 +23,16 @@ export default async function tokens(main) {
       { label: "Any type", choices: ["user", "endpoint"], fits: (row, word) => row.kind === word },
     ],
     columns: [
-      { title: "Label", value: (row) => row.label ?? row.subject, render: (row) => el("div", { class: "stack" }, data(row.label ?? row.subject, 48), el("span", { class: "quiet small copyable" }, el("code", {}, row.jti), copyButton(row.jti, "the id"))) },
+      { title: "Label", long: true, value: (row) => row.label ?? row.subject, render: (row) => el("div", { class: "stack" }, row.label || !/^token:/.test(row.subject) ? data(row.label ?? row.subject, 48) : el("span", { class: "quiet" }, "no label"), el("span", { class: "quiet small copyable" }, el("code", {}, row.jti), copyButton(row.jti, "the id"))) },
       { title: "Type", value: (row) => [row.kind, row.role], render: (row) => [row.kind === "endpoint" ? "Endpoint" : "User", row.role !== "user" ? [" ", el("span", { class: "badge" }, row.role)] : null] },
       { title: "State", value: (row) => row.state, render: (row) => el("span", { class: `badge ${{ valid: "good", revoked: "bad" }[row.state] ?? "grey"}` }, row.state) },
       { title: "Created", value: (row) => row.created, render: (row) => el("time", { title: time(row.created) }, ago(row.created)) },
       { title: "Expires", value: (row) => row.expires, render: (row) => el("time", { title: time(row.expires) }, ago(row.expires)) },
-      { title: "Scope", value: (row) => [row.workspace, row.projects, row.endpoints], render: (row) => el("div", { class: "stack" }, el("span", {}, "workspace ", data(row.workspace, 40)),
+      { title: "Scope", long: true, value: (row) => [row.workspace, row.projects, row.endpoints], render: (row) => el("div", { class: "stack" }, el("span", {}, "workspace ", data(row.workspace, 40)),
         row.projects.length ? el("span", {}, row.projects.length === 1 ? "project " : "projects ", data(row.projects.join(", "), 48)) : null,
         row.endpoints.length ? el("span", {}, "only ", data(row.endpoints.join(", "), 48)) : null) },
       { title: "Metadata", value: (row) => row.metadata ?? null, render: (row) => (row.metadata ? el("code", {}, data(JSON.stringify(row.metadata), 48)) : "") },
-      { title: "Created by", value: (row) => row.issuer ?? row.created_by ?? "", render: (row) => data(row.issuer ?? row.created_by ?? "", 40) },
+      { title: "Created by", value: (row) => row.issuer ?? row.created_by ?? "", render: (row) => person(row.issuer ?? row.created_by ?? "", known) },
       { title: "Last used", value: (row) => row.last_used, render: (row) => (row.last_used ? ago(row.last_used) : "never") },
       { title: "Requests", number: true, value: (row) => row.requests, render: (row) => count(row.requests) },
       { title: "Tokens used", number: true, value: (row) => row.prompt_tokens + row.completion_tokens, render: (row) => el("span", { title: `${count(row.prompt_tokens)} of prompts, ${count(row.completion_tokens)} of completions` }, count(row.prompt_tokens + row.completion_tokens)) },
@@ -66,6 +68,7 @@ export default async function tokens(main) {
       before = answer.next;
       if (!before) break;
     }
+    for (const row of all) if (row.label) known.set(`token:${row.jti}`, row.label);
     list.set(all);
     const answer = await get("tokens/usage", {});
     sums.set(answer.usage);
