@@ -8,6 +8,7 @@ import sys
 
 import openai
 
+from bad_input import disk
 from checks import openai_client, processes
 from checks.openai_client import hello, raised
 from checks.report import Report, exit_on_sigterm, expect
@@ -135,6 +136,7 @@ def main():
     report = Report("bad input")
     starts(report)
     deployments(report)
+    disk.full(report)
     return report.finish()
 
 

@@ -6,7 +6,7 @@ Pictures go to .ci/out/browser, which git does not keep.
 import shutil
 import sys
 
-from browser import journey, look
+from browser import gallery, journey, look
 from browser.chromium import Browser
 from checks.report import Report, exit_on_sigterm, expect
 from checks.tidegate import REPOSITORY, Tidegate
@@ -51,6 +51,8 @@ def main():
         with Browser(f"https://127.0.0.1:{gateway.admin_port}", out) as browser:
             with report.check("the journey could be driven to its end"):
                 _journey(report, browser, gateway, token)
+    with report.check("the gallery could be made"):
+        gallery.all_states(report, out)
     return report.finish()
 
 
@@ -66,7 +68,6 @@ def _journey(report, browser, gateway, token):
     journey.exchange(report, browser, gateway)
     journey.routes(report, browser)
     journey.routes_with_errors(report, browser, gateway)
-    look.fast(report, browser)
     look.pictures(report, browser)
     look.accessible(report, browser)
     journey.tokens(report, browser, gateway, user)
@@ -78,4 +79,5 @@ def _journey(report, browser, gateway, token):
     journey.log_out(report, browser)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -79,6 +79,14 @@ class Browser:
         self.driver.execute_script("window.addEventListener('beforeunload', (e) => e.stopImmediatePropagation(), true)")
         self.driver.get(self.base + path)
 
+    def theme(self, name):
+        """Switches the page to `light` or `dark`, as its button does."""
+        self.driver.execute_script(
+            """
+            document.documentElement.dataset.theme = arguments[0];
+            dispatchEvent(new Event("themechange"));
+            """, name)
+
     @property
     def path(self):
         """The path of the page."""
@@ -219,7 +227,7 @@ class Browser:
         wait_for("the plots are drawn", lambda: self.js(
             """
             return [...document.querySelectorAll(".plot .canvas")].every((each) => !each.getClientRects().length || each.getBoundingClientRect().top > innerHeight
-              || each.querySelector(".main-svg") || each.innerText.includes("Nothing was recorded"));
+              || each.querySelector(".main-svg") || (each.querySelector(".empty:not([hidden])")?.textContent ?? "Loading…") !== "Loading…");
             """), 20)
         time.sleep(0.4)
         self.driver.save_screenshot(str(self.out / f"{name}.png"))

@@ -52,6 +52,11 @@ class Tidegate:
         )
         (self.directory / "tidegate.toml").write_text(head + settings, encoding="utf-8")
 
+    @property
+    def binary(self):
+        """What is run."""
+        return binary()
+
     def __enter__(self):
         return self
 

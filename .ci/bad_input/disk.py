@@ -1,0 +1,109 @@
+"""A disk that is full: history stops with a visible warning, serving goes on, and history goes on when there is room."""
+
+import errno
+import json
+import os
+import subprocess
+import time
+
+from checks import unix_http
+from checks.openai_client import client, hello
+from checks.report import expect, skip, wait_for
+from checks.tidegate import Tidegate
+
+_BYTES = 24 << 20
+
+_INSTANCE = """
+[instance]
+name = "lab"
+project = "research"
+engine = "sim"
+[[deployment]]
+model = "stand/in"
+endpoint_name = "lab"
+[deployment.sim]
+load = "100ms"
+"""
+
+
+class _Small:
+    """A file system of its own for a directory, in memory and of a few MiB."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.ballast = directory / "ballast"
+        directory.mkdir(mode=0o700)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_BYTES},mode=700", "tmpfs", directory],
+                              capture_output=True, text=True, timeout=20, check=False)
+        self.mounted = done.returncode == 0
+
+    def fill(self):
+        """Leaves no page of it."""
+        with self.ballast.open("ab", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while True:
+                        file.write(b"x" * size)
+                except OSError as error:
+                    expect(error.errno == errno.ENOSPC, f"{error}")
+
+    def free(self):
+        """Makes room again."""
+        self.ballast.unlink()
+
+    def unmount(self):
+        """Takes it away, whoever still has a file open."""
+        if self.mounted:
+            subprocess.run(["umount", "--lazy", self.directory], timeout=20, check=False)
+
+
+def _warnings(gateway):
+    status = json.loads(unix_http.get(str(gateway.directory / ".tidegate" / "admin.sock"), "/api/v1/status"))
+    return status["warnings"]
+
+
+def full(report):
+    """Fills the disk under a gateway that serves."""
+    with Tidegate('[gpus]\nsource = "none"\n') as gateway:
+        disk = _Small(gateway.directory / ".tidegate")
+        if not disk.mounted or os.statvfs(disk.directory).f_blocks * os.statvfs(disk.directory).f_frsize > 2 * _BYTES:
+            skip("a full disk: this user may not mount a file system")
+            disk.unmount()
+            return
+        try:
+            _filled(report, gateway, disk)
+        finally:
+            gateway.end()
+            disk.unmount()
+
+
+def _filled(report, gateway, disk):
+    gateway.route("lab", _INSTANCE)
+    gateway.start("--stop-workers")
+    token = gateway.token("--workspace", "w1", "--project", "research")
+    lab = client(gateway, token)
+
+    def ask():
+        return lab.chat.completions.create(model="lab", messages=hello(), max_tokens=4).choices[0].message.content
+
+    with report.check("a full disk: history stops with a warning that says what to do; requests go on") as check:
+        expect(ask() and not _warnings(gateway), f"before: {_warnings(gateway)}")
+        disk.fill()
+        answered, began = 0, time.monotonic()
+
+        def told():
+            nonlocal answered
+            expect(ask(), "no answer")
+            answered += 1
+            return _warnings(gateway)
+
+        warnings = wait_for("a warning", told, 30, pause=0.2)
+        expect("history" in warnings[0] and "full" in warnings[0], f"{warnings}")
+        expect(gateway.metrics().sum("tidegate_history_degraded") == 1, "the gauge does not say it")
+        check.figure = f"told after {time.monotonic() - began:.0f} s, {answered} requests answered: {warnings[0]}"
+    with report.check("a full disk: history goes on by itself when there is room") as check:
+        disk.free()
+        began = time.monotonic()
+        wait_for("no warning", lambda: ask() and not _warnings(gateway), 120, pause=0.5)
+        expect(gateway.metrics().sum("tidegate_history_degraded") == 0, "the gauge does not say it")
+        check.figure = f"after {time.monotonic() - began:.0f} s"
