@@ -309,6 +309,8 @@ fn replicas(deployment: &mut Reader<'_>) -> Replicas {
         return replicas;
     };
     let each = table.whole("requests_each", 1..=1_000_000);
+    let line_max = table.line_of("requests_max");
+    replicas.requests_max = table.whole("requests_max", 1..=1_000_000);
     let most = table.whole("max", 1..=REPLICAS_MAX);
     let line = table.line_of("min");
     let least = table.whole("min", 0..=REPLICAS_MAX);
@@ -319,7 +321,16 @@ fn replicas(deployment: &mut Reader<'_>) -> Replicas {
         let message = format!("this is more than max = {}: write less", replicas.max);
         table.wrong(line, "min", message);
     }
-    replicas.requests_each = each.unwrap_or(replicas.requests_each);
+    let max = replicas.requests_max.unwrap_or(u32::MAX);
+    if let Some(each) = each
+        && each > max
+    {
+        let message = format!(
+            "this is less than requests_each = {each}: write more, or a lower requests_each"
+        );
+        table.wrong(line_max, "requests_max", message);
+    }
+    replicas.requests_each = each.unwrap_or(replicas.requests_each.min(max));
     table.finish();
     replicas
 }

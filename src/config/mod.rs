@@ -238,6 +238,9 @@ pub struct Replicas {
     /// Requests, at work or waiting, that one worker is meant for: with more a
     /// further one is started.
     pub requests_each: u32,
+    /// Requests that one worker takes at once, while the others wait; `None` for no
+    /// limit.
+    pub requests_max: Option<u32>,
     /// Which one this is, counted from 1. A file describes the first; the
     /// lifecycle makes the others.
     pub number: u32,
@@ -249,6 +252,7 @@ impl Default for Replicas {
             min: 0,
             max: 1,
             requests_each: 32,
+            requests_max: None,
             number: 1,
         }
     }

@@ -75,10 +75,18 @@ impl Gate {
 
     /// Lets one request in; `None` while the gate is closed.
     pub fn enter(self: &Arc<Self>) -> Option<Permit> {
+        // 2^31 requests inside can't be: each holds memory and a socket.
+        self.enter_below(CLOSED - 1)
+    }
+
+    /// Lets one request in if fewer than `max` are inside; `None` while the gate is
+    /// closed.
+    pub fn enter_below(self: &Arc<Self>, max: u32) -> Option<Permit> {
+        let max = max.min(CLOSED - 1);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            // 2^31 requests inside can't be: each holds memory and a socket.
-            if word & CLOSED != 0 || word == CLOSED - 1 {
+            // A closed gate has a bit above every limit.
+            if word >= max {
                 return None;
             }
             match self.word.compare_exchange_weak(
@@ -221,6 +229,18 @@ mod tests {
             gate.close();
             assert_eq!(gate.in_flight(), 0);
         }
+    }
+
+    #[test]
+    fn a_limit_lets_in_so_many_and_no_one_through_a_closed_gate() {
+        let gate = Gate::new(Clock::start());
+        assert!(gate.enter_below(2).is_none() && gate.enter_below(u32::MAX).is_none());
+        gate.open();
+        let inside = [gate.enter_below(2).unwrap(), gate.enter_below(2).unwrap()];
+        assert!(gate.enter_below(2).is_none());
+        assert!(gate.enter_below(3).is_some() && gate.enter().is_some());
+        drop(inside);
+        assert!(gate.enter_below(1).is_some());
     }
 
     #[tokio::test(start_paused = true)]

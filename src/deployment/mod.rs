@@ -48,6 +48,8 @@ pub struct Handle {
     /// At most one message per deployment is inside, see `demanded`.
     demands: mpsc::UnboundedSender<DeploymentId>,
     waiting: AtomicU32,
+    /// Who waits before that, for a place at one of its workers.
+    queued: AtomicU32,
     /// Its further replicas, each with a console of its own; swapped by the
     /// conductor.
     replicas: ArcSwap<Vec<Arc<Handle>>>,
@@ -154,6 +156,18 @@ impl Handle {
         self.waiting.load(Ordering::Acquire)
     }
 
+    /// Counts one request that waits for a place at a worker, until the guard is
+    /// dropped. Another worker would have one: the conductor counts them as load.
+    pub fn queue(self: &Arc<Self>) -> Queued {
+        self.queued.fetch_add(1, Ordering::AcqRel);
+        Queued(Arc::clone(self))
+    }
+
+    /// How many requests wait for a place at a worker.
+    pub fn queued(&self) -> u32 {
+        self.queued.load(Ordering::Acquire)
+    }
+
     /// What a person sees: the snapshot's status, with `Active` for a ready
     /// worker that has a request inside.
     pub fn status(&self) -> Status {
@@ -180,6 +194,16 @@ impl Drop for Waiting {
         }
         drop(came);
         self.handle.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One request that waits for a place at a worker.
+#[derive(Debug)]
+pub struct Queued(Arc<Handle>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -287,6 +311,7 @@ impl Registry {
             demanded: AtomicBool::new(false),
             demands: self.demands.clone(),
             waiting: AtomicU32::new(0),
+            queued: AtomicU32::new(0),
             replicas: ArcSwap::default(),
             came: Mutex::default(),
             spec: ArcSwap::new(spec),

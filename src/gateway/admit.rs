@@ -7,6 +7,7 @@
 //! that is dropped here, in whatever wait, leaves nothing behind.
 
 mod back;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -232,7 +233,13 @@ pub async fn admit(
             slots,
             fleet,
         } => {
-            let slot = place(slots, patience, turn, record, destination).await?;
+            let slot = if fleet.is_limited() {
+                // Boxed: it is seldom set, and every request's future would carry it.
+                let at = (handle, fleet.as_ref(), slots);
+                Box::pin(workers::place_at(at, patience, turn, record, destination)).await?
+            } else {
+                place(slots, patience, turn, record, destination).await?
+            };
             let entered = enter(handle, fleet, asked.pick, &[]);
             let whom = (handle, fleet.as_ref(), asked.pick);
             let (server, inside) = if let Some(entered) = entered {

@@ -338,10 +338,12 @@ impl KeptInner {
     ) -> Arc<Target> {
         let spec = handle.spec();
         let key = handle.id.as_str().to_owned();
-        let slots = self.slots(key.clone(), spec.max_concurrent_requests);
-        let fleet = self.fleets.entry(key);
+        let fleet = self.fleets.entry(key.clone());
         let new = || Arc::new(Fleet::new(handle.id.clone(), registry.clock));
         let fleet = Arc::clone(fleet.or_insert_with(new));
+        fleet.set_each_max(spec.replicas.requests_max);
+        let limit = fleet.places(spec.max_concurrent_requests, &handle.snapshot());
+        let slots = self.slots(key, limit);
         Arc::new(Target {
             label: handle.id.shared(),
             metrics: self.metrics(

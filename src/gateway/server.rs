@@ -6,6 +6,7 @@
 //! follows the workers of the snapshot; a worker that left it has its idle
 //! connections closed.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -164,6 +165,13 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Enters it if it has fewer than `max` requests.
+    fn enter_below(&self, max: u32) -> Option<Permit> {
+        self.worker()?.gate.enter_below(max)
+    }
+}
+
 impl Candidate for Arc<Server> {
     fn tier(&self) -> u8 {
         let has_place = || self.slots().is_none_or(|slots| slots.has_free());
@@ -189,6 +197,9 @@ impl Candidate for Arc<Server> {
     }
 }
 
+/// Of a worker that takes any number of requests.
+const NO_LIMIT: u32 = u32::MAX;
+
 /// The servers of one deployment.
 #[derive(Debug)]
 pub struct Fleet {
@@ -198,6 +209,8 @@ pub struct Fleet {
     servers: ArcSwap<Vec<Arc<Server>>>,
     /// Held while `servers` is replaced, never over an await.
     change: Mutex<()>,
+    /// Requests that one worker takes at once; [`NO_LIMIT`] for any number.
+    each_max: AtomicU32,
     turns: Turns,
 }
 
@@ -209,8 +222,32 @@ impl Fleet {
             clock,
             servers: ArcSwap::default(),
             change: Mutex::default(),
+            each_max: AtomicU32::new(NO_LIMIT),
             turns: Turns::default(),
         }
+    }
+
+    /// Sets how many requests one worker takes at once; `None` for any number.
+    pub fn set_each_max(&self, max: Option<u32>) {
+        self.each_max
+            .store(max.unwrap_or(NO_LIMIT), Ordering::Relaxed);
+    }
+
+    /// Whether a worker takes only so many requests at once.
+    pub fn is_limited(&self) -> bool {
+        self.each_max.load(Ordering::Relaxed) != NO_LIMIT
+    }
+
+    /// Places of all workers together, where `total` is the deployment's own limit.
+    /// Without a worker as many as the one has that will be started first.
+    pub fn places(&self, total: Option<u32>, snapshot: &Snapshot) -> Option<u32> {
+        let each = match self.each_max.load(Ordering::Relaxed) {
+            NO_LIMIT => return total,
+            each => each,
+        };
+        let open = snapshot.workers.iter().filter(|w| w.gate.is_open());
+        let workers = u32::try_from(open.count()).unwrap_or(u32::MAX).max(1);
+        Some(each.saturating_mul(workers).min(total.unwrap_or(u32::MAX)))
     }
 
     /// Enters the worker that is to take a request; `None` when none is left that is
@@ -225,11 +262,29 @@ impl Fleet {
         if let ([only], []) = (servers.as_slice(), tried) {
             return Some((Arc::clone(only), only.enter()?));
         }
+        let max = self.each_max.load(Ordering::Relaxed);
+        let entered = self.enter_one(&servers, pick, tried, max);
+        // Who asks holds one of the places of all workers together, so each can be full
+        // only by what takes no place, or while one of them leaves.
+        match entered {
+            None if max != NO_LIMIT => self.enter_one(&servers, pick, tried, NO_LIMIT),
+            entered => entered,
+        }
+    }
+
+    /// Enters one that has fewer than `max` requests.
+    fn enter_one(
+        &self,
+        servers: &[Arc<Server>],
+        pick: Pick<'_>,
+        tried: &[Arc<Server>],
+        max: u32,
+    ) -> Option<(Arc<Server>, Permit)> {
         let mut left_out = tried.to_vec();
         // Each turn leaves one more out.
         loop {
-            let one = pick.among(&servers, &self.turns, |one| is_among(one, &left_out))?;
-            match one.enter() {
+            let one = pick.among(servers, &self.turns, |one| is_among(one, &left_out))?;
+            match one.enter_below(max) {
                 Some(permit) => return Some((Arc::clone(one), permit)),
                 None => left_out.push(Arc::clone(one)),
             }
@@ -396,6 +451,40 @@ mod tests {
             assert!((90..=110).contains(&has), "{has} of 400");
         }
         drop(inside);
+    }
+
+    #[tokio::test]
+    async fn a_full_worker_is_passed_over_and_places_follow_the_workers() {
+        let (workers, fleet) = (workers(3), fleet());
+        let all = snapshot(&workers);
+        assert_eq!(fleet.places(None, &all), None);
+        assert_eq!(fleet.places(Some(4), &all), Some(4));
+        fleet.set_each_max(Some(2));
+        assert_eq!(fleet.places(None, &all), Some(6));
+        assert_eq!(fleet.places(Some(4), &all), Some(4));
+        assert_eq!(fleet.places(None, &snapshot(&[])), Some(2));
+        // The same key for all: without the limit they would crowd at one.
+        let rules = LoadBalancing {
+            load_factor: 10.0,
+            ..LoadBalancing::default()
+        };
+        let pick = Pick {
+            rules: &rules,
+            key: Some(7),
+        };
+        let inside: Vec<_> = (0..6)
+            .map(|_| fleet.enter(&all, pick, &[]).unwrap())
+            .collect();
+        let loads: Vec<_> = workers
+            .iter()
+            .map(|worker| worker.gate.in_flight())
+            .collect();
+        assert_eq!(loads, [2, 2, 2]);
+        // Whoever has a place is let in, whatever retrievals take beside it.
+        assert!(fleet.enter(&all, pick, &[]).is_some());
+        drop(inside);
+        workers[0].gate.close();
+        assert_eq!(fleet.places(None, &all), Some(4));
     }
 
     #[tokio::test]

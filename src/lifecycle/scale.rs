@@ -83,6 +83,7 @@ mod tests {
         min: 0,
         max: 2,
         requests_each: 10,
+        requests_max: None,
         number: 1,
     };
     const PATIENCE: Patience = Patience {

@@ -7,6 +7,7 @@
 
 mod admin;
 mod cycles;
+mod each;
 mod faults;
 mod figures;
 mod floors;

@@ -225,7 +225,7 @@ fn deployment(admin: &Admin, handle: &Handle, route: Option<&Route>) -> Deployme
         since: snapshot.since.min(unix_seconds()),
         idle_seconds: has_worker.then_some(idle.as_secs()),
         in_flight: handle.gate.in_flight(),
-        waiting: handle.waiting(),
+        waiting: handle.waiting().saturating_add(handle.queued()),
         max_concurrent_requests: spec.max_concurrent_requests,
         pid: snapshot.pid,
         gpus: snapshot.gpus.to_vec(),

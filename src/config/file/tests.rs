@@ -49,7 +49,7 @@ endpoint_name = "qwen3-8b"
 max_concurrent_requests = 64
 start = "boot"
 keep = true
-replicas = { min = 1, max = 3, requests_each = 8 }
+replicas = { min = 1, max = 3, requests_each = 8, requests_max = 9 }
 [deployment.options]
 gpu_memory_utilization = 0.45
 [deployment.sim]
@@ -97,6 +97,7 @@ fn a_file_that_is_right_says_what_it_says() {
     let replicas = deployment.replicas;
     assert_eq!((replicas.min, replicas.max), (1, 3));
     assert_eq!((replicas.requests_each, replicas.number), (8, 1));
+    assert_eq!(replicas.requests_max, Some(9));
     assert_eq!(deployment.roll, crate::config::Roll::Now);
     assert_eq!(
         deployment.idle.offload.unwrap().to,
@@ -332,6 +333,14 @@ fn replicas_have_bounds_and_names_of_their_own() {
         "{found:?}"
     );
     assert!(errors("a.toml", &file("min = 2", "m2")).is_empty());
+    assert!(errors("a.toml", &file("requests_max = 2", "m2")).is_empty());
+    let found = errors("a.toml", &file("requests_each = 3, requests_max = 2", "n"));
+    assert_eq!(
+        found,
+        [
+            "6: deployment.replicas.requests_max: this is less than requests_each = 3: write more, or a lower requests_each"
+        ]
+    );
 }
 
 #[test]

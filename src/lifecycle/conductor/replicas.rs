@@ -118,6 +118,7 @@ impl Conductor {
         };
         let (replicas, handle) = (first.spec.replicas, first.fleet.lead());
         let requests = handle.gate.in_flight().saturating_add(handle.waiting());
+        let requests = requests.saturating_add(handle.queued());
         let up = self.replicas(lead).filter(|(_, member)| is_up(member));
         let up = u32::try_from(up.count()).unwrap_or(u32::MAX);
         let patience = Patience {

@@ -10,6 +10,7 @@ fn replicated(id: &str, min: u32, max: u32) -> Arc<Deployment> {
             min,
             max,
             requests_each: 4,
+            requests_max: None,
             number: 1,
         };
     })

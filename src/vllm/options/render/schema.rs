@@ -210,7 +210,7 @@ fn deployment(version: Version) -> Json {
     );
     let replicas = table(
         &[],
-        &json!({ "min": count(0), "max": count(1), "requests_each": said(count(1), "Requests, waiting and running, from which on another worker is started.") }),
+        &json!({ "min": count(0), "max": count(1), "requests_each": said(count(1), "Requests, waiting and running, from which on another worker is started."), "requests_max": said(count(1), "Requests that one worker takes at once; others wait as the route's queue allows. Unset: no limit.") }),
     );
     table(
         &["model"],
