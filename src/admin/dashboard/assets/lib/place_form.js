@@ -138,12 +138,21 @@ export function modelFields(table, { engine }) {
   const keep = el("select", { on: { change: () => { table.keep = keep.value ? true : undefined; } } },
     el("option", { value: "" }, "yes, when it is idle"), el("option", { value: "keep" }, "never"));
   keep.value = table.keep ? "keep" : "";
+  const several = table.replicas ?? {};
+  const many = (key, placeholder) => text(several, key, { inputmode: "numeric", placeholder }, (value) => {
+    queueMicrotask(() => { table.replicas = Object.values(several).some((each) => each !== undefined) ? several : undefined; });
+    return whole(value);
+  });
   const entries = [
     entry("Model", text(table, "model", { required: true, placeholder: "Qwen/Qwen3-8B" }), "A name on the Hugging Face hub, or a directory that the admin allows.", "deployment.model"),
     entry("Model Endpoint Name", text(table, "endpoint_name", { placeholder: "qwen3-8b" }), "What clients write in `model`. Default: the model's name.", "deployment.endpoint_name"),
     entry("Max Concurrent Requests", text(table, "max_concurrent_requests", { inputmode: "numeric", placeholder: "no limit" }, whole), "A further one is denied at once instead of being kept waiting.", "deployment.max_concurrent_requests"),
     entry("Longest Request", text(table, "max_request_duration", { placeholder: "no limit" }, (value) => duration(value, "m")), "One that takes longer is ended with an error; minutes, or \"30s\".", "deployment.max_request_duration"),
     entry("Starts", start, null, "deployment.start"),
+    entry("Workers at most", many("max", "1"), "With more load another is started, on another GPU.", "deployment.replicas.max"),
+    entry("Workers at least", many("min", "0"), "So many are started with the gateway, and stay.", "deployment.replicas.min"),
+    entry("Another worker from", many("requests_each", "32"), "Requests at work or waiting, for each worker that there is.", "deployment.replicas.requests_each"),
+    entry("Requests of one worker at most", many("requests_max", "no limit"), "Others wait, as the route's queue allows.", "deployment.replicas.requests_max"),
     entry("Makes room for others", keep, "Whether it may be moved off its GPU when another model is asked for.", "deployment.keep"),
   ];
   const nodes = [el("div", { class: "fields" }, entries.map((each) => each.node))];
