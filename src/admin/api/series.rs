@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::commands::{not_yours, project_of};
-use super::error::{Answer, ApiError, on_disk};
+use super::error::{ApiError, on_disk};
 use crate::admin::access::Caller;
 use crate::admin::view::{ErrorView, MetricView, PlotSeries, SeriesView};
 use crate::admin::{Admin, exchange};
@@ -70,7 +71,7 @@ async fn of_scope(
     State(admin): State<Admin>,
     caller: Caller,
     Query(query): Query<SeriesQuery>,
-) -> Answer<SeriesView> {
+) -> Result<Response, ApiError> {
     let text = query.scope.clone().unwrap_or_else(|| "host".to_owned());
     let scope = text
         .parse::<Scope>()
@@ -89,7 +90,7 @@ async fn of_instance(
     caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<SeriesQuery>,
-) -> Answer<SeriesView> {
+) -> Result<Response, ApiError> {
     let name = InstanceName::new(&name).map_err(|error| ApiError::bad(&error))?;
     exchange::find(&admin.catalog.load(), name.as_str())?;
     let scope = match &query.deployment {
@@ -195,9 +196,12 @@ pub(in crate::admin) fn span(text: Option<&str>, key: &str) -> Result<Option<u64
         .map_err(|error| ApiError::bad_text(format!("{key}: {error}")))
 }
 
-async fn answer(admin: &Admin, ask: Ask) -> Answer<SeriesView> {
+/// The answer is written where it was read: thousands of numbers would hold up the
+/// requests that share the runtime's threads.
+async fn answer(admin: &Admin, ask: Ask) -> Result<Response, ApiError> {
     let history = std::sync::Arc::clone(&admin.history);
-    on_disk(move || read(&history, &ask)).await?.map(Json)
+    let work = move || Ok(Json(read(&history, &ask)?).into_response());
+    on_disk(work).await?
 }
 
 /// Reads what a plot shows. Blocks on the disk.
