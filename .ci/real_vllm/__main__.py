@@ -6,8 +6,9 @@ import time
 
 from checks.report import Report, exit_on_sigterm, skip
 from checks.tidegate import Tidegate
-from real_vllm import data_plane, endpoints, engine, lifecycle, usage
+from real_vllm import data_plane, endpoints, engine, lifecycle, usage, voices
 from real_vllm.served import Served
+from real_vllm.voices import Voices
 
 #: Requests at once of the second model.
 PLACES = 2
@@ -72,10 +73,11 @@ endpoint_name = "gamma"
 """
 
 
-def run(report, gateway, shape, embedder):
+def run(report, gateway, shape, embedder, heard):
     """The checks, in an order that needs each worker started twice only."""
     gateway.route("tiny", shape())
     gateway.route("bert", embedding_file(embedder))
+    gateway.route("voices", voices.file(heard))
     gateway.start()
     token = gateway.token("--workspace", "w1", "--project", "research")
     alpha, beta = (
@@ -102,12 +104,14 @@ def run(report, gateway, shape, embedder):
     lifecycle.killed_server(report, beta)
     lifecycle.idle_stop(report, alpha, shape)
     lifecycle.cold_start(report, "cold start again, after a stop or a crash", both, 1)
+    more = Voices(gateway, token)
     gamma = Served(gateway, token, "gamma", "bert/gamma", CONTEXT)
     with report.check("gamma: an embedding model is started by its first request") as check:
         made = gamma.sdk(timeout=lifecycle.START_MAX).embeddings.create(model="gamma", input="one")
         check.figure = f"{len(made.data[0].embedding)} numbers"
     endpoints.of_embeddings(report, gamma)
-    lifecycle.end(report, gateway, [*both, gamma])
+    more.run(report)
+    lifecycle.end(report, gateway, [*both, gamma, *more.all()])
 
 
 def main():
@@ -123,7 +127,7 @@ def main():
     report.note(f"models are made [{time.monotonic() - began:.0f} s]")
     shape = shape_of(models)
     with Tidegate(settings(programs), {"VLLM_CPU_KVCACHE_SPACE": "1"}) as gateway:
-        run(report, gateway, shape, engine.embedder(programs))
+        run(report, gateway, shape, engine.embedder(programs), engine.voices(programs))
     return report.finish()
 
 

@@ -61,6 +61,19 @@ def adapter(programs):
     return directory
 
 
+def voices(programs):
+    """A tiny model that hears and one that sorts, by name; with what vLLM reads sound with."""
+    if not list(programs.parent.glob("lib/python*/site-packages/soundfile.py")):
+        _run([programs.parent.parent / "uvenv" / "bin" / "uv", "pip", "install", "-q", "-p", programs / "python",
+              "--no-deps", "soundfile==0.14.0"], 120)
+    made = {}
+    for name, kind in {"delta": "speech", "epsilon": "classifier"}.items():
+        made[name] = cache() / "models" / f"tiny-{kind}"
+        if not (made[name] / "generation_config.json").exists():
+            _run([programs / "python", Path(__file__).with_name("tiny.py"), made[name], kind], 120)
+    return made
+
+
 def _run(command, seconds):
     done = subprocess.run(
         [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -1,9 +1,9 @@
-"""Makes tiny random models that the recipe has no kind for. Run by the Python that vLLM runs in:
+"""Makes tiny models that the recipe has no kind for. Run by the Python that vLLM runs in:
 
     python tiny.py DIRECTORY classifier|speech
 
-`classifier`: three classes, for /classify. `speech`: hears audio, for transcriptions, translations and
-realtime; its weights are not written, vLLM makes them up (`load_format = "dummy"`).
+`classifier` has three classes, for /classify. `speech` hears sound, for transcriptions, translations and
+realtime. Their weights are not written: vLLM makes them up (`load_format = "dummy"`).
 """
 
 import json
@@ -41,35 +41,26 @@ def decoder(size):
     }
 
 
-def classifier(directory):
-    """Weights from a fixed seed."""
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    words = tokenizer()
-    model = transformers.Qwen3ForSequenceClassification(transformers.Qwen3Config(
-        **decoder(len(words)), num_labels=3, id2label={0: "calm", 1: "glad", 2: "cross"}, pad_token_id=0, eos_token_id=1))
-    model.to(torch.bfloat16).eval().save_pretrained(directory)
-    words.save_pretrained(directory)
+def classifier(words):
+    """The configuration of a model that sorts texts."""
+    return {
+        "architectures": ["Qwen3ForSequenceClassification"], "model_type": "qwen3", "torch_dtype": "bfloat16",
+        "id2label": {"0": "calm", "1": "glad", "2": "cross"}, "label2id": {"calm": 0, "glad": 1, "cross": 2},
+        "pad_token_id": 0, "eos_token_id": 1, **decoder(len(words)),
+    }
 
 
-def speech(directory):
-    """No weights: a configuration, a tokenizer and how sound is read."""
-    from transformers.models.qwen3_asr import Qwen3ASRFeatureExtractor, Qwen3ASRProcessor
-
-    words = tokenizer()
+def speech(words):
+    """The configuration of a model that hears."""
     ids = {name: words.convert_tokens_to_ids(name) for name in SPECIAL}
-    Qwen3ASRProcessor(feature_extractor=Qwen3ASRFeatureExtractor(), tokenizer=words).save_pretrained(directory)
-    words.save_pretrained(directory)
     rope = {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True}
     encoder = {
         "num_mel_bins": 128, "encoder_layers": 1, "encoder_attention_heads": HEADS, "encoder_ffn_dim": 2 * HIDDEN,
         "d_model": HIDDEN, "output_dim": HIDDEN, "n_window": 50, "n_window_infer": 800, "downsample_hidden_size": 32,
         "max_source_positions": 1500,
     }
-    config = {
-        # The one class of vLLM's that also takes /v1/realtime.
+    return {
+        # The class of vLLM's that takes /v1/realtime beside the others.
         "architectures": ["Qwen3ASRRealtimeGeneration"], "model_type": "qwen3_asr", "torch_dtype": "bfloat16",
         "thinker_config": {
             "model_type": "qwen3_asr_thinker", "audio_config": encoder,
@@ -78,9 +69,20 @@ def speech(directory):
             "audio_end_token_id": ids["<|audio_end|>"],
         },
     }
-    (Path(directory) / "config.json").write_text(json.dumps(config))
-    (Path(directory) / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, "pad_token_id": 0}))
+
+
+def main(directory, kind):
+    """Writes the files."""
+    words = tokenizer()
+    if kind == "speech":
+        from transformers.models.qwen3_asr import Qwen3ASRFeatureExtractor, Qwen3ASRProcessor
+
+        Qwen3ASRProcessor(feature_extractor=Qwen3ASRFeatureExtractor(), tokenizer=words).save_pretrained(directory)
+    words.save_pretrained(directory)
+    config = {"classifier": classifier, "speech": speech}[kind](words)
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, "pad_token_id": 0}))
 
 
 if __name__ == "__main__":
-    {"classifier": classifier, "speech": speech}[sys.argv[2]](sys.argv[1])
+    main(Path(sys.argv[1]), sys.argv[2])
