@@ -5,7 +5,7 @@
 
 use memchr::{memchr2, memchr3};
 
-use super::super::json::quote_or_backslash;
+use super::super::json::{closing_quote, ends_escaping};
 
 /// Longest object that is kept.
 pub const CAPTURE_BYTES_MAX: usize = 4096;
@@ -230,20 +230,14 @@ impl Finder {
 
     /// Reads a string, or as much of it as there is. `true`: its end was read.
     fn string_part(&mut self, rest: &[u8]) -> (usize, bool) {
-        let mut read = usize::from(self.escaped);
-        self.escaped = false;
-        while let Some(found) = rest.get(read..).and_then(quote_or_backslash) {
-            read += found + 1;
-            if rest.get(read - 1) == Some(&b'"') {
-                return (read, true);
-            }
-            // The escaped byte may stand in the next frame.
-            if read == rest.len() {
-                self.escaped = true;
-                return (read, false);
-            }
-            read += 1;
+        let read = usize::from(self.escaped);
+        let text = rest.get(read..).unwrap_or_default();
+        if let Some(length) = closing_quote(text) {
+            self.escaped = false;
+            return (read + length + 1, true);
         }
+        // The escaped byte may stand in the next frame.
+        self.escaped = ends_escaping(text);
         (rest.len(), false)
     }
 
