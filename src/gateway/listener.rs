@@ -298,7 +298,8 @@ impl Connection {
     ) {
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
         let service = service_fn(move |request| {
-            let handled = handle(Arc::clone(&gateway), Arc::clone(&peer), request);
+            // Boxed: hyper moves it about, and keeps its room while the answer is sent.
+            let handled = Box::pin(handle(Arc::clone(&gateway), Arc::clone(&peer), request));
             let handover = handover.clone();
             async move {
                 let mut response = handled.await?;
@@ -332,8 +333,9 @@ impl Connection {
 
     async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
-        let service =
-            service_fn(move |request| handle(Arc::clone(&gateway), Arc::clone(&peer), request));
+        let service = service_fn(move |request| {
+            Box::pin(handle(Arc::clone(&gateway), Arc::clone(&peer), request))
+        });
         let heads = self.gateway.settings.gateway.heads;
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

@@ -47,7 +47,7 @@ pub struct Metered {
     /// Resolves when the gateway ends what is still open; made when first waited
     /// for.
     ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    record: Record,
+    record: Box<Record>,
     /// Held until the last byte: a stream outlives its handler by minutes.
     _admission: Admission,
     _in_flight: Counted,
@@ -79,7 +79,7 @@ impl Metered {
         tap: Tap,
         exchange: Exchange,
         passing: Passing,
-        record: Record,
+        record: Box<Record>,
         admission: Admission,
         in_flight: Counted,
     ) -> Self {

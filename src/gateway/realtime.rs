@@ -147,7 +147,7 @@ fn model_in(query: &str) -> Result<Option<String>, Refusal> {
 
 impl Opening {
     /// The response that turns the connection into a tunnel, which is in it.
-    pub fn response(self, record: Record) -> Response<Body> {
+    pub fn response(self, record: Box<Record>) -> Response<Body> {
         let mut response = Response::new(Body::full(bytes::Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();

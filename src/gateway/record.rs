@@ -169,15 +169,15 @@ pub struct TokenTimes {
 }
 
 impl Record {
-    /// A request that starts now.
+    /// A request that starts now. Boxed, as it moves on from hand to hand.
     pub fn start(
         sink: Sink,
         request_id: Arc<str>,
         peer: Arc<Peer>,
         origin: Origin,
         trace: Trace,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             sink,
             started: Instant::now(),
             request_id,
@@ -205,7 +205,7 @@ impl Record {
             usage_estimated: false,
             audio_seconds: None,
             tokens: TokenTimes::default(),
-        }
+        })
     }
 
     /// Time since the request started.

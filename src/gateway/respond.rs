@@ -49,7 +49,7 @@ pub async fn pass_on(
     answered: Answered,
     admission: Admission,
     mut passing: Passing,
-    mut record: Record,
+    mut record: Box<Record>,
 ) -> Response<Body> {
     let (mut head, body) = answered.response.into_parts();
     let in_flight = admission.place.target.metrics.inside();
@@ -107,7 +107,7 @@ fn error(
     mut head: http::response::Parts,
     text: Option<Bytes>,
     api: Api,
-    mut record: Record,
+    mut record: Box<Record>,
 ) -> Response<Body> {
     // The server refuses our key: that is between us and it.
     if head.status == StatusCode::UNAUTHORIZED || text.is_none() {

@@ -282,7 +282,7 @@ async fn infer(
 
 impl Job {
     /// Asks, and opens the stream when that takes too long.
-    async fn open(self: Box<Self>, record: Record) -> Response<Body> {
+    async fn open(self: Box<Self>, record: Box<Record>) -> Response<Body> {
         let streams = &self.destination.route.stream;
         let every = streams.keep_alive.unwrap_or(Streams::HELD_KEEP_ALIVE);
         let (api, after) = (self.api, self.open_after);
@@ -293,7 +293,7 @@ impl Job {
 
     async fn run(
         mut self: Box<Self>,
-        mut record: Record,
+        mut record: Box<Record>,
         is_open: Arc<AtomicBool>,
     ) -> Response<Body> {
         let cut = record.peer.cut.clone();

@@ -43,7 +43,7 @@ pub struct Tunnel {
     client: OnUpgrade,
     caller: Caller,
     line: Option<Line>,
-    record: Record,
+    record: Box<Record>,
 }
 
 /// How a tunnel ends.
@@ -85,7 +85,7 @@ const TOO_LONG: End = End::new(
 );
 
 impl Tunnel {
-    pub(super) fn new(opening: Opening, mut record: Record) -> Self {
+    pub(super) fn new(opening: Opening, mut record: Box<Record>) -> Self {
         record.status = Some(StatusCode::SWITCHING_PROTOCOLS);
         Self {
             client: opening.client,
