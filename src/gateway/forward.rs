@@ -276,7 +276,7 @@ fn uri(base: &str, outgoing: &Outgoing<'_>) -> Result<Uri, Refusal> {
 }
 
 /// The client's headers without what must not go on, and with where it came from.
-pub fn forwarded_headers(mut given: HeaderMap, record: &Record) -> HeaderMap {
+pub fn forwarded_headers(mut given: HeaderMap, record: &mut Record) -> HeaderMap {
     headers::strip_request(&mut given);
     record.origin.put(&mut given);
     record.trace.put(&mut given, record.is_recorded());

@@ -234,7 +234,8 @@ impl Connection {
         let Some(tls) = tls else {
             return self.plain(socket, peer).await;
         };
-        let handshake = TlsAcceptor::from(tls).accept(Ahead::new(socket));
+        // Boxed, as its room is kept for as long as the connection stands.
+        let handshake = Box::pin(TlsAcceptor::from(tls).accept(Ahead::new(socket)));
         let handshake = tokio::select! {
             done = timeout(limits.handshake_timeout, handshake) => done,
             () = self.given_up() => return,
@@ -281,29 +282,23 @@ impl Connection {
         }
     }
 
-    async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
-        let handover = Handover::default();
-        self.http1_requests(stream, peer, handover.clone()).await;
-        // The tunnel goes on in this task: with it, all that it holds would end.
-        if let Some(tunnel) = handover.take() {
-            tunnel.run(&self.cut).await;
-        }
-    }
-
-    async fn http1_requests(
-        &self,
+    /// Serves requests until the connection ends. Not an `async fn`, which would keep room
+    /// for the stream beside that of the connection made of it.
+    fn http1(
+        self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Peer,
-        handover: Handover,
-    ) {
+    ) -> impl Future<Output = ()> + Send {
+        let handover = Handover::default();
+        let adopting = handover.clone();
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
         let service = service_fn(move |request| {
             // Boxed: hyper moves it about, and keeps its room while the answer is sent.
             let handled = Box::pin(handle(Arc::clone(&gateway), Arc::clone(&peer), request));
-            let handover = handover.clone();
+            let adopting = adopting.clone();
             async move {
                 let mut response = handled.await?;
-                handover.adopt(&mut response);
+                adopting.adopt(&mut response);
                 Ok::<_, Infallible>(response)
             }
         });
@@ -315,23 +310,25 @@ impl Connection {
             .max_buf_size(limits.heads.bytes_max as usize)
             .serve_connection(TokioIo::new(Lines::new(stream)), service)
             .with_upgrades();
-        tokio::pin!(served);
-        tokio::select! {
-            _ = served.as_mut() => return,
-            () = self.ending.cancelled() => {}
-        }
-        if self.gateway.is_taken_over() {
-            tokio::select! {
-                _ = served.as_mut() => return,
-                () = sleep(IDLE_LINGER) => {}
-                () = self.cut.cancelled() => {}
+        let mut served = Box::pin(served);
+        async move {
+            if self.is_left_to_end(served.as_mut(), IDLE_LINGER).await {
+                served.as_mut().graceful_shutdown();
+                self.last(served.as_mut()).await;
+            }
+            drop(served);
+            // The tunnel goes on in this task: with it, all that it holds would end.
+            if let Some(tunnel) = handover.take() {
+                tunnel.run(&self.cut).await;
             }
         }
-        served.as_mut().graceful_shutdown();
-        self.last(served).await;
     }
 
-    async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+    fn http2(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+    ) -> impl Future<Output = ()> + Send {
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
         let service = service_fn(move |request| {
             Box::pin(handle(Arc::clone(&gateway), Arc::clone(&peer), request))
@@ -346,21 +343,31 @@ impl Connection {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(Frames::new(stream)), service);
-        tokio::pin!(served);
+        let mut served = Box::pin(served);
+        async move {
+            // Whoever came just now has its handshake and a first request.
+            if self.is_left_to_end(served.as_mut(), GOAWAY_AFTER).await {
+                served.as_mut().graceful_shutdown();
+                self.last(served.as_mut()).await;
+            }
+        }
+    }
+
+    /// Serves until the connection ends or we do. `true`: we end, and the connection is to
+    /// be told so, for which one that another gateway took over has `linger` more.
+    async fn is_left_to_end(&self, mut served: Pin<&mut impl Future>, linger: Duration) -> bool {
         tokio::select! {
-            _ = served.as_mut() => return,
+            _ = served.as_mut() => return false,
             () = self.ending.cancelled() => {}
         }
         if self.gateway.is_taken_over() {
-            // Whoever came just now has its handshake and a first request.
             tokio::select! {
-                _ = served.as_mut() => return,
-                () = sleep(GOAWAY_AFTER) => {}
+                _ = served.as_mut() => return false,
+                () = sleep(linger) => {}
                 () = self.cut.cancelled() => {}
             }
         }
-        served.as_mut().graceful_shutdown();
-        self.last(served).await;
+        true
     }
 
     /// Lets what is open finish; after the cut, only for its last words.

@@ -131,12 +131,13 @@ impl Peer {
 }
 
 impl Origin {
-    /// Tells the server where the request came from.
-    pub fn put(&self, headers: &mut HeaderMap) {
+    /// Tells the server where the request came from, once: the host, a piece of the
+    /// request's head, is not kept with the whole of it for as long as the answer lasts.
+    pub fn put(&mut self, headers: &mut HeaderMap) {
         headers.insert(FORWARDED_FOR, self.chain.clone());
         headers.insert(FORWARDED_PROTO, self.proto.clone());
-        if let Some(host) = &self.host {
-            headers.insert(FORWARDED_HOST, host.clone());
+        if let Some(host) = self.host.take() {
+            headers.insert(FORWARDED_HOST, host);
         }
     }
 }

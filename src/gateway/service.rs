@@ -422,7 +422,7 @@ fn prepare<'a>(
     asking: &Asking<'a>,
     parts: &'a Parts,
     headers: HeaderMap,
-    record: &Record,
+    record: &mut Record,
 ) -> (Outgoing<'a>, respond::Passing) {
     let Asking {
         api, body, scan, ..

@@ -311,14 +311,17 @@ pub(super) fn ends_escaping(text: &[u8]) -> bool {
 /// the whole takes longer to begin than they last.
 fn first_quote(text: &[u8]) -> Option<usize> {
     const NEAR: usize = 4;
-    if let Some(found) = text.first_chunk().and_then(first_quote_of_word) {
+    if let Some(found) = text
+        .first_chunk()
+        .and_then(|word| first_quote_of_word(*word))
+    {
         return Some(found);
     }
     let (blocks, rest) = text.as_chunks::<32>();
     for (at, block) in blocks.iter().take(NEAR).enumerate() {
         // Without a branch, so that the compiler makes a vector of it.
-        let has_quote = block.iter().fold(false, |has, &byte| has | (byte == b'"'));
-        if has_quote {
+        let is_quote = block.iter().map(|&byte| u8::from(byte == b'"'));
+        if is_quote.fold(0, |any, one| any | one) != 0 {
             return first_quote_by_words(block).map(|found| at * 32 + found);
         }
     }
@@ -334,7 +337,7 @@ fn first_quote(text: &[u8]) -> Option<usize> {
 fn first_quote_by_words(text: &[u8]) -> Option<usize> {
     let (words, rest) = text.as_chunks();
     for (at, word) in words.iter().enumerate() {
-        if let Some(found) = first_quote_of_word(word) {
+        if let Some(found) = first_quote_of_word(*word) {
             return Some(at * 8 + found);
         }
     }
@@ -342,9 +345,9 @@ fn first_quote_by_words(text: &[u8]) -> Option<usize> {
     found.map(|at| at + words.len() * 8)
 }
 
-fn first_quote_of_word(word: &[u8; 8]) -> Option<usize> {
+fn first_quote_of_word(word: [u8; 8]) -> Option<usize> {
     const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
-    let hits = zero_bytes(u64::from_le_bytes(*word) ^ QUOTES);
+    let hits = zero_bytes(u64::from_le_bytes(word) ^ QUOTES);
     (hits != 0).then(|| hits.trailing_zeros() as usize / 8)
 }
 
