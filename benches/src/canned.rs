@@ -161,12 +161,15 @@ impl Stream {
     }
 
     /// The same as the mock sends it: each event a chunk of its own, as uvicorn does, and
-    /// the end of the body with the last one.
+    /// the end of the body with the last one; usage comes with the end.
     pub(crate) fn wire(events: u32, usage: bool) -> Self {
         let mut wire = Self::of(events, usage, |bytes, event| {
             bytes.extend_from_slice(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes());
         });
         wire.bytes.extend_from_slice(b"0\r\n\r\n");
+        if usage {
+            wire.ends.pop();
+        }
         if let Some(last) = wire.ends.last_mut() {
             *last = wire.bytes.len();
         }
