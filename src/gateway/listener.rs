@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
@@ -215,7 +216,7 @@ impl Connection {
         let trusted = &limits.proxies.trusted;
         let mut peer = Peer::new(address, trusted, self.cut.clone());
         if proxied {
-            let header = peer.proxied(&mut socket, trusted);
+            let header = Box::pin(peer.proxied(&mut socket, trusted));
             let header = tokio::select! {
                 done = timeout(limits.handshake_timeout, header) => done,
                 () = self.given_up() => return,
@@ -232,16 +233,11 @@ impl Connection {
         let socket = Linger::new(socket, Arc::clone(&peer.unread));
         let socket = Stall::new(socket, limits.write_timeout);
         let Some(tls) = tls else {
-            return self.plain(socket, peer).await;
+            return Box::pin(self.plain(socket, peer)).await;
         };
-        // Boxed, as its room is kept for as long as the connection stands.
-        let handshake = Box::pin(TlsAcceptor::from(tls).accept(Ahead::new(socket)));
-        let handshake = tokio::select! {
-            done = timeout(limits.handshake_timeout, handshake) => done,
-            () = self.given_up() => return,
-        };
-        // Scanners and impatient clients: nothing to act on.
-        let Ok(Ok(stream)) = handshake else { return };
+        // Boxed, as its room would be kept for as long as the connection stands.
+        let greeted = Box::pin(self.greet(socket, tls));
+        let Some(stream) = greeted.await else { return };
         let session = stream.get_ref().1;
         peer.secure = true;
         peer.tls_name = session.server_name().map(Box::from);
@@ -250,6 +246,19 @@ impl Connection {
             self.http2(stream, peer).await;
         } else {
             self.http1(stream, peer).await;
+        }
+    }
+
+    /// The TLS handshake; `None` for scanners and impatient clients: nothing to act on.
+    async fn greet<S>(&self, socket: S, tls: Arc<ServerConfig>) -> Option<TlsStream<Ahead<S>>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = TlsAcceptor::from(tls).accept(Ahead::new(socket));
+        let limit = self.gateway.settings.gateway.handshake_timeout;
+        tokio::select! {
+            done = timeout(limit, handshake) => done.ok()?.ok(),
+            () = self.given_up() => None,
         }
     }
 
@@ -319,7 +328,7 @@ impl Connection {
             drop(served);
             // The tunnel goes on in this task: with it, all that it holds would end.
             if let Some(tunnel) = handover.take() {
-                tunnel.run(&self.cut).await;
+                Box::pin(tunnel.run(&self.cut)).await;
             }
         }
     }
