@@ -54,7 +54,7 @@ class Browser:
         driver = os.environ.get("TIDEGATE_CI_CHROMEDRIVER", "/usr/bin/chromedriver")
         self.driver = webdriver.Chrome(options=options, service=Service(driver))
         self.driver.set_page_load_timeout(30)
-        self.driver.set_script_timeout(60)
+        self.driver.set_script_timeout(120)
         self.size(1440, 900)
         for permission in ("clipboard-read", "clipboard-write"):
             self.driver.execute_cdp_cmd("Browser.setPermission", {

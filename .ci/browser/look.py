@@ -84,8 +84,12 @@ def pictures(report, browser, pages=PAGES, whole=True):
 
 
 def fast(report, browser, page, plots_min, seconds_max):
-    """What an instance page with two days of history loads, cold, and how soon its plots are there."""
-    with report.check(f"load: an instance page with two days in it, cold: plots within {seconds_max} s, below 2 MB") as check:
+    """What an instance page with two days of history loads, cold, and how soon its plots are there.
+
+    `seconds_max` is for a machine that does nothing else: where others compute too, it is as much longer.
+    """
+    seconds_max *= max(1.0, os.getloadavg()[0] / os.cpu_count())
+    with report.check(f"load: an instance page with two days in it, cold: plots within {seconds_max:.1f} s, below 2 MB") as check:
         driver = browser.driver
         driver.execute_cdp_cmd("Network.enable", {})
         took = []
