@@ -95,6 +95,7 @@ def run(report, gateway, shape, embedder, heard):
     for served in both:
         data_plane.answers(report, served)
     endpoints.of_text(report, alpha)
+    data_plane.stored(report, alpha)
     usage.mixed_load(report, alpha)
     data_plane.refusals(report, alpha)
     data_plane.limit(report, beta, PLACES)
@@ -126,7 +127,7 @@ def main():
     models = {name: engine.model(programs, seed, CONTEXT) for seed, name in enumerate(["alpha", "beta"])}
     report.note(f"models are made [{time.monotonic() - began:.0f} s]")
     shape = shape_of(models)
-    with Tidegate(settings(programs), {"VLLM_CPU_KVCACHE_SPACE": "1"}) as gateway:
+    with Tidegate(settings(programs), {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_RESPONSES_API_STORE": "1"}) as gateway:
         run(report, gateway, shape, engine.embedder(programs), engine.voices(programs))
     return report.finish()
 

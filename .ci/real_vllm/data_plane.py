@@ -91,6 +91,29 @@ def answers(report, served):
     _compare_usage(report, served, usage, before, ours_before)
 
 
+def stored(report, served):
+    """Responses that vLLM keeps: found again by their id alone, and cancelled."""
+    sdk, model = served.sdk(), served.model
+    with report.check(f"{model}: a response is retrieved by its id, and no one else finds it") as check:
+        made = sdk.responses.create(model=model, input="Hello", max_output_tokens=8)
+        again = sdk.responses.retrieve(made.id)
+        expect(again.output_text == made.output_text, f"{again}, {made}")
+        stranger = served.sdk(served.gateway.token("--workspace", "w2", "--project", "research"))
+        for call in (lambda: sdk.responses.retrieve("resp_nothing"), lambda: stranger.responses.retrieve(made.id)):
+            error = raised(openai.NotFoundError, call)
+            expect(error.code == "response_not_found", f"{error.body}")
+        check.figure = made.id
+    with report.check(f"{model}: a response in the background is cancelled, and vLLM is rid of it") as check:
+        begun = sdk.responses.create(model=model, input="Hello", max_output_tokens=served.tokens_max, background=True,
+                                     extra_body=GO_ON)
+        served.worker().wait_running(1, 10)
+        cancelled = sdk.responses.cancel(begun.id)
+        expect(cancelled.status == "cancelled", cancelled.status)
+        took = served.worker().wait_running(0, 10)
+        expect(sdk.responses.retrieve(begun.id).status == "cancelled", "it is not cancelled")
+        check.figure = f"{begun.status}, {cancelled.status}; gone after {took:.2f} s"
+
+
 def _more(now, before):
     more = tuple(new - old for new, old in zip(now, before))
     return more if more[1] > 0 else None
