@@ -15,7 +15,7 @@ export default async function activity(main) {
   const events = table({
     label: "decisions", name: "events", key: (row) => row.key, sortBy: "-When", search: (row) => `${row.deployment} ${row.text}`, empty: "Nothing was decided yet.",
     columns: [
-      { title: "When", value: (row) => row.at, short: true, render: (row) => when(row.at) },
+      { title: "When", value: (row) => row.at, by: (row) => row.place, short: true, render: (row) => when(row.at) },
       { title: "Model", value: (row) => row.deployment, render: (row) => el("a", { href: `/instances/${part(row.deployment.split("/")[0])}` }, data(row.deployment, 80)) },
       { title: "What and why", value: (row) => row.text, render: (row) => data(row.text, 1000) },
     ],
@@ -58,10 +58,10 @@ export default async function activity(main) {
   live(async () => {
     const [rows, page] = await Promise.all([get("events", { tail: 500 }), get("audit").catch(() => ({ events: [], next: null }))]);
     const seen = new Map();
-    events.set(rows.map((row) => {
+    events.set(rows.map((row, place) => {
       const base = `${row.at} ${row.deployment} ${row.text}`;
       seen.set(base, (seen.get(base) ?? 0) + 1);
-      return { ...row, key: `${base} ${seen.get(base)}` };
+      return { ...row, place, key: `${base} ${seen.get(base)}` };
     }));
     if (!pages.size) {
       next = page.next;

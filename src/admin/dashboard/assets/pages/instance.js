@@ -146,7 +146,7 @@ function eventList(name) {
     label: "events", name: "events", key: (row) => row.key, sortBy: "-When",
     search: (row) => `${row.deployment} ${row.text}`, empty: "Nothing was decided yet.",
     columns: [
-      { title: "When", value: (row) => row.at, render: (row) => el("time", { datetime: new Date(row.at * 1000).toISOString(), title: time(row.at) }, ago(row.at)) },
+      { title: "When", value: (row) => row.at, by: (row) => row.place, render: (row) => el("time", { datetime: new Date(row.at * 1000).toISOString(), title: time(row.at) }, ago(row.at)) },
       { title: "Model", value: (row) => row.deployment, render: (row) => data(row.deployment.replace(`${name}/`, ""), 60) },
       { title: "What and why", value: (row) => row.text, render: (row) => data(row.text, 1000) },
     ],
@@ -159,10 +159,10 @@ function eventList(name) {
       const rows = await get(`instances/${part(name)}/events`, { tail: 500 });
       // Two events of one second may say the same: their number tells them apart.
       const seen = new Map();
-      list.set(rows.map((row) => {
+      list.set(rows.map((row, place) => {
         const base = `${row.at} ${row.deployment} ${row.text}`;
         seen.set(base, (seen.get(base) ?? 0) + 1);
-        return { ...row, key: `${base} ${seen.get(base)}` };
+        return { ...row, place, key: `${base} ${seen.get(base)}` };
       }));
     }, 3);
   } };

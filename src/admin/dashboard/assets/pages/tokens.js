@@ -40,7 +40,7 @@ export default async function tokens(main) {
     ],
   });
   const sums = table({
-    label: "usage", name: "usage", key: (row) => JSON.stringify([row.workspace, row.issuer, row.label, row.subject]), sortBy: "-Tokens used",
+    label: "labels", name: "usage", key: (row) => JSON.stringify([row.workspace, row.issuer, row.label, row.subject]), sortBy: "-Tokens used",
     search: (row) => [row.label, row.subject, row.workspace, row.issuer].join(" "),
     empty: "No token was used yet.",
     columns: [
