@@ -25,6 +25,7 @@ pub mod exchange;
 pub mod listener;
 mod login;
 pub mod session;
+mod sight;
 pub mod socket;
 pub mod touched;
 pub mod view;

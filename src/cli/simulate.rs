@@ -61,6 +61,9 @@ pub(super) struct Simulate {
     #[arg(help = "placement.switch_share_max: largest share of time spent switching")]
     #[arg(long, value_name = "SHARE")]
     switch_share_max: Option<f64>,
+    /// placement.prefetch: wake who a client is expected to ask next
+    #[arg(long)]
+    prefetch: bool,
     /// Leave out the one who knows the future: it takes many runs
     #[arg(long)]
     quick: bool,
@@ -189,6 +192,7 @@ impl Simulate {
                 1.0,
                 default.switch_share_max,
             )?,
+            prefetch: self.prefetch || default.prefetch,
             wait_bound: self.wait_bound.map_or(default.wait_bound, |bound| bound.0),
             ..default
         })
@@ -234,6 +238,20 @@ fn show(report: &Report<'_>) -> Result<(), Failure> {
     out::line(
         "\nSeconds are waits for a deployment to be awake; the last column divides total waits.",
     )?;
+    if report
+        .rows
+        .iter()
+        .any(|row| !row.outcome.workspaces.is_empty())
+    {
+        out::line("\nBy workspace, in the order of the trace:")?;
+        let of = |row: &Row| {
+            let waits = row.outcome.workspaces.iter();
+            let each = waits.map(|w| format!("{:.2} / {:.1} / {:.1}", w.mean, w.p95, w.longest));
+            vec![row.scheme.clone(), each.collect::<Vec<_>>().join("   ")]
+        };
+        let rows: Vec<_> = report.rows.iter().map(of).collect();
+        out::table(&["POLICY", "MEAN / P95 / LONGEST S"], &rows)?;
+    }
     let beyond = report
         .rows
         .first()

@@ -148,6 +148,7 @@ impl Default for Placement {
             patience: 2.0,
             wait_bound: Duration::from_mins(2),
             switch_share_max: 1.0,
+            prefetch: false,
         }
     }
 }

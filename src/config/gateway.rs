@@ -311,11 +311,10 @@ fn placement(mut table: Reader<'_>, to: &mut Placement) {
         &mut to.switch_share_max,
         table.number("switch_share_max", 0.0..=1.0),
     );
-    // A promise that nothing keeps would be worse than a refusal.
-    if table.flag("prefetch").is_some_and(|flag| flag.value) {
-        let message = "this version wakes nothing ahead of demand: write false, or take it out";
-        table.wrong(table.line_of("prefetch"), "prefetch", message);
-    }
+    set(
+        &mut to.prefetch,
+        table.flag("prefetch").map(|flag| flag.value),
+    );
     table.finish();
 }
 

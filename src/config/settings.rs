@@ -158,6 +158,8 @@ pub struct Placement {
     pub wait_bound: Duration,
     /// Largest share of time spent switching, 0 to 1.
     pub switch_share_max: f64,
+    /// Whether sleepers are woken that a client is expected to ask next.
+    pub prefetch: bool,
 }
 
 /// `[workers]`: bounds that hold for every worker.

@@ -10,23 +10,25 @@
 //! gates are open. One that is to end alone is drained at its own gate.
 
 pub mod console;
+pub mod crowd;
 pub mod gate;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use crate::config;
-use crate::names::DeploymentId;
+use crate::names::{DeploymentId, Workspace};
 use crate::telemetry::history::Recorder;
 use crate::time::{Clock, Uptime};
 
 pub use console::Console;
+pub use crowd::{Crowd, Tenant};
 pub use gate::{Counts, Gate, Permit};
 pub use snapshot::{Refusal, Snapshot, Status, Worker};
 
@@ -47,6 +49,8 @@ pub struct Handle {
     demanded: AtomicBool,
     /// At most one message per deployment is inside, see `demanded`.
     demands: mpsc::UnboundedSender<DeploymentId>,
+    /// Told which client asked, if someone wants to know.
+    clients: Arc<OnceLock<mpsc::Sender<Asked>>>,
     waiting: AtomicU32,
     /// Who waits before that, for a place at one of its workers.
     queued: AtomicU32,
@@ -57,12 +61,21 @@ pub struct Handle {
     came: Mutex<Came>,
 }
 
+/// A client, as a number, and which deployment it asked.
+pub type Asked = (u64, DeploymentId);
+
+/// Requests that wait to be told to whoever follows clients; beyond it they are
+/// not told.
+const ASKED_MAX: usize = 1_024;
+
 /// When those who wait came, by the clock of the gate.
 #[derive(Debug, Default)]
 struct Came {
     next: u64,
-    at: BTreeMap<u64, Uptime>,
+    at: BTreeMap<u64, (Uptime, Option<Tenant>)>,
     sum: Duration,
+    /// How many of each workspace, as far as they are told.
+    of: BTreeMap<Tenant, u32>,
 }
 
 /// Who waits at a closed gate.
@@ -74,6 +87,8 @@ pub struct Held {
     pub head: Option<Uptime>,
     /// How long they have waited, all together.
     pub waited: Duration,
+    /// Whose they are.
+    pub crowd: Crowd,
 }
 
 impl Handle {
@@ -120,15 +135,27 @@ impl Handle {
         self.demanded.swap(false, Ordering::AcqRel)
     }
 
-    /// Counts one waiting request until the guard is dropped.
-    pub fn wait(self: &Arc<Self>) -> Waiting {
+    /// Tells that this client's request is done, if someone follows clients.
+    pub fn asked_by(&self, client: &str) {
+        if let Some(clients) = self.clients.get() {
+            // A full queue: an expectation less, and nothing else.
+            drop(clients.try_send((Tenant::of(client).0, self.id.clone())));
+        }
+    }
+
+    /// Counts one waiting request, of this workspace, until the guard is dropped.
+    pub fn wait(self: &Arc<Self>, of: Option<&Workspace>) -> Waiting {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let now = self.gate.clock().now();
         let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
         let number = came.next;
         came.next += 1;
-        came.at.insert(number, now);
+        let tenant = of.map(|workspace| Tenant::of(workspace.as_str()));
+        came.at.insert(number, (now, tenant));
         came.sum += now;
+        if let Some(tenant) = tenant {
+            *came.of.entry(tenant).or_default() += 1;
+        }
         drop(came);
         Waiting {
             handle: Arc::clone(self),
@@ -144,10 +171,15 @@ impl Handle {
         let now = self.gate.clock().now();
         let came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
         let count = u32::try_from(came.at.len()).unwrap_or(u32::MAX);
+        let mut crowd = Crowd::default();
+        for (tenant, count) in &came.of {
+            crowd.add(*tenant, *count);
+        }
         Held {
             count,
-            head: came.at.values().next().copied(),
+            head: came.at.values().next().map(|(at, _)| *at),
             waited: (now * count).saturating_sub(came.sum),
+            crowd,
         }
     }
 
@@ -189,8 +221,17 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let came = &self.handle.came;
         let mut came = came.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = came.at.remove(&self.number) {
+        let gone = came.at.remove(&self.number);
+        if let Some((at, _)) = gone {
             came.sum = came.sum.saturating_sub(at);
+        }
+        if let Some(tenant) = gone.and_then(|(_, tenant)| tenant)
+            && let Some(count) = came.of.get_mut(&tenant)
+        {
+            *count -= 1;
+            if *count == 0 {
+                came.of.remove(&tenant);
+            }
         }
         drop(came);
         self.handle.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -229,6 +270,7 @@ pub struct Registry {
     holdings: Arc<ArcSwap<Vec<Holding>>>,
     map: Arc<ArcSwap<HashMap<DeploymentId, Arc<Handle>>>>,
     demands: mpsc::UnboundedSender<DeploymentId>,
+    clients: Arc<OnceLock<mpsc::Sender<Asked>>>,
 }
 
 /// The conductor's end of the demand signals.
@@ -244,6 +286,7 @@ impl Registry {
             holdings: Arc::default(),
             map: Arc::default(),
             demands,
+            clients: Arc::default(),
         };
         (registry, receiver)
     }
@@ -310,12 +353,20 @@ impl Registry {
             snapshot: watch::Sender::new(Arc::new(Snapshot::stopped())),
             demanded: AtomicBool::new(false),
             demands: self.demands.clone(),
+            clients: Arc::clone(&self.clients),
             waiting: AtomicU32::new(0),
             queued: AtomicU32::new(0),
             replicas: ArcSwap::default(),
             came: Mutex::default(),
             spec: ArcSwap::new(spec),
         })
+    }
+
+    /// From now on it is told which client asked which deployment. `None` where
+    /// someone follows already.
+    pub fn follow_clients(&self) -> Option<mpsc::Receiver<Asked>> {
+        let (told, asked) = mpsc::channel(ASKED_MAX);
+        self.clients.set(told).ok().map(|()| asked)
     }
 
     /// Removes a deployment, or a replica of one. For the conductor only.

@@ -320,7 +320,8 @@ async fn cold_start(
     record.phase = Phase::ColdStart;
     let started = Instant::now();
     let _queued = target.metrics.waiting();
-    let _waiting = whom.0.wait();
+    let workspace = record.principal.as_deref().map(|by| &by.workspace);
+    let _waiting = whom.0.wait(workspace);
     let patience = record.wait_max(destination.route.timeouts.cold_start);
     let result = wait_for_gate(whom, patience).await;
     record.waits.cold_start = Some(started.elapsed());

@@ -14,7 +14,7 @@ use super::error::Refusal;
 use super::peer::{Origin, Peer};
 use super::quota::Charge;
 use super::rate::Standings;
-use super::router::{Destination, Target};
+use super::router::{Backend, Destination, Target};
 use super::trace::Trace;
 use crate::auth::Principal;
 use crate::openai::api::Api;
@@ -322,7 +322,10 @@ impl Record {
 
     /// Counts what the token used, once a server was found for it.
     fn add_to_ledger(&self) {
-        if let (Some(principal), Some(_)) = (&self.principal, &self.target) {
+        if let (Some(principal), Some(target)) = (&self.principal, &self.target) {
+            if let Backend::Deployment { handle, .. } = &target.backend {
+                handle.asked_by(&principal.token_id);
+            }
             let (prompt, completion) = self.usage.map_or((0, 0), |u| (u.prompt, u.completion));
             let token = &principal.token_id;
             self.sink

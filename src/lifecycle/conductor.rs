@@ -32,7 +32,7 @@ use super::reason::{AT_BOOT, AT_SHUTDOWN, BY_OPERATOR, REMOVED};
 use super::story;
 use super::{Command, CommandError, Handle, Parts, Request, StartError};
 use crate::config::{self, Catalog, Settings};
-use crate::deployment::{Demands, Registry};
+use crate::deployment::{Asked, Demands, Registry};
 use crate::gpu::Device;
 use crate::names::DeploymentId;
 use crate::store::timings::Timings;
@@ -80,6 +80,17 @@ struct Inputs {
     requests: mpsc::Receiver<Request>,
     reports: mpsc::Receiver<Report>,
     observed: mpsc::Receiver<Observation>,
+    /// Which client asked whom, if that is to be followed.
+    asked: Option<mpsc::Receiver<Asked>>,
+}
+
+impl Inputs {
+    async fn next_asked(asked: &mut Option<mpsc::Receiver<Asked>>) -> Option<Asked> {
+        match asked {
+            Some(asked) => asked.recv().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Conductor {
@@ -105,6 +116,7 @@ impl Conductor {
         let (observed_in, observed) = mpsc::channel(1);
         let readings = parts.gpus.readings.clone();
         let now_on_gpus = readings.latest();
+        let prefetch = parts.settings.placement.prefetch;
         let watching = observe::watch(readings, Arc::clone(&effects.launcher), observed_in);
         tasks.spawn_until_end("gpu observer", watching);
         let mut conductor = Self {
@@ -151,6 +163,9 @@ impl Conductor {
             requests,
             reports,
             observed,
+            asked: prefetch
+                .then(|| conductor.registry.follow_clients())
+                .flatten(),
         };
         // With the parts' tasks, so that whoever joins those waits for this too.
         parts.tasks.spawn("conductor", conductor.run(inputs, tasks));
@@ -168,6 +183,7 @@ impl Conductor {
                 Some(id) = inputs.demands.recv() => self.on_demand(&id),
                 Some(report) = inputs.reports.recv() => self.on_report(report),
                 Some(observation) = inputs.observed.recv() => self.on_observation(&observation),
+                Some((client, id)) = Inputs::next_asked(&mut inputs.asked) => self.on_asked(client, &id),
                 Some(request) = inputs.requests.recv() => self.on_request(request),
                 () = sleep_until(at), if due.is_some() => self.on_time(),
                 () = ending.cancelled() => return,

@@ -212,6 +212,7 @@ impl Member {
             held: held.count,
             head: held.head,
             waited: held.waited.as_secs_f64(),
+            crowd: held.crowd,
             insists: self.insists,
         }
     }

@@ -21,6 +21,8 @@ mod choose;
 mod claims;
 mod explain;
 mod host;
+mod order;
+mod turns;
 mod words;
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,10 +30,11 @@ use std::sync::Arc;
 
 use super::ledger::{Key, Ledger};
 use super::machine::Rest;
+use super::policy::follow::Follow;
 use super::policy::rate::Rate;
 use super::policy::{Outlook, Params, Seconds, Steady};
 use crate::config::OffloadTo;
-use crate::deployment::Holding;
+use crate::deployment::{Crowd, Holding};
 use crate::gpu::Device;
 use crate::names::DeploymentId;
 use crate::time::Uptime;
@@ -60,10 +63,12 @@ struct Claim {
     plan: Option<Vec<(usize, u64)>>,
     /// Nothing about it changes by time alone before then.
     look_at: Uptime,
-    /// When the oldest request came, as last seen.
-    head: Option<Uptime>,
+    /// Its place among others, as last seen.
+    age: order::Age,
     /// The devices that it waits for, by place: kept from others once it is overdue.
     wants: Vec<usize>,
+    /// How likely someone asks for it next, where nobody has yet.
+    foreseen: Option<f64>,
     /// What it waits for.
     blocked: Obstacle,
     /// What it was said to wait for so far.
@@ -80,8 +85,12 @@ struct Slot {
     /// Whether it may use host memory, by what it gains from it.
     favoured: bool,
     claim: Option<Claim>,
+    /// How likely someone asks for it next; for the claim that is to come.
+    foreseen: Option<f64>,
     /// Whom it leaves for.
     leaves_for: Option<Key>,
+    /// Who waited when it last came up.
+    came_for: Crowd,
 }
 
 /// The claims and what is known. See the module docs.
@@ -105,6 +114,10 @@ pub struct Placement {
     /// Devices that planned starts will measure, by place, with their claims.
     planned_starts: Vec<(usize, Key)>,
     foresight: Option<Arc<dyn Foresight + Send + Sync>>,
+    follow: Follow,
+    turns: turns::Turns,
+    /// When workspaces were last charged for what they have at work.
+    charged_at: Uptime,
 }
 
 impl Placement {
@@ -124,6 +137,9 @@ impl Placement {
             told: Vec::new(),
             planned_starts: Vec::new(),
             foresight: None,
+            follow: Follow::default(),
+            turns: turns::Turns::default(),
+            charged_at: Uptime::ZERO,
         }
     }
 
@@ -152,7 +168,9 @@ impl Placement {
             service: SERVICE_GUESS,
             favoured: false,
             claim: None,
+            foreseen: None,
             leaves_for: None,
+            came_for: Crowd::default(),
         };
         match self.slots.get_mut(index) {
             Some(place) => *place = Some(slot),
@@ -167,6 +185,7 @@ impl Placement {
         if let Some(key) = self.key(id) {
             self.cancel(key);
             self.release(key);
+            self.follow.forget(key);
             self.keys.remove(id);
             if let Some(place) = self.slots.get_mut(key.index()) {
                 *place = None;
@@ -209,6 +228,20 @@ impl Placement {
         }
     }
 
+    /// A client has asked a deployment: which one it is likely to ask next. Nothing
+    /// is foretold unless the settings want it.
+    pub fn asked(&mut self, client: u64, key: Key, now: Uptime) -> Option<(Key, f64)> {
+        let wanted = self.params.prefetch;
+        wanted.then(|| self.follow.asked(client, key, now))?
+    }
+
+    /// The next claim of this sleeper is made because it is expected to be asked.
+    pub fn foresee(&mut self, key: Key, chance: f64) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.foreseen = Some(chance);
+        }
+    }
+
     /// Asks for memory; a sleeper asks for what it had. Answered by
     /// [`Self::plan`].
     pub fn ask(&mut self, key: Key) {
@@ -217,8 +250,9 @@ impl Placement {
             slot.claim = Some(Claim {
                 plan: None,
                 look_at: Uptime::ZERO,
-                head: None,
+                age: order::Age::default(),
                 wants: Vec::new(),
+                foreseen: slot.foreseen.take(),
                 blocked: Obstacle::New,
                 said: Vec::new(),
             });

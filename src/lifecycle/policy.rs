@@ -11,6 +11,7 @@
 //! ```
 
 pub mod costs;
+pub mod follow;
 pub mod rate;
 
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Params {
     pub wait_bound: Duration,
     /// Largest share of time spent switching; 1 for no such limit.
     pub switch_share_max: f64,
+    /// Whether sleepers are woken that a client is expected to ask next.
+    pub prefetch: bool,
 }
 
 /// The study's `kappa`: 0 to 0.3 made no difference beyond noise.
@@ -49,6 +52,7 @@ impl From<&config::Placement> for Params {
             kappa: KAPPA,
             wait_bound: settings.wait_bound,
             switch_share_max: settings.switch_share_max,
+            prefetch: settings.prefetch,
         }
     }
 }

@@ -6,6 +6,8 @@ use super::machine::{Aim, Event, Machine, Phase};
 
 /// Said of a start with the gateway.
 pub(super) const AT_BOOT: &str = "starts with the gateway";
+/// Said, with more, of a wake that nobody asked for yet.
+pub(super) const FORESEEN: &str = "a request is expected";
 /// Said of what an operator asked.
 pub(super) const BY_OPERATOR: &str = "asked by an operator";
 /// Said of a deployment that is no longer in any file.
@@ -43,6 +45,8 @@ pub(super) fn decision(event: Event, before: &Machine, after: &Machine) -> Optio
 /// Why, for an event that was said to come for this reason.
 pub(super) fn label(event: Event, before: &Machine, why: Option<&str>) -> &'static str {
     match event {
+        Event::Slept(_) if why == Some(BY_OPERATOR) => "operator",
+        Event::Demand if why.is_some_and(|why| why.starts_with(FORESEEN)) => "foreseen",
         Event::Demand | Event::Slept(_) => "demand",
         Event::Start | Event::Stop | Event::Offload => match why {
             Some(AT_BOOT) => "boot",

@@ -153,7 +153,7 @@ async fn a_worker_waits_until_strangers_leave_it_enough_of_the_gpu() {
     let dir = tempfile::tempdir().unwrap();
     let run = run_on(dir.path(), spec(OffloadTo::Cpu, &[]), gpus.clone(), |_| {}).await;
     // Without someone who waits, the start is given up.
-    let _waiting = run.held.wait();
+    let _waiting = run.held.wait(None);
     run.held.demand();
     run.phase("placing").await;
     let mut readings = gpus.readings;

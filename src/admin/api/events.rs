@@ -11,6 +11,7 @@ use super::commands::{Which, find, project_of};
 use super::error::Answer;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::sight::Sight;
 use crate::admin::view::{ErrorView, EventView};
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
@@ -37,6 +38,7 @@ async fn events(
 ) -> Json<Vec<EventView>> {
     let tail = query.tail.unwrap_or(200);
     let all = admin.lifecycle.events(None, usize::MAX);
+    let sight = Sight::of(&admin, &caller);
     let instance = |id: &str| {
         id.split_once('/')
             .map_or_else(String::new, |(i, _)| i.to_owned())
@@ -49,7 +51,7 @@ async fn events(
             caller.works_on(project.as_ref())
         })
         .take(tail)
-        .map(Into::into)
+        .map(|happening| sight.event(happening.into()))
         .collect();
     seen.reverse();
     Json(seen)
@@ -67,10 +69,11 @@ async fn instance_events(
     Query(query): Query<EventsQuery>,
 ) -> Answer<Vec<EventView>> {
     let tail = query.tail.unwrap_or(200);
+    let sight = Sight::of(&admin, &caller);
     let mut events = Vec::new();
     for handle in find(&admin, &caller, &name, &Which::default())? {
         let newest = admin.lifecycle.events(Some(&handle.id), tail);
-        events.extend(newest.iter().map(EventView::from));
+        events.extend(newest.iter().map(|event| sight.event(event.into())));
     }
     events.sort_by_key(|event| event.at);
     Ok(Json(events.split_off(events.len().saturating_sub(tail))))

@@ -9,6 +9,7 @@ use super::commands::{Which, find};
 use super::error::Answer;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::sight::Sight;
 use crate::admin::view::{ErrorView, ExplainView};
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
@@ -26,10 +27,12 @@ async fn explain(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Answer<Vec<ExplainView>> {
+    let sight = Sight::of(&admin, &caller);
     let mut explained = Vec::new();
     for handle in find(&admin, &caller, &name, &Which::default())? {
         let explanation = admin.lifecycle.explain(&handle.id).await;
-        explained.extend(explanation.map(ExplainView::from));
+        let view = explanation.map(ExplainView::from);
+        explained.extend(view.map(|view| sight.explanation(view)));
     }
     Ok(Json(explained))
 }

@@ -9,6 +9,7 @@ use super::commands::project_of;
 use super::error::{ApiError, on_disk};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::sight::Sight;
 use crate::admin::view::{
     ErrorView, GpuView, GpusView, HolderView, HostView, SleeperView, WaiterView,
 };
@@ -92,7 +93,7 @@ fn view(admin: &Admin, caller: &Caller) -> GpusView {
         gpus: gpus.collect(),
         sleeping: sleeping.collect(),
         host: host(admin),
-        waiting: waiting(admin, shown),
+        waiting: waiting(admin, &Sight::of(admin, caller), shown),
     }
 }
 
@@ -144,7 +145,7 @@ fn evictable(admin: &Admin, handle: &Handle) -> String {
 }
 
 /// Deployments whose requests wait while they have no worker on a GPU.
-fn waiting(admin: &Admin, shown: impl Fn(&Handle) -> String) -> Vec<WaiterView> {
+fn waiting(admin: &Admin, sight: &Sight, shown: impl Fn(&Handle) -> String) -> Vec<WaiterView> {
     let handles = admin.registry.all();
     let waits = handles.iter().filter(|handle| {
         let snapshot = handle.snapshot();
@@ -154,7 +155,7 @@ fn waiting(admin: &Admin, shown: impl Fn(&Handle) -> String) -> Vec<WaiterView> 
         let event = admin.lifecycle.events(Some(&handle.id), 1).pop();
         WaiterView {
             deployment: shown(handle),
-            why: event.map_or_else(String::new, |event| event.text.to_string()),
+            why: event.map_or_else(String::new, |event| sight.read(&event.text)),
         }
     };
     waits.map(view).collect()

@@ -13,7 +13,7 @@ pub struct ExplainView {
     /// The phase that it is in.
     pub phase: String,
     /// In one word what it waits for, or would: `leaving`, `reserved`, `measuring`,
-    /// `busy`, `costly`, `unwanted`, `small`, `new`.
+    /// `busy`, `turn`, `costly`, `unwanted`, `small`, `new`.
     pub waits_for: Option<String>,
     /// The answer in words with figures, the most important first.
     pub lines: Vec<String>,

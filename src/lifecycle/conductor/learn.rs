@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use super::super::machine::Phase;
+use super::super::machine::{Desired, Event, Phase};
 use super::super::observe::Observation;
 use super::super::profile;
+use super::super::reason::FORESEEN;
 use super::Conductor;
 use crate::deployment::Counts;
 use crate::names::DeploymentId;
@@ -52,6 +53,33 @@ impl Conductor {
                 let seconds = Duration::from_millis(millis).as_secs_f64() / f64::from(left);
                 self.placement.served(member.key, left, seconds);
             }
+        }
+    }
+
+    /// A client's request is done: the one that it is likely to ask next is woken, if
+    /// it sleeps and placement finds it worth it.
+    pub(super) fn on_asked(&mut self, client: u64, id: &DeploymentId) {
+        let now = self.clock.now();
+        let Some(key) = self.members.get(id).map(|member| member.key) else {
+            return;
+        };
+        let Some((next, chance)) = self.placement.asked(client, key, now) else {
+            return;
+        };
+        let Some(next_id) = self.placement.id(next).cloned() else {
+            return;
+        };
+        let sleeps = self.members.get(&next_id).is_some_and(|member| {
+            let rests = matches!(member.machine.phase, Phase::Offloaded { .. });
+            let may = member.machine.desired == Desired::OnDemand;
+            rests && may && member.fleet.lead().waiting() == 0 && !member.fleet.serves()
+        });
+        if sleeps {
+            self.placement.foresee(next, chance);
+            let percent = chance * 100.0;
+            let why =
+                format!("{FORESEEN}: who asked {id} is likely to ask it next ({percent:.0} %)");
+            self.turn.push_back((next_id, Event::Demand, Some(why)));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The conductor against a scripted launcher, on a paused clock.
 
 mod care;
+mod crashes;
 mod explains;
 mod fake;
 mod many;
@@ -35,8 +36,6 @@ impl Stage {
         specs: &[Arc<Deployment>],
         tune: impl FnOnce(&mut config::Workers),
     ) -> Self {
-        let clock = Clock::start();
-        let (registry, demands) = Registry::new(clock);
         let mut settings = Settings {
             workers: config::Workers {
                 backoff: Duration::from_secs(2),
@@ -50,6 +49,12 @@ impl Stage {
             ..Settings::default()
         };
         tune(&mut settings.workers);
+        Self::of(fake, gpus, specs, settings).await
+    }
+
+    async fn of(fake: Fake, gpus: &[u64], specs: &[Arc<Deployment>], settings: Settings) -> Self {
+        let clock = Clock::start();
+        let (registry, demands) = Registry::new(clock);
         let parts = Parts {
             registry: registry.clone(),
             demands,
@@ -101,7 +106,7 @@ impl Stage {
         let handle = self.handle(id);
         let mut watch = handle.watch();
         let refusals = watch.borrow().refusals;
-        let _waiting = handle.wait();
+        let _waiting = handle.wait(None);
         loop {
             if let Some(permit) = handle.gate.enter() {
                 let workers = Arc::clone(&handle.snapshot().workers);

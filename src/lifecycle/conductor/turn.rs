@@ -74,6 +74,9 @@ impl Conductor {
         if event == Event::Start && member.insists == Insists::No {
             member.insists = Insists::Yes;
         }
+        // Whoever asked while it fell asleep is not a request.
+        let asked = matches!(event, Event::Slept(_)) && member.insists == Insists::Yes;
+        let why = why.or_else(|| asked.then_some(reason::BY_OPERATOR));
         let (before, refusals) = (member.machine, member.refusals);
         let policy = Policy {
             offload_to: self

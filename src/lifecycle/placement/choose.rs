@@ -1,6 +1,8 @@
 //! The plan of one claim: on which devices, and who leaves them.
 
-use super::claims::{Claimant, Kept};
+use super::claims::Claimant;
+use super::order::Kept;
+use super::turns::Right;
 use super::{Insists, Key, Obstacle, Placement, Stand, Standing, View};
 use crate::lifecycle::machine::Rest;
 use crate::lifecycle::policy::{self, Seconds};
@@ -141,6 +143,9 @@ impl Placement {
         if ready > kept_from {
             return Err(Blocked::new(Obstacle::Reserved, f64::INFINITY, places));
         }
+        if claimant.foreseen.is_some() && self.is_waited_for(places, key, view) {
+            return Err(Blocked::new(Obstacle::Unwanted, f64::INFINITY, places));
+        }
         if places.iter().any(|p| self.is_starting(*p, key, view)) {
             return Err(Blocked::new(Obstacle::Measuring, f64::INFINITY, places));
         }
@@ -158,10 +163,19 @@ impl Placement {
             let victims = Vec::new();
             return Ok(Chosen { takes, victims });
         }
-        if claimant.is_modest() {
-            return Err(Blocked::new(Obstacle::Unwanted, f64::INFINITY, places));
+        let unwanted = || Blocked::new(Obstacle::Unwanted, f64::INFINITY, places);
+        if claimant.is_modest() && claimant.foreseen.is_none() {
+            return Err(unwanted());
         }
         let victims = self.victims(claimant, &takes, &deficits, now, view)?;
+        if let Some(chance) = claimant.foreseen {
+            // It moves only who is idle, for less than it is likely to save.
+            let harm: Seconds = victims.iter().map(|victim| victim.harm).sum();
+            let gain = chance * self.comes_in(key, &claimant.stand);
+            if victims.iter().any(|v| v.running > 0) || harm >= gain {
+                return Err(unwanted());
+            }
+        }
         let gone = victims.iter().map(|victim| victim.gone).fold(0.0, f64::max);
         ready += seconds(gone);
         if ready > kept_from {
@@ -231,7 +245,8 @@ impl Placement {
         };
         let harm: Seconds = chosen.iter().map(|victim| victim.harm).sum();
         let missing = self.params.kappa * harm - claimant.stand.waited;
-        if missing > 0.0 && !claimant.overdue && claimant.stand.insists == Insists::No {
+        let weighs = claimant.stand.insists == Insists::No && claimant.foreseen.is_none();
+        if missing > 0.0 && !claimant.overdue && weighs {
             let wait = missing / f64::from(claimant.stand.held.max(1));
             return Err(Blocked::new(Obstacle::Costly, wait.min(pause), places));
         }
@@ -324,11 +339,13 @@ impl Placement {
         if !claimant.overdue {
             let up = now.saturating_sub(since).as_secs_f64();
             let mut wait = self.params.window(leave + arrival) - up;
-            if stand.running > 0 {
+            let right = self.right(holder, claimant, now);
+            if stand.running > 0 || right == Right::Owed {
                 let drain = policy::drain(stand.running, slot.service);
                 let window = self.params.quantum * (back + leave + arrival) - up;
                 let patience = self.params.patience * (drain + leave + arrival)
                     - claimant.stand.head_wait(now);
+                let window = if right == Right::Owes { 0.0 } else { window };
                 wait = wait.max(window).max(patience);
             }
             if wait > 0.0 {
@@ -386,13 +403,13 @@ impl Placement {
         let idle = stand
             .idle_since
             .map(|since| now.saturating_sub(since).as_secs_f64());
-        let (leave, service) = self.slot(key).map_or((0.0, 0.0), |slot| {
+        let (down, service) = self.slot(key).map_or((0.0, 0.0), |slot| {
             (slot.profile.costs.leave(rest), slot.service)
         });
         Victim {
             key,
             rest,
-            gone: policy::drain(stand.running, service) + leave,
+            gone: policy::drain(stand.running, service) + down,
             running: stand.running,
             idle,
             back,

@@ -1,6 +1,7 @@
 //! Serving the claims: their order, plans, promises, grants and reservations.
 
 use super::choose::{Blocked, Chosen, Victim};
+use super::order::{Reserved, kept_from};
 use super::{Claim, Decision, Eviction, Insists, Key, Obstacle, Placement, Stand, Standing, View};
 use crate::config::OffloadTo;
 use crate::lifecycle::machine::Rest;
@@ -20,42 +21,14 @@ pub(super) struct Claimant {
     pub(super) key: Key,
     pub(super) stand: Stand,
     pub(super) overdue: bool,
+    /// Whether the workspaces that wait for it had more than others of late.
+    pub(super) after_others: bool,
+    /// How likely it is asked next, while nobody waits for it.
+    pub(super) foreseen: Option<f64>,
+    /// What was charged to a workspace of late, on the mean.
+    pub(super) mean: Seconds,
     /// Requests served for each byte and second of its turn.
     density: f64,
-}
-
-/// A device that a claim keeps from younger ones, from when it is overdue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reserved {
-    place: usize,
-    age: Age,
-    from: Uptime,
-}
-
-/// A device that another keeps from a claim, from then on: a switch that would
-/// still be under way then is not begun.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kept {
-    pub(super) place: usize,
-    pub(super) from: Uptime,
-}
-
-/// Claims by age: since when the oldest request waits; last, who has none.
-type Age = (Uptime, Key);
-
-fn age(head: Option<Uptime>, key: Key) -> Age {
-    (head.unwrap_or(Uptime::MAX), key)
-}
-
-/// The devices that older claims keep from this one.
-pub(super) fn kept_from(claimant: &Claimant, reserved: &[Reserved]) -> Vec<Kept> {
-    let own = age(claimant.stand.head, claimant.key);
-    let older = reserved.iter().filter(|other| other.age < own);
-    let kept = older.map(|other| Kept {
-        place: other.place,
-        from: other.from,
-    });
-    kept.collect()
 }
 
 /// The figures of a victim's leaving for a claim.
@@ -88,6 +61,7 @@ impl Placement {
         let mut decisions = Vec::new();
         self.told.clear();
         self.spare_orphans(view, &mut decisions);
+        self.charge_for_work(now, view);
         if self.claims.is_empty() {
             self.all_touched = false;
             self.touched.fill(false);
@@ -95,8 +69,9 @@ impl Placement {
             return decisions;
         }
         self.choose_favoured(now);
-        let due = self.due_claims(now, view, &mut decisions);
-        let mut reserved = self.reservations(view);
+        let mean = self.mean_turn(now, view);
+        let due = self.due_claims(now, view, mean, &mut decisions);
+        let mut reserved = self.reservations(now, view, mean);
         for claimant in due {
             self.serve(&claimant, now, view, &mut reserved, &mut decisions);
         }
@@ -136,6 +111,7 @@ impl Placement {
         &mut self,
         now: Uptime,
         view: &View<'_>,
+        mean: Seconds,
         decisions: &mut Vec<Decision>,
     ) -> Vec<Claimant> {
         let mut due = Vec::new();
@@ -145,21 +121,25 @@ impl Placement {
             }
             let stand = self.stand(key, view);
             let planned = self.claim(key).is_some_and(|claim| claim.plan.is_some());
-            if planned && stand.held == 0 && stand.insists == Insists::No {
+            let foreseen = self
+                .claim(key)
+                .is_some_and(|claim| claim.foreseen.is_some());
+            if planned && stand.held == 0 && stand.insists == Insists::No && !foreseen {
                 decisions.push(Decision::Withdraw(key));
                 self.cancel(key);
                 continue;
             }
-            due.push(self.claimant(key, stand, now));
+            due.push(self.claimant(key, stand, now, mean));
         }
         due.sort_by(|a, b| {
             let overdue = b.overdue.cmp(&a.overdue);
+            let turn = a.after_others.cmp(&b.after_others);
             let rank = if a.overdue && b.overdue {
                 a.stand.head.cmp(&b.stand.head)
             } else {
                 b.density.total_cmp(&a.density)
             };
-            overdue.then(rank).then(a.key.cmp(&b.key))
+            overdue.then(turn).then(rank).then(a.key.cmp(&b.key))
         });
         due
     }
@@ -181,7 +161,7 @@ impl Placement {
         }
     }
 
-    pub(super) fn claimant(&self, key: Key, stand: Stand, now: Uptime) -> Claimant {
+    pub(super) fn claimant(&self, key: Key, stand: Stand, now: Uptime, mean: Seconds) -> Claimant {
         let bound = self.params.wait_bound.as_secs_f64();
         let density = self.slot(key).map_or(0.0, |slot| {
             let need = &slot.profile.need;
@@ -193,11 +173,16 @@ impl Placement {
             let turn = self.comes_in(key, &stand) + TURN_EXTRA;
             f64::from(stand.held.max(1)) / (turn * bytes * gpus)
         });
+        let foreseen = self.claim(key).and_then(|claim| claim.foreseen);
+        let foreseen = foreseen.filter(|_| stand.held == 0);
         Claimant {
             key,
             stand,
             overdue: stand.head_wait(now) >= bound,
-            density,
+            after_others: self.turns.is_after(&stand.crowd, mean, now),
+            mean,
+            foreseen,
+            density: if foreseen.is_some() { 0.0 } else { density },
         }
     }
 
@@ -213,68 +198,6 @@ impl Placement {
         slot.profile.costs.back(rest)
     }
 
-    /// What claims without a plan keep from others, from when they are overdue.
-    pub(super) fn reservations(&self, view: &View<'_>) -> Vec<Reserved> {
-        let mut all = Vec::new();
-        for key in &self.claims {
-            let Some(claim) = self.claim(*key).filter(|claim| claim.plan.is_none()) else {
-                continue;
-            };
-            if let Some(head) = view(*key).head {
-                let from = head + self.params.wait_bound;
-                let places = claim.wants.iter();
-                all.extend(places.map(|place| Reserved {
-                    place: *place,
-                    age: (head, *key),
-                    from,
-                }));
-            }
-        }
-        all
-    }
-
-    /// The plan of an overdue claim, if those of younger ones that were not granted
-    /// yet are dropped for it.
-    fn choose_before_younger(
-        &mut self,
-        claimant: &Claimant,
-        now: Uptime,
-        view: &View<'_>,
-        kept: &[Kept],
-    ) -> Option<Chosen> {
-        if !claimant.overdue {
-            return None;
-        }
-        let own = age(claimant.stand.head, claimant.key);
-        let is_younger = |key: &Key| {
-            let claim = self.claim(*key).filter(|claim| claim.plan.is_some());
-            claim.is_some_and(|claim| age(claim.head, *key) > own)
-        };
-        let younger: Vec<Key> = self.claims.iter().copied().filter(is_younger).collect();
-        if younger.is_empty() {
-            return None;
-        }
-        let plans: Vec<_> = younger
-            .iter()
-            .map(|key| (*key, self.unplan(*key)))
-            .collect();
-        let chosen = self.choose(claimant, now, view, kept).ok();
-        for (key, plan) in plans {
-            let meets = chosen.as_ref().is_some_and(|chosen| {
-                let places = chosen.takes.iter();
-                places
-                    .clone()
-                    .any(|(place, _)| plan.iter().any(|(p, _)| p == place))
-            });
-            if !meets {
-                self.replan(key, plan);
-            } else if let Some(claim) = self.claim_mut(key) {
-                claim.look_at = Uptime::ZERO;
-            }
-        }
-        chosen
-    }
-
     fn serve(
         &mut self,
         claimant: &Claimant,
@@ -284,9 +207,9 @@ impl Placement {
         decisions: &mut Vec<Decision>,
     ) {
         let key = claimant.key;
-        reserved.retain(|other| other.age.1 != key);
+        reserved.retain(|other| other.age.key != key);
         if let Some(claim) = self.claim_mut(key) {
-            claim.head = claimant.stand.head;
+            claim.age = claimant.age();
         }
         if !self.plan_holds(key, view) {
             self.unplan(key);
@@ -335,7 +258,6 @@ impl Placement {
             pause = pause.min(until_overdue);
         }
         let wait = std::time::Duration::from_secs_f64(pause.max(LOOK_PAUSE_MIN));
-        let head = claimant.stand.head;
         // Who waits for an older one, or for those who never leave, keeps no one back.
         let passed = claimant.overdue && blocked.why == Obstacle::Reserved;
         let wants = if passed || !self.can_be_had(claimant.key, &blocked.places) {
@@ -343,21 +265,19 @@ impl Placement {
         } else {
             blocked.places.clone()
         };
-        if let Some(head) = head {
-            reserved.extend(wants.iter().map(|place| Reserved {
-                place: *place,
-                age: (head, claimant.key),
-                from: head + self.params.wait_bound,
-            }));
-        }
+        reserved.extend(self.reserves(claimant, &wants));
+        let mut told = vec![blocked.why];
+        told.extend(claimant.after_others.then_some(Obstacle::Turn));
         if let Some(claim) = self.claim_mut(claimant.key) {
             claim.look_at = now + wait;
             claim.wants = wants;
             claim.blocked = blocked.why;
-            if !claim.said.contains(&blocked.why) {
-                claim.said.push(blocked.why);
-                decisions.push(Decision::Wait(claimant.key, blocked.why));
-            }
+            told.retain(|why| !claim.said.contains(why));
+            claim.said.extend(&told);
+            decisions.extend(
+                told.into_iter()
+                    .map(|why| Decision::Wait(claimant.key, why)),
+            );
         }
     }
 
@@ -411,7 +331,7 @@ impl Placement {
     }
 
     /// The reverse of [`Self::unplan`].
-    fn replan(&mut self, key: Key, takes: Vec<(usize, u64)>) {
+    pub(super) fn replan(&mut self, key: Key, takes: Vec<(usize, u64)>) {
         for (place, bytes) in &takes {
             self.ledger.promise(*place, *bytes);
         }
@@ -489,6 +409,13 @@ impl Placement {
             let need = slot.profile.need;
             self.ledger.take(key, &need, &places, false);
         }
+        #[expect(clippy::cast_precision_loss, reason = "a few GPUs")]
+        let gpus = places.len().max(1) as f64;
+        let turn = self.comes_in(key, &claimant.stand) * gpus;
+        self.turns.charge(&claimant.stand.crowd, turn, now);
+        if let Some(slot) = self.slot_mut(key) {
+            slot.came_for = claimant.stand.crowd;
+        }
         decisions.push(Decision::Grant(key));
     }
 
@@ -507,7 +434,7 @@ impl Placement {
         })
     }
 
-    fn claim(&self, key: Key) -> Option<&Claim> {
+    pub(super) fn claim(&self, key: Key) -> Option<&Claim> {
         self.slot(key)?.claim.as_ref()
     }
 

@@ -2,7 +2,8 @@
 //!
 //! It decides nothing: the same plan as for a claim, made and thrown away.
 
-use super::claims::{eviction, kept_from};
+use super::claims::eviction;
+use super::order::kept_from;
 use super::{Eviction, Insists, Key, Obstacle, Placement, Profile, Standing, View};
 use crate::lifecycle::policy::Seconds;
 use crate::time::Uptime;
@@ -63,8 +64,9 @@ impl Placement {
             stand.insists = Insists::No;
         }
         stand.held = stand.held.max(1);
-        let claimant = self.claimant(key, stand, now);
-        let kept = kept_from(&claimant, &self.reservations(view));
+        let mean = self.mean_turn(now, view);
+        let claimant = self.claimant(key, stand, now, mean);
+        let kept = kept_from(&claimant, &self.reservations(now, view, mean));
         let chosen = match self.choose(&claimant, now, view, &kept) {
             Ok(chosen) => chosen,
             Err(blocked) => {

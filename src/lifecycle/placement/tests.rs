@@ -1,3 +1,5 @@
+mod turns;
+
 use std::time::Duration;
 
 use super::*;
@@ -20,6 +22,19 @@ fn params() -> Params {
         kappa: 0.15,
         wait_bound: secs(120),
         switch_share_max: 1.0,
+        prefetch: false,
+    }
+}
+
+/// One that starts in five seconds.
+fn quick(gib: u64) -> Profile {
+    let costs = Costs {
+        start: 5.0,
+        ..profile(gib).costs
+    };
+    Profile {
+        costs,
+        ..profile(gib)
     }
 }
 
@@ -252,17 +267,7 @@ fn what_a_younger_claim_was_promised_goes_to_one_that_becomes_overdue() {
     let small = stage.serving("small", profile(40), secs(900), 0);
     let busy = stage.serving("busy", profile(40), secs(999), 9);
     let large = stage.know("large", profile(80));
-    let costs = Costs {
-        start: 5.0,
-        ..profile(40).costs
-    };
-    let young = stage.know(
-        "young",
-        Profile {
-            costs,
-            ..profile(40)
-        },
-    );
+    let young = stage.know("young", quick(40));
     assert_eq!(stage.ask(large, secs(930)), [], "the busy one stays");
     assert_eq!(evicted(&stage.ask(young, secs(980))), [small]);
     stage.now = secs(1_051);

@@ -5,6 +5,7 @@ use super::super::machine::{Aim, Machine, Phase, Rest};
 use super::super::policy::Seconds;
 use super::super::policy::costs::Costs;
 use crate::config::OffloadTo;
+use crate::deployment::Crowd;
 use crate::time::Uptime;
 
 /// What is known of a deployment, whether or not it has a worker.
@@ -115,6 +116,8 @@ pub struct Stand {
     pub head: Option<Uptime>,
     /// Seconds that they have waited, all together.
     pub waited: Seconds,
+    /// Whose they are.
+    pub crowd: Crowd,
     /// Whether it is wanted though no request waits.
     pub insists: Insists,
 }
@@ -129,6 +132,7 @@ impl Stand {
             held: 0,
             head: None,
             waited: 0.0,
+            crowd: Crowd::default(),
             insists: Insists::No,
         }
     }
@@ -158,6 +162,8 @@ pub enum Obstacle {
     Unwanted,
     /// Those on its GPUs are busy, kept, or on their way up.
     Busy,
+    /// Others' workspaces had less of late.
+    Turn,
     /// The switch would do more harm than it saves so far.
     Costly,
     /// No GPU is large enough now.
@@ -174,6 +180,7 @@ impl Obstacle {
             Self::Measuring => "measuring",
             Self::Unwanted => "unwanted",
             Self::Busy => "busy",
+            Self::Turn => "turn",
             Self::Costly => "costly",
             Self::Small => "small",
         }
@@ -190,6 +197,9 @@ impl Obstacle {
             Self::Measuring => "another worker starts on its GPUs and measures their memory",
             Self::Unwanted => "nobody waits for it, so nobody leaves for it",
             Self::Busy => "those on its GPUs are busy, kept, or on their way up",
+            Self::Turn => {
+                "workspaces take turns: of late more was moved for those who wait for it than for others"
+            }
             Self::Costly => "the switch would cost others more than it saves so far",
             Self::Small => "no GPU is large enough",
         }

@@ -7,6 +7,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::trace::{Arrival, Trace};
+use crate::deployment::{Crowd, Tenant};
 use crate::lifecycle::machine::Machine;
 use crate::lifecycle::placement::{Insists, Stand, Standing};
 use crate::lifecycle::policy::Seconds;
@@ -25,6 +26,7 @@ pub(super) fn time(seconds: Seconds) -> Uptime {
 pub(super) struct Work {
     pub(super) until: f64,
     pub(super) since: Uptime,
+    pub(super) client: Option<u32>,
 }
 
 impl Eq for Work {}
@@ -92,15 +94,21 @@ impl Actor {
         self.running.push(Reverse(Work {
             until: self.progress + arrival.work,
             since: now,
+            client: arrival.key,
         }));
     }
 
-    pub(super) fn stand(&self, now: Uptime, trace: &Trace) -> Stand {
+    pub(super) fn stand(&self, number: usize, now: Uptime, trace: &Trace) -> Stand {
         let first = self.queue.front();
         let first = first.and_then(|index| trace.arrivals.get(*index));
         let held = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
         let running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        let mut crowd = Crowd::default();
+        if let Some(model) = trace.fleet.get(number).filter(|_| held > 0) {
+            crowd.add(Tenant(u64::from(model.workspace)), held);
+        }
         Stand {
+            crowd,
             standing: Standing::of(&self.machine),
             running,
             idle_since: (running == 0).then_some(self.idle_since),

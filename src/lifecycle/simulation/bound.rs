@@ -3,7 +3,8 @@
 //! `wait_bound + (m + 1) * (D + S + W)`: m overdue ones that are older were served
 //! before on the same GPUs, each after a drain, a sleep and a wake. D, S and W are
 //! the longest of the run, with their waits for the bus of a GPU; where a sleeper
-//! had to be ended, its next start is a wake.
+//! had to be ended, its next start is a wake. Workspaces take turns, so an overdue
+//! one of another workspace may go first though it is younger.
 
 use crate::lifecycle::ledger::Key;
 use crate::lifecycle::policy::Seconds;
@@ -16,7 +17,7 @@ struct Wake {
     until: Seconds,
     /// Since when its first request had waited.
     head: Seconds,
-    key: Key,
+    whose: (Key, u32),
 }
 
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl Bound {
     /// One wakes on these GPUs, from then until then, whose first request came then.
     pub(super) fn granted(
         &mut self,
-        key: Key,
+        whose: (Key, u32),
         home: &[usize],
         head: Seconds,
         (at, until): (Seconds, Seconds),
@@ -62,20 +63,28 @@ impl Bound {
             at,
             until,
             head,
-            key,
+            whose,
         });
     }
 
     /// A request that came then is let in on these GPUs.
-    pub(super) fn admitted(&mut self, key: Key, home: &[usize], came: Seconds, now: Seconds) {
+    pub(super) fn admitted(
+        &mut self,
+        whose: (Key, u32),
+        home: &[usize],
+        came: Seconds,
+        now: Seconds,
+    ) {
         let overdue = came + self.wait_bound;
         if now <= overdue {
             return;
         }
         let is_ahead = |wake: &&Wake| {
-            let age = wake.head.total_cmp(&came).then(wake.key.cmp(&key));
+            let age = wake.head.total_cmp(&came).then(wake.whose.0.cmp(&whose.0));
+            let goes_before = wake.whose.1 != whose.1 && wake.head + self.wait_bound <= wake.at;
             let meets = wake.home.iter().any(|place| home.contains(place));
-            wake.key != key && age.is_lt() && meets && wake.until >= overdue
+            let other = wake.whose.0 != whose.0;
+            other && (age.is_lt() || goes_before) && meets && wake.until >= overdue
         };
         let begin = overdue - self.wake;
         let since = self.wakes.iter().rev();

@@ -21,6 +21,7 @@ pub const FORMAT: &str = "\
   gpus     how many GPUs it takes; its first line counts [default: 1]
   work     seconds that the request takes alone [default: 3]
   key      whose request it is [default: nobody's]
+  workspace  whose deployment it is; its first line counts [default: everybody's]
   Columns may come in any order; those with a default may be left out.";
 
 /// Longest trace, in seconds: a year.
@@ -49,7 +50,7 @@ pub struct Machine {
     pub host_memory: u64,
 }
 
-const COLUMNS: [&str; 6] = ["at", "model", "weights", "gpus", "work", "key"];
+const COLUMNS: [&str; 7] = ["at", "model", "weights", "gpus", "work", "key", "workspace"];
 
 /// One line, with its columns by the order of [`COLUMNS`].
 struct Line<'a> {
@@ -101,6 +102,7 @@ pub fn trace(name: &str, text: &str, machine: Machine) -> Result<Trace, CsvError
     let mut fleet: Vec<Model> = Vec::new();
     let mut numbers: HashMap<String, usize> = HashMap::new();
     let mut keys: HashMap<String, u32> = HashMap::new();
+    let mut workspaces: HashMap<String, u32> = HashMap::new();
     let mut arrivals = Vec::new();
     for (number, text) in lines {
         let line = split(number, text, &order)?;
@@ -117,7 +119,11 @@ pub fn trace(name: &str, text: &str, machine: Machine) -> Result<Trace, CsvError
             *known
         } else {
             numbers.insert(model.to_owned(), fleet.len());
-            fleet.push(new_model(&line, model, machine)?);
+            let mut model = new_model(&line, model, machine)?;
+            let next = u32::try_from(workspaces.len()).unwrap_or(u32::MAX);
+            let workspace = line.cell(6).unwrap_or_default().to_owned();
+            model.workspace = *workspaces.entry(workspace).or_insert(next);
+            fleet.push(model);
             fleet.len() - 1
         };
         let work = line.seconds(4, 86_400.0)?.unwrap_or(WORK);

@@ -30,6 +30,36 @@ pub struct Outcome {
     pub beyond_bound: Seconds,
     /// Times that a deployment left its GPUs.
     pub switches: usize,
+    /// The waits of each workspace by its number, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workspaces: Vec<Waits>,
+}
+
+/// The waits of one workspace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Waits {
+    /// Requests that were served.
+    pub served: usize,
+    /// Mean wait.
+    pub mean: Seconds,
+    /// Wait that 95 of 100 stay below.
+    pub p95: Seconds,
+    /// The longest wait.
+    pub longest: Seconds,
+}
+
+impl Waits {
+    fn of(mut waits: Vec<Seconds>) -> Self {
+        waits.sort_by(f64::total_cmp);
+        #[expect(clippy::cast_precision_loss, reason = "a few million")]
+        let count = waits.len().max(1) as f64;
+        Self {
+            served: waits.len(),
+            mean: waits.iter().sum::<Seconds>() / count,
+            p95: part(&waits, 95),
+            longest: waits.last().copied().unwrap_or_default(),
+        }
+    }
 }
 
 impl Outcome {
@@ -54,6 +84,19 @@ impl Outcome {
             ..Self::default()
         }
     }
+}
+
+/// The waits of each workspace, where there are several: who waited, and how long.
+pub(super) fn by_workspace(waits: &[(u32, Seconds)]) -> Vec<Waits> {
+    let last = waits.iter().map(|(workspace, _)| *workspace).max();
+    let Some(last) = last.filter(|last| *last > 0) else {
+        return Vec::new();
+    };
+    let of = |workspace: u32| {
+        let own = waits.iter().filter(|(of, _)| *of == workspace);
+        Waits::of(own.map(|(_, wait)| *wait).collect())
+    };
+    (0..=last).map(of).collect()
 }
 
 fn part(sorted: &[Seconds], percent: usize) -> Seconds {

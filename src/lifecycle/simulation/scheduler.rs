@@ -28,6 +28,12 @@ pub(super) trait Scheduler {
     fn touch(&mut self, key: Key);
     fn plan(&mut self, now: Uptime, view: &View<'_>) -> Vec<Decision>;
     fn look_at(&self) -> Option<Uptime>;
+    /// A client's request for this one is done: which one it is expected to ask next.
+    fn foresees(&mut self, _client: u32, _key: Key, _now: Uptime) -> Option<(Key, f64)> {
+        None
+    }
+    /// The next claim of this one is made because of that.
+    fn foresee(&mut self, _key: Key, _chance: f64) {}
     /// How long a request may wait before it is overdue, where that means anything.
     fn wait_bound(&self) -> Duration {
         Duration::MAX
@@ -120,6 +126,12 @@ impl Scheduler for Ours {
     }
     fn look_at(&self) -> Option<Uptime> {
         self.0.look_at()
+    }
+    fn foresees(&mut self, client: u32, key: Key, now: Uptime) -> Option<(Key, f64)> {
+        self.0.asked(u64::from(client), key, now)
+    }
+    fn foresee(&mut self, key: Key, chance: f64) {
+        self.0.foresee(key, chance);
     }
     fn wait_bound(&self) -> Duration {
         self.0.params().wait_bound

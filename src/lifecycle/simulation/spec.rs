@@ -19,6 +19,9 @@ pub const GRAMMAR: &str = "\
   daily:D:G:PEAK                 at most PEAK requests/s, three time zones; 24 h
   heavy:SMALL:RATE_H:RATE_S      one of 140 GiB on four GPUs, and SMALL small ones; 2 h
   agents:D:G:CHAINS              CHAINS/s of 12 steps between two deployments; 2 h
+  flood:D:G:RATE:FLOOD           two workspaces with D deployments each on the same G GPUs:
+                                 one asks RATE requests/s, the other FLOOD requests/s
+                                 in the second and third half hour; 2 h
   rivals:SA:WA:SB:WB:RA:RB       two of 72 GiB on one GPU: seconds of sleep and wake,
                                  requests/s of each; 2 h. CPU/DISK gives a cost of each
                                  level, as 35.9/0.3";
@@ -143,10 +146,11 @@ pub fn trace(text: &str, seed: u64) -> Result<Trace, SpecError> {
         "daily" => daily(&mut fields, &mut dice)?,
         "heavy" => heavy(&mut fields, &mut dice)?,
         "agents" => agents(&mut fields, &mut dice)?,
+        "flood" => flood(&mut fields, &mut dice)?,
         "rivals" => rivals(&mut fields, &mut dice)?,
         other => {
             return fields.wrong(format!(
-                "{other:?} is no kind of trace: write zipf, bursty, daily, heavy, agents or rivals"
+                "{other:?} is no kind of trace: write zipf, bursty, daily, heavy, agents, flood or rivals"
             ));
         }
     };
@@ -309,6 +313,29 @@ fn agents(fields: &mut Fields<'_>, dice: &mut Dice) -> Result<Trace, SpecError> 
         key += 1;
         begins += dice.exponential(1.0 / chains);
     }
+    Ok(trace)
+}
+
+fn flood(fields: &mut Fields<'_>, dice: &mut Dice) -> Result<Trace, SpecError> {
+    let (count, gpus) = (fields.count("D")?, fields.count("G")?);
+    let (rate, flood) = (fields.positive("RATE")?, fields.positive("FLOOD")?);
+    within(fields, (rate * 2.0 + flood) * HOUR)?;
+    let mut fleet = popular_fleet(count, gpus, 1.0, dice);
+    fleet.extend(popular_fleet(count, gpus, 1.0, dice));
+    let mut trace = Trace::new("flood", gpus, fleet, 2.0 * HOUR);
+    for (number, model) in trace.fleet.iter_mut().enumerate() {
+        model.workspace = u32::from(number >= count);
+        model.name = format!(
+            "{}-{number}",
+            ["calm", "flood"][usize::from(number >= count)]
+        );
+    }
+    // Each draws among all; what is not its own is passed over.
+    let flooding = 0.5 * HOUR..1.5 * HOUR;
+    poisson(&mut trace, rate * 2.0, dice, |model, _, _| model < count);
+    poisson(&mut trace, flood * 2.0, dice, |model, now, _| {
+        model >= count && flooding.contains(&now)
+    });
     Ok(trace)
 }
 

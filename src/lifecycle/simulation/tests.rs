@@ -56,6 +56,22 @@ fn no_one_waits_beyond_the_bound_where_there_is_more_to_do_than_can_be_done() {
 }
 
 #[test]
+fn a_workspace_that_floods_waits_longer_than_the_one_beside_it() {
+    let (mut calm, mut flood) = (0.0, 0.0);
+    for seed in 401..404 {
+        let outcome = run(
+            &of("flood:10:2:0.1:1", seed),
+            Scheme::Ours,
+            default_params(),
+        );
+        assert!(outcome.beyond_bound <= 0.0, "{outcome:?}");
+        calm += outcome.workspaces[0].p95;
+        flood += outcome.workspaces[1].p95;
+    }
+    assert!(calm < 0.6 * flood, "{calm} {flood}");
+}
+
+#[test]
 fn the_level_is_chosen_by_what_it_takes() {
     let trace = of("rivals:35.9/0.3:1.2/8.2:35.9/0.3:1.2/8.2:0.016:0.016", 4);
     let outcome = run(&trace, Scheme::Ours, default_params());
@@ -79,6 +95,7 @@ fn a_limit_on_switching_is_kept_and_paid_for_by_waiting() {
 fn a_wrong_spec_says_where() {
     for (text, expected) in [
         ("zipf:20:2", "column 10: RATE is missing"),
+        ("flood:9:2:1:9999", "requests, and 5000000 is the most"),
         ("zip:20", "column 1: \"zip\" is no kind of trace"),
         ("zipf:20:x:1:1", "column 9: G: write a whole number"),
         ("zipf:20:2:0:1", "column 11: RATE: write a number above 0"),

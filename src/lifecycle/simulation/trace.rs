@@ -28,6 +28,8 @@ pub struct Model {
     pub weights: u64,
     /// What its transitions take.
     pub costs: Costs,
+    /// Whose requests it is for, by number.
+    pub workspace: u32,
     /// Share of the requests.
     pub(super) popularity: f64,
     /// How many GPUs it takes.
@@ -117,6 +119,7 @@ impl Model {
             asleep: bytes(if gpus > 1 { 2.2 } else { 1.2 }),
             weights,
             costs: Costs::expected(weights, gpus),
+            workspace: 0,
             popularity: 1.0,
             gpus,
             speed: 0.0,
@@ -136,6 +139,7 @@ impl Model {
             asleep: bytes(if gpus > 1 { 2.2 } else { 1.2 }),
             weights: bytes(gib),
             costs: Costs::expected(bytes(gib), gpus),
+            workspace: 0,
             popularity: 0.0,
             gpus,
             speed,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::actor::{Actor, time};
 use super::bound::Bound;
-use super::outcome::Outcome;
+use super::outcome::{self, Outcome};
 use super::scheduler::Scheduler;
 use super::trace::{BATCH_MAX, Model, Trace};
 use crate::config::OffloadTo;
@@ -45,7 +45,8 @@ pub(super) struct World<'a, S> {
     /// Until when each GPU's bus is taken.
     bus: Vec<Uptime>,
     bus_time: Seconds,
-    waits: Vec<Seconds>,
+    /// By workspace.
+    waits: Vec<(u32, Seconds)>,
     refused: usize,
     switches: usize,
     look_at: Option<Uptime>,
@@ -142,7 +143,9 @@ impl<'a, S: Scheduler> World<'a, S> {
     fn outcome(mut self) -> Outcome {
         let left: usize = self.actors.iter().map(|actor| actor.queue.len()).sum();
         let waits = std::mem::take(&mut self.waits);
-        let mut outcome = Outcome::of(waits, self.refused + left);
+        let seconds = waits.iter().map(|(_, wait)| *wait).collect();
+        let mut outcome = Outcome::of(seconds, self.refused + left);
+        outcome.workspaces = outcome::by_workspace(&waits);
         let span = self.trace.horizon.max(self.now.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "thousands of GPUs at most")]
         let gpus = self.trace.gpus.max(1) as f64;
@@ -158,13 +161,13 @@ impl<'a, S: Scheduler> World<'a, S> {
         };
         let number = arrival.model;
         self.scheduler.arrived(key(number), self.now);
-        let now = self.now;
+        let (now, workspace) = (self.now, self.workspace(number));
         let Some(actor) = self.actors.get_mut(number) else {
             return;
         };
         if actor.open && actor.running.len() < BATCH_MAX && actor.queue.is_empty() {
             actor.begin(&arrival, now);
-            self.waits.push(0.0);
+            self.waits.push((workspace, 0.0));
             self.announce(number);
             return;
         }
@@ -173,6 +176,10 @@ impl<'a, S: Scheduler> World<'a, S> {
         if !actor.open && !actor.machine.wanted {
             self.turn.push_back((number, Event::Demand));
         }
+    }
+
+    fn workspace(&self, number: usize) -> u32 {
+        self.trace.fleet.get(number).map_or(0, |m| m.workspace)
     }
 
     fn happen(&mut self, what: Coming) {
@@ -201,13 +208,18 @@ impl<'a, S: Scheduler> World<'a, S> {
             return;
         }
         actor.advance(now);
+        let mut clients = Vec::new();
         while let Some(Reverse(work)) = actor.running.peek().copied()
             && work.until <= actor.progress + 1e-9
         {
             actor.running.pop();
             let took = now.saturating_sub(work.since).as_secs_f64();
             self.scheduler.served(key(number), took);
+            clients.extend(work.client);
             self.bound.drain = self.bound.drain.max(took);
+        }
+        for client in clients {
+            self.foresee(client, number);
         }
         self.admit(number);
         let Some(actor) = self.actors.get_mut(number) else {
@@ -224,9 +236,22 @@ impl<'a, S: Scheduler> World<'a, S> {
         }
     }
 
+    /// Wakes the one that this client is expected to ask next.
+    fn foresee(&mut self, client: u32, number: usize) {
+        let next = self.scheduler.foresees(client, key(number), self.now);
+        let Some((next, chance)) = next else { return };
+        let sleeps = self.actors.get(next.index()).is_some_and(|actor| {
+            matches!(actor.machine.phase, Phase::Offloaded { .. }) && actor.queue.is_empty()
+        });
+        if sleeps {
+            self.scheduler.foresee(next, chance);
+            self.turn.push_back((next.index(), Event::Demand));
+        }
+    }
+
     /// Lets those who wait in, as far as there are places.
     fn admit(&mut self, number: usize) {
-        let now = self.now;
+        let (now, workspace) = (self.now, self.workspace(number));
         let Some(actor) = self.actors.get_mut(number) else {
             return;
         };
@@ -236,11 +261,16 @@ impl<'a, S: Scheduler> World<'a, S> {
             };
             if let Some(arrival) = self.trace.arrivals.get(index) {
                 actor.queued -= arrival.at;
-                self.waits.push((now.as_secs_f64() - arrival.at).max(0.0));
+                let wait = (now.as_secs_f64() - arrival.at).max(0.0);
+                self.waits.push((workspace, wait));
                 if let Some(model) = self.trace.fleet.get(number) {
                     let now = now.as_secs_f64();
-                    self.bound
-                        .admitted(key(number), &model.home, arrival.at, now);
+                    self.bound.admitted(
+                        (key(number), model.workspace),
+                        &model.home,
+                        arrival.at,
+                        now,
+                    );
                 }
                 actor.begin(arrival, now);
             }
@@ -407,7 +437,8 @@ impl<'a, S: Scheduler> World<'a, S> {
         let first = first.and_then(|index| self.trace.arrivals.get(*index));
         if let (Some(first), Some(model)) = (first, self.trace.fleet.get(number)) {
             let span = (self.now.as_secs_f64(), done.as_secs_f64());
-            self.bound.granted(key(number), &model.home, first.at, span);
+            self.bound
+                .granted((key(number), model.workspace), &model.home, first.at, span);
         }
     }
 
@@ -417,7 +448,7 @@ impl<'a, S: Scheduler> World<'a, S> {
         let trace = self.trace;
         let view = |key: Key| {
             let actor = actors.get(key.index());
-            actor.map_or_else(Stand::absent, |actor| actor.stand(now, trace))
+            actor.map_or_else(Stand::absent, |actor| actor.stand(key.index(), now, trace))
         };
         for decision in self.scheduler.plan(now, &view) {
             let (key, event) = match decision {

@@ -42,7 +42,7 @@ async fn an_answer_names_those_who_keep_it_waiting_and_events_say_so() {
     drop(stage.request("t/a").await.unwrap());
     let waiter = {
         let handle = stage.handle("t/b");
-        let waiting = handle.wait();
+        let waiting = handle.wait(None);
         handle.demand();
         waiting
     };
@@ -60,4 +60,23 @@ async fn an_answer_names_those_who_keep_it_waiting_and_events_say_so() {
     stage.command("t/b", Command::Stop).await.unwrap();
     stage.phase("t/b", "stopped").await;
     says(&explained(&stage, "t/b").await, "wants it down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_prefetch_the_one_that_a_client_asks_next_is_woken_and_the_event_says_so() {
+    let specs = [idles("t/a"), idles("t/b")];
+    let mut settings = Settings::default();
+    settings.placement.prefetch = true;
+    let stage = Stage::of(Fake::default(), &[20 << 30], &specs, settings).await;
+    for id in ["t/a", "t/b", "t/a"] {
+        drop(stage.request(id).await.expect("served"));
+        stage.handle(id).asked_by("token");
+    }
+    // Whether it comes up is placement's to weigh; the try is told in any case.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let id = DeploymentId::parse("t/b").unwrap();
+    let told = stage.conductor.events(Some(&id), 10);
+    let told: Vec<&str> = told.iter().map(|event| event.text.as_ref()).collect();
+    let why = "waking: a request is expected: who asked t/a is likely to ask it next (50 %)";
+    assert!(told.contains(&why), "{told:?}");
 }

@@ -47,6 +47,7 @@ impl History {
             kappa: 0.15,
             wait_bound: secs(30),
             switch_share_max: 1.0,
+            prefetch: false,
         };
         let mut placement = Placement::new(Inventory::simulated(&DEVICES).devices, HOST, params);
         let actors = (0..4)

@@ -94,6 +94,7 @@ impl Actor {
             waited: self
                 .waiting
                 .map_or(0.0, |since| now.saturating_sub(since).as_secs_f64()),
+            crowd: crate::deployment::Crowd::default(),
             insists: if self.machine.wanted {
                 Insists::Yes
             } else {
