@@ -9,7 +9,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
+use rustls::{CipherSuite, ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use tidegate::config::edge::{ClientCerts, Need, Pair};
 use tidegate::config::{Settings, Tls};
 use tidegate::gateway::tls::{Certificates, TlsError};
@@ -251,5 +251,21 @@ async fn a_client_that_comes_again_resumes_also_after_a_new_certificate() {
         assert_eq!(kind().await, HandshakeKind::Resumed);
         certificates.reload().unwrap();
         assert_eq!(kind().await, HandshakeKind::Resumed);
+    }
+}
+
+#[tokio::test]
+async fn the_cheaper_hash_is_chosen_also_where_the_client_names_the_other_first() {
+    let authority = Authority::new();
+    let pair = authority.sign("server", &["localhost"]);
+    let bench = bench(&Certificates::load(tls_of(&pair)).unwrap()).await;
+    for (version, chosen) in [
+        (&TLS12, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+        (&TLS13, CipherSuite::TLS13_AES_128_GCM_SHA256),
+    ] {
+        let config = client(&authority.file("ca.pem"), version, None);
+        let stream = ask(&bench, &config, "localhost").await.unwrap();
+        let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap();
+        assert_eq!(suite.suite(), chosen);
     }
 }
