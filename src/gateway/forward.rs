@@ -240,7 +240,8 @@ impl Prepared {
     }
 
     async fn dial(&self, limits: Limits) -> Result<Conn, Refusal> {
-        self.pool.dial(limits).await.map_err(|error| {
+        // Boxed: it takes much room, and most requests find a connection.
+        Box::pin(self.pool.dial(limits)).await.map_err(|error| {
             tracing::debug!(upstream = %self.pool.address(), error = %error, "an upstream can't be reached");
             Refusal::Unreachable
         })

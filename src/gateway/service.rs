@@ -195,13 +195,15 @@ async fn answer(
                 action,
             };
             let memory = (&*table, &gateway.stored);
-            retrieve(memory, &principal, wanted, &mut parts, record)
+            // Boxed, as it is rare: the room for it would be made for every request.
+            Box::pin(retrieve(memory, &principal, wanted, &mut parts, record))
                 .await
                 .map(theirs)
         }
         Entry::Realtime { route } => {
             let at = (gateway, &table);
-            let opened = realtime::open(at, &principal, route, &mut parts, record).await?;
+            let opened =
+                Box::pin(realtime::open(at, &principal, route, &mut parts, record)).await?;
             Ok(Answer::Tunnel(Box::new(opened)))
         }
         Entry::Api {
