@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Workspaces that a crowd tells apart; those that come later are not counted.
-const CROWD_MAX: usize = 8;
+const CROWD_MAX: usize = 6;
 
 /// A workspace as a number: the same for the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

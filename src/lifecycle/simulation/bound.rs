@@ -23,7 +23,7 @@ struct Wake {
 #[derive(Debug)]
 pub(super) struct Bound {
     /// Seconds after which a request is overdue.
-    wait_bound: Seconds,
+    patience: Seconds,
     /// The longest request.
     pub(super) drain: Seconds,
     /// The longest sleep.
@@ -39,7 +39,7 @@ pub(super) struct Bound {
 impl Bound {
     pub(super) fn new(wait_bound: Seconds) -> Self {
         Self {
-            wait_bound,
+            patience: wait_bound,
             drain: 0.0,
             sleep: 0.0,
             wake: 0.0,
@@ -75,13 +75,13 @@ impl Bound {
         came: Seconds,
         now: Seconds,
     ) {
-        let overdue = came + self.wait_bound;
+        let overdue = came + self.patience;
         if now <= overdue {
             return;
         }
         let is_ahead = |wake: &&Wake| {
             let age = wake.head.total_cmp(&came).then(wake.whose.0.cmp(&whose.0));
-            let goes_before = wake.whose.1 != whose.1 && wake.head + self.wait_bound <= wake.at;
+            let goes_before = wake.whose.1 != whose.1 && wake.head + self.patience <= wake.at;
             let meets = wake.home.iter().any(|place| home.contains(place));
             let other = wake.whose.0 != whose.0;
             other && (age.is_lt() || goes_before) && meets && wake.until >= overdue
@@ -92,7 +92,7 @@ impl Bound {
         let ahead = since.filter(is_ahead).count();
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
         let turns = ahead as f64 + 1.0;
-        let limit = self.wait_bound + turns * (self.drain + self.sleep + self.wake);
+        let limit = self.patience + turns * (self.drain + self.sleep + self.wake);
         self.beyond = self.beyond.max(now - came - limit);
     }
 }

@@ -325,10 +325,7 @@ fn flood(fields: &mut Fields<'_>, dice: &mut Dice) -> Result<Trace, SpecError> {
     let mut trace = Trace::new("flood", gpus, fleet, 2.0 * HOUR);
     for (number, model) in trace.fleet.iter_mut().enumerate() {
         model.workspace = u32::from(number >= count);
-        model.name = format!(
-            "{}-{number}",
-            ["calm", "flood"][usize::from(number >= count)]
-        );
+        model.name = format!("{}-{number}", if number < count { "calm" } else { "flood" });
     }
     // Each draws among all; what is not its own is passed over.
     let flooding = 0.5 * HOUR..1.5 * HOUR;
