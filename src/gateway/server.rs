@@ -163,10 +163,8 @@ impl Server {
     pub fn enter(&self) -> Option<Permit> {
         self.worker()?.gate.enter()
     }
-}
 
-impl Server {
-    /// Enters it if it has fewer than `max` requests.
+    /// The same if it has fewer than `max` requests.
     fn enter_below(&self, max: u32) -> Option<Permit> {
         self.worker()?.gate.enter_below(max)
     }

@@ -134,6 +134,8 @@ fn evictable(admin: &Admin, handle: &Handle) -> String {
         format!("not now: {inside} request{plural} inside")
     } else if handle.snapshot().pid.is_none() {
         "its worker has ended".to_owned()
+    } else if handle.status() == Status::Loading {
+        "not now: it is coming up".to_owned()
     } else {
         let idle = admin
             .registry
