@@ -1,7 +1,7 @@
 """Processes, read from /proc: who belongs to a run, who is left of a session.
 
-Only processes that carry the mark of a run in their environment are ever
-ended here, each by its own id.
+Only processes that carry the mark of a run in their environment, and those of the
+sessions that such a one leads, are ever ended here, each by its own id.
 """
 
 import os
@@ -46,7 +46,8 @@ def in_session(session):
 
 
 def marked(mark):
-    """Every process whose mark begins so, this one left out."""
+    """Every process whose mark begins so, this one left out, and the sessions that those lead: the
+    engine cores of vLLM write their title over their environment."""
     wanted = f"{MARK_VARIABLE}={mark}".encode()
     found = []
     for pid in _pids():
@@ -57,7 +58,9 @@ def marked(mark):
         carries = any(entry.startswith(wanted) for entry in environment.split(b"\0"))
         if carries and pid != os.getpid() and is_alive(pid):
             found.append(pid)
-    return found
+    led = {pid for pid in found if session_of(pid) == pid}
+    others = [pid for session in led for pid in in_session(session)]
+    return sorted({*found, *others})
 
 
 def arguments(pid):

@@ -73,11 +73,10 @@ endpoint_name = "gamma"
 """
 
 
-def run(report, gateway, shape, embedder, heard):
+def run(report, gateway, shape, embedder):
     """The checks, in an order that needs each worker started twice only."""
     gateway.route("tiny", shape())
     gateway.route("bert", embedding_file(embedder))
-    gateway.route("voices", voices.file(heard))
     gateway.start()
     token = gateway.token("--workspace", "w1", "--project", "research")
     alpha, beta = (
@@ -105,18 +104,26 @@ def run(report, gateway, shape, embedder, heard):
     lifecycle.killed_server(report, beta)
     lifecycle.idle_stop(report, alpha, shape)
     lifecycle.cold_start(report, "cold start again, after a stop or a crash", both, 1)
-    more = Voices(gateway, token)
     gamma = Served(gateway, token, "gamma", "bert/gamma", CONTEXT)
     with report.check("gamma: an embedding model is started by its first request") as check:
         made = gamma.sdk(timeout=lifecycle.START_MAX).embeddings.create(model="gamma", input="one")
         check.figure = f"{len(made.data[0].embedding)} numbers"
     endpoints.of_embeddings(report, gamma)
+    lifecycle.end(report, gateway, [*both, gamma])
+
+
+def run_voices(report, gateway, heard):
+    """Sound and classes, which take two cores minutes to load."""
+    gateway.route("voices", voices.file(heard))
+    gateway.start()
+    token = gateway.token("--workspace", "w1", "--project", "research")
+    more = Voices(gateway, token)
     more.run(report)
-    lifecycle.end(report, gateway, [*both, gamma, *more.all()])
+    lifecycle.end(report, gateway, more.all())
 
 
 def main():
-    """Installs, serves, checks."""
+    """Installs, serves, checks; with `voices` as its argument, sound and classes instead."""
     exit_on_sigterm()
     if not engine.is_possible():
         skip("REAL vLLM: there is no ../shared/vllm/cpu here, so nothing was tried against it")
@@ -124,11 +131,15 @@ def main():
     report, began = Report("real vLLM"), time.monotonic()
     programs = engine.install()
     report.note(f"vLLM is installed [{time.monotonic() - began:.0f} s]")
+    if sys.argv[1:] == ["voices"]:
+        with Tidegate(settings(programs), {"VLLM_CPU_KVCACHE_SPACE": "1"}) as gateway:
+            run_voices(report, gateway, engine.voices(programs))
+        return report.finish()
     models = {name: engine.model(programs, seed, CONTEXT) for seed, name in enumerate(["alpha", "beta"])}
     report.note(f"models are made [{time.monotonic() - began:.0f} s]")
     shape = shape_of(models)
     with Tidegate(settings(programs), {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_RESPONSES_API_STORE": "1"}) as gateway:
-        run(report, gateway, shape, engine.embedder(programs), engine.voices(programs))
+        run(report, gateway, shape, engine.embedder(programs))
     return report.finish()
 
 
