@@ -49,14 +49,14 @@ pub struct Waits {
 }
 
 impl Waits {
-    fn of(mut waits: Vec<Seconds>) -> Self {
-        waits.sort_by(f64::total_cmp);
+    /// Of these waits, the shortest first.
+    fn of(waits: &[Seconds]) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a few million")]
         let count = waits.len().max(1) as f64;
         Self {
             served: waits.len(),
             mean: waits.iter().sum::<Seconds>() / count,
-            p95: part(&waits, 95),
+            p95: part(waits, 95),
             longest: waits.last().copied().unwrap_or_default(),
         }
     }
@@ -68,18 +68,23 @@ impl Outcome {
         waits.sort_by(f64::total_cmp);
         #[expect(clippy::cast_precision_loss, reason = "a few million")]
         let count = waits.len().max(1) as f64;
-        let total_wait: Seconds = waits.iter().sum();
+        let Waits {
+            served,
+            mean,
+            p95,
+            longest,
+        } = Waits::of(&waits);
         let waited = waits.len() - waits.partition_point(|wait| *wait <= 0.0);
         #[expect(clippy::cast_precision_loss, reason = "a few million")]
         let held = waited as f64 / count;
         Self {
-            served: waits.len(),
+            served,
             refused,
-            total_wait,
-            mean: total_wait / count,
-            p95: part(&waits, 95),
+            total_wait: waits.iter().sum(),
+            mean,
+            p95,
             p99: part(&waits, 99),
-            longest: waits.last().copied().unwrap_or_default(),
+            longest,
             held,
             ..Self::default()
         }
@@ -94,7 +99,9 @@ pub(super) fn by_workspace(waits: &[(u32, Seconds)]) -> Vec<Waits> {
     };
     let of = |workspace: u32| {
         let own = waits.iter().filter(|(of, _)| *of == workspace);
-        Waits::of(own.map(|(_, wait)| *wait).collect())
+        let mut own: Vec<Seconds> = own.map(|(_, wait)| *wait).collect();
+        own.sort_by(f64::total_cmp);
+        Waits::of(&own)
     };
     (0..=last).map(of).collect()
 }
