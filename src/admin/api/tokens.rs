@@ -22,9 +22,6 @@ use crate::time::{unix_seconds, unix_time};
 /// Records of one page.
 const PAGE: usize = 200;
 
-/// Most labels of one answer.
-const LABELS_MAX: usize = 10_000;
-
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
@@ -120,7 +117,7 @@ async fn usage(
             (None, asked) => asked.is_none() && caller.is_admin(),
         };
         let mut uses = store.usage_by_owner(&admin.ledger.all_pending(), counts)?;
-        let limit = query.limit.unwrap_or(PAGE).clamp(1, LABELS_MAX);
+        let limit = query.limit.unwrap_or(PAGE).clamp(1, TokenUsage::LABELS_MAX);
         let left_out = uses.len().saturating_sub(limit);
         uses.truncate(limit);
         Ok(Json(TokenUsage {

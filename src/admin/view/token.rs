@@ -68,6 +68,11 @@ pub struct TokenUsage {
     pub left_out: usize,
 }
 
+impl TokenUsage {
+    /// Most labels of one answer.
+    pub const LABELS_MAX: usize = 10_000;
+}
+
 /// What the tokens of one label used; where they have none, those of one subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LabelUse {

@@ -8,9 +8,6 @@ use crate::config::Settings;
 use crate::names::Workspace;
 use crate::store::Store;
 
-/// As many labels as the admin API tells at once.
-const LABELS_MAX: usize = 10_000;
-
 /// Asks the running gateway, or its store where none runs.
 pub(super) async fn run(
     settings: &Settings,
@@ -18,7 +15,7 @@ pub(super) async fn run(
     workspace: Option<Workspace>,
     json: bool,
 ) -> Result<(), Failure> {
-    let mut path = format!("tokens/usage?limit={LABELS_MAX}");
+    let mut path = format!("tokens/usage?limit={}", TokenUsage::LABELS_MAX);
     if let Some(workspace) = &workspace {
         path.push_str("&workspace=");
         path.push_str(&escaped(workspace.as_str()));
