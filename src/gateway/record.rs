@@ -322,15 +322,21 @@ impl Record {
 
     /// Counts what the token used, once a server was found for it.
     fn add_to_ledger(&self) {
-        if let (Some(principal), Some(target)) = (&self.principal, &self.target) {
-            if let Backend::Deployment { handle, .. } = &target.backend {
-                handle.asked_by(&principal.token_id);
-            }
+        if let (Some(principal), Some(_)) = (&self.principal, &self.target) {
             let (prompt, completion) = self.usage.map_or((0, 0), |u| (u.prompt, u.completion));
             let token = &principal.token_id;
             self.sink
                 .ledger
                 .add(token, prompt, completion, unix_seconds());
+        }
+    }
+
+    /// Tells the deployment which client asked it, for who is to be woken next.
+    fn tell_deployment(&self) {
+        if let (Some(principal), Some(target)) = (&self.principal, &self.target)
+            && let Backend::Deployment { handle, .. } = &target.backend
+        {
+            handle.asked_by(&principal.token_id);
         }
     }
 
@@ -430,6 +436,7 @@ impl Drop for Record {
         let total = self.elapsed();
         self.settle_usage();
         self.count(total);
+        self.tell_deployment();
         self.add_to_ledger();
         if let Some(charge) = self.charge.take() {
             charge.close(self);

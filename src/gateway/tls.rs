@@ -211,7 +211,7 @@ impl Certificates {
         config.ignore_client_order = true;
         // Only tickets, which a change of the clients' authorities voids. The
         // SDKs open a connection per stream: tickets spare them the full
-        // handshake. One each: no client here shakes hands with several at once.
+        // handshake. One for each: it may be shown more than once.
         config.send_tls13_tickets = 1;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = match clients {
