@@ -11,12 +11,6 @@ from browser.chromium import Browser
 from checks.report import Report, exit_on_sigterm, expect
 from checks.tidegate import REPOSITORY, Tidegate
 
-_SETTINGS = """
-[gpus]
-source = "simulated"
-simulated = [{ memory = "80GiB" }, { memory = "80GiB" }]
-"""
-
 _CHAT = """
 [route]
 name = "chat"
@@ -44,7 +38,7 @@ def main():
     report = Report("browser")
     out = REPOSITORY / ".ci" / "out" / "browser"
     shutil.rmtree(out, ignore_errors=True)
-    with Tidegate(_SETTINGS) as gateway:
+    with Tidegate(gallery.SETTINGS) as gateway:
         gateway.route("chat", _CHAT)
         gateway.start("--stop-workers")
         token = gateway.token("--workspace", "w1", "--role", "admin", "--label", "the person of the test")

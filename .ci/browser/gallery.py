@@ -11,7 +11,7 @@ from checks.tidegate import REPOSITORY, Tidegate
 
 _LONG = "an-instance-whose-name-is-as-long-as-names-may-be-and-then-some"
 
-_SETTINGS = """
+SETTINGS = """
 [gpus]
 source = "simulated"
 simulated = [{ memory = "80GiB" }, { memory = "80GiB" }]
@@ -141,7 +141,7 @@ def _logged_in(browser, gateway):
 def all_states(report, out):
     """Pictures and accessibility of every state; how soon two days are drawn."""
     ids = [f"team-llms/{name}" for name in ("chat-large", "chat-small", "embedding-for-search")]
-    with Tidegate(_SETTINGS) as gateway:
+    with Tidegate(SETTINGS) as gateway:
         _fill(gateway, ids)
         for name, text in _FILES.items():
             gateway.route(name, text)

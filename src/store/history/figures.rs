@@ -94,7 +94,7 @@ fn keep(history: &History, at: u64, points: &[Point]) {
 }
 
 #[test]
-#[ignore = "figures, of a minute or more"]
+#[ignore = "figures, of minutes: cargo test --release --lib ninety_days -- --ignored --nocapture"]
 fn ninety_days_of_fifty_deployments() {
     let dir = tempfile::tempdir().unwrap();
     let history = History::open(dir.path(), BYTES_MAX);

@@ -220,7 +220,7 @@ fn print(name: &str, mut took: Vec<Duration>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, for a quiet machine"]
+#[ignore = "a measurement, for a quiet machine: cargo test --release --test it measure_from -- --ignored --nocapture"]
 async fn measure_from_the_end_of_a_client_to_the_end_of_its_server() {
     let rounds = setting("TIDEGATE_ABORTS", 300);
     for streams in [false, true] {

@@ -94,7 +94,7 @@ async fn an_upstream_that_closes_idle_connections_costs_no_request() {
 /// connections, and no request failed. On a machine so busy that nothing runs for 20 s
 /// the clients' own limit ends it.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: cargo test --release --test it race_at_length -- --ignored"]
 async fn race_at_length() {
     let asked = std::env::var("TIDEGATE_RACE").ok();
     let requests: usize = asked.and_then(|n| n.parse().ok()).unwrap_or(100_000);
