@@ -347,7 +347,12 @@ mod tests {
     #[test]
     fn the_wire_is_the_body_in_chunks_of_an_event() {
         let (body, wire) = (Stream::body(5, true), Stream::wire(5, true));
-        assert_eq!(body.ends.len(), wire.ends.len());
+        assert_eq!(
+            body.ends.len(),
+            wire.ends.len() + 1,
+            "usage comes with the end"
+        );
+        assert_eq!(wire.ends.last(), Some(&wire.bytes.len()));
         let mut rest = &wire.bytes[..];
         let mut joined = Vec::new();
         loop {
