@@ -22,8 +22,8 @@
 //!    queue ticket, the permit and the upstream connection, and the response
 //!    body owns what remains. Dropping it is the cancellation, the release and
 //!    the accounting, in every phase.
-//! 6. Bodies pass byte for byte: one borrowed scan, and a splice where the model
-//!    name or `stream_options` must change.
+//! 6. Bodies pass byte for byte, in the pieces that they came in: one scan as they
+//!    come, and a splice where the model name or `stream_options` must change.
 //! 7. Every queue, body, wait and retry has a bound that config names. Nothing
 //!    fails open.
 //! 8. Config is valid or absent; a request keeps the snapshot of config that it
@@ -36,6 +36,7 @@ pub mod time;
 pub mod units;
 
 pub mod names;
+pub mod pieces;
 pub mod tasks;
 pub mod websocket;
 

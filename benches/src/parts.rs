@@ -191,9 +191,10 @@ fn spliced() -> Result<Run, BenchError> {
         include_usage: false,
     };
     scan(&body).map_err(said)?;
+    let pieces = body.clone().into();
     Ok(Box::new(move || {
         if let Ok(scan) = scan(&body) {
-            drop(std::hint::black_box(splice(&body, &scan, edits)));
+            drop(std::hint::black_box(splice(&pieces, &scan, edits)));
         }
     }))
 }

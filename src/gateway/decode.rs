@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
 use super::error::Refusal;
+use crate::pieces::Pieces;
 
 /// What is decoded in one go, in bytes.
 const STEP: usize = 64 * 1024;
@@ -61,16 +62,21 @@ impl Coding {
 /// # Errors
 ///
 /// A [`Refusal`] when it is damaged, or larger.
-pub async fn decode(body: Bytes, coding: Coding, max: u64) -> Result<Bytes, Refusal> {
-    match coding {
-        Coding::Identity => Ok(body),
-        Coding::Gzip => unpack(MultiGzDecoder::new(&body[..]), max).await,
-        // The first byte of zlib names method 8 with a window of at most 32 KiB.
-        Coding::Deflate if body.first().is_some_and(|b| b & 0x8f == 0x08) => {
-            unpack(ZlibDecoder::new(&body[..]), max).await
-        }
-        Coding::Deflate => unpack(DeflateDecoder::new(&body[..]), max).await,
+pub async fn decode(body: Pieces, coding: Coding, max: u64) -> Result<Pieces, Refusal> {
+    if coding == Coding::Identity {
+        return Ok(body);
     }
+    let body = body.into_one();
+    // The first byte of zlib names method 8 with a window of at most 32 KiB.
+    let is_zlib = body.first().is_some_and(|b| b & 0x8f == 0x08);
+    let unpacked = if coding == Coding::Gzip {
+        unpack(MultiGzDecoder::new(&body[..]), max).await
+    } else if is_zlib {
+        unpack(ZlibDecoder::new(&body[..]), max).await
+    } else {
+        unpack(DeflateDecoder::new(&body[..]), max).await
+    };
+    unpacked.map(Pieces::from)
 }
 
 async fn unpack(mut packed: impl Read, max: u64) -> Result<Bytes, Refusal> {
@@ -122,8 +128,9 @@ mod tests {
             (zlib.finish().unwrap(), Coding::Deflate),
             (bare.finish().unwrap(), Coding::Deflate),
         ] {
-            let body = decode(packed.into(), coding, 1 << 20).await.unwrap();
-            assert!(body == text, "{coding:?}");
+            let packed = Bytes::from(packed).into();
+            let body = decode(packed, coding, 1 << 20).await.unwrap();
+            assert!(body.into_one() == text, "{coding:?}");
         }
     }
 
@@ -131,11 +138,12 @@ mod tests {
     async fn a_bomb_and_a_damaged_body_are_refused() {
         let bomb = gzip(&vec![0; 64 << 20]);
         assert!(bomb.len() < 400 << 10);
-        let refused = decode(bomb.clone().into(), Coding::Gzip, 1 << 20).await;
+        let packed = Bytes::from(bomb.clone()).into();
+        let refused = decode(packed, Coding::Gzip, 1 << 20).await;
         assert!(matches!(refused, Err(Refusal::TooLarge { max }) if max == 1 << 20));
         for damaged in [&bomb[..bomb.len() - 9], b"", b"{}", &[0x1f, 0x8b]] {
             let body = Bytes::copy_from_slice(damaged);
-            let refused = decode(body, Coding::Gzip, 1 << 30).await;
+            let refused = decode(body.into(), Coding::Gzip, 1 << 30).await;
             assert!(
                 matches!(refused, Err(Refusal::DamagedEncoding)),
                 "{refused:.40?}"

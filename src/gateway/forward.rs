@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
@@ -29,6 +28,7 @@ use crate::config::Timeouts;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::openai::splice::{Edits, splice};
+use crate::pieces::Pieces;
 use crate::telemetry::metrics::{replays, retried};
 use crate::time::{Instant, timeout};
 
@@ -46,7 +46,7 @@ pub struct Outgoing<'a> {
     /// The client's headers, those that may go on.
     pub headers: HeaderMap,
     /// The client's body.
-    pub body: &'a Bytes,
+    pub body: &'a Pieces,
     /// What was read in it; `None` where there is nothing to read.
     pub scan: Option<&'a Scan<'a>>,
     /// Whether we ask for usage that the client did not ask for.
@@ -148,7 +148,7 @@ enum Others {
 /// A request for one server, ready to be sent more than once.
 struct Prepared {
     pool: Arc<Pool>,
-    request: Request<Bytes>,
+    request: Request<Pieces>,
     may_replay: bool,
 }
 
@@ -249,7 +249,7 @@ impl Prepared {
 }
 
 /// The body with the name that the server knows, and with usage asked for.
-fn edited(outgoing: &Outgoing<'_>, target: &Target) -> Bytes {
+fn edited(outgoing: &Outgoing<'_>, target: &Target) -> Pieces {
     let Some(scan) = outgoing.scan else {
         return outgoing.body.clone();
     };

@@ -22,6 +22,7 @@ use super::router::Table;
 use super::server::Server;
 use super::socket::Limits;
 use crate::config::HealthCheck;
+use crate::pieces::Pieces;
 use crate::tasks::Tasks;
 use crate::time::{sleep, timeout};
 
@@ -206,7 +207,7 @@ async fn get(
     bytes_max: usize,
 ) -> Result<(StatusCode, Bytes), &'static str> {
     const BROKE: &str = "it broke off";
-    let mut request = Request::new(Bytes::new());
+    let mut request = Request::new(Pieces::default());
     let whole = format!("{}{path}", server.lookout.base_path);
     *request.uri_mut() = whole.parse().map_err(|_| "its path is no path")?;
     let headers = request.headers_mut();

@@ -21,6 +21,7 @@ use http_body::Frame;
 use super::socket::{Limits, Proof, Socket};
 use super::wire::Wire;
 use crate::config::Address;
+use crate::pieces::Pieces;
 use crate::time::Instant;
 
 /// Connections kept idle to one upstream.
@@ -231,7 +232,7 @@ impl Conn {
     /// [`SendFailed`] when the connection ended before the head was complete.
     pub async fn send(
         &mut self,
-        request: &Request<Bytes>,
+        request: &Request<Pieces>,
     ) -> Result<Response<Awaited>, SendFailed> {
         let sent = self.wire.send(request).await;
         sent.map(|head| head.map(|()| Awaited)).map_err(|broken| {

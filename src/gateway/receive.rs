@@ -1,8 +1,8 @@
-//! The body of a request, read whole within bounds.
+//! The body of a request, received whole within bounds.
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Version};
 use http_body_util::BodyExt;
@@ -12,11 +12,9 @@ use super::decode::Coding;
 use super::error::Refusal;
 use crate::openai::api::Api;
 use crate::openai::form;
-use crate::openai::request::{self, Scan};
+use crate::openai::request::{self, Scan, Scanner};
+use crate::pieces::{Gathering, Pieces};
 use crate::time::timeout;
-
-/// Room that is made for a body before its bytes are there, at most.
-const RESERVE_MAX: u64 = 1 << 20;
 
 /// Checks what the headers say of the body, before any of it is read. Returns how
 /// it is packed.
@@ -52,30 +50,59 @@ pub fn check_headers(headers: &HeaderMap, api: Api) -> Result<Coding, Refusal> {
 /// # Errors
 ///
 /// A [`Refusal`] where it can't be read, or can be read in two ways.
-pub fn read<'a>(headers: &HeaderMap, api: Api, body: &'a [u8]) -> Result<Scan<'a>, Refusal> {
+pub fn read<'a>(headers: &HeaderMap, api: Api, body: &'a Pieces) -> Result<Scan<'a>, Refusal> {
+    let one = body.as_one();
     if !api.is_multipart() {
-        return request::scan(body).map_err(Refusal::Body);
+        let in_pieces = || {
+            let mut scanner = Scanner::default();
+            body.iter().for_each(|piece| scanner.feed(piece));
+            scanner.end()
+        };
+        let scan = one.map_or_else(in_pieces, |whole| request::scan(whole));
+        return scan.map_err(Refusal::Body);
     }
     let media = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     let boundary = form::boundary(media.unwrap_or_default()).map_err(Refusal::Body)?;
-    form::scan(body, &boundary).map_err(Refusal::Body)
+    // Whoever received it has put it together.
+    let whole = one.map_or(&[][..], |whole| whole);
+    form::scan(whole, &boundary).map_err(Refusal::Body)
 }
 
-/// Reads a body of at most `max` bytes whose pieces come at most `pause` apart.
+/// A body, and what was read in it as it came.
+#[derive(Debug)]
+pub struct Received {
+    /// The body; of a form in one piece.
+    pub body: Pieces,
+    /// `None` where nothing was read yet. Boxed: most bodies come in one piece, and the
+    /// room for it would be made for every request.
+    pub scanner: Option<Box<Scanner>>,
+}
+
+/// Whether a body is read as it comes.
+fn is_read_as_it_comes(api: Api, coding: Coding) -> bool {
+    !api.is_multipart() && coding == Coding::Identity
+}
+
+/// Receives a body of at most `max` bytes whose pieces come at most `pause` apart.
+/// JSON that comes in several is read piece by piece, while the processor still holds
+/// them.
 ///
 /// # Errors
 ///
 /// A [`Refusal`] when it is too large, too slow, or breaks off.
-pub async fn receive(body: &mut Incoming, max: u64, pause: Duration) -> Result<Bytes, Refusal> {
-    let hint = body.size_hint();
-    if hint.lower() > max {
+pub async fn receive(
+    body: &mut Incoming,
+    (api, coding): (Api, Coding),
+    max: u64,
+    pause: Duration,
+) -> Result<Received, Refusal> {
+    if body.size_hint().lower() > max {
         return Err(Refusal::TooLarge { max });
     }
-    let mut first: Option<Bytes> = None;
-    let mut all: Option<BytesMut> = None;
-    let mut length = 0_u64;
+    let mut gathering = Gathering::default();
+    let mut scanner: Option<Box<Scanner>> = None;
     loop {
         let frame = timeout(pause, body.frame())
             .await
@@ -84,24 +111,21 @@ pub async fn receive(body: &mut Incoming, max: u64, pause: Duration) -> Result<B
         let Ok(bytes) = frame.map_err(|_| Refusal::BodyTimeout)?.into_data() else {
             continue;
         };
-        length += bytes.len() as u64;
-        if length > max {
+        if (gathering.len() + bytes.len()) as u64 > max {
             return Err(Refusal::TooLarge { max });
         }
-        // A body that comes in one piece is never copied.
-        match (&mut all, first.take()) {
-            (Some(all), _) => all.extend_from_slice(&bytes),
-            (None, None) => first = Some(bytes),
-            (None, Some(begin)) => {
-                let room = hint.lower().clamp(length, RESERVE_MAX.max(length));
-                let mut joined = BytesMut::with_capacity(usize::try_from(room).unwrap_or(0));
-                joined.extend_from_slice(&begin);
-                joined.extend_from_slice(&bytes);
-                all = Some(joined);
-            }
+        // One that comes in one piece is read without a copy of what matters in it.
+        let is_one = gathering.is_empty() && body.is_end_stream();
+        if !is_one && is_read_as_it_comes(api, coding) {
+            scanner.get_or_insert_default().feed(&bytes);
         }
+        gathering.push(bytes);
     }
-    Ok(all.map_or_else(|| first.unwrap_or_default(), BytesMut::freeze))
+    let mut body = gathering.end();
+    if api.is_multipart() {
+        body = body.into_one().into();
+    }
+    Ok(Received { body, scanner })
 }
 
 /// How much is read of a body that was refused: bytes, and for how long.

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -21,6 +20,7 @@ use super::router::{Destination, Table, may_use};
 use super::stored::{self, Stored, Whereabouts};
 use crate::auth::Principal;
 use crate::openai::api::Api;
+use crate::pieces::Pieces;
 use crate::time::Instant;
 
 /// Which response, and what to do with it.
@@ -64,7 +64,7 @@ pub async fn retrieve(
     let mut headers: HeaderMap = std::mem::take(&mut parts.headers);
     // It has no body.
     headers.remove(CONTENT_TYPE);
-    let body = Bytes::new();
+    let body = Pieces::default();
     let (method, tail) = match wanted.action {
         Action::Get => (Method::GET, ""),
         Action::Delete => (Method::DELETE, ""),

@@ -22,6 +22,7 @@ use super::error::Refusal;
 use super::forward::{Answered, Outgoing, forward, forwarded_headers};
 use super::peer::Peer;
 use super::realtime::{self, Opening};
+use super::receive::Received;
 use super::record::{Phase, Record};
 use super::respond;
 use super::retrieve::{Wanted, retrieve, whereabouts};
@@ -32,6 +33,7 @@ use crate::auth::{Keyring, Principal};
 use crate::config::Streams;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
+use crate::pieces::Pieces;
 use crate::time::Instant;
 
 /// What a request comes to, when nothing refuses it.
@@ -58,7 +60,7 @@ struct Job {
     api: Api,
     path: &'static str,
     parts: Parts,
-    body: Bytes,
+    body: Pieces,
     open_after: Duration,
 }
 
@@ -246,12 +248,17 @@ async fn infer(
 
     record.phase = Phase::Body;
     let limits = &gateway.settings.gateway;
-    let body = receive::receive(body, limits.request_body_max, limits.body_timeout).await?;
+    let max = limits.request_body_max;
+    let Received { body, scanner } =
+        receive::receive(body, (api, coding), max, limits.body_timeout).await?;
     record.bytes_in = body.len() as u64;
-    let body = decode(body, coding, limits.request_body_max).await?;
+    let body = decode(body, coding, max).await?;
     record.waits.body = record.elapsed().saturating_sub(head_took);
 
-    let scan = receive::read(&parts.headers, api, &body)?;
+    let scan = match scanner {
+        Some(scanner) => scanner.end().map_err(Refusal::Body)?,
+        None => receive::read(&parts.headers, api, &body)?,
+    };
     record.stream = scan.stream;
     let destination = models::find(called.table, called.route, scan.model.as_deref(), principal)?;
     record.destination = Some(Arc::clone(&destination));
@@ -348,7 +355,7 @@ struct Asking<'a> {
     destination: &'a Arc<Destination>,
     api: Api,
     path: &'static str,
-    body: &'a Bytes,
+    body: &'a Pieces,
     scan: &'a Scan<'a>,
 }
 

@@ -25,11 +25,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use chunks::Chunks;
 use head::{Framing, Head};
 
+use crate::pieces::Pieces;
+
 /// Bytes that are read at once from a server that sends little.
 const READ_MIN: usize = 4 * 1024;
 
 /// The same from one that fills what it is given.
 const READ_MAX: usize = 64 * 1024;
+
+/// Slices of a request that are written at once.
+const SLICES_MAX: usize = 16;
 
 /// Informational answers that are passed over before the real one.
 const INFORMATIONAL_MAX: u32 = 16;
@@ -56,12 +61,46 @@ pub(super) struct Wire<S> {
 #[derive(Debug, Default)]
 struct Out {
     head: Bytes,
-    body: Bytes,
+    /// The first piece of the body, and those behind it.
+    piece: Bytes,
+    pieces: std::vec::IntoIter<Bytes>,
     /// Bytes of this request that were written.
     written: usize,
     unflushed: bool,
     /// The server takes no more, but may have answered.
     broken: Option<io::Error>,
+}
+
+impl Out {
+    fn is_written(&self) -> bool {
+        self.head.is_empty() && self.piece.is_empty()
+    }
+
+    /// What is to be written next, in as many slices as there is room for.
+    fn slices<'o, 's>(&'o self, room: &'s mut [IoSlice<'o>]) -> &'s [IoSlice<'o>] {
+        let head = (!self.head.is_empty()).then_some(&self.head);
+        let body = std::iter::once(&self.piece).chain(self.pieces.as_slice());
+        let mut count = 0;
+        for (slice, bytes) in room.iter_mut().zip(head.into_iter().chain(body)) {
+            *slice = IoSlice::new(bytes);
+            count += 1;
+        }
+        room.get(..count).unwrap_or_default()
+    }
+
+    /// So many bytes were written. What was sent is let go: the answer may take minutes.
+    fn advance(&mut self, mut written: usize) {
+        self.written += written;
+        self.unflushed = true;
+        let of_head = written.min(self.head.len());
+        self.head.advance(of_head);
+        written -= of_head;
+        while written >= self.piece.len() && !self.piece.is_empty() {
+            written -= self.piece.len();
+            self.piece = self.pieces.next().unwrap_or_default();
+        }
+        self.piece.advance(written.min(self.piece.len()));
+    }
 }
 
 /// How far the body of the answer is.
@@ -104,10 +143,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(&mut self, request: &Request<Bytes>) -> Result<Response<()>, Broken> {
+    pub(super) async fn send(&mut self, request: &Request<Pieces>) -> Result<Response<()>, Broken> {
+        let (piece, pieces) = request.body().clone().split();
         self.out = Out {
             head: head::write(request),
-            body: request.body().clone(),
+            piece,
+            pieces,
             ..Out::default()
         };
         (self.heard, self.body, self.seen) = (false, Body::None, 0);
@@ -231,7 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Whether the connection can take another request, as far as is known.
     pub(super) fn is_reusable(&self) -> bool {
-        let sent = self.out.head.is_empty() && self.out.body.is_empty() && !self.out.unflushed;
+        let sent = self.out.is_written() && !self.out.unflushed;
         self.keeps && sent && self.has_ended() && self.read.is_empty()
     }
 
@@ -257,29 +298,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { socket, out, .. } = self;
-        while !out.head.is_empty() || !out.body.is_empty() {
-            let slices = [IoSlice::new(&out.head), IoSlice::new(&out.body)];
-            let slices = if out.head.is_empty() {
-                slices.get(1..)
-            } else {
-                Some(&slices[..])
-            };
-            let slices = slices.unwrap_or_default();
+        while !out.is_written() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let slices = out.slices(&mut slices);
             let written = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, slices))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            out.written += written;
-            out.unflushed = true;
-            let of_head = written.min(out.head.len());
-            out.head.advance(of_head);
-            out.body.advance(written - of_head);
+            out.advance(written);
         }
         if out.unflushed {
             ready!(Pin::new(&mut *socket).poll_flush(cx))?;
             out.unflushed = false;
             // What was sent may be large, and the answer may take minutes.
-            (out.head, out.body) = Default::default();
+            (out.head, out.pieces) = Default::default();
         }
         Poll::Ready(Ok(()))
     }

@@ -1,13 +1,18 @@
 //! Reading JSON where it lies: structure is checked, nothing is built.
 //!
-//! Owns the walk over a whole document in memory, with a bound on its depth.
-//! It checks structure, literals and numbers. Inside strings that nobody asked
-//! for it looks only for their end; bad escapes there are left to the worker.
+//! Owns the walk over a document in memory, whole or piece by piece, with a bound on
+//! its depth. It checks structure, literals and numbers. Inside strings that nobody
+//! asked for it looks only for their end; bad escapes there are left to the worker.
+
+mod skip;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::memchr;
+
+use skip::Number;
+pub(super) use skip::Skip;
 
 /// Deepest nesting that is accepted; vLLM's own readers stop near 200.
 pub(super) const DEPTH_MAX: u32 = 128;
@@ -21,11 +26,14 @@ pub(super) enum Fault {
     TooDeep { at: usize },
 }
 
-/// A position in a document.
+/// A position in a document, or in a part of it.
 #[derive(Clone, Debug)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
+    /// In `bytes`.
     at: usize,
+    /// Where in the document `bytes` begins.
+    base: usize,
 }
 
 /// A word of JSON.
@@ -40,22 +48,33 @@ pub(super) enum Literal {
 pub(super) struct Text<'a> {
     /// With its quotes.
     quoted: &'a [u8],
-    /// Where `quoted` lies.
+    /// Where `quoted` lies in the document.
     pub(super) span: Range<usize>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self::of_part(bytes, 0)
     }
 
+    /// Of `bytes`, which lie at `base` of the document.
+    pub(super) fn of_part(bytes: &'a [u8], base: usize) -> Self {
+        Self { bytes, at: 0, base }
+    }
+
+    /// Where it stands in the document.
     pub(super) fn at(&self) -> usize {
-        self.at
+        self.base + self.at
+    }
+
+    /// Goes back to a position where it stood before.
+    pub(super) fn back_to(&mut self, at: usize) {
+        self.at = at.saturating_sub(self.base);
     }
 
     pub(super) fn fault<T>(&self, expected: &'static str) -> Result<T, Fault> {
         Err(Fault::Unexpected {
-            at: self.at,
+            at: self.at(),
             expected,
         })
     }
@@ -115,15 +134,14 @@ impl<'a> Reader<'a> {
         let text = self.bytes.get(start + 1..).unwrap_or_default();
         let Some(length) = closing_quote(text) else {
             return Err(Fault::Unexpected {
-                at: self.bytes.len(),
+                at: self.base + self.bytes.len(),
                 expected: "the end of a string",
             });
         };
         self.at = start + length + 2;
-        let span = start..self.at;
         Ok(Text {
-            quoted: self.bytes.get(span.clone()).unwrap_or_default(),
-            span,
+            quoted: self.bytes.get(start..self.at).unwrap_or_default(),
+            span: self.base + start..self.at(),
         })
     }
 
@@ -147,110 +165,46 @@ impl<'a> Reader<'a> {
     /// Reads a number, as JSON spells it, if one is next.
     pub(super) fn number(&mut self) -> Result<&'a str, Fault> {
         self.peek();
-        let start = self.at;
-        self.at += usize::from(self.next_is(b'-'));
-        if self.next_is(b'0') {
-            self.at += 1;
-        } else {
-            self.digits()?;
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let (number, length) = Number::Start.read(rest);
+        self.at += length;
+        if !number.is_whole() {
+            return self.fault("a digit");
         }
-        if self.next_is(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if self.next_is(b'e') || self.next_is(b'E') {
-            self.at += 1;
-            self.at += usize::from(self.next_is(b'+') || self.next_is(b'-'));
-            self.digits()?;
-        }
-        let text = self.bytes.get(start..self.at).unwrap_or_default();
+        let text = rest.get(..length).unwrap_or_default();
         // Only ASCII was read.
         Ok(std::str::from_utf8(text).unwrap_or_default())
     }
 
-    fn next_is(&self, byte: u8) -> bool {
-        self.bytes.get(self.at) == Some(&byte)
+    /// Reads a string, a number or a word, if one is next and here whole.
+    pub(super) fn scalar(&mut self) -> Result<bool, Fault> {
+        match self.peek() {
+            Some(b'"') => self.string().map(|_| true),
+            Some(b'-' | b'0'..=b'9') => self.number().map(|_| true),
+            _ => Ok(self.literal().is_some()),
+        }
     }
 
-    fn digits(&mut self) -> Result<(), Fault> {
-        let start = self.at;
-        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
-        if self.at == start {
-            return self.fault("a digit");
-        }
-        Ok(())
+    /// Passes over a value as far as there are bytes of it. Whether it has ended.
+    pub(super) fn skip(&mut self, skip: &mut Skip) -> Result<bool, Fault> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let ended = skip.feed(rest, self.base + self.at)?;
+        self.at += ended.unwrap_or(rest.len());
+        Ok(ended.is_some())
     }
 
-    /// Reads any value and gives the span of it. `above` counts the containers
-    /// that it lies in.
+    /// Passes over any value, which must be here whole, and gives the span of it.
+    /// `above` counts the containers that it lies in.
     pub(super) fn skip_value(&mut self, above: u32) -> Result<Range<usize>, Fault> {
         self.peek();
-        let start = self.at;
-        let mut open = Nesting::default();
-        loop {
-            if self.enter_value(&mut open, above)? {
-                continue;
-            }
-            if !self.leave_values(&mut open)? {
-                return Ok(start..self.at);
+        let start = self.at();
+        if !self.scalar()? {
+            let mut skip = Skip::new(above);
+            if !self.skip(&mut skip)? {
+                skip.end(self.at())?;
             }
         }
-    }
-
-    /// Reads a scalar, an empty container, or the opening of one with its first
-    /// key. `true`: a container was opened, and its first value is next.
-    fn enter_value(&mut self, open: &mut Nesting, above: u32) -> Result<bool, Fault> {
-        match self.peek() {
-            Some(b'"') => {
-                self.string()?;
-            }
-            Some(b'{') => {
-                open.push(true, above, self.at)?;
-                if self.open_object()? {
-                    self.key()?;
-                    return Ok(true);
-                }
-                open.pop();
-            }
-            Some(b'[') => {
-                open.push(false, above, self.at)?;
-                self.at += 1;
-                if !self.eat(b']') {
-                    return Ok(true);
-                }
-                open.pop();
-            }
-            Some(b'-' | b'0'..=b'9') => {
-                self.number()?;
-            }
-            _ => {
-                if self.literal().is_none() {
-                    return self.fault("a value");
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// Reads what may follow a value: closings, then a comma with the next key.
-    /// `true`: another value is next. `false`: the outermost one has ended.
-    fn leave_values(&mut self, open: &mut Nesting) -> Result<bool, Fault> {
-        while open.depth > 0 {
-            if open.in_object() {
-                if self.more_members()? {
-                    self.key()?;
-                    return Ok(true);
-                }
-            } else if self.eat(b',') {
-                return Ok(true);
-            } else if !self.eat(b']') {
-                return self.fault("',' or ']'");
-            }
-            open.pop();
-        }
-        Ok(false)
+        Ok(start..self.at())
     }
 }
 
@@ -356,33 +310,6 @@ fn zero_bytes(word: u64) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
     word.wrapping_sub(ONES) & !word & TOPS
-}
-
-/// Which containers are open: one bit each, set for an object.
-#[derive(Default)]
-struct Nesting {
-    objects: u128,
-    depth: u32,
-}
-
-impl Nesting {
-    fn push(&mut self, object: bool, above: u32, at: usize) -> Result<(), Fault> {
-        if self.depth + above >= DEPTH_MAX {
-            return Err(Fault::TooDeep { at });
-        }
-        self.depth += 1;
-        self.objects = (self.objects << 1) | u128::from(object);
-        Ok(())
-    }
-
-    fn pop(&mut self) {
-        self.depth -= 1;
-        self.objects >>= 1;
-    }
-
-    fn in_object(&self) -> bool {
-        self.objects & 1 == 1
-    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,15 @@
 //!
 //! Does not decide whether a model exists or a limit is exceeded.
 
+mod walk;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::json::{DEPTH_MAX, Fault, Literal, Reader, Text};
+use walk::Walk;
+
+pub use walk::Scanner;
 
 /// What a request's body says, borrowed from it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -174,42 +179,9 @@ impl From<Fault> for ScanError {
 /// is repeated, or where such a field has a type that the API does not allow.
 pub fn scan(body: &[u8]) -> Result<Scan<'_>, ScanError> {
     let mut reader = Reader::new(body);
-    match reader.peek() {
-        Some(b'{') => {}
-        Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
-            return Err(ScanError::NotAnObject);
-        }
-        _ => reader.fault("a JSON object")?,
-    }
-    let mut found = Scan::default();
-    found.layout.body_len = body.len();
-    found.layout.inside = reader.at() + 1;
-    let mut seen = Seen::default();
-    let mut more = reader.open_object()?;
-    found.layout.is_empty = !more;
-    while more {
-        let at = reader.at();
-        let text = reader.key()?;
-        match Field::of(&text, at)? {
-            // These matter only inside stream_options.
-            None | Some(Field::IncludeUsage | Field::ContinuousUsageStats) => {
-                let value = reader.skip_value(1)?;
-                let is_prompt = matches!(text.raw(), b"messages" | b"prompt" | b"input");
-                if is_prompt && found.prompt.is_empty() {
-                    found.prompt = value;
-                }
-            }
-            Some(key) => {
-                seen.add(key)?;
-                found.read(key, &mut reader)?;
-            }
-        }
-        more = reader.more_members()?;
-    }
-    if reader.peek().is_some() {
-        reader.fault("the end of the body")?;
-    }
-    Ok(found)
+    let mut walk = Walk::default();
+    walk.run(&mut reader)?;
+    walk.end(&mut reader)
 }
 
 impl<'a> Scan<'a> {
@@ -218,6 +190,26 @@ impl<'a> Scan<'a> {
         Self {
             max_output_tokens: Some(0),
             ..Self::default()
+        }
+    }
+
+    /// The same, with a copy of what was borrowed.
+    pub fn into_owned(self) -> Scan<'static> {
+        let own = |text: Option<Cow<'a, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Scan {
+            model: own(self.model),
+            user: own(self.user),
+            prompt_cache_key: own(self.prompt_cache_key),
+            stream: self.stream,
+            stream_options: self.stream_options,
+            max_tokens: self.max_tokens,
+            max_completion_tokens: self.max_completion_tokens,
+            max_output_tokens: self.max_output_tokens,
+            n: self.n,
+            background: self.background,
+            store: self.store,
+            prompt: self.prompt,
+            layout: self.layout,
         }
     }
 
@@ -393,7 +385,7 @@ impl Field {
 }
 
 /// Which fields have been read.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Seen(u16);
 
 impl Seen {

@@ -9,6 +9,10 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::request::{Scan, StreamOptions};
+use crate::pieces::Pieces;
+
+/// A body in one piece up to this size is copied where it is edited.
+const COPY_MAX: usize = 16 * 1024;
 
 /// What to change in a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub struct Edits<'a> {
 /// # Panics
 ///
 /// When `scan` was made of a body of another length.
-pub fn splice(body: &Bytes, scan: &Scan<'_>, edits: Edits<'_>) -> Bytes {
+pub fn splice(body: &Pieces, scan: &Scan<'_>, edits: Edits<'_>) -> Pieces {
     assert_eq!(body.len(), scan.layout.body_len, "scan of another body");
     let mut patches: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
     if let Some(boundary) = &scan.layout.form {
@@ -129,15 +133,32 @@ fn quoted(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).unwrap_or_default()
 }
 
-fn patched(body: &Bytes, mut patches: Vec<(Range<usize>, Vec<u8>)>) -> Bytes {
+fn patched(body: &Pieces, mut patches: Vec<(Range<usize>, Vec<u8>)>) -> Pieces {
     if patches.is_empty() {
         return body.clone();
     }
     patches.sort_by_key(|(span, _)| span.start);
+    if let Some(whole) = body.as_one().filter(|whole| whole.len() <= COPY_MAX) {
+        return copied(whole, &patches).into();
+    }
+    let mut out = Pieces::default();
+    let mut from = 0;
+    for (span, bytes) in patches {
+        out.push_part(body, from..span.start);
+        out.push(bytes.into());
+        from = span.end;
+    }
+    out.push_part(body, from..body.len());
+    out
+}
+
+/// A small body is one piece afterwards as well: a copy is less than what more pieces
+/// cost on their way.
+fn copied(body: &[u8], patches: &[(Range<usize>, Vec<u8>)]) -> Bytes {
     let added: usize = patches.iter().map(|(_, bytes)| bytes.len()).sum();
     let mut out = Vec::with_capacity(body.len() + added);
     let mut from = 0;
-    for (span, bytes) in &patches {
+    for (span, bytes) in patches {
         out.extend_from_slice(body.get(from..span.start).unwrap_or_default());
         out.extend_from_slice(bytes);
         from = span.end;

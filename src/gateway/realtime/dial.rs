@@ -25,6 +25,7 @@ use crate::gateway::router::Destination;
 use crate::gateway::socket::{Limits, Socket};
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
+use crate::pieces::Pieces;
 use crate::telemetry::metrics::Counted;
 use crate::time::{Instant, timeout};
 use crate::websocket;
@@ -69,7 +70,7 @@ pub(super) async fn connect(
         api: Api::Realtime,
         scan: &scan,
         workspace_max: gateway.settings.workspace_max(&principal.workspace),
-        pick: destination.pick(&HeaderMap::new(), &scan, &Bytes::new()),
+        pick: destination.pick(&HeaderMap::new(), &scan, &Pieces::default()),
     };
     let admission = admit(&gateway.crowd, asked, &destination, record).await?;
     if let Some(charge) = &mut record.charge {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::HeaderMap;
 
 use super::super::balance::{Candidate, Pick, hash};
@@ -13,6 +12,7 @@ use crate::config::{LoadBalancing, Route};
 use crate::deployment::Status;
 use crate::names::ModelName;
 use crate::openai::request::Scan;
+use crate::pieces::Pieces;
 
 impl Target {
     /// The servers that it has at present.
@@ -86,7 +86,7 @@ impl Candidate for Arc<Target> {
 
 impl Destination {
     /// How one of several servers is chosen for a request.
-    pub fn pick(&self, headers: &HeaderMap, scan: &Scan<'_>, body: &Bytes) -> Pick<'_> {
+    pub fn pick(&self, headers: &HeaderMap, scan: &Scan<'_>, body: &Pieces) -> Pick<'_> {
         let rules = &self.route.load_balancing;
         let binding = || binding(headers, scan, body, rules);
         Pick {
@@ -120,16 +120,17 @@ impl Destination {
 fn binding(
     headers: &HeaderMap,
     scan: &Scan<'_>,
-    body: &Bytes,
+    body: &Pieces,
     rules: &LoadBalancing,
 ) -> Option<u64> {
     let session = rules.session_header.as_ref();
     if let Some(session) = session.and_then(|name| headers.get(name)) {
         return Some(hash(session.as_bytes()));
     }
-    let prompt = body.get(scan.prompt.clone())?;
+    let prompt = scan.prompt.clone();
     let bytes = prompt.len().min(rules.prefix_bytes? as usize);
-    (bytes > 0).then(|| hash(prompt.get(..bytes)))
+    let begin = body.part(prompt.start..prompt.start + bytes).into_one();
+    (!begin.is_empty()).then(|| hash(&begin[..]))
 }
 
 impl Table {

@@ -37,7 +37,7 @@ pub(super) enum Framing {
 }
 
 /// The head of a request as bytes.
-pub(super) fn write(request: &Request<Bytes>) -> Bytes {
+pub(super) fn write<B>(request: &Request<B>) -> Bytes {
     let path = request
         .uri()
         .path_and_query()

@@ -8,8 +8,8 @@ use super::*;
 
 mod oracle;
 
-fn request() -> Request<Bytes> {
-    let mut request = Request::new(Bytes::from_static(b"{}"));
+fn request() -> Request<Pieces> {
+    let mut request = Request::new(Bytes::from_static(b"{}").into());
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = "/v1/x?a=b".parse().unwrap();
     let length = http::HeaderValue::from_static("2");
@@ -240,7 +240,7 @@ async fn an_answer_that_comes_before_the_request_was_read_is_heard() {
     let (ours, mut theirs) = duplex(32);
     let mut wire = Wire::new(ours);
     let mut large = request();
-    *large.body_mut() = Bytes::from(vec![b'x'; 100_000]);
+    *large.body_mut() = Bytes::from(vec![b'x'; 100_000]).into();
     let serve = async move {
         theirs
             .write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
@@ -254,6 +254,39 @@ async fn an_answer_that_comes_before_the_request_was_read_is_heard() {
 }
 
 proptest! {
+    #[test]
+    fn a_body_in_pieces_goes_out_in_their_order_however_little_is_taken_at_once(
+        lengths in vec(1..3_000_usize, 0..40),
+        room in 1..5_000_usize,
+    ) {
+        let mut body = Pieces::default();
+        let mut sent = Vec::new();
+        for (number, length) in lengths.into_iter().enumerate() {
+            let piece: Vec<u8> = (0..=u8::MAX).cycle().skip(number).take(length).collect();
+            sent.extend_from_slice(&piece);
+            body.push(piece.into());
+        }
+        let mut request = request();
+        *request.body_mut() = body;
+        let (ours, mut theirs) = duplex(room);
+        let mut wire = Wire::new(ours);
+        let serve = async {
+            let mut all = Vec::new();
+            let head = b"\r\n\r\n";
+            let end = |all: &[u8]| all.windows(4).position(|four| four == head);
+            while end(&all).is_none_or(|at| all.len() < at + 4 + sent.len()) {
+                theirs.read_buf(&mut all).await.unwrap();
+            }
+            theirs.write_all(b"HTTP/1.1 204 No\r\n\r\n").await.unwrap();
+            all.split_off(end(&all).unwrap() + 4)
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (answer, came) = runtime.block_on(async { tokio::join!(wire.send(&request), serve) });
+        prop_assert_eq!(answer.unwrap().status(), 204);
+        prop_assert_eq!(came, sent);
+        prop_assert!(wire.is_reusable());
+    }
+
     #[test]
     fn chunks_of_any_size_in_any_cut_give_the_body(
         chunks in vec(vec(any::<u8>(), 1..300), 0..20),

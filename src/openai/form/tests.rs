@@ -59,7 +59,12 @@ fn only_the_value_of_the_model_changes() {
             model,
             include_usage,
         };
-        String::from_utf8(splice(&bytes, &found, edits).to_vec()).unwrap()
+        String::from_utf8(
+            splice(&bytes.clone().into(), &found, edits)
+                .into_one()
+                .to_vec(),
+        )
+        .unwrap()
     };
     assert_eq!(edit(None, false), body);
     assert_eq!(edit(Some("whisper"), false), body);
@@ -77,7 +82,7 @@ fn only_the_value_of_the_model_changes() {
         model: Some("w"),
         include_usage: false,
     };
-    let named = splice(&bare, &scan(&bare, "X").unwrap(), edits);
+    let named = splice(&bare.clone().into(), &scan(&bare, "X").unwrap(), edits).into_one();
     assert_eq!(scan(&named, "X").unwrap().model.as_deref(), Some("w"));
 }
 

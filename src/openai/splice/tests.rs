@@ -5,9 +5,9 @@ use super::super::request::{scan, tests::any_body};
 use super::*;
 
 fn spliced(body: &str, edits: Edits<'_>) -> String {
-    let body = Bytes::copy_from_slice(body.as_bytes());
-    let out = splice(&body, &scan(&body).unwrap(), edits);
-    String::from_utf8(out.to_vec()).unwrap()
+    let whole = Bytes::copy_from_slice(body.as_bytes());
+    let out = splice(&whole.clone().into(), &scan(&whole).unwrap(), edits);
+    String::from_utf8(out.into_one().to_vec()).unwrap()
 }
 
 const RENAME: Edits<'static> = Edits {
@@ -91,7 +91,7 @@ fn a_body_that_needs_no_edit_is_not_copied() {
         ("{\"stream\":true}", Edits::default()),
     ] {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let out = splice(&body, &scan(&body).unwrap(), edits);
+        let out = splice(&body.clone().into(), &scan(&body).unwrap(), edits).into_one();
         assert_eq!(out.as_ptr(), body.as_ptr(), "{body:?}");
         assert_eq!(out, body);
     }
@@ -123,6 +123,7 @@ proptest! {
         is_pretty: bool,
         model in proptest::option::of(any::<String>()),
         include_usage: bool,
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..4),
     ) {
         if streams {
             map.insert("stream".to_owned(), json!(true));
@@ -135,13 +136,21 @@ proptest! {
         let body = Bytes::from(bytes);
         let edits = Edits { model: model.as_deref(), include_usage };
         if let Ok(found) = scan(&body) {
-            let out = splice(&body, &found, edits);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len())).collect();
+            cuts.sort_unstable();
+            let mut pieces = Pieces::default();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([body.len()]) {
+                pieces.push(body.slice(from..cut));
+                from = cut;
+            }
+            let out = splice(&pieces, &found, edits).into_one();
             let after: Map<String, Value> = serde_json::from_slice(&out).unwrap();
             prop_assert_eq!(&after, &expected(map, edits));
             // The worker's view of the result is ours.
             let again = scan(&out).unwrap();
             prop_assert!(again.usage_was_asked() || !(include_usage && again.stream));
-            prop_assert_eq!(splice(&out, &again, edits), out);
+            prop_assert_eq!(splice(&out.clone().into(), &again, edits).into_one(), out);
         }
     }
 }

@@ -47,6 +47,58 @@ async fn usage_is_asked_for_and_removed_and_all_else_stays_as_it_came() {
     assert_eq!(bodies.recv().await.unwrap(), asked);
 }
 
+/// A stream is asked for in a megabyte that comes in pieces; what matters stands at both
+/// ends of it, and in the middle of a piece.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_body_in_pieces_is_edited_and_all_else_goes_on_as_it_came() {
+    let (sent, mut bodies) = tokio::sync::mpsc::unbounded_channel();
+    let address = server(move |_, mut peer| {
+        let sent = sent.clone();
+        async move {
+            while let Some((_, body)) = peer.request().await {
+                sent.send(body).unwrap();
+                let events = [TEXT, USAGE, DONE].map(chunk).concat();
+                peer.send(format!("{HEAD}{events}0\r\n\r\n")).await;
+            }
+        }
+    })
+    .await;
+    let bench = Bench::new(&[address], "").await;
+    let filling = "q\\\"\u{e9}".repeat(250_000);
+    let messages = format!("[{{\"content\":\"{filling}\"}}, 1.50e3]");
+    let body = format!("{{\"messages\":{messages}, \"model\":\"chat\",\"stream\":true}} ");
+    let request = bench.post(&body);
+    for piece in [1_000, 16_384, 100_003] {
+        let mut client = bench.connect().await;
+        for piece in request.as_bytes().chunks(piece) {
+            client.send(piece).await;
+            tokio::task::yield_now().await;
+        }
+        let answer = client.answer().await;
+        assert_eq!(answer.body, format!("{TEXT}{DONE}"));
+        let asked = "{\"stream_options\":{\"include_usage\":true},";
+        let came = bodies.recv().await.unwrap();
+        assert_eq!(came.len(), body.len() + asked.len() - 1);
+        assert!(came == body.replacen('{', asked, 1), "in pieces of {piece}");
+    }
+    // What is wrong at its end is found there, and told with its place.
+    let twice = body.replace("\"stream\"", "\"model\":\"other\",\"stream\"");
+    let answer = bench.ask(bench.post(&twice)).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (400, "duplicate_key")
+    );
+    let broken = format!("{}x", body.trim_end());
+    let answer = bench.ask(bench.post(&broken)).await;
+    let place = format!("expected the end of the body at byte {}", broken.len() - 1);
+    assert!(
+        answer.status == 400 && answer.body.contains(&place),
+        "{}",
+        answer.body
+    );
+    assert!(bodies.try_recv().is_err(), "neither went on");
+}
+
 #[tokio::test]
 async fn credentials_stay_here_and_the_client_is_named() {
     let (sent, mut heads) = tokio::sync::mpsc::unbounded_channel();

@@ -1,0 +1,228 @@
+//! The walk over a request's top-level fields, which can stop wherever its bytes do.
+
+use std::ops::Range;
+
+use bytes::{Buf, BytesMut};
+
+use super::super::json::{Reader, Skip};
+use super::{Field, Scan, ScanError, Seen};
+
+/// How far a body has been read.
+#[derive(Debug, Default)]
+pub(super) struct Walk<'a> {
+    found: Scan<'a>,
+    seen: Seen,
+    next: Next,
+}
+
+/// What comes next in the body.
+#[derive(Debug, Default)]
+enum Next {
+    #[default]
+    Object,
+    Member,
+    /// A value that does not matter, or more of it.
+    Skipped(Skipped),
+    /// A comma, or the end of the object.
+    Comma,
+    /// Nothing but white space.
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Skipped {
+    skip: Skip,
+    start: usize,
+    is_prompt: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Reads as far as the reader's bytes go. Where it fails, `reader` stands before the
+    /// step that failed, which may be taken again with more bytes behind it.
+    pub(super) fn run(&mut self, reader: &mut Reader<'a>) -> Result<(), ScanError> {
+        while !matches!(self.next, Next::Nothing) {
+            let (before, seen) = (reader.at(), self.seen);
+            match self.step(reader) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    reader.back_to(before);
+                    self.seen = seen;
+                    return Err(error);
+                }
+            }
+        }
+        if reader.peek().is_some() {
+            reader.fault("the end of the body")?;
+        }
+        Ok(())
+    }
+
+    /// Takes one step. `false`: the bytes have ended within a value that is skipped.
+    fn step(&mut self, reader: &mut Reader<'a>) -> Result<bool, ScanError> {
+        self.next = match &mut self.next {
+            Next::Object => self.open(reader)?,
+            Next::Member => self.member(reader)?,
+            Next::Skipped(skipped) => {
+                if !reader.skip(&mut skipped.skip)? {
+                    return Ok(false);
+                }
+                let (is_prompt, start) = (skipped.is_prompt, skipped.start);
+                self.skipped(is_prompt, start..reader.at());
+                Next::Comma
+            }
+            Next::Comma if reader.more_members()? => Next::Member,
+            Next::Comma | Next::Nothing => Next::Nothing,
+        };
+        Ok(true)
+    }
+
+    fn open(&mut self, reader: &mut Reader<'a>) -> Result<Next, ScanError> {
+        match reader.peek() {
+            Some(b'{') => {}
+            Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                return Err(ScanError::NotAnObject);
+            }
+            _ => reader.fault("a JSON object")?,
+        }
+        self.found.layout.inside = reader.at() + 1;
+        let more = reader.open_object()?;
+        self.found.layout.is_empty = !more;
+        if !more {
+            return Ok(Next::Nothing);
+        }
+        if reader.peek().is_none() {
+            reader.fault("a key in double quotes")?;
+        }
+        Ok(Next::Member)
+    }
+
+    fn member(&mut self, reader: &mut Reader<'a>) -> Result<Next, ScanError> {
+        let at = reader.at();
+        let text = reader.key()?;
+        match Field::of(&text, at)? {
+            // These matter only inside stream_options.
+            None | Some(Field::IncludeUsage | Field::ContinuousUsageStats) => {
+                let is_prompt = matches!(text.raw(), b"messages" | b"prompt" | b"input");
+                reader.peek();
+                let start = reader.at();
+                // Most values are short. A number ends only where something follows.
+                if reader.scalar() == Ok(true) && reader.peek().is_some() {
+                    self.skipped(is_prompt, start..reader.at());
+                    return Ok(Next::Comma);
+                }
+                reader.back_to(start);
+                Ok(Next::Skipped(Skipped {
+                    skip: Skip::new(1),
+                    start,
+                    is_prompt,
+                }))
+            }
+            Some(key) => {
+                self.seen.add(key)?;
+                self.found.read(key, reader)?;
+                // A number ends only where something else stands behind it.
+                if reader.peek().is_none() {
+                    reader.fault("',' or '}'")?;
+                }
+                Ok(Next::Comma)
+            }
+        }
+    }
+
+    fn skipped(&mut self, is_prompt: bool, span: Range<usize>) {
+        if is_prompt && self.found.prompt.is_empty() {
+            self.found.prompt = span;
+        }
+    }
+
+    /// The body has ended where `reader` stands.
+    pub(super) fn end(mut self, reader: &mut Reader<'a>) -> Result<Scan<'a>, ScanError> {
+        if let Next::Skipped(skipped) = &self.next {
+            skipped.skip.end(reader.at())?;
+            reader.fault("',' or '}'")?;
+        }
+        self.found.layout.body_len = reader.at();
+        Ok(self.found)
+    }
+
+    /// Whether what failed now fails however many bytes follow.
+    fn has_failed(&self, error: &ScanError) -> bool {
+        match self.next {
+            Next::Skipped(_) | Next::Nothing => true,
+            Next::Object => *error == ScanError::NotAnObject,
+            Next::Member | Next::Comma => false,
+        }
+    }
+}
+
+/// Reads a body as it comes, piece by piece, with the result of [`scan`](super::scan).
+///
+/// What is only skipped is never copied; a field that matters is, where a piece ends
+/// within it.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    walk: Walk<'static>,
+    /// What was not understood yet: the beginning of a field.
+    held: BytesMut,
+    /// Where in the body `held` begins.
+    at: usize,
+    /// Bytes that must be held before they are looked at again: twice as many as last
+    /// time, so that a body in many pieces is not read over and over.
+    again_at: usize,
+    failed: Option<ScanError>,
+}
+
+impl Scanner {
+    /// Reads the next piece.
+    pub fn feed(&mut self, piece: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        if self.held.is_empty() {
+            let read = self.read(piece);
+            self.held
+                .extend_from_slice(piece.get(read..).unwrap_or_default());
+        } else {
+            self.held.extend_from_slice(piece);
+            if self.held.len() < self.again_at {
+                return;
+            }
+            let held = std::mem::take(&mut self.held);
+            let read = self.read(&held);
+            self.held = held;
+            self.held.advance(read);
+        }
+        self.again_at = self.held.len() * 2;
+    }
+
+    /// Reads what lies at `at`; returns how much of it is done with.
+    fn read(&mut self, bytes: &[u8]) -> usize {
+        let mut reader = Reader::of_part(bytes, self.at);
+        let mut walk: Walk<'_> = std::mem::take(&mut self.walk);
+        let result = walk.run(&mut reader);
+        self.failed = result.err().filter(|error| walk.has_failed(error));
+        self.walk = Walk {
+            found: walk.found.into_owned(),
+            ..walk
+        };
+        let read = reader.at() - self.at;
+        self.at = reader.at();
+        read
+    }
+
+    /// What the body says, which has come whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`scan`](super::scan).
+    pub fn end(self) -> Result<Scan<'static>, ScanError> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        let mut reader = Reader::of_part(&self.held, self.at);
+        let mut walk: Walk<'_> = self.walk;
+        walk.run(&mut reader)?;
+        walk.end(&mut reader).map(Scan::into_owned)
+    }
+}
