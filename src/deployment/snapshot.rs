@@ -99,6 +99,9 @@ pub enum Refusal {
     Stopped,
     /// It failed too often, or can't be placed.
     Failed,
+    /// It can't be started now for want of room for what is written of it, and will
+    /// be by itself.
+    PutOff,
 }
 
 /// How a deployment stands.

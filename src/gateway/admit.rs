@@ -346,6 +346,9 @@ async fn wait_for_gate(
             let snapshot = snapshots.borrow_and_update();
             if snapshot.refusals > refusals {
                 return Err(match snapshot.refusal {
+                    Some(WaitersRefused::PutOff) => Refusal::Loading {
+                        ready_in: snapshot.ready_in,
+                    },
                     Some(WaitersRefused::Stopped) => Refusal::Stopped,
                     Some(WaitersRefused::Failed) | None => Refusal::Failed,
                 });

@@ -138,6 +138,21 @@ impl Effects {
         });
     }
 
+    /// Sees whether what is written of a worker can be.
+    pub(super) fn try_state(&self, id: &DeploymentId, generation: Generation) {
+        let (this, id) = (self.clone(), id.clone());
+        self.tasks
+            .spawn("trial of the state directory", async move {
+                let launcher = Arc::clone(&this.launcher);
+                let tried = tokio::task::spawn_blocking(move || launcher.can_record()).await;
+                let (event, why) = match tried.unwrap_or_else(|error| Err(error.to_string())) {
+                    Ok(()) => (Event::Writable(generation), None),
+                    Err(why) => (Event::Unwritten(generation), Some(why)),
+                };
+                this.event(&id, event, why).await;
+            });
+    }
+
     /// Prepares a spec while its worker is wanted; `None` when it no longer is.
     async fn prepared(
         &self,
@@ -173,6 +188,7 @@ impl Effects {
                 let event = match error {
                     LaunchError::Spec(_) => Event::Unlaunchable(generation),
                     LaunchError::Now(_) => Event::Exited(generation),
+                    LaunchError::State(_) => Event::Unwritten(generation),
                 };
                 return self.event(&id, event, Some(error.to_string())).await;
             }

@@ -135,6 +135,10 @@ pub enum LaunchError {
     /// It failed now and may do later.
     #[error("could not launch the worker: {0}")]
     Now(String),
+    /// What is ours to write of it can't be written now, as on a full disk. Neither
+    /// the spec nor the worker is at fault.
+    #[error("{0}")]
+    State(String),
 }
 
 /// Why the left-over workers are not known.
@@ -175,6 +179,16 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// Launches a worker of a spec that was prepared. The same nonce never
     /// launches two.
     fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>>;
+
+    /// Whether what is written of a worker that is launched can be written now; else
+    /// why not, in words. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As a launch would end with [`LaunchError::State`].
+    fn can_record(&self) -> Result<(), String> {
+        Ok(())
+    }
 
     /// The workers of an earlier process that still live. What is left of dead
     /// ones is removed before this returns.

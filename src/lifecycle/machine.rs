@@ -18,7 +18,9 @@
 //! ```
 //!
 //! Any live phase goes to `Failed` (with backoff) when its worker exits unasked,
-//! and to `Stopping` when it overruns its deadline.
+//! and to `Stopping` when it overruns its deadline. A start that could not be
+//! written down waits in `Failed` too, as no failure: before each further try it is
+//! seen whether it can be, so that nobody leaves its GPUs in vain.
 
 mod phases;
 mod words;
@@ -33,6 +35,10 @@ pub use words::{Action, Aim, Broken, Desired, Event, Next, Phase, Policy, Rest};
 
 /// Longest pause between two tries.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
+
+/// Longest pause between two looks whether our own state can be written: a look
+/// costs next to nothing, and whoever waits should not wait on after there is room.
+const UNWRITTEN_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Pause before a gate that could not be closed as idle is looked at again.
 const RELOOK: Duration = Duration::from_secs(1);
@@ -50,6 +56,8 @@ pub struct Machine {
     pub worker: Generation,
     /// Failures in a row.
     pub failures: u32,
+    /// Starts in a row that failed as our own state could not be written.
+    pub unwritten: u32,
     /// Since when the worker serves, in `Ready`.
     pub ready_since: Uptime,
     /// When the last request left, as known when the gate closed.
@@ -69,6 +77,7 @@ impl Machine {
             wanted: false,
             worker: Generation(0),
             failures: 0,
+            unwritten: 0,
             ready_since: Uptime::ZERO,
             idle_since: Uptime::ZERO,
             broken: Broken::default(),
@@ -242,6 +251,8 @@ impl Step<'_> {
             | Event::Slept(g)
             | Event::CallFailed(g)
             | Event::Unlaunchable(g)
+            | Event::Unwritten(g)
+            | Event::Writable(g)
             | Event::Stuck(g)
             | Event::Exited(g) => g != self.m.worker,
             _ => false,
@@ -262,6 +273,7 @@ impl Step<'_> {
     fn serve(&mut self) {
         self.act(Action::OpenGate);
         (self.m.phase, self.m.wanted, self.m.ready_since) = (Phase::Ready, false, self.now);
+        self.m.unwritten = 0;
         self.m.deadline = self.idle_limit().map(|limit| self.now + limit);
     }
 
@@ -295,14 +307,31 @@ impl Step<'_> {
         if self.m.desired == Desired::Down {
             return self.rest_stopped();
         }
+        self.m.unwritten = 0;
         self.m.failures = self.m.failures.saturating_add(1);
         if self.m.failures >= self.policy.failures_max {
             return self.give_up();
         }
         self.m.wanted |= self.policy.restart_unasked;
-        let doubled = 2_u32.saturating_pow(self.m.failures - 1);
-        let wait = self.policy.backoff_base.saturating_mul(doubled);
-        self.enter(Phase::Failed, wait.min(BACKOFF_MAX));
+        self.enter(Phase::Failed, self.pause(self.m.failures).min(BACKOFF_MAX));
+    }
+
+    /// Tries again by itself once our own state can be written; whoever waits is
+    /// told when that is.
+    fn put_off(&mut self) {
+        if self.m.desired == Desired::Down {
+            return self.rest_stopped();
+        }
+        (self.m.unwritten, self.m.wanted) = (self.m.unwritten.saturating_add(1), true);
+        let pause = self.pause(self.m.unwritten).min(UNWRITTEN_PAUSE_MAX);
+        self.enter(Phase::Failed, pause);
+        self.act(Action::RefuseWaiters);
+    }
+
+    /// The pause after so many tries in a row; twice as long each time.
+    fn pause(&self, tries: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(tries.saturating_sub(1));
+        self.policy.backoff_base.saturating_mul(doubled)
     }
 
     /// No further try until an operator asks or the spec changes.
@@ -311,11 +340,12 @@ impl Step<'_> {
             return self.rest_stopped();
         }
         (self.m.phase, self.m.deadline, self.m.wanted) = (Phase::Failed, None, false);
+        self.m.unwritten = 0;
         self.act(Action::RefuseWaiters);
     }
 
     fn rest_stopped(&mut self) {
-        (self.m.phase, self.m.deadline) = (Phase::Stopped, None);
+        (self.m.phase, self.m.deadline, self.m.unwritten) = (Phase::Stopped, None, 0);
     }
 
     /// Forgets earlier failures of a deployment that has served for a while.

@@ -317,6 +317,11 @@ impl Member {
             None if percent >= PERCENT_TELLING => in_phase * (100 - percent) / percent,
             None => usual(&self.spec, from.is_some()).saturating_sub(in_phase),
         };
+        let pause = match (self.machine.phase, self.machine.deadline) {
+            (Phase::Failed, Some(due)) => due.saturating_sub(now),
+            _ => Duration::ZERO,
+        };
+        let left = left + pause;
         left.max(Duration::from_secs(1))
     }
 

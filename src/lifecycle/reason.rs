@@ -73,6 +73,8 @@ pub(super) fn label(event: Event, before: &Machine, why: Option<&str>) -> &'stat
         Event::Stuck(_) => "stuck",
         Event::Exited(_) => "exited",
         Event::Unlaunchable(_) => "unlaunchable",
+        Event::Unwritten(_) => "unwritten",
+        Event::Writable(_) => "writable",
         Event::CallFailed(_) => "call_failed",
     }
 }

@@ -96,6 +96,9 @@ fn failure(member: &Member, why: &str, now: Uptime) -> String {
     match member.machine.deadline {
         Some(due) => {
             let wait = span(due.saturating_sub(now));
+            if member.machine.unwritten > 0 {
+                return format!("not started: {why}; tried again in {wait}");
+            }
             format!("failed: {why}; tries again in {wait}")
         }
         None => format!("failed: {why}; not tried again until started or changed"),
@@ -103,9 +106,17 @@ fn failure(member: &Member, why: &str, now: Uptime) -> String {
 }
 
 /// Keeps or forgets why it failed.
-pub(super) fn set_reason(member: &mut Member, before: &Machine, why: Option<&str>) {
+pub(super) fn set_reason(member: &mut Member, before: &Machine, why: Option<&str>, now: Uptime) {
     match member.machine.phase {
         Phase::Ready => member.reason = None,
+        Phase::Placing { .. } if before.unwritten > 0 => member.reason = None,
+        Phase::Failed if member.machine.unwritten > 0 => {
+            // While it is tried again, what was said of the last try stands.
+            if let (Some(why), Some(due)) = (why, member.machine.deadline) {
+                let wait = span(due.saturating_sub(now));
+                member.reason = Some(format!("{why}; tried again in {wait}").into());
+            }
+        }
         Phase::Failed => {
             // What came before the exit tells more than that it exited.
             let known = matches!(before.phase, Phase::Stopping { .. })
@@ -140,6 +151,7 @@ fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str
         Event::Refused => "it does not fit",
         Event::IdleClosed { .. } => "idle",
         Event::Drained { .. } => "no request is inside any more",
+        Event::Writable(_) => "its record can be written again",
         Event::Exited(_) if after.wanted => "its worker ended, and a request waits",
         Event::Exited(_) => "its worker ended",
         Event::Tick { .. } => match before.phase {

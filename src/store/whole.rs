@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (beside, file) = beside(path, bytes)?;
     drop(file);
-    fs::rename(&beside, path)
+    or_removed(&beside, fs::rename(&beside, path))
 }
 
 /// As [`write_whole`], and forced to the disk: for what a loss of power must not
@@ -30,8 +30,8 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Those of the file system; the old file is then still there, or the new one.
 pub fn write_durable(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (beside, file) = beside(path, bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
+    let moved = file.sync_all().and_then(|()| fs::rename(&beside, path));
+    or_removed(&beside, moved)?;
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
@@ -46,6 +46,14 @@ fn beside(path: &Path, bytes: &[u8]) -> io::Result<(PathBuf, File)> {
         .truncate(true)
         .mode(0o600)
         .open(&beside)?;
-    file.write_all(bytes)?;
+    or_removed(&beside, file.write_all(bytes))?;
     Ok((beside, file))
+}
+
+/// Leaves no half of a file behind: on a full disk each try would leave one more.
+fn or_removed(beside: &Path, done: io::Result<()>) -> io::Result<()> {
+    if done.is_err() {
+        drop(fs::remove_file(beside));
+    }
+    done
 }

@@ -90,7 +90,7 @@ impl Conductor {
         let next = member
             .machine
             .deadline
-            .filter(|_| member.machine.phase == Phase::Failed);
+            .filter(|_| member.machine.phase == Phase::Failed && member.machine.unwritten == 0);
         let next = next.map_or_else(String::new, |due| {
             let left = story::span(due.saturating_sub(self.clock.now()));
             format!("; it is tried again in {left}")

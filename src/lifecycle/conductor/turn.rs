@@ -106,12 +106,15 @@ impl Conductor {
             member.changed_phase(now);
             member.progress = None;
             let phase = member.machine.phase;
-            if matches!(phase, Phase::Ready | Phase::Stopped | Phase::Failed) {
+            let goes_on = member.machine.unwritten > 0;
+            if matches!(phase, Phase::Ready | Phase::Stopped | Phase::Failed) && !goes_on {
                 member.insists = Insists::No;
             }
             self.placement.keep_on_host(member.key, keeps_host(phase));
             self.placement.touch(member.key);
-            story::set_reason(member, &before, why);
+        }
+        if before.phase != member.machine.phase || matches!(event, Event::Unwritten(_)) {
+            story::set_reason(member, &before, why, now);
         }
         // Whoever waits looks again at every snapshot, so only news is published.
         if before != member.machine || member.refusals != refusals {
@@ -163,7 +166,9 @@ impl Conductor {
             }
             _ => {}
         }
-        if let Event::Exited(generation) | Event::Unlaunchable(generation) = event
+        if let Event::Exited(generation)
+        | Event::Unlaunchable(generation)
+        | Event::Unwritten(generation) = event
             && generation == before.worker
             && let Some(member) = self.members.get_mut(id)
         {
@@ -181,10 +186,12 @@ impl Conductor {
         };
         match action {
             Action::AcquireGpus(_) => {
-                let at_boot = starts_at_boot(&member.spec) && member.fleet.lead().waiting() == 0;
+                // Whoever asked for what could not be started may be gone by now.
+                let by_itself = starts_at_boot(&member.spec) || member.machine.unwritten > 0;
+                let unasked = by_itself && member.fleet.lead().waiting() == 0;
                 if !member.machine.wanted {
                     member.insists = Insists::Yes;
-                } else if at_boot && member.insists == Insists::No {
+                } else if unasked && member.insists == Insists::No {
                     member.insists = Insists::IfRoom;
                 }
                 self.placement.ask(member.key);
@@ -195,6 +202,7 @@ impl Conductor {
             Action::Spawn(generation) => {
                 member.running = Some(self.effects.spawn(member, generation));
             }
+            Action::TryState(generation) => self.effects.try_state(id, generation),
             Action::OpenGate => {
                 // Published first: who holds a permit relies on the worker in it.
                 member.changed_phase(now);
@@ -234,6 +242,7 @@ impl Conductor {
                 member.refusals += 1;
                 member.refusal = Some(match member.machine.desired {
                     Desired::Down => Refusal::Stopped,
+                    Desired::OnDemand if member.machine.unwritten > 0 => Refusal::PutOff,
                     Desired::OnDemand => Refusal::Failed,
                 });
             }

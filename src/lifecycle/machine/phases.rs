@@ -77,6 +77,10 @@ impl Step<'_> {
                 self.act(Action::ReleaseLease);
                 self.give_up();
             }
+            Event::Unwritten(_) => {
+                self.act(Action::ReleaseLease);
+                self.put_off();
+            }
             Event::Stuck(_) => self.terminate(Next::Retry),
             Event::Tick { .. } if self.overdue() => self.terminate(Next::Retry),
             Event::Stop | Event::Evict(_) => self.terminate(Next::Rest),
@@ -209,9 +213,10 @@ impl Step<'_> {
     pub(super) fn in_stopping(&mut self, event: Event, next: Next, killed: bool) {
         match event {
             // Told to end before it was known that it can't be launched.
-            Event::Exited(_) | Event::Unlaunchable(_) => {
+            Event::Exited(_) | Event::Unlaunchable(_) | Event::Unwritten(_) => {
                 self.act(Action::ReleaseLease);
                 match next {
+                    Next::Retry if matches!(event, Event::Unwritten(_)) => self.put_off(),
                     Next::Retry => self.fail(),
                     Next::Restart => self.place(Aim::Spawn),
                     Next::Rest if self.m.wanted => self.place(Aim::Spawn),
@@ -254,12 +259,17 @@ impl Step<'_> {
                 self.act(Action::RefuseWaiters);
             }
             Event::Tick { .. } if self.overdue() => {
-                if self.m.wanted {
+                if self.m.unwritten > 0 {
+                    self.act(Action::TryState(self.m.worker));
+                    self.enter(Phase::Failed, self.policy.call_timeout);
+                } else if self.m.wanted {
                     self.place(Aim::Spawn);
                 } else {
                     self.rest_stopped();
                 }
             }
+            Event::Writable(_) if self.m.unwritten > 0 => self.place(Aim::Spawn),
+            Event::Unwritten(_) if self.m.unwritten > 0 => self.put_off(),
             _ => {}
         }
     }

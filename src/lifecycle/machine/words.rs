@@ -135,6 +135,11 @@ pub enum Event {
     Refused,
     /// The worker can't be launched as the spec says; another try won't help.
     Unlaunchable(Generation),
+    /// No worker was launched, as our own state can't be written: it is nobody's
+    /// failure, and is tried again.
+    Unwritten(Generation),
+    /// Our own state can be written.
+    Writable(Generation),
     /// The worker answers health checks.
     WorkerReady(Generation),
     /// The worker let go of its GPU memory.
@@ -175,8 +180,12 @@ pub enum Action {
     ShrinkLease,
     /// Give all GPUs back.
     ReleaseLease,
-    /// Launch a worker; answered by `WorkerReady`, `Exited` or `Unlaunchable`.
+    /// Launch a worker; answered by `WorkerReady`, `Exited`, `Unlaunchable` or
+    /// `Unwritten`.
     Spawn(Generation),
+    /// See whether our own state can be written; answered by `Writable` or
+    /// `Unwritten`.
+    TryState(Generation),
     /// Let requests in.
     OpenGate,
     /// Let no more in; answered by `Drained`.

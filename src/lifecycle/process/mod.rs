@@ -10,13 +10,14 @@
 
 mod cgroup;
 pub mod exec;
+mod launch;
 mod log;
 mod places;
 pub(crate) mod proc;
 mod shared;
 mod worker;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,9 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::command::{Engine, Engines, Place};
+use super::command::{Engine, Engines};
 use super::launcher::{
     Activity, Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, Owner,
-    random_hex,
 };
 use crate::config::{self, OffloadTo};
 use crate::deployment::Handle;
@@ -233,88 +233,6 @@ impl Inner {
         Ok(engine)
     }
 
-    /// Writes the intent, starts the process, and writes who it is.
-    fn launch(&self, order: &Order, engine: &Engine) -> Result<Launched, LaunchError> {
-        if let Some(worker) = self.worker(&order.nonce) {
-            return Ok(worker.launched());
-        }
-        let engines = &self.options.engines;
-        let checked = engines.check(&order.spec, engine);
-        checked.map_err(LaunchError::Spec)?;
-        let record = Record {
-            nonce: order.nonce.as_str().to_owned(),
-            deployment: order.spec.id.as_str().to_owned(),
-            generation: order.generation,
-            fingerprint: engines.fingerprint(&order.spec),
-            boot_id: self.boot_id.clone(),
-            process: None,
-            socket: self.places.socket(order.nonce.as_str()),
-            port: None,
-            api_key: random_hex::<16>(),
-            gpus: order.gpus.to_vec(),
-            log: self.log_of(&order.spec.id),
-            asleep: None,
-            cgroup: None,
-            shared: BTreeSet::new(),
-        };
-        let started = self.start(order, engine, record);
-        if started.is_err() {
-            self.forget(order.nonce.as_str());
-        }
-        started.map_err(|error| LaunchError::Now(chain(error.as_ref())))
-    }
-
-    fn start(
-        &self,
-        order: &Order,
-        engine: &Engine,
-        mut record: Record,
-    ) -> Result<Launched, Box<dyn std::error::Error + Send + Sync>> {
-        if let Some(groups) = &self.groups {
-            let memory_max = self.options.bounds.memory_max;
-            let group = groups.make(places::short(&record.nonce), memory_max)?;
-            record.cgroup = Some(group);
-        }
-        if let Engine::Vllm(installation) = engine
-            && !installation.knows_sockets()
-        {
-            record.port = Some(places::free_port()?);
-        }
-        self.journal.write(&record)?;
-        let temporary = self.places.temporary(&record.nonce);
-        std::fs::create_dir_all(&temporary)?;
-        let engines = &self.options.engines;
-        let place = Place {
-            socket: &record.socket,
-            port: record.port.unwrap_or_default(),
-        };
-        let mut line = engines.command_line(&order.spec, engine, place)?;
-        for note in &line.notes {
-            order.handle.console.push(&format!("tidegate: {note}"));
-        }
-        if !order.gpus.is_empty() {
-            let visible = self.options.gpus.visible(&order.gpus);
-            line.env.push(("CUDA_VISIBLE_DEVICES".to_owned(), visible));
-            // Else CUDA numbers them by their speed, and not as NVML does.
-            let by_bus = ("CUDA_DEVICE_ORDER".to_owned(), "PCI_BUS_ID".to_owned());
-            line.env.push(by_bus);
-        }
-        let tail = log::Tail::new(
-            record.log.clone(),
-            Arc::clone(&order.handle),
-            self.options.log_bytes_max,
-            log::From::End,
-        );
-        let worker = Worker::spawn(&self.options.own, &line, record, &temporary)?;
-        if let Err(error) = self.journal.write(&worker.record()) {
-            // The record of the intent is about to go, and with it every trace.
-            worker.abandon();
-            return Err(error.into());
-        }
-        worker.follow(tail, &self.options.tasks);
-        Ok(self.keep(order.nonce.clone(), worker))
-    }
-
     /// Removes the record and the files of a worker of which nothing is left.
     fn forget(&self, nonce: &str) {
         self.places.clean(nonce);
@@ -384,6 +302,10 @@ impl Launcher for ProcessLauncher {
                 Err(error) => Err(LaunchError::Now(error.to_string())),
             }
         })
+    }
+
+    fn can_record(&self) -> Result<(), String> {
+        launch::can_record(&self.inner.places)
     }
 
     fn list(&self) -> Boxed<'_, Result<Vec<Launched>, ListError>> {

@@ -1,5 +1,6 @@
 //! One worker's processes: started, signalled, watched to the last.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -16,7 +17,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use super::cgroup::{GROUP_VARIABLE, Group};
-use super::log::{self, Tail};
+use super::log::Tail;
 use super::proc::{self, Marks, NONCE_VARIABLE};
 use super::{exec, places, shared};
 use crate::config::{Address, OffloadTo};
@@ -60,14 +61,14 @@ struct RunningTail {
 }
 
 impl Worker {
-    /// Starts the engine in a session of its own.
+    /// Starts the engine in a session of its own, its output in this file.
     pub(super) fn spawn(
         own: &Path,
         line: &CommandLine,
         mut record: Record,
         temporary: &Path,
+        output: File,
     ) -> io::Result<Self> {
-        let log = log::open(&record.log)?;
         let mut command = Command::new(own);
         command
             .arg(exec::SUBCOMMAND)
@@ -80,8 +81,8 @@ impl Worker {
             .env("VLLM_RPC_BASE_PATH", temporary)
             .envs(record.cgroup.iter().map(|group| (GROUP_VARIABLE, group)))
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+            .stdout(output.try_clone()?)
+            .stderr(output);
         let id = record.id().ok_or(io::ErrorKind::InvalidInput)?;
         let mut child = command.spawn()?;
         let pid = child.id();
@@ -358,7 +359,7 @@ fn kill_group(record: &Record) -> bool {
 
 /// Removes what a worker leaves of which nothing lives. Returns whether the
 /// kernel had killed one of it for want of memory.
-fn clean_after(record: &Record) -> bool {
+pub(super) fn clean_after(record: &Record) -> bool {
     shared::clean(&record.shared);
     let group = group_of(record);
     let out_of_memory = group.is_some_and(Group::was_out_of_memory);

@@ -115,3 +115,53 @@ async fn two_that_share_a_gpu_each_serve_who_waits_before_they_leave() {
     let wakes = stage.fake.count("wake");
     assert!(wakes <= 10, "{wakes} wakes for ten requests");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_cannot_be_written_down_comes_up_by_itself_once_it_can() {
+    let stage = stage(|_| {}).await;
+    stage.fake.world().full = true;
+    assert!(stage.request("t/a").await.is_none(), "told to come again");
+    let snapshot = stage.phase("t/a", "failed").await;
+    assert_eq!(snapshot.refusal, Some(Refusal::PutOff));
+    assert_eq!(snapshot.status, Status::Loading);
+    assert_eq!(snapshot.ready_in, Some(Duration::from_secs(2)), "the pause");
+    // Far more tries than failures are forgiven.
+    let mut watch = stage.handle("t/a").watch();
+    let many = |snapshot: &deployment::Snapshot| snapshot.refusals > 20;
+    drop(watch.wait_for(|snapshot| many(snapshot)).await.unwrap());
+    let reason = stage.handle("t/a").snapshot().reason.clone().unwrap();
+    assert_eq!(
+        *reason,
+        *"its record can't be written: no space left on /state; tried again in 30s"
+    );
+    assert!(stage.request("t/a").await.is_none(), "refused, not held");
+    assert_eq!(stage.fake.count("launch"), 1, "only looked at after that");
+    stage.fake.world().full = false;
+    let snapshot = stage.phase("t/a", "ready").await;
+    assert_eq!(
+        (snapshot.reason.clone(), stage.fake.count("launch")),
+        (None, 2)
+    );
+    let told = told(&stage);
+    assert!(told.contains("not started: its record"), "{told}");
+    assert!(told.contains("its record can be written again"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_leaves_again_and_again_for_one_that_cannot_be_written_down() {
+    let specs = [idles("t/a"), idles("t/b")];
+    let stage = Stage::with(Fake::default(), &[20 << 30], &specs).await;
+    drop(stage.request("t/a").await.expect("served"));
+    stage.fake.world().full = true;
+    assert!(stage.request("t/b").await.is_none());
+    assert_eq!(stage.fake.count("sleep"), 1, "it left for it once");
+    let inside = stage.request("t/a").await.expect("woken");
+    let tries = stage.handle("t/b").snapshot().refusals;
+    let mut watch = stage.handle("t/b").watch();
+    let more = watch.wait_for(|snapshot| snapshot.refusals > tries + 9);
+    drop(more.await.unwrap());
+    assert_eq!(stage.fake.count("sleep"), 1, "and stays from then on");
+    drop(inside);
+    stage.fake.world().full = false;
+    assert!(stage.request("t/b").await.is_some());
+}

@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) sleep_fails: bool,
     /// Workers that ignore being asked to end.
     pub(super) deaf: bool,
+    /// Whether nothing can be written down.
+    pub(super) full: bool,
     /// Whether an install goes on without end.
     pub(super) installing: bool,
     /// Whether probes fail.
@@ -102,6 +104,7 @@ impl Launcher for Fake {
     fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>> {
         Box::pin(async move {
             self.note("launch");
+            self.can_record().map_err(LaunchError::State)?;
             let mut world = self.world();
             if world.starts.front() == Some(&Fate::Unlaunchable) {
                 world.starts.pop_front();
@@ -117,6 +120,13 @@ impl Launcher for Fake {
                 ..launched(&order.spec, order.nonce)
             })
         })
+    }
+
+    fn can_record(&self) -> Result<(), String> {
+        if self.world().full {
+            return Err("its record can't be written: no space left on /state".to_owned());
+        }
+        Ok(())
     }
 
     fn list(&self) -> Boxed<'_, Result<Vec<Launched>, ListError>> {

@@ -50,6 +50,8 @@ fn a_stale_worker_changes_nothing() {
                 | Event::Slept(STALE)
                 | Event::CallFailed(STALE)
                 | Event::Unlaunchable(STALE)
+                | Event::Unwritten(STALE)
+                | Event::Writable(STALE)
         );
         if stale {
             assert_eq!((walked.before, 0), (walked.after, walked.actions.len()));

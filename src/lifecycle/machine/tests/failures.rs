@@ -100,6 +100,30 @@ fn what_cannot_be_launched_is_not_tried_again_unasked() {
 }
 
 #[test]
+fn what_cannot_be_written_down_is_no_failure_and_is_tried_until_it_can() {
+    let mut m = run(
+        Machine::stopped(),
+        &[Event::Demand, Event::Granted],
+        &POLICY,
+    );
+    let mut actions;
+    for pause in [1, 2, 4, 8, 16, 30, 30] {
+        let at = m.deadline.unwrap_or_default();
+        (m, actions) = step(m, Event::Unwritten(Generation(1)), at, &POLICY);
+        assert!(actions.contains(&Action::RefuseWaiters));
+        assert_eq!((m.phase, m.failures, m.wanted), (Phase::Failed, 0, true));
+        assert_eq!(m.deadline, Some(at + secs(pause)));
+        (m, actions) = step(m, tick(0), at + secs(pause), &POLICY);
+        assert_eq!(actions, [Action::TryState(Generation(1))], "holds no GPUs");
+    }
+    let placing = run(m, &[Event::Writable(Generation(1))], &POLICY);
+    assert_eq!(placing.phase, Phase::Placing { aim: Aim::Spawn });
+    let up = [Event::Granted, Event::WorkerReady(Generation(2))];
+    assert_eq!(run(placing, &up, &POLICY).unwritten, 0);
+    assert_eq!(run(m, &[Event::Stop], &POLICY).phase, Phase::Stopped);
+}
+
+#[test]
 fn one_that_starts_at_boot_comes_back_after_a_crash_without_a_request() {
     for restart_unasked in [false, true] {
         let policy = Policy {

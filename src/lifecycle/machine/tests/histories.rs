@@ -127,6 +127,8 @@ impl History {
         match event {
             Event::Exited(g) if g == actor.machine.worker => actor.exit(),
             Event::Unlaunchable(g) if g == actor.machine.worker => actor.exit(),
+            // Also the answer to a question about no worker.
+            Event::Unwritten(g) if g == actor.machine.worker && actor.alive => actor.exit(),
             _ => {}
         }
         self.tell(who, event);
@@ -286,10 +288,13 @@ impl History {
                 actor.alive = true;
                 actor.owed = vec![match answers_badly {
                     false => Event::WorkerReady(g),
-                    true if self.dice.one_in(2) => Event::Unlaunchable(g),
+                    true if self.dice.one_in(3) => Event::Unlaunchable(g),
+                    true if self.dice.one_in(2) => Event::Unwritten(g),
                     true => Event::Exited(g),
                 }];
             }
+            Action::TryState(g) if answers_badly => actor.owed.push(Event::Unwritten(g)),
+            Action::TryState(g) => actor.owed.push(Event::Writable(g)),
             Action::OpenGate => {
                 assert!(actor.alive, "opened the gate to no one");
                 (actor.gate_open, actor.asleep, actor.idle_since) = (true, None, self.now);

@@ -69,7 +69,7 @@ impl World {
             Event::Granted => (self.asked, self.lease) = (false, Lease::Full),
             Event::Refused => self.asked = false,
             Event::Demand => self.waiting |= !self.gate_open,
-            Event::Exited(g) | Event::Unlaunchable(g) if g != STALE => {
+            Event::Exited(g) | Event::Unlaunchable(g) | Event::Unwritten(g) if g != STALE => {
                 (self.alive, self.asleep) = (false, None);
             }
             Event::IdleClosed { .. } => self.gate_open = false,
@@ -117,6 +117,13 @@ impl World {
                 assert_eq!(self.lease, Lease::Full, "launched without GPUs");
                 self.alive = true;
             }
+            Action::TryState(_) => {
+                let holds = self.alive || self.lease != Lease::None;
+                assert!(
+                    !holds,
+                    "holds GPUs while it is seen whether it can be started"
+                );
+            }
             Action::OpenGate => {
                 let served = self.alive && self.lease == Lease::Full;
                 assert!(served, "opened the gate to no one");
@@ -147,6 +154,18 @@ impl World {
     }
 }
 
+/// What a worker could say that this deployment never had.
+const STALE_VOICES: [Event; 8] = [
+    Event::Exited(STALE),
+    Event::WorkerReady(STALE),
+    Event::Slept(STALE),
+    Event::CallFailed(STALE),
+    Event::Unlaunchable(STALE),
+    Event::Stuck(STALE),
+    Event::Unwritten(STALE),
+    Event::Writable(STALE),
+];
+
 /// The events that the world could bring about now.
 fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
     let soon = Duration::ZERO;
@@ -163,22 +182,15 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
         (Event::Evict(Rest::Stop), soon),
         (Event::Spared, soon),
         (Event::Tick { idle_since: None }, soon),
-        // A stale worker's voice is always possible.
-        (Event::Exited(STALE), soon),
-        (Event::WorkerReady(STALE), soon),
-        (Event::Slept(STALE), soon),
-        (Event::CallFailed(STALE), soon),
-        (Event::Unlaunchable(STALE), soon),
-        (Event::Stuck(STALE), soon),
+        // The answer to a question of an earlier phase.
+        (Event::Writable(machine.worker), soon),
     ];
+    // A stale worker's voice is always possible.
+    events.extend(STALE_VOICES.map(|event| (event, soon)));
     if let Some(deadline) = machine.deadline {
-        events.push((Event::Tick { idle_since: None }, deadline));
-        events.push((
-            Event::Tick {
-                idle_since: Some(Duration::ZERO),
-            },
-            deadline,
-        ));
+        for idle_since in [None, Some(Duration::ZERO)] {
+            events.push((Event::Tick { idle_since }, deadline));
+        }
     }
     if world.asked {
         events.extend([(Event::Granted, soon), (Event::Refused, soon)]);
@@ -194,8 +206,12 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
             Phase::Starting => events.extend([
                 (Event::WorkerReady(worker), soon),
                 (Event::Unlaunchable(worker), soon),
+                (Event::Unwritten(worker), soon),
             ]),
-            Phase::Stopping { .. } => events.push((Event::Unlaunchable(worker), soon)),
+            Phase::Stopping { .. } => events.extend([
+                (Event::Unlaunchable(worker), soon),
+                (Event::Unwritten(worker), soon),
+            ]),
             Phase::Waking { .. } => events.extend([
                 (Event::WorkerReady(worker), soon),
                 (Event::CallFailed(worker), soon),
@@ -206,6 +222,9 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
             ]),
             _ => {}
         }
+    }
+    if !world.alive {
+        events.push((Event::Unwritten(machine.worker), soon));
     }
     let idle_since = Duration::ZERO;
     if machine.phase == Phase::Ready {
@@ -227,6 +246,7 @@ fn shape(machine: &Machine, world: World) -> (Machine, World) {
     let mut shape = *machine;
     shape.deadline = machine.deadline.map(|_| Duration::ZERO);
     shape.worker = Generation(0);
+    shape.unwritten = machine.unwritten.min(1);
     shape.ready_since = Duration::ZERO;
     shape.idle_since = Duration::ZERO;
     (shape, world)
@@ -278,6 +298,11 @@ fn check(machine: &Machine, world: World) {
     assert!(
         !(given_up && machine.wanted),
         "a demand that was refused is still wanted: {machine:?}"
+    );
+    let waits = phase == Phase::Failed && machine.wanted && machine.deadline.is_some();
+    assert!(
+        machine.unwritten == 0 || waits || phase != Phase::Failed,
+        "given up for want of room: {machine:?}"
     );
     let moot = phase == Phase::Ready && machine.wanted;
     assert!(
