@@ -11,19 +11,21 @@ use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Response};
 
 use super::admit::{Admission, Place};
 use super::balance::Pick;
 use super::error::Refusal;
 use super::headers;
 use super::health::Attempt;
+use super::onward::Onward;
 use super::pool::{Awaited, Conn, Occupied, Pool};
 use super::record::{Phase, Record};
 use super::retry;
 use super::router::{Backend, Destination, Target};
 use super::server::Server;
 use super::socket::Limits;
+use super::wire::Sending;
 use crate::config::Timeouts;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
@@ -43,8 +45,8 @@ pub struct Outgoing<'a> {
     pub path: Cow<'static, str>,
     /// The client's query, as it came.
     pub query: Option<&'a str>,
-    /// The client's headers, those that may go on.
-    pub headers: HeaderMap,
+    /// The client's headers that may go on, and ours.
+    pub headers: Onward,
     /// The client's body.
     pub body: &'a Pieces,
     /// What was read in it; `None` where there is nothing to read.
@@ -71,22 +73,17 @@ pub struct Answered {
 ///
 /// A [`Refusal`] when no server can be reached or none answers in time.
 pub async fn forward(
-    outgoing: &mut Outgoing<'_>,
+    outgoing: &Outgoing<'_>,
     destination: &Destination,
     pick: Option<Pick<'_>>,
     admission: &mut Admission,
     record: &mut Record,
 ) -> Result<Answered, Refusal> {
     let route = &destination.route;
-    let others = if pick.is_some() && destination.has_several() {
-        Others::Some
-    } else {
-        Others::None
-    };
     destination.budget.earn(route.retries.budget);
     let mut tried: Vec<Arc<Server>> = Vec::new();
     loop {
-        let prepared = Prepared::new(outgoing, admission, others)?;
+        let prepared = Prepared::new(outgoing, admission)?;
         let server = Arc::clone(&admission.place.server);
         let attempt = server.health.begin();
         let duration_max = admission.place.duration_max().unwrap_or(Duration::MAX);
@@ -138,46 +135,31 @@ fn judge(
     attempt.failed(why, ejection, || destination.is_last(server));
 }
 
-/// Whether another server may be tried, for which the headers are kept.
-#[derive(Clone, Copy)]
-enum Others {
-    Some,
-    None,
-}
-
 /// A request for one server, ready to be sent more than once.
 struct Prepared {
     pool: Arc<Pool>,
-    request: Request<Pieces>,
+    request: Sending,
     may_replay: bool,
 }
 
 impl Prepared {
-    fn new(
-        outgoing: &mut Outgoing<'_>,
-        admission: &Admission,
-        others: Others,
-    ) -> Result<Self, Refusal> {
+    fn new(outgoing: &Outgoing<'_>, admission: &Admission) -> Result<Self, Refusal> {
         let Place { target, server, .. } = &admission.place;
-        let (pool, authorization) = (Arc::clone(&server.pool), server.authorization());
+        let pool = Arc::clone(&server.pool);
         let body = edited(outgoing, target);
-        let mut headers = match others {
-            Others::Some => outgoing.headers.clone(),
-            Others::None => std::mem::take(&mut outgoing.headers),
-        };
-        headers.insert(HOST, pool.host().clone());
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Some(authorization) = authorization {
-            headers.insert(AUTHORIZATION, authorization);
-        }
-        let mut request = Request::new(body);
-        *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = uri(&target.base_path, outgoing)?;
-        *request.headers_mut() = headers;
+        let identity = HeaderValue::from_static("identity");
+        let of_server = [
+            (HOST, pool.host().clone()),
+            (CONTENT_LENGTH, HeaderValue::from(body.len())),
+            (ACCEPT_ENCODING, identity),
+        ];
+        let authorization = server.authorization();
+        let authorization = authorization.as_ref().map(|value| (&AUTHORIZATION, value));
+        let headers = outgoing.headers.iter(&of_server).chain(authorization);
+        let path = path(&target.base_path, outgoing)?;
         Ok(Self {
             pool,
-            request,
+            request: Sending::new(&outgoing.method, &path, headers, body),
             // A stored response would exist twice.
             may_replay: outgoing.api != Api::Responses || outgoing.scan.is_none(),
         })
@@ -265,10 +247,10 @@ fn edited(outgoing: &Outgoing<'_>, target: &Target) -> Pieces {
     splice(outgoing.body, scan, edits)
 }
 
-fn uri(base: &str, outgoing: &Outgoing<'_>) -> Result<Uri, Refusal> {
+fn path(base: &str, outgoing: &Outgoing<'_>) -> Result<PathAndQuery, Refusal> {
     let text = match (&outgoing.path, outgoing.query) {
         (Cow::Borrowed(path), None) if base.is_empty() => {
-            return Ok(Uri::from(PathAndQuery::from_static(path)));
+            return Ok(PathAndQuery::from_static(path));
         }
         (path, Some(query)) => format!("{base}{path}?{query}"),
         (path, None) => format!("{base}{path}"),
@@ -277,12 +259,12 @@ fn uri(base: &str, outgoing: &Outgoing<'_>) -> Result<Uri, Refusal> {
 }
 
 /// The client's headers without what must not go on, and with where it came from.
-pub fn forwarded_headers(mut given: HeaderMap, record: &mut Record) -> HeaderMap {
-    headers::strip_request(&mut given);
-    record.origin.put(&mut given);
-    record.trace.put(&mut given, record.is_recorded());
+pub fn forwarded_headers(given: HeaderMap, record: &mut Record) -> Onward {
+    let mut onward = Onward::new(given);
+    record.origin.put(&mut onward);
+    record.trace.put(&mut onward, record.is_recorded());
     if let Ok(value) = HeaderValue::from_str(&record.request_id) {
-        given.insert(headers::REQUEST_ID, value);
+        onward.say(headers::REQUEST_ID, value);
     }
-    given
+    onward
 }

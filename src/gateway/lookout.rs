@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, HOST, USER_AGENT};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::Gateway;
 use super::figures;
@@ -21,6 +21,7 @@ use super::pool::{Awaited, Conn, Exchange};
 use super::router::Table;
 use super::server::Server;
 use super::socket::Limits;
+use super::wire::Sending;
 use crate::config::HealthCheck;
 use crate::pieces::Pieces;
 use crate::tasks::Tasks;
@@ -207,16 +208,14 @@ async fn get(
     bytes_max: usize,
 ) -> Result<(StatusCode, Bytes), &'static str> {
     const BROKE: &str = "it broke off";
-    let mut request = Request::new(Pieces::default());
     let whole = format!("{}{path}", server.lookout.base_path);
-    *request.uri_mut() = whole.parse().map_err(|_| "its path is no path")?;
-    let headers = request.headers_mut();
-    headers.insert(HOST, server.pool.host().clone());
+    let path = whole.parse().map_err(|_| "its path is no path")?;
     let agent = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
-    headers.insert(USER_AGENT, agent);
-    if let Some(authorization) = server.authorization() {
-        headers.insert(AUTHORIZATION, authorization);
-    }
+    let authorization = server.authorization();
+    let headers = [(&HOST, server.pool.host()), (&USER_AGENT, &agent)];
+    let authorization = authorization.as_ref().map(|value| (&AUTHORIZATION, value));
+    let headers = headers.into_iter().chain(authorization);
+    let request = Sending::new(&Method::GET, &path, headers, Pieces::default());
     let limits = Limits {
         connect: limit,
         tls_handshake: limit,

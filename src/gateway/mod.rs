@@ -35,6 +35,7 @@ pub mod listener;
 pub mod lookout;
 pub mod meter;
 pub mod models;
+pub mod onward;
 pub mod peer;
 pub mod pool;
 pub mod proxied;

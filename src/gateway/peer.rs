@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
+use super::onward::Onward;
 use super::proxied;
 use crate::config::network::Network;
 
@@ -133,11 +134,11 @@ impl Peer {
 impl Origin {
     /// Tells the server where the request came from, once: the host, a piece of the
     /// request's head, is not kept with the whole of it for as long as the answer lasts.
-    pub fn put(&mut self, headers: &mut HeaderMap) {
-        headers.insert(FORWARDED_FOR, self.chain.clone());
-        headers.insert(FORWARDED_PROTO, self.proto.clone());
+    pub fn put(&mut self, onward: &mut Onward) {
+        onward.say(FORWARDED_FOR, self.chain.clone());
+        onward.say(FORWARDED_PROTO, self.proto.clone());
         if let Some(host) = self.host.take() {
-            headers.insert(FORWARDED_HOST, host);
+            onward.say(FORWARDED_HOST, host);
         }
     }
 }
@@ -285,8 +286,9 @@ mod tests {
     #[test]
     fn the_server_is_told_the_whole_chain_or_the_peer_alone() {
         let told = |peer, pairs| {
-            let mut headers = HeaderMap::new();
-            origin(peer, pairs).put(&mut headers);
+            let mut onward = Onward::new(HeaderMap::new());
+            origin(peer, pairs).put(&mut onward);
+            let headers = onward.into_map();
             ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"].map(|name| {
                 headers
                     .get(name)

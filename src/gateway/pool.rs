@@ -15,13 +15,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Response};
 use http_body::Frame;
 
 use super::socket::{Limits, Proof, Socket};
-use super::wire::Wire;
+use super::wire::{Sending, Wire};
 use crate::config::Address;
-use crate::pieces::Pieces;
 use crate::time::Instant;
 
 /// Connections kept idle to one upstream.
@@ -230,9 +229,9 @@ impl Conn {
     /// # Errors
     ///
     /// [`SendFailed`] when the connection ended before the head was complete.
-    pub async fn send(
+    pub(super) async fn send(
         &mut self,
-        request: &Request<Pieces>,
+        request: &Sending,
     ) -> Result<Response<Awaited>, SendFailed> {
         let sent = self.wire.send(request).await;
         sent.map(|head| head.map(|()| Awaited)).map_err(|broken| {

@@ -70,7 +70,7 @@ pub async fn retrieve(
         Action::Delete => (Method::DELETE, ""),
         Action::Cancel => (Method::POST, "/cancel"),
     };
-    let mut outgoing = Outgoing {
+    let outgoing = Outgoing {
         api: Api::Responses,
         method,
         path: Cow::Owned(format!("/v1/responses/{}{tail}", wanted.id)),
@@ -81,7 +81,7 @@ pub async fn retrieve(
         ask_usage: false,
     };
     let began = Instant::now();
-    let answered = forward(&mut outgoing, &destination, None, &mut admission, record).await?;
+    let answered = forward(&outgoing, &destination, None, &mut admission, record).await?;
     let passing = Passing {
         api: Api::Responses,
         remove_usage_event: false,

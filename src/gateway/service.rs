@@ -383,17 +383,10 @@ async fn ask(
     };
     let mut admission = enter(gateway, asked, destination, record).await?;
     let headers = std::mem::take(&mut parts.headers);
-    let (mut outgoing, mut passing) = prepare(&asking, parts, headers, record);
+    let (outgoing, mut passing) = prepare(&asking, parts, headers, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
     let began = Instant::now();
-    let answered = forward(
-        &mut outgoing,
-        destination,
-        Some(pick),
-        &mut admission,
-        record,
-    )
-    .await?;
+    let answered = forward(&outgoing, destination, Some(pick), &mut admission, record).await?;
     passing.idle_max = destination.route.timeouts.idle;
     passing.over_at = admission.place.over_at(began);
     passing.keep_alive = destination.route.stream.keep_alive;

@@ -9,6 +9,7 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::RequestIds;
+use super::onward::Onward;
 use crate::telemetry::line::push_hex;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -65,7 +66,7 @@ impl Trace {
 
     /// Tells the server. `recorded`: our spans go to a collector, so ours is the
     /// parent of the server's; else the client's stays it.
-    pub fn put(&self, headers: &mut HeaderMap, recorded: bool) {
+    pub fn put(&self, onward: &mut Onward, recorded: bool) {
         if self.parent.is_some() && !recorded {
             return;
         }
@@ -77,11 +78,11 @@ impl Trace {
         text.push(b'-');
         push_hex(&mut text, self.sampled.into(), 2);
         if let Ok(value) = HeaderValue::try_from(text) {
-            headers.insert(TRACEPARENT, value);
+            onward.say(TRACEPARENT, value);
         }
         if self.parent.is_none() {
             // It belongs to a traceparent that was none.
-            headers.remove(TRACESTATE);
+            onward.withhold(TRACESTATE);
         }
     }
 }
@@ -125,7 +126,9 @@ mod tests {
             headers.insert(TRACESTATE, HeaderValue::from_static("a=b"));
         }
         let trace = Trace::read(&headers, &RequestIds::new(), 1.0);
-        trace.put(&mut headers, recorded);
+        let mut onward = Onward::new(headers);
+        trace.put(&mut onward, recorded);
+        let headers = onward.into_map();
         let text = headers[TRACEPARENT].to_str().unwrap().to_owned();
         assert_eq!(headers.contains_key(TRACESTATE), trace.parent.is_some());
         (trace, text)

@@ -19,7 +19,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Request, Response};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, Response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use chunks::Chunks;
@@ -38,6 +39,31 @@ const SLICES_MAX: usize = 16;
 
 /// Informational answers that are passed over before the real one.
 const INFORMATIONAL_MAX: u32 = 16;
+
+/// A request as it goes over a connection, as often as it has to.
+#[derive(Debug)]
+pub(super) struct Sending {
+    head: Bytes,
+    body: Pieces,
+    /// Whether it asks for the head of an answer only.
+    is_head: bool,
+}
+
+impl Sending {
+    /// With these headers and no other; `Content-Length` is among them.
+    pub(super) fn new<'a>(
+        method: &Method,
+        target: &PathAndQuery,
+        headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        body: Pieces,
+    ) -> Self {
+        Self {
+            head: head::write(method, target, headers),
+            body,
+            is_head: method == Method::HEAD,
+        }
+    }
+}
 
 /// One connection.
 #[derive(Debug)]
@@ -143,16 +169,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(&mut self, request: &Request<Pieces>) -> Result<Response<()>, Broken> {
-        let (piece, pieces) = request.body().clone().split();
+    pub(super) async fn send(&mut self, request: &Sending) -> Result<Response<()>, Broken> {
+        let (piece, pieces) = request.body.clone().split();
         self.out = Out {
-            head: head::write(request),
+            head: request.head.clone(),
             piece,
             pieces,
             ..Out::default()
         };
         (self.heard, self.body, self.seen) = (false, Body::None, 0);
-        let is_head = request.method() == http::Method::HEAD;
         let mut passed_over = 0;
         loop {
             let answer = std::future::poll_fn(|cx| self.poll_head(cx)).await;
@@ -166,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
             self.keeps = answer.keeps && !status.is_informational();
             self.body = match answer.framing {
-                _ if is_head || status.is_informational() => Body::Whole,
+                _ if request.is_head || status.is_informational() => Body::Whole,
                 Framing::None | Framing::Length(0) => Body::Whole,
                 Framing::Length(length) => Body::Length(length),
                 Framing::Chunked => Body::Chunked(Chunks::new()),

@@ -149,10 +149,9 @@ impl Line {
     }
 
     fn quoted(&mut self, value: &str) {
-        let is_plain = value
-            .bytes()
-            .all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
-        if is_plain {
+        // Without a branch, so that the compiler makes vectors of it.
+        let is_special = |byte: u8| u8::from(byte < b' ' || byte == b'"' || byte == b'\\');
+        if value.bytes().fold(0, |any, byte| any | is_special(byte)) == 0 {
             self.text.push(b'"');
             self.text.extend_from_slice(value.as_bytes());
             self.text.push(b'"');

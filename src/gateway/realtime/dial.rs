@@ -91,7 +91,7 @@ pub(super) async fn connect(
     let sent = Instant::now();
     let key = websocket::new_key();
     let path = format!("{}{}", target.base_path, Api::Realtime.upstream_path(""));
-    let mut headers = forwarded_headers(HeaderMap::new(), record);
+    let mut headers = forwarded_headers(HeaderMap::new(), record).into_map();
     headers.insert(HOST, server.pool.host().clone());
     if let Some(authorization) = server.authorization() {
         headers.insert(AUTHORIZATION, authorization);

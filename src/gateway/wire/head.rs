@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use memchr::memchr_iter;
 
 /// Headers of an answer.
@@ -37,22 +38,23 @@ pub(super) enum Framing {
 }
 
 /// The head of a request as bytes.
-pub(super) fn write<B>(request: &Request<B>) -> Bytes {
-    let path = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |path| path.as_str());
+pub(super) fn write<'a>(
+    method: &Method,
+    target: &PathAndQuery,
+    headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+) -> Bytes {
     let mut text = Vec::with_capacity(512);
-    text.extend_from_slice(request.method().as_str().as_bytes());
+    text.extend_from_slice(method.as_str().as_bytes());
     text.push(b' ');
-    text.extend_from_slice(path.as_bytes());
+    text.extend_from_slice(target.as_str().as_bytes());
     text.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in request.headers() {
+    // A loop would ask each part of a chain again for every header.
+    headers.for_each(|(name, value)| {
         text.extend_from_slice(name.as_str().as_bytes());
         text.extend_from_slice(b": ");
         text.extend_from_slice(value.as_bytes());
         text.extend_from_slice(b"\r\n");
-    }
+    });
     text.extend_from_slice(b"\r\n");
     text.into()
 }

@@ -8,13 +8,17 @@ use super::*;
 
 mod oracle;
 
-fn request() -> Request<Pieces> {
-    let mut request = Request::new(Bytes::from_static(b"{}").into());
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = "/v1/x?a=b".parse().unwrap();
-    let length = http::HeaderValue::from_static("2");
-    request.headers_mut().insert("content-length", length);
-    request
+fn request() -> Sending {
+    sending(&Method::POST, Bytes::from_static(b"{}").into())
+}
+
+fn sending(method: &Method, body: Pieces) -> Sending {
+    let length = (
+        &http::header::CONTENT_LENGTH,
+        &HeaderValue::from(body.len()),
+    );
+    let target = PathAndQuery::from_static("/v1/x?a=b");
+    Sending::new(method, &target, [length].into_iter(), body)
 }
 
 /// Head, body and whether the connection can be used again; the text of what is wrong.
@@ -239,8 +243,7 @@ async fn a_connection_that_ended_unseen_tells_that_nothing_was_heard() {
 async fn an_answer_that_comes_before_the_request_was_read_is_heard() {
     let (ours, mut theirs) = duplex(32);
     let mut wire = Wire::new(ours);
-    let mut large = request();
-    *large.body_mut() = Bytes::from(vec![b'x'; 100_000]).into();
+    let large = sending(&Method::POST, Bytes::from(vec![b'x'; 100_000]).into());
     let serve = async move {
         theirs
             .write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")
@@ -266,8 +269,7 @@ proptest! {
             sent.extend_from_slice(&piece);
             body.push(piece.into());
         }
-        let mut request = request();
-        *request.body_mut() = body;
+        let request = sending(&Method::POST, body);
         let (ours, mut theirs) = duplex(room);
         let mut wire = Wire::new(ours);
         let serve = async {
@@ -316,11 +318,10 @@ proptest! {
 
 /// The status of an answer to this method, and whether the connection can be used
 /// again once its body was read.
-async fn answer_to(method: http::Method, text: &str) -> (u16, bool) {
+async fn answer_to(method: Method, text: &str) -> (u16, bool) {
     let (ours, mut theirs) = duplex(1 << 16);
     let mut wire = Wire::new(ours);
-    let mut request = request();
-    *request.method_mut() = method;
+    let request = sending(&method, Bytes::from_static(b"{}").into());
     theirs.write_all(text.as_bytes()).await.unwrap();
     let answer = wire.send(&request).await.unwrap();
     while let Some(piece) = std::future::poll_fn(|cx| wire.poll_body(cx)).await {
@@ -331,12 +332,12 @@ async fn answer_to(method: http::Method, text: &str) -> (u16, bool) {
 
 #[tokio::test]
 async fn what_comes_behind_an_answer_ends_the_connection() {
-    let post = || http::Method::POST;
+    let post = || Method::POST;
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
     // The length is that of the answer to a GET.
-    assert_eq!(answer_to(http::Method::HEAD, head).await, (200, true));
+    assert_eq!(answer_to(Method::HEAD, head).await, (200, true));
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-    assert_eq!(answer_to(http::Method::HEAD, chunked).await, (200, true));
+    assert_eq!(answer_to(Method::HEAD, chunked).await, (200, true));
     for (text, status) in [
         (format!("{head}helloHTTP/1.1 200 OK\r\n"), 200),
         (format!("{chunked}0\r\n\r\n\r\n"), 200),
@@ -348,6 +349,6 @@ async fn what_comes_behind_an_answer_ends_the_connection() {
     ] {
         assert_eq!(answer_to(post(), &text).await, (status, false), "{text:?}");
     }
-    let answer = answer_to(http::Method::HEAD, &format!("{head}hello")).await;
+    let answer = answer_to(Method::HEAD, &format!("{head}hello")).await;
     assert_eq!(answer, (200, false));
 }

@@ -31,10 +31,9 @@ async fn ours(socket: DuplexStream) -> Option<Answer> {
 async fn theirs(socket: DuplexStream) -> Option<Answer> {
     let (mut sender, driver) = http1::handshake(TokioIo::new(socket)).await.ok()?;
     let answer = async move {
-        let response = sender
-            .send_request(request().map(|body| Full::new(body.into_one())))
-            .await
-            .ok()?;
+        let request = http::Request::post("/v1/x?a=b").header("content-length", "2");
+        let request = request.body(Full::new(Bytes::from_static(b"{}"))).ok()?;
+        let response = sender.send_request(request).await.ok()?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.ok()?.to_bytes().to_vec();
         Some((head.status.as_u16(), fields(&head.headers), body))

@@ -1,0 +1,126 @@
+//! The headers of a request on its way to a server: the client's that may go on, and ours.
+//!
+//! They are only ever written out, so they are not put together in a map: the client's
+//! are passed over as they stand, and each one of ours takes the place of the client's
+//! of its name.
+
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+
+use super::headers;
+
+/// Headers of ours that most requests have.
+const OURS: usize = 6;
+
+/// Headers for a server.
+#[derive(Debug)]
+pub struct Onward {
+    theirs: HeaderMap,
+    /// `None` for one that the client's must not be.
+    ours: Vec<(HeaderName, Option<HeaderValue>)>,
+}
+
+impl Onward {
+    /// What the client's head says, but for what was for us or for one hop.
+    pub fn new(mut theirs: HeaderMap) -> Self {
+        headers::strip_named(&mut theirs);
+        Self {
+            theirs,
+            ours: Vec::with_capacity(OURS),
+        }
+    }
+
+    /// Says `name` ourselves, once, whatever the client says.
+    pub fn say(&mut self, name: HeaderName, value: HeaderValue) {
+        self.ours.push((name, Some(value)));
+    }
+
+    /// Holds back what the client says as `name`.
+    pub fn withhold(&mut self, name: HeaderName) {
+        self.ours.push((name, None));
+    }
+
+    /// All of them, and `more` of ours, which stand first.
+    pub fn iter<'a>(
+        &'a self,
+        more: &'a [(HeaderName, HeaderValue)],
+    ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        let more = more.iter().map(|(name, value)| (name, value));
+        let ours = self.ours.iter();
+        let ours = ours.filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
+        let theirs = self.theirs.iter().filter(|(name, _)| {
+            headers::goes_on(name) && !self.ours.iter().any(|(our, _)| our == *name)
+        });
+        more.chain(ours).chain(theirs)
+    }
+
+    /// All of them in a map.
+    pub fn into_map(self) -> HeaderMap {
+        let all = self.iter(&[]);
+        all.map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn credentials_and_hop_headers_do_not_reach_the_server() {
+        let onward = Onward::new(map(&[
+            ("authorization", "Bearer secret"),
+            ("x-api-key", "secret"),
+            ("cookie", "a=b"),
+            ("connection", "keep-alive, X-Private"),
+            ("connection", "close"),
+            ("x-private", "1"),
+            ("te", "trailers"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("content-type", "application/json"),
+            ("x-stainless-lang", "python"),
+            ("accept", "a"),
+            ("accept", "b"),
+        ]));
+        let mut left: Vec<_> = onward.iter(&[]).map(|(name, _)| name.as_str()).collect();
+        left.sort_unstable();
+        assert_eq!(
+            left,
+            ["accept", "accept", "content-type", "x-stainless-lang"]
+        );
+    }
+
+    #[test]
+    fn what_we_say_stands_once_and_what_we_withhold_never() {
+        let mut onward = Onward::new(map(&[
+            ("traceparent", "theirs"),
+            ("traceparent", "theirs again"),
+            ("tracestate", "theirs"),
+            ("x-mine", "1"),
+        ]));
+        let traceparent = HeaderName::from_static("traceparent");
+        onward.say(traceparent, HeaderValue::from_static("ours"));
+        onward.withhold(HeaderName::from_static("tracestate"));
+        let more = [(
+            HeaderName::from_static("host"),
+            HeaderValue::from_static("h"),
+        )];
+        let all: Vec<_> = onward
+            .iter(&more)
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            all,
+            [("host", "h"), ("traceparent", "ours"), ("x-mine", "1")]
+        );
+        assert_eq!(onward.into_map().len(), 2);
+    }
+}
