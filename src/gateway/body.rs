@@ -72,7 +72,8 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Metered(_) | Self::Held(_) => false,
+            Self::Metered(metered) => metered.has_ended(),
+            Self::Held(_) => false,
         }
     }
 

@@ -142,6 +142,12 @@ impl Metered {
         }
     }
 
+    /// Whether the last frame was given out. HTTP/2 marks it as the last one then, and
+    /// sends no empty frame behind it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.exchange.is_none() && self.out.is_empty()
+    }
+
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let cut = &self.record.peer.cut;
         let wait = || Box::pin(cut.clone().cancelled_owned());

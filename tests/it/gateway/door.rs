@@ -46,8 +46,10 @@ async fn both_versions_of_tls_and_of_http_are_spoken() {
         let response = sender.send_request(request).await.unwrap();
         assert_eq!(response.version(), Version::HTTP_2);
         assert_eq!(response.status(), 200);
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(&body[..], br#"{"hello": "world"}"#);
+        let mut body = response.into_body();
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), r#"{"hello": "world"}"#);
+        assert!(body.is_end_stream(), "the last frame says that it is");
     }
 }
 
