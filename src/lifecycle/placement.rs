@@ -29,7 +29,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::ledger::{Key, Ledger};
-use super::machine::Rest;
 use super::policy::follow::Follow;
 use super::policy::rate::Rate;
 use super::policy::{Outlook, Params, Seconds, Steady};
@@ -109,8 +108,8 @@ pub struct Placement {
     look_at: Option<Uptime>,
     /// Who leaves for nobody any more, to be spared if there is still time.
     orphans: Vec<Key>,
-    /// Who was told to leave in this pass, and how.
-    told: Vec<(Key, Rest)>,
+    /// How those stand who were told to leave or to come in this pass.
+    told: Vec<(Key, Standing)>,
     /// Devices that planned starts will measure, by place, with their claims.
     planned_starts: Vec<(usize, Key)>,
     foresight: Option<Arc<dyn Foresight + Send + Sync>>,

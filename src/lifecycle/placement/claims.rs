@@ -86,8 +86,8 @@ impl Placement {
     /// How a deployment stands, or will once it was told what this pass decided.
     pub(super) fn stand(&self, key: Key, view: &View<'_>) -> Stand {
         let mut stand = view(key);
-        if let Some((_, rest)) = self.told.iter().find(|(told, _)| *told == key) {
-            stand.standing = Standing::Draining(*rest);
+        if let Some((_, standing)) = self.told.iter().find(|(told, _)| *told == key) {
+            stand.standing = *standing;
         }
         stand
     }
@@ -310,7 +310,7 @@ impl Placement {
             if rest == Rest::Offload(OffloadTo::Cpu) {
                 self.keep_on_host(victim.key, true);
             }
-            self.told.push((victim.key, rest));
+            self.told.push((victim.key, Standing::Draining(rest)));
             decisions.push(Decision::Evict(Eviction {
                 rest,
                 ..eviction(claimant, &victim, now)
@@ -416,6 +416,13 @@ impl Placement {
         if let Some(slot) = self.slot_mut(key) {
             slot.came_for = claimant.stand.crowd;
         }
+        // Later claims of this pass find it on its way, and its memory measured.
+        let comes = if starts {
+            Standing::Starting
+        } else {
+            Standing::Waking
+        };
+        self.told.push((key, comes));
         decisions.push(Decision::Grant(key));
     }
 

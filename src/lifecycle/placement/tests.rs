@@ -3,6 +3,7 @@ mod turns;
 use std::time::Duration;
 
 use super::*;
+use crate::lifecycle::machine::Rest;
 use crate::lifecycle::policy::costs::Costs;
 
 const GIB: u64 = 1 << 30;
@@ -365,6 +366,28 @@ fn a_start_waits_until_its_gpu_is_quiet_and_keeps_it_quiet() {
     stage.stand(b).standing = Standing::Starting;
     let c = stage.know("c", profile(20));
     assert_eq!(stage.ask(c, secs(700)), [], "even the overdue waits");
+    stage.stand(b).standing = Standing::Ready(secs(1_000));
+    assert_eq!(stage.plan(), [Decision::Grant(c)]);
+}
+
+#[test]
+fn of_those_who_come_to_one_gpu_together_one_starts_at_a_time() {
+    let mut stage = Stage::on(&[80]);
+    let sleeper = stage.serving("sleeper", profile(10), secs(0), 0);
+    stage.left(sleeper);
+    let (b, c) = (stage.know("b", profile(10)), stage.know("c", profile(10)));
+    for (key, held) in [(b, 3), (c, 2), (sleeper, 1)] {
+        *stage.stand(key) = Stand {
+            held,
+            head: Some(secs(999)),
+            ..*stage.stand(key)
+        };
+        stage.placement.ask(key);
+    }
+    // The sleeper is the quickest; while it wakes, nobody measures.
+    assert_eq!(stage.plan(), [Decision::Grant(sleeper)]);
+    stage.stand(sleeper).standing = Standing::Ready(secs(1_000));
+    assert_eq!(stage.plan(), [Decision::Grant(b)]);
     stage.stand(b).standing = Standing::Ready(secs(1_000));
     assert_eq!(stage.plan(), [Decision::Grant(c)]);
 }
