@@ -18,6 +18,10 @@ use crate::names::{DeploymentId, Generation};
 
 /// Format that this version writes; a newer one is not guessed at.
 const FORMAT: u32 = 2;
+/// What a record that can't be read is called from then on.
+const ASIDE: &str = "bad";
+/// Digits of a worker's name.
+const NONCE_DIGITS: usize = 32;
 
 /// Why the journal can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +124,27 @@ impl From<Asleep> for OffloadTo {
 }
 
 impl Record {
+    /// Of a worker that was launched during this boot, and of which only the name is
+    /// known.
+    pub fn of_nonce(nonce: String, boot_id: String, cgroup: Option<PathBuf>) -> Self {
+        Self {
+            nonce,
+            deployment: "unknown".to_owned(),
+            generation: Generation(0),
+            fingerprint: String::new(),
+            boot_id,
+            process: None,
+            socket: PathBuf::new(),
+            port: None,
+            api_key: String::new(),
+            gpus: Vec::new(),
+            log: PathBuf::new(),
+            asleep: None,
+            cgroup,
+            shared: BTreeSet::new(),
+        }
+    }
+
     /// The deployment's id; `None` when no deployment can have that name.
     pub fn id(&self) -> Option<DeploymentId> {
         DeploymentId::parse(&self.deployment).ok()
@@ -156,6 +181,19 @@ impl Journal {
 
     fn path(&self, nonce: &str) -> PathBuf {
         self.dir.join(format!("{nonce}.json"))
+    }
+
+    /// The workers whose records could not be read, now or earlier: their names are
+    /// all that is known of them.
+    pub fn set_aside(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let bad = entries.map(|entry| entry.path());
+        let bad = bad.filter(|path| path.extension().is_some_and(|ext| ext == ASIDE));
+        let names = bad.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+        let is_nonce = |name: &String| {
+            name.len() == NONCE_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        names.filter(is_nonce).collect()
     }
 
     /// Writes a record, whole.
@@ -236,10 +274,10 @@ fn read(path: &Path) -> Result<Option<Record>, JournalError> {
     match parsed {
         Ok(record) => Ok(Some(record)),
         Err(error) => {
-            let aside = path.with_extension("bad");
+            let aside = path.with_extension(ASIDE);
             let moved = fs::rename(path, &aside).is_ok();
             tracing::warn!(path = %path.display(), moved, %error,
-                "a record of a worker can't be read and is set aside; its worker, if any, is not known");
+                "a record of a worker can't be read and is set aside: its worker can't be adopted, and is ended");
             Ok(None)
         }
     }
@@ -303,6 +341,14 @@ mod tests {
         for name in ["torn.bad", "empty.bad", "odd.bad"] {
             assert!(dir.path().join(name).exists(), "{name}");
         }
+        assert!(
+            journal.set_aside().is_empty(),
+            "none of these names a worker"
+        );
+        let name = "b41a82f821a4a2c8bd64b32f45eadb74";
+        fs::write(dir.path().join(format!("{name}.json")), "{").unwrap();
+        assert_eq!(journal.load().unwrap().len(), 1);
+        assert_eq!(journal.set_aside(), [name]);
         assert!(!dir.path().join("half.tmp").exists());
         assert_eq!(journal.load().unwrap().len(), 1);
     }

@@ -1,6 +1,8 @@
 //! Workers as real processes: started, ended with all that they started, found
 //! again by the next process.
 
+mod records;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -395,16 +397,6 @@ async fn a_foreign_process_on_a_reused_pid_is_not_touched() {
     assert!(lives(&pid.to_string()), "it is not ours");
     foreign.kill().unwrap();
     foreign.wait().unwrap();
-}
-
-#[tokio::test]
-async fn a_torn_record_does_not_keep_us_from_starting() {
-    let bench = Bench::new("exit 0");
-    drop(bench.open().unwrap());
-    fs::write(bench.state().join("workers/torn.json"), "{\"form").unwrap();
-    let launcher = bench.open().unwrap();
-    assert!(launcher.list().await.unwrap().is_empty());
-    assert!(bench.state().join("workers/torn.bad").exists());
 }
 
 #[tokio::test]

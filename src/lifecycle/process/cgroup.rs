@@ -83,13 +83,18 @@ impl Groups {
         self.memory
     }
 
+    /// The path of a worker's group, whether or not it is there.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.base.join(name)
+    }
+
     /// Makes the group of a worker.
     ///
     /// # Errors
     ///
     /// When it can't be made, or the limit can't be set.
     pub(super) fn make(&self, name: &str, memory_max: Option<u64>) -> io::Result<PathBuf> {
-        let group = self.base.join(name);
+        let group = self.path(name);
         made(&group)?;
         if let Some(bytes) = memory_max {
             fs::write(group.join("memory.max"), bytes.to_string())?;

@@ -14,6 +14,7 @@ mod launch;
 mod log;
 mod places;
 pub(crate) mod proc;
+mod remains;
 mod shared;
 mod worker;
 
@@ -34,15 +35,12 @@ use crate::config::{self, OffloadTo};
 use crate::deployment::Handle;
 use crate::gpu::Inventory;
 use crate::names::DeploymentId;
-use crate::store::workers::{Journal, JournalError, Record};
+use crate::store::workers::{Journal, JournalError};
 use crate::tasks::Tasks;
 use crate::vllm::installation::InstallationError;
 use cgroup::Groups;
 use places::Places;
 use worker::Worker;
-
-/// How long the remains of a dead worker may take to end.
-const REMAINS_LIMIT: Duration = Duration::from_secs(10);
 
 /// Tries for the lock of the state directory, and the pause between two.
 const LOCK_TRIES: u32 = 25;
@@ -236,40 +234,17 @@ impl Inner {
     /// Removes the record and the files of a worker of which nothing is left.
     fn forget(&self, nonce: &str) {
         self.places.clean(nonce);
-        self.journal.remove(nonce);
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.remove(&Nonce::recorded(nonce));
+        // Under the lock: a note that is being written must not come after it.
+        self.journal.remove(nonce);
     }
 
-    /// Of the recorded workers, those whose leader lives. Ends the rest.
-    async fn recover(&self) -> Result<Vec<Launched>, JournalError> {
-        let mut living = Vec::new();
-        for record in self.journal.load()? {
-            let nonce = Nonce::recorded(&record.nonce);
-            if self.worker(&nonce).is_some() {
-                continue;
-            }
-            let same_boot = record.boot_id == self.boot_id;
-            match Worker::found(&record).filter(|_| same_boot) {
-                Some(worker) => living.push(self.keep(nonce, worker)),
-                None => self.end_remains(&record, same_boot).await,
-            }
-        }
-        let known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known: Vec<Nonce> = known.keys().cloned().collect();
-        self.places.clean_others(&known);
-        Ok(living)
-    }
-
-    async fn end_remains(&self, record: &Record, same_boot: bool) {
-        let gone = worker::end_remains(record);
-        let gone = !same_boot || crate::time::timeout(REMAINS_LIMIT, gone).await.is_ok();
-        if gone {
-            self.forget(&record.nonce);
-        } else {
-            tracing::error!(deployment.id = %record.deployment, pid = ?record.process,
-                "processes of a worker of the last run can't be killed; they may hold memory");
-        }
+    /// Writes down what is known of a worker now, unless it was forgotten.
+    fn note(&self, nonce: &Nonce) -> Result<(), JournalError> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = workers.get(nonce).map(|worker| worker.record());
+        record.map_or(Ok(()), |record| self.journal.write(&record))
     }
 }
 
@@ -341,8 +316,8 @@ impl Launcher for ProcessLauncher {
 
     fn settled(&self, nonce: &Nonce) {
         if let Some(worker) = self.inner.worker(nonce)
-            && let Some(record) = worker.note_shared()
-            && let Err(error) = self.inner.journal.write(&record)
+            && worker.note_shared()
+            && let Err(error) = self.inner.note(nonce)
         {
             tracing::debug!(%error, "shared memory of a worker is not noted");
         }
@@ -387,8 +362,8 @@ impl Launcher for ProcessLauncher {
 
     fn note_asleep(&self, nonce: &Nonce, asleep: Option<OffloadTo>) {
         if let Some(worker) = self.inner.worker(nonce) {
-            let record = worker.set_asleep(asleep);
-            if let Err(error) = self.inner.journal.write(&record) {
+            worker.set_asleep(asleep);
+            if let Err(error) = self.inner.note(nonce) {
                 // The next process then finds it asleep unawares, and reaps it.
                 tracing::warn!(%error, "could not note that a worker sleeps");
             }

@@ -185,10 +185,8 @@ impl Worker {
         }
     }
 
-    pub(super) fn set_asleep(&self, asleep: Option<OffloadTo>) -> Record {
-        let mut state = self.locked();
-        state.record.asleep = asleep.map(Into::into);
-        state.record.clone()
+    pub(super) fn set_asleep(&self, asleep: Option<OffloadTo>) {
+        self.locked().record.asleep = asleep.map(Into::into);
     }
 
     /// Follows the log until [`Self::exited`] resolves.
@@ -205,14 +203,14 @@ impl Worker {
         self.locked().tail = Some(running);
     }
 
-    /// Notes what its processes have open in shared memory. Returns the record if
-    /// there is more than was known.
-    pub(super) fn note_shared(&self) -> Option<Record> {
+    /// Notes what its processes have open in shared memory. Returns whether there is
+    /// more than was known.
+    pub(super) fn note_shared(&self) -> bool {
         let held = shared::of(self.pids());
         let mut state = self.locked();
         let known = state.record.shared.len();
         state.record.shared.extend(held);
-        (state.record.shared.len() > known).then(|| state.record.clone())
+        state.record.shared.len() > known
     }
 
     /// Its processes, the leader among them.

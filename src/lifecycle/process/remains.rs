@@ -1,0 +1,72 @@
+//! What the last run left: workers that are adopted, and remains that are ended.
+//!
+//! It decides by records and by the marks of processes alone; whether a worker
+//! that is found is well is not its to know.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::worker::{self, Worker};
+use super::{Inner, Launched, Nonce, places, proc};
+use crate::store::workers::{JournalError, Record};
+
+/// How long the remains of a dead worker may take to end.
+const REMAINS_LIMIT: Duration = Duration::from_secs(10);
+
+impl Inner {
+    /// Of the recorded workers, those whose leader lives. Ends the rest.
+    pub(super) async fn recover(&self) -> Result<Vec<Launched>, JournalError> {
+        let mut living = Vec::new();
+        for record in self.journal.load()? {
+            let nonce = Nonce::recorded(&record.nonce);
+            if self.worker(&nonce).is_some() {
+                continue;
+            }
+            let same_boot = record.boot_id == self.boot_id;
+            if let Some(worker) = Worker::found(&record).filter(|_| same_boot) {
+                living.push(self.keep(nonce, worker));
+            } else {
+                tell_gone(&record, same_boot);
+                self.end_remains(&record, same_boot).await;
+            }
+        }
+        for nonce in self.journal.set_aside() {
+            let groups = self.groups.as_ref();
+            let cgroup = groups.map(|groups| groups.path(places::short(&nonce)));
+            let record = Record::of_nonce(nonce, self.boot_id.clone(), cgroup);
+            self.end_remains(&record, true).await;
+        }
+        let known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<Nonce> = known.keys().cloned().collect();
+        self.places.clean_others(&known);
+        Ok(living)
+    }
+
+    async fn end_remains(&self, record: &Record, same_boot: bool) {
+        let gone = worker::end_remains(record);
+        let gone = !same_boot || crate::time::timeout(REMAINS_LIMIT, gone).await.is_ok();
+        if gone {
+            self.forget(&record.nonce);
+        } else {
+            tracing::error!(deployment.id = %record.deployment, pid = ?record.process,
+                "processes of a worker of the last run can't be killed; they may hold memory");
+        }
+    }
+}
+
+/// Says that a recorded worker is not there any more, and who has its number now.
+fn tell_gone(record: &Record, same_boot: bool) {
+    let deployment = &record.deployment;
+    let process = record.process.as_ref();
+    let is_another = process.is_some_and(|process| {
+        let stat = proc::stat(process.pid);
+        stat.is_some_and(|stat| stat.start_time != process.start_time)
+    });
+    let what = match (same_boot, is_another) {
+        (false, _) => "the machine was started anew since",
+        (true, true) => "its process has ended; another has its number now, and is left alone",
+        (true, false) => "its process has ended",
+    };
+    tracing::info!(deployment.id = %deployment, pid = ?process.map(|process| process.pid),
+        "the last run's worker of {deployment} is gone: {what}");
+}

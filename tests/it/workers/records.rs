@@ -1,0 +1,58 @@
+//! Records of workers: torn, and of those that are gone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tidegate::config::OffloadTo;
+
+use super::*;
+
+#[tokio::test]
+async fn a_torn_record_does_not_keep_us_from_starting() {
+    let bench = Bench::new("exit 0");
+    drop(bench.open().unwrap());
+    fs::write(bench.state().join("workers/torn.json"), "{\"form").unwrap();
+    let launcher = bench.open().unwrap();
+    assert!(launcher.list().await.unwrap().is_empty());
+    assert!(bench.state().join("workers/torn.bad").exists());
+}
+
+#[tokio::test]
+async fn a_worker_whose_record_is_torn_is_ended_by_its_name() {
+    let bench = Bench::new("echo \"pid $$\"; sleep 64");
+    let first = bench.open().unwrap();
+    let launched = launch(&first, &bench).await;
+    bench.said("pid ").await;
+    drop(first);
+    let record = format!("workers/{}.json", launched.nonce.as_str());
+    let record = bench.state().join(record);
+    let text = fs::read(&record).unwrap();
+    fs::write(&record, &text[..text.len() / 2]).unwrap();
+
+    let second = bench.open().unwrap();
+    assert!(second.list().await.unwrap().is_empty());
+    assert!(!lives(&launched.pid.unwrap().to_string()));
+}
+
+#[tokio::test]
+async fn no_record_comes_back_of_a_worker_that_is_gone() {
+    let bench = Bench::new("exit 0");
+    let launcher = Arc::new(bench.open().unwrap());
+    for _ in 0..20 {
+        let worker = launch(&launcher, &bench).await;
+        let (done, noting) = (Arc::new(AtomicBool::new(false)), Arc::clone(&launcher));
+        let (stop, nonce) = (Arc::clone(&done), worker.nonce.clone());
+        let notes = std::thread::spawn(move || {
+            while !stop.load(Ordering::Acquire) {
+                noting.note_asleep(&nonce, Some(OffloadTo::Cpu));
+            }
+        });
+        exited(&launcher, &worker.nonce).await;
+        done.store(true, Ordering::Release);
+        notes.join().unwrap();
+        let records = fs::read_dir(bench.state().join("workers")).unwrap();
+        let left = records
+            .flatten()
+            .filter(|record| record.path().extension().is_some());
+        assert_eq!(left.count(), 0);
+    }
+}
