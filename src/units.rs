@@ -30,6 +30,12 @@ pub fn float(value: u64) -> f64 {
     value as f64
 }
 
+/// A number of things, as `1 request` or `3 requests`.
+pub fn counted<N: fmt::Display + Copy + PartialEq + From<u8>>(n: N, thing: &str) -> String {
+    let plural = if n == N::from(1) { "" } else { "s" };
+    format!("{n} {thing}{plural}")
+}
+
 /// A span of time: `"15s"`, `"1h30m"`, `"1.5h"`; at most 100 years.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);

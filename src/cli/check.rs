@@ -9,7 +9,13 @@ use super::client::Client;
 use super::{ConfigArg, Failure, out};
 use crate::admin::view::{PlanFile, PlanRequest, PlanView};
 use crate::config::check::check;
+use crate::config::{FileError, GpuSource, load_catalog};
 use crate::gateway::tls::Certificates;
+use crate::gpu::Inventory;
+use crate::gpu::nvml::Nvml;
+use crate::lifecycle::misfits;
+use crate::names::DeploymentId;
+use crate::units::counted;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -34,21 +40,42 @@ impl Check {
             Ok(_) if self.plan => self.planned().await,
             Ok(summary) => {
                 self.certificates()?;
+                let misfits = self.misfits()?;
+                if !misfits.is_empty() {
+                    return show(&misfits);
+                }
                 out::line(summary)?;
                 Ok(ExitCode::SUCCESS)
             }
-            Err(errors) => {
-                for error in &errors {
-                    out::line(error)?;
-                }
-                let count = errors.len();
-                out::line(format_args!(
-                    "{count} {}",
-                    if count == 1 { "error" } else { "errors" }
-                ))?;
-                Ok(ExitCode::FAILURE)
-            }
+            Err(errors) => show(&errors),
         }
+    }
+
+    /// Deployments that the devices of this machine, or the pretended ones, could
+    /// never hold.
+    fn misfits(&self) -> Result<Vec<FileError>, Failure> {
+        let settings = self.config.load()?;
+        let devices = match &settings.gpus.source {
+            GpuSource::Simulated(memory) => Inventory::simulated(memory).devices,
+            GpuSource::None => Vec::new(),
+            // Where there is no driver, `serve` says so.
+            GpuSource::Auto | GpuSource::Nvml => Nvml::open(&settings.gpus.library)
+                .and_then(|nvml| nvml.inventory())
+                .map_or_else(|_| Vec::new(), |inventory| inventory.devices),
+        };
+        let catalog = load_catalog(&settings.gateway.routes, &settings.queues, None);
+        let of_file = |(id, why): (DeploymentId, String)| {
+            let mut instances = catalog.instances.iter();
+            let instance = instances.find(|i| i.deployments.iter().any(|d| d.id == id))?;
+            Some(FileError {
+                file: instance.file.clone(),
+                line: None,
+                key: "deployment".to_owned(),
+                message: format!("{id} can never start: {why}"),
+            })
+        };
+        let misfits = misfits(&catalog, &devices).into_iter();
+        Ok(misfits.filter_map(of_file).collect())
     }
 
     /// Reads certificates and keys, unless the first start is to make them.
@@ -94,4 +121,13 @@ impl Check {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Prints what is wrong.
+fn show(errors: &[FileError]) -> Result<ExitCode, Failure> {
+    for error in errors {
+        out::line(error)?;
+    }
+    out::line(counted(errors.len(), "error"))?;
+    Ok(ExitCode::FAILURE)
 }

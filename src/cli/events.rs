@@ -39,7 +39,7 @@ impl Events {
                 "{}  {}  {}",
                 out::date(event.at),
                 event.deployment,
-                event.text
+                out::indented(&event.text, 4)
             ))?;
         }
         Ok(ExitCode::SUCCESS)

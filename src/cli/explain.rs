@@ -34,13 +34,14 @@ impl Explain {
         for view in explained {
             out::line(format_args!("{}", view.deployment))?;
             for line in &view.lines {
-                out::line(format_args!("  {line}"))?;
+                out::line(format_args!("  {}", out::indented(line, 4)))?;
             }
             let of = escaped(&view.deployment);
             let path = format!("instances/{of}/events?tail={EVENTS}");
             let events: Vec<EventView> = client.get(&path).await?;
             for event in events {
-                out::line(format_args!("  {}  {}", out::date(event.at), event.text))?;
+                let text = out::indented(&event.text, 4);
+                out::line(format_args!("  {}  {text}", out::date(event.at)))?;
             }
         }
         Ok(ExitCode::SUCCESS)

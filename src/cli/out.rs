@@ -66,6 +66,11 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure
     Ok(())
 }
 
+/// A text whose further lines stand so far to the right.
+pub(super) fn indented(text: &str, columns: usize) -> String {
+    text.replace('\n', &format!("\n{:columns$}", ""))
+}
+
 /// A time since 1970 as people read it.
 pub(super) fn date(unix: u64) -> String {
     i64::try_from(unix)

@@ -64,8 +64,12 @@ impl Ps {
         show_upstreams(&upstreams)?;
         for deployment in instances.iter().flat_map(|instance| &instance.deployments) {
             if let Some(reason) = &deployment.reason {
+                let reason = out::indented(reason, 4);
                 out::line(format_args!("\n{}: {reason}", deployment.id))?;
             }
+        }
+        for warning in &status.warnings {
+            out::line(format_args!("\n{warning}"))?;
         }
         for error in &status.config_errors {
             let line = error
@@ -175,6 +179,9 @@ fn status(deployment: &DeploymentView) -> String {
     let status = &deployment.status;
     if status != "loading" {
         return status.clone();
+    }
+    if deployment.phase == "placing" {
+        return format!("{status} (waits for GPU memory)");
     }
     let mut text = status.clone();
     if let (Some(percent), Some(progress)) = (deployment.percent, &deployment.progress) {

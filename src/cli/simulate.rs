@@ -11,7 +11,7 @@ use crate::lifecycle::policy::Params;
 use crate::lifecycle::simulation::csv::{self, CsvError, FORMAT, Machine};
 use crate::lifecycle::simulation::spec::{self, GRAMMAR};
 use crate::lifecycle::simulation::{Outcome, Scheme, Trace, best_offline, default_params, run};
-use crate::units::{Bytes, Span};
+use crate::units::{Bytes, Span, counted};
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -219,8 +219,12 @@ fn within(
 
 fn show(report: &Report<'_>) -> Result<(), Failure> {
     out::line(format_args!(
-        "{}, seed {}: {} requests for {} deployments on {} GPUs\n",
-        report.trace, report.seed, report.requests, report.deployments, report.gpus
+        "{}, seed {}: {} requests for {} deployments on {}\n",
+        report.trace,
+        report.seed,
+        report.requests,
+        report.deployments,
+        counted(report.gpus, "GPU")
     ))?;
     let header = [
         "POLICY",

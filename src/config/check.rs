@@ -9,6 +9,7 @@ use super::gateway;
 use super::{ApiKeySource, Catalog};
 use crate::auth::roots::client_config;
 use crate::names::{DeploymentId, InstanceName, RouteName};
+use crate::units::counted;
 
 /// What would be served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +27,10 @@ impl fmt::Display for Summary {
         let (routes, instances) = (self.routes.len(), self.instances.len());
         write!(
             f,
-            "no errors: {routes} routes, {instances} instances, {} deployments",
-            self.deployments.len()
+            "no errors: {}, {}, {}",
+            counted(routes, "route"),
+            counted(instances, "instance"),
+            counted(self.deployments.len(), "deployment")
         )?;
         for route in &self.routes {
             write!(f, "\n  route {route}")?;

@@ -248,12 +248,14 @@ fn gpus(mut table: Reader<'_>, to: &mut Gpus) {
         ("simulated", Source::Simulated),
     ];
     let source = table.choice("source", &words);
-    let devices: Vec<u64> = table
-        .tables("simulated")
+    let listed = table.tables("simulated");
+    let is_named = !listed.is_empty();
+    let devices: Vec<u64> = listed
         .into_iter()
         .filter_map(|mut device| {
+            let is_there = device.has("memory");
             let memory = device.size("memory", MIB..=1024 * GIB);
-            if memory.is_none() {
+            if !is_there {
                 device.missing("memory", "a size, as \"80GiB\"");
             }
             device.finish();
@@ -261,6 +263,8 @@ fn gpus(mut table: Reader<'_>, to: &mut Gpus) {
         })
         .collect();
     match source.map(|source| source.value) {
+        // Where entries are wrong, that was said of each.
+        Some(Source::Simulated) if devices.is_empty() && is_named => {}
         Some(Source::Simulated) if devices.is_empty() => {
             let message = "name the pretended devices, as [{ memory = \"80GiB\" }]";
             table.wrong(table.line_of("source"), "simulated", message);

@@ -469,16 +469,18 @@ fn exit_in_words(handle: &Handle, exit: &Exit, lines_from: u64) -> (String, bool
     if let Some(words) = verdict.words {
         text = format!("{text}: {words}");
     }
-    let mut quoted: Vec<&str> = lines
-        .iter()
-        .rev()
-        .map(AsRef::as_ref)
-        .filter(|line: &&str| !line.trim().is_empty() && Some(*line) != verdict.line)
-        .take(QUOTED_LINES - 1)
-        .collect();
-    quoted.extend(verdict.line);
-    quoted.reverse();
-    if !quoted.is_empty() {
+    let last = lines.iter().rev().map(AsRef::as_ref);
+    let last = last.filter(|line: &&str| !line.trim().is_empty() && Some(*line) != verdict.line);
+    let (begin, last) = match verdict.line {
+        Some(line) => (line, last.take(QUOTED_LINES - 1).collect::<Vec<_>>()),
+        None => (
+            "its log names no error, and ends with",
+            last.take(QUOTED_LINES).collect(),
+        ),
+    };
+    if verdict.line.is_some() || !last.is_empty() {
+        let last = last.into_iter().rev();
+        let quoted: Vec<&str> = std::iter::once(begin).chain(last).collect();
         text = format!("{text}: {}", quoted.join("\n"));
     }
     (text, verdict.permanent)

@@ -44,9 +44,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::{Catalog, Settings};
+use crate::config::{self, Catalog, Settings};
 use crate::deployment::{Demands, Registry};
-use crate::gpu::Inventory;
+use crate::gpu::{Device, Inventory};
 use crate::names::DeploymentId;
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
@@ -115,6 +115,17 @@ pub enum CommandError {
     /// The control plane has ended.
     #[error("tidegate is shutting down")]
     Ended,
+}
+
+/// The deployments of a catalog that could never run on these devices, however
+/// empty, and why. What was measured of them is not known here.
+pub fn misfits(catalog: &Catalog, devices: &[Device]) -> Vec<(DeploymentId, String)> {
+    let specs = catalog.instances.iter().flat_map(|i| &i.deployments);
+    let misfit = |spec: &Arc<config::Deployment>| {
+        let why = profile::misfit(spec, devices)?;
+        Some((spec.id.clone(), why))
+    };
+    specs.filter_map(misfit).collect()
 }
 
 /// What would become of one deployment.

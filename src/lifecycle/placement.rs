@@ -22,6 +22,7 @@ mod claims;
 mod explain;
 mod host;
 mod order;
+mod room;
 mod turns;
 mod words;
 
@@ -37,10 +38,9 @@ use crate::deployment::{Crowd, Holding};
 use crate::gpu::Device;
 use crate::names::DeploymentId;
 use crate::time::Uptime;
-use crate::units::Bytes;
 
 pub use super::ledger::{Amount, Need};
-pub use explain::{Estimate, Holder, Prospect};
+pub use explain::{Estimate, Holder, Prospect, misfit};
 pub use words::{
     Decision, Eviction, Insists, Obstacle, Profile, Rungs, Stand, Standing, View, keeps_host,
 };
@@ -405,22 +405,9 @@ impl Placement {
 
     /// Why this deployment could not fit even on an empty machine.
     pub fn never_fits(&self, need: &Need) -> Option<String> {
-        let accounts = self.ledger.accounts();
-        let wanted = need.gpus.max(1);
-        if accounts.is_empty() {
-            return None;
-        }
-        let fits = |device: &Device| need.awake.on(*device) <= device.memory;
-        if accounts.iter().filter(|a| fits(&a.device)).count() >= wanted {
-            return None;
-        }
-        let largest = accounts.iter().map(|a| a.device).max_by_key(|d| d.memory)?;
-        let bytes = Bytes(need.awake.on(largest));
-        Some(format!(
-            "needs {bytes} on each of {wanted} GPU(s), but there are {} and the largest has {}",
-            accounts.len(),
-            Bytes(largest.memory)
-        ))
+        let accounts = self.ledger.accounts().iter();
+        let devices: Vec<Device> = accounts.map(|account| account.device).collect();
+        misfit(need, &devices)
     }
 
     fn slot(&self, key: Key) -> Option<&Slot> {

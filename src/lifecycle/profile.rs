@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::ledger::{Amount, Need};
 use super::machine::{Broken, Policy};
-use super::placement::{Profile, Rungs};
+use super::placement::{self, Profile, Rungs};
 use super::policy::costs::Costs;
 use crate::config::{self, Engine, OffloadTo, Settings, Start};
+use crate::gpu::Device;
 use crate::store::timings::Timing;
 
 /// vLLM 0.32's default of `gpu_memory_utilization`.
@@ -73,6 +74,13 @@ pub(super) fn profile(
     }
 }
 
+/// Why a worker of this spec could never run on these devices, as far as its
+/// options tell.
+pub(super) fn misfit(spec: &config::Deployment, devices: &[Device]) -> Option<String> {
+    let memory = devices.iter().map(|device| device.memory).max()?;
+    placement::misfit(&need(spec, &Timing::default(), memory), devices)
+}
+
 /// What a worker of this spec needs.
 fn need(spec: &config::Deployment, timing: &Timing, gpu_memory: u64) -> Need {
     let (gpus, awake, asleep, weights) = match &spec.engine {
@@ -92,7 +100,7 @@ fn need(spec: &config::Deployment, timing: &Timing, gpu_memory: u64) -> Need {
             (gpus, awake, ASLEEP_BYTES, timing.weights_bytes)
         }
     };
-    let device = crate::gpu::Device {
+    let device = Device {
         index: 0,
         memory: gpu_memory,
     };

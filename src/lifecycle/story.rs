@@ -10,7 +10,7 @@ use super::placement::{Eviction, Obstacle};
 use crate::config::OffloadTo;
 use crate::names::DeploymentId;
 use crate::time::Uptime;
-use crate::units::Span;
+use crate::units::{Span, counted};
 
 /// The event of a command, or why it can't be obeyed now.
 pub(super) fn event_of(command: Command, member: &Member) -> Result<Event, String> {
@@ -64,32 +64,43 @@ pub(super) fn of(
     let why = why.or_else(|| cause(event, before, after)).unwrap_or("");
     let took = span(now.saturating_sub(member.entered));
     let text = match after.phase {
+        Phase::Placing { aim: Aim::Spawn } if matches!(before.phase, Phase::Stopping { .. }) => {
+            format!("starting again: its last worker {}", head(why))
+        }
         Phase::Placing { aim: Aim::Spawn } => format!("starting: {why}"),
         Phase::Placing {
             aim: Aim::Wake { .. },
         } => format!("waking: {why}"),
         Phase::Starting => match member.gpus.as_ref() {
             [] => format!("launching worker {}", after.worker),
-            gpus => format!("launching worker {} on GPU {gpus:?}", after.worker),
+            gpus => format!("launching worker {} on {}", after.worker, gpu_list(gpus)),
         },
         Phase::Waking { from } => format!("wakes from {}", rung(from)),
         Phase::Ready => format!("ready after {took}"),
-        Phase::Draining { .. } => {
-            format!("draining {} request(s): {why}", member.gate().in_flight())
-        }
+        Phase::Draining { .. } => match member.gate().in_flight() {
+            0 => format!("leaving: {why}"),
+            n => format!("draining {}: {why}", counted(n, "request")),
+        },
         Phase::Offloading { to } => format!("offloading to {}: {why}", rung(to)),
-        Phase::Offloaded { at } => format!("offloaded to {} in {took}", rung(at)),
+        Phase::Offloaded { at } if matches!(before.phase, Phase::Offloading { .. }) => {
+            format!("offloaded to {} in {took}", rung(at))
+        }
+        Phase::Offloaded { at } => format!("stays offloaded to {}: {why}", rung(at)),
         Phase::Stopping { killed: true, .. } => format!("killed: did not end within {took}"),
         Phase::Stopping { .. } => format!("stopping: {why}"),
-        // It was told to end: the last lines of its log would only alarm.
         Phase::Stopped if matches!(before.phase, Phase::Stopping { .. }) => {
-            let how = why.split_once(": ").map_or(why, |(how, _)| how);
-            format!("stopped: {how}")
+            format!("stopped: {}", head(why))
         }
         Phase::Stopped => format!("stopped: {why}"),
         Phase::Failed => failure(member, why, now),
     };
     Some(text)
+}
+
+/// How a worker ended, without what its log says: it was told to end, and its last
+/// lines would only alarm.
+fn head(why: &str) -> &str {
+    why.split_once(": ").map_or(why, |(how, _)| how)
 }
 
 fn failure(member: &Member, why: &str, now: Uptime) -> String {
@@ -99,9 +110,9 @@ fn failure(member: &Member, why: &str, now: Uptime) -> String {
             if member.machine.unwritten > 0 {
                 return format!("not started: {why}; tried again in {wait}");
             }
-            format!("failed: {why}; tries again in {wait}")
+            format!("failed, and is tried again in {wait}: {why}")
         }
-        None => format!("failed: {why}; not tried again until started or changed"),
+        None => format!("failed, and is not tried again until started or changed: {why}"),
     }
 }
 
@@ -147,7 +158,7 @@ fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str
         Event::SpecChanged => "its options changed",
         Event::Evict(_) => "its GPU memory is needed",
         Event::Spared => "whom it was to leave for has gone",
-        Event::Withdrawn => "nobody waits for it any more",
+        Event::Withdrawn => Obstacle::Unwanted.words(),
         Event::Refused => "it does not fit",
         Event::IdleClosed { .. } => "idle",
         Event::Drained { .. } => "no request is inside any more",
@@ -221,6 +232,13 @@ pub(super) fn rung(level: OffloadTo) -> &'static str {
         OffloadTo::Cpu => "cpu",
         OffloadTo::Disk => "disk",
     }
+}
+
+/// GPUs by their numbers, as `GPU 0` or `GPUs 0, 1`.
+pub(super) fn gpu_list(gpus: &[u32]) -> String {
+    let numbers: Vec<String> = gpus.iter().map(ToString::to_string).collect();
+    let plural = if gpus.len() == 1 { "" } else { "s" };
+    format!("GPU{plural} {}", numbers.join(", "))
 }
 
 /// Rounded to what a person reads: milliseconds only below ten seconds.

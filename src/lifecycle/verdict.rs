@@ -162,6 +162,8 @@ pub(super) fn of<'a>(
         "was killed (signal 9)" => {
             Some("someone killed it; the kernel does so for want of main memory")
         }
+        // It was not ours to wait for: its parent was an earlier gateway.
+        "ended" => Some("how is not known, as it was started before this gateway"),
         _ => None,
     };
     Verdict {
@@ -171,19 +173,15 @@ pub(super) fn of<'a>(
     }
 }
 
-/// The line of a log that tells most about why its process ended.
+/// The line of a log that tells most about why its process ended; `None` where
+/// none names an error.
 fn telling_line<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let clean = |line: &&str| !line.trim().is_empty();
     let names_error = |line: &&str| {
         let is_summary = line.contains("Engine core initialization failed");
         (line.contains("Error") || line.contains("error:")) && !is_summary
     };
-    let lines = lines.filter(clean);
-    lines
-        .clone()
-        .rev()
-        .find(names_error)
-        .or_else(|| lines.clone().next_back())
+    lines.filter(clean).rev().find(names_error)
 }
 
 #[cfg(test)]
@@ -251,7 +249,7 @@ mod tests {
         let verdict = of("exited with code 1", false, log.into_iter());
         assert_eq!((verdict.line, verdict.words), (Some(log[1]), None));
         assert!(!verdict.permanent);
-        assert_eq!(telling_line(["a", "b", ""].into_iter()), Some("b"));
+        assert_eq!(telling_line(["a", "b", ""].into_iter()), None);
         assert_eq!(telling_line(std::iter::empty()), None);
     }
 

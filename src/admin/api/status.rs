@@ -46,8 +46,17 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
             .map(|a| format!("http://{a}/metrics")),
         routes: catalog.routes.iter().filter(|route| route.enabled).count(),
         config_errors: config_errors.unwrap_or_default(),
-        warnings: admin.history.degraded().into_iter().collect(),
+        warnings: warnings(&admin),
     })
+}
+
+/// What a person must know and do.
+fn warnings(admin: &Admin) -> Vec<String> {
+    let unread = admin.gpus.readings.latest().fault.clone();
+    let unread = unread.map(|why| {
+        format!("The GPUs can't be read: {why}. What was read last stays in use, and memory that others take since is not seen.")
+    });
+    admin.history.degraded().into_iter().chain(unread).collect()
 }
 
 /// An error with the text of its line.

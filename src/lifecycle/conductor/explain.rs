@@ -4,11 +4,12 @@ use super::super::ledger::Key;
 use super::super::machine::{Desired, Phase};
 use super::super::member::{Member, phase_name};
 use super::super::placement::{Holder, Obstacle, Prospect, Stand, Standing};
-use super::super::story::{self, seconds};
+use super::super::story::{self, gpu_list, seconds};
 use super::super::{Evicted, Explanation};
 use super::Conductor;
+use crate::config::Roll;
 use crate::names::DeploymentId;
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 impl Conductor {
     /// Answers in words with figures; `None` for a deployment that there is not.
@@ -21,9 +22,24 @@ impl Conductor {
         };
         let prospect = self.placement.prospect(member.key, now, &view);
         let mut lines = vec![self.state(member)];
+        if member.rolls && member.is_outdated() {
+            lines.push(format!(
+                "its options have changed: it is replaced {}",
+                match member.spec.roll {
+                    Roll::Idle => "once no request is inside (roll = \"idle\")",
+                    Roll::Now => "as soon as no other replica of it changes (roll = \"now\")",
+                }
+            ));
+        }
         self.tell_needs(member, &mut lines);
-        if let Some(prospect) = &prospect {
-            self.tell_prospect(prospect, &mut lines);
+        let estimate = self.placement.estimate(member.key, now);
+        let never = estimate.and_then(|e| self.placement.never_fits(&e.profile.need));
+        match (never, &prospect) {
+            (Some(_), _) => {
+                lines.push("a request now would be refused: it can never fit".to_owned());
+            }
+            (None, Some(prospect)) => self.tell_prospect(prospect, &mut lines),
+            (None, None) => {}
         }
         let evicts = prospect.iter().flat_map(|prospect| &prospect.evicts);
         let evicts = evicts.filter_map(|eviction| {
@@ -49,53 +65,67 @@ impl Conductor {
         let phase = phase_name(member.machine.phase);
         let waits = match member.fleet.lead().waiting() {
             0 => String::new(),
-            n => format!("; {n} request(s) wait for it"),
+            1 => "; 1 request waits for it".to_owned(),
+            n => format!("; {n} requests wait for it"),
         };
         let since = story::span(self.clock.now().saturating_sub(member.entered));
         let why = match (member.machine.phase, &member.reason) {
             (Phase::Ready | Phase::Draining { .. }, _) => format!(
-                "it is {phase} since {since} on GPU {:?} with {} request(s) inside",
-                member.gpus,
-                member.gate().in_flight()
+                "it has been {phase} for {since}{}, with {} inside",
+                match member.gpus.as_ref() {
+                    [] => String::new(),
+                    gpus => format!(" on {}", gpu_list(gpus)),
+                },
+                counted(member.gate().in_flight(), "request")
             ),
             (Phase::Placing { .. }, _) => {
                 let why = self.placement.waits_for(member.key);
                 let why = why.map_or("it was not looked at yet", |why| why.words());
-                format!("it waits for GPU memory since {since}: {why}")
+                format!("it has waited for GPU memory for {since}: {why}")
             }
             (Phase::Starting, _) => match &member.progress {
                 Some((words, percent)) => {
-                    format!("it starts since {since}, {percent} % ({words})")
+                    format!("it has been starting for {since}, {percent} % ({words})")
                 }
-                None => format!("it starts since {since}"),
+                None => format!("it has been starting for {since}"),
             },
             (Phase::Stopped, _) if member.machine.desired == Desired::Down => {
                 format!(
-                    "it is stopped since {since}: an operator, or the end of its file, wants it down; `tidegate start` lets it run again"
+                    "it has been stopped for {since}: an operator, or the end of its file, wants it down; `tidegate start` lets it run again"
                 )
             }
             (Phase::Stopped, None) => {
-                format!("it is stopped since {since}: no request has asked for it")
+                format!("it has been stopped for {since}: no request has asked for it")
             }
             (Phase::Offloaded { at }, _) => format!(
-                "it sleeps since {since}, its weights in {}: the next request wakes it",
+                "it has slept for {since}, its weights in {}: the next request wakes it",
                 match at {
                     crate::config::OffloadTo::Cpu => "host memory",
                     crate::config::OffloadTo::Disk => "their files",
                 }
             ),
-            (_, Some(reason)) => format!("it is {phase} since {since}: {reason}"),
-            (_, None) => format!("it is {phase} since {since}"),
+            // Its reason says when it is tried again.
+            (Phase::Failed, Some(reason)) if member.machine.unwritten > 0 => {
+                format!("it could not start, {since} ago{waits}: {reason}")
+            }
+            (Phase::Failed, reason) => {
+                let next = match member.machine.deadline {
+                    Some(due) => {
+                        let left = story::span(due.saturating_sub(self.clock.now()));
+                        format!("tried again in {left}")
+                    }
+                    None => "not tried again until it is started or changed".to_owned(),
+                };
+                let reason = reason.as_ref().map_or("", AsRef::as_ref);
+                format!("it failed {since} ago, and is {next}{waits}: {reason}")
+            }
+            (_, Some(reason)) => format!("it has been {phase} for {since}: {reason}"),
+            (_, None) => format!("it has been {phase} for {since}"),
         };
-        let next = member
-            .machine
-            .deadline
-            .filter(|_| member.machine.phase == Phase::Failed && member.machine.unwritten == 0);
-        let next = next.map_or_else(String::new, |due| {
-            let left = story::span(due.saturating_sub(self.clock.now()));
-            format!("; it is tried again in {left}")
-        });
-        format!("{why}{next}{waits}")
+        match member.machine.phase {
+            Phase::Failed => why,
+            _ => format!("{why}{waits}"),
+        }
     }
 
     /// What it takes, and what is expected of it.
@@ -105,10 +135,13 @@ impl Conductor {
         };
         let (need, costs) = (&estimate.profile.need, &estimate.profile.costs);
         if let Some(account) = self.placement.ledger().accounts().first() {
+            let each = match need.gpus {
+                0 | 1 => "a GPU".to_owned(),
+                n => format!("each of {n} GPUs"),
+            };
             lines.push(format!(
-                "it takes {} on each of {} GPU(s) awake and {} asleep, {} of host memory while its weights are there",
+                "it takes {} of {each} awake and {} asleep, {} of host memory while its weights are there",
                 Bytes(need.awake.on(account.device)),
-                need.gpus.max(1),
                 Bytes(need.asleep),
                 Bytes(need.host)
             ));
@@ -137,7 +170,7 @@ impl Conductor {
             };
             let gpus = match prospect.gpus.as_slice() {
                 [] => String::new(),
-                gpus => format!("would go to GPU {gpus:?}, and "),
+                gpus => format!("would go to {}, and ", gpu_list(gpus)),
             };
             lines.push(format!("a request now {gpus}{whom}"));
             for eviction in &prospect.evicts {
@@ -158,7 +191,7 @@ impl Conductor {
             let mut holders = holders
                 .filter(|holder| holder.gpu == account.device.index)
                 .peekable();
-            if holders.peek().is_none() {
+            if holders.peek().is_none() && account.foreign == 0 {
                 continue;
             }
             lines.push(format!(
@@ -186,7 +219,10 @@ fn stands(holder: &Holder) -> String {
         Standing::Absent => "about to start".to_owned(),
         Standing::Starting => "starting".to_owned(),
         Standing::Waking => "coming up, for requests that wait".to_owned(),
-        Standing::Draining(_) => format!("leaves once {} request(s) have ended", holder.running),
+        Standing::Draining(_) => {
+            let inside = counted(holder.running, "request");
+            format!("leaves once {inside} inside ended")
+        }
         Standing::Leaving(_) => "leaving".to_owned(),
         Standing::Asleep(_) => "asleep".to_owned(),
         Standing::Ready(_) => {
@@ -198,7 +234,7 @@ fn stands(holder: &Holder) -> String {
             };
             match holder.running {
                 0 => format!("idle, {when}"),
-                n => format!("{n} request(s) inside, {when}"),
+                n => format!("{} inside, {when}", counted(n, "request")),
             }
         }
     };

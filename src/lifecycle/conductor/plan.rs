@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::super::machine::Phase;
 use super::super::member::Member;
-use super::super::profile::starts_at_boot;
+use super::super::profile::{self, starts_at_boot};
 use super::super::{Change, Planned};
 use super::Conductor;
 use crate::config::{self, Catalog, Roll};
+use crate::gpu::Device;
+use crate::units::counted;
 
 impl Conductor {
     /// By difference, as `apply` goes about it; what stays the same is left out.
@@ -30,11 +32,19 @@ impl Conductor {
             words: match inside(member) {
                 None => "removed; it has no worker".to_owned(),
                 Some(0) => "removed; its worker is ended at once".to_owned(),
-                Some(n) => format!("removed; its worker is ended once {n} request(s) inside have finished, at most workers.drain_timeout"),
+                Some(n) => format!(
+                    "removed; its worker is ended once {} inside finished, after workers.drain_timeout at the latest",
+                    counted(n, "request")
+                ),
             },
         }));
         planned.sort_by(|a, b| a.deployment.cmp(&b.deployment));
         planned
+    }
+
+    fn devices(&self) -> Vec<Device> {
+        let accounts = self.placement.ledger().accounts().iter();
+        accounts.map(|account| account.device).collect()
     }
 
     fn planned(&self, spec: &Arc<config::Deployment>) -> Option<Planned> {
@@ -45,13 +55,14 @@ impl Conductor {
                 words,
             })
         };
+        let never = profile::misfit(spec, &self.devices());
         let Some(member) = self.members.get(&spec.id).filter(|m| !m.leaving) else {
-            let when = if starts_at_boot(spec) {
-                "its worker is started at once"
-            } else {
-                "its worker is started by its first request"
+            let words = match never {
+                Some(why) => format!("new, but it can never start: {why}"),
+                None if starts_at_boot(spec) => "new; its worker is started at once".to_owned(),
+                None => "new; its worker is started by its first request".to_owned(),
             };
-            return planned(Change::Added, format!("new; {when}"));
+            return planned(Change::Added, words);
         };
         if *member.spec == **spec {
             return None;
@@ -73,8 +84,13 @@ impl Conductor {
                 "other engine options: its worker is replaced once no request is inside (now {n}); roll = \"now\" would drain it at once"
             ),
             (Some(n), Roll::Now) => format!(
-                "other engine options: its worker is drained at once ({n} request(s) inside finish, new ones wait) and replaced"
+                "other engine options: its worker is drained at once ({} inside: they may finish, new ones wait) and replaced",
+                counted(n, "request")
             ),
+        };
+        let words = match never {
+            Some(why) => format!("{words}; but with them it can never start: {why}"),
+            None => words,
         };
         let words = if live.is_empty() {
             words
@@ -118,6 +134,7 @@ fn live(old: &config::Deployment, new: &config::Deployment) -> Vec<&'static str>
 fn said(live: &[&str]) -> String {
     match live {
         [] => "what differs takes effect at once".to_owned(),
+        [name] => format!("{name} takes effect at once"),
         names => format!("{} take effect at once", names.join(", ")),
     }
 }

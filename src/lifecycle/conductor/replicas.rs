@@ -11,6 +11,7 @@ use super::Conductor;
 use crate::config::Roll;
 use crate::names::DeploymentId;
 use crate::time::Uptime;
+use crate::units::counted;
 
 /// Between two looks at the load of a deployment that may have several.
 const LOOK: Duration = Duration::from_millis(500);
@@ -144,13 +145,17 @@ impl Conductor {
                 (
                     up.max_by_key(|(_, member)| member.number()),
                     Event::Stop,
-                    "which fewer can carry, not more than",
+                    "which fewer can carry with at most",
                 )
             }
         };
         let Some((id, _)) = chosen else { return };
         let each = replicas.requests_each;
-        let why = format!("{requests} request(s) on {up} replica(s), {words} {each} each");
+        let why = format!(
+            "{} on {}, {words} {each} each",
+            counted(requests, "request"),
+            counted(up, "replica")
+        );
         self.turn.push_back((id.clone(), event, Some(why)));
     }
 }

@@ -185,7 +185,7 @@ impl Placement {
     }
 
     /// What the claim takes on each device, beside what it holds there.
-    fn takes(&self, key: Key, places: &[usize]) -> Vec<(usize, u64)> {
+    pub(super) fn takes(&self, key: Key, places: &[usize]) -> Vec<(usize, u64)> {
         let lease = self.ledger.lease(key);
         let need = self.slot(key).map(|slot| slot.profile.need);
         let bytes = |place: usize| {
@@ -241,7 +241,8 @@ impl Placement {
             chosen = cover(all, deficits);
         }
         let Some(chosen) = chosen else {
-            return Err(Blocked::new(Obstacle::Busy, pause, places));
+            let why = self.obstacle(claimant.key, places);
+            return Err(Blocked::new(why, pause, places));
         };
         let harm: Seconds = chosen.iter().map(|victim| victim.harm).sum();
         let missing = self.params.kappa * harm - claimant.stand.waited;
@@ -251,47 +252,6 @@ impl Placement {
             return Err(Blocked::new(Obstacle::Costly, wait.min(pause), places));
         }
         Ok(chosen)
-    }
-
-    /// Whether there is room once all others sleep, but those that are kept: then
-    /// it is a matter of time, and no sleeper need end.
-    fn can_be_cleared(&self, key: Key, takes: &[(usize, u64)]) -> bool {
-        takes.iter().all(|(place, bytes)| {
-            let Some(account) = self.ledger.at(*place) else {
-                return false;
-            };
-            let awake = self.ledger.awake_at(*place).iter();
-            let holders = awake.chain(self.ledger.asleep_at(*place));
-            let stays: u64 = holders
-                .filter_map(|holder| {
-                    let lease = self.ledger.lease(*holder)?;
-                    let pinned = self.slot(*holder).is_some_and(|s| s.profile.pinned);
-                    let own = *holder == key;
-                    Some(if pinned || own {
-                        lease.on(*place)
-                    } else {
-                        lease.asleep_on(*place)
-                    })
-                })
-                .sum();
-            stays + account.foreign + bytes <= account.device.memory
-        })
-    }
-
-    /// Whether there is room once all are gone, but those that are kept.
-    pub(super) fn can_be_had(&self, key: Key, places: &[usize]) -> bool {
-        let stays = |place: usize, holder: &Key| {
-            let kept = *holder == key || self.slot(*holder).is_some_and(|s| s.profile.pinned);
-            let lease = self.ledger.lease(*holder).filter(|_| kept);
-            lease.map_or(0, |lease| lease.on(place))
-        };
-        self.takes(key, places).into_iter().all(|(place, bytes)| {
-            let awake = self.ledger.awake_at(place).iter();
-            let holders = awake.chain(self.ledger.asleep_at(place));
-            let stays: u64 = holders.map(|holder| stays(place, holder)).sum();
-            let account = self.ledger.at(place);
-            account.is_some_and(|a| stays + a.foreign + bytes <= a.device.memory)
-        })
     }
 
     /// Those who hold memory on a device that lacks some.

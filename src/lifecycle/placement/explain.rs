@@ -4,9 +4,32 @@
 
 use super::claims::eviction;
 use super::order::kept_from;
-use super::{Eviction, Insists, Key, Obstacle, Placement, Profile, Standing, View};
+use super::{Eviction, Insists, Key, Need, Obstacle, Placement, Profile, Standing, View};
+use crate::gpu::Device;
 use crate::lifecycle::policy::Seconds;
 use crate::time::Uptime;
+use crate::units::Bytes;
+
+/// Why what needs this much could not fit on these devices, however empty; `None`
+/// where it could, and where there are none.
+pub fn misfit(need: &Need, devices: &[Device]) -> Option<String> {
+    let wanted = need.gpus.max(1);
+    let largest = devices.iter().max_by_key(|device| device.memory)?;
+    let fits = |device: &&Device| need.awake.on(**device) <= device.memory;
+    if devices.iter().filter(fits).count() >= wanted {
+        return None;
+    }
+    let bytes = Bytes(need.awake.on(*largest));
+    let each = match wanted {
+        1 => "a GPU".to_owned(),
+        n => format!("each of {n} GPUs"),
+    };
+    let memory = Bytes(largest.memory);
+    Some(match devices.len() {
+        1 => format!("it needs {bytes} of {each}, and there is one, of {memory}"),
+        n => format!("it needs {bytes} of {each}, and there are {n}, the largest of {memory}"),
+    })
+}
 
 /// What would happen if a request for a deployment came now.
 #[derive(Clone, Debug, PartialEq)]

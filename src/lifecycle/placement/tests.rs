@@ -420,6 +420,7 @@ fn memory_that_others_use_is_not_given_away() {
     stage.placement.observe_foreign(0, 30 * GIB);
     let a = stage.know("a", profile(60));
     assert_eq!(stage.ask(a, secs(999)), []);
+    assert_eq!(stage.waits, [Decision::Wait(a, Obstacle::Foreign)]);
     stage.placement.observe_foreign(0, 0);
     assert_eq!(stage.plan(), [Decision::Grant(a)]);
 }

@@ -162,6 +162,9 @@ pub enum Obstacle {
     Unwanted,
     /// Those on its GPUs are busy, kept, or on their way up.
     Busy,
+    /// Programs that are none of our workers use memory there, and what they leave
+    /// is too little.
+    Foreign,
     /// Others' workspaces had less of late.
     Turn,
     /// The switch would do more harm than it saves so far.
@@ -180,6 +183,7 @@ impl Obstacle {
             Self::Measuring => "measuring",
             Self::Unwanted => "unwanted",
             Self::Busy => "busy",
+            Self::Foreign => "foreign",
             Self::Turn => "turn",
             Self::Costly => "costly",
             Self::Small => "small",
@@ -197,6 +201,9 @@ impl Obstacle {
             Self::Measuring => "another worker starts on its GPUs and measures their memory",
             Self::Unwanted => "nobody waits for it, so nobody leaves for it",
             Self::Busy => "those on its GPUs are busy, kept, or on their way up",
+            Self::Foreign => {
+                "programs that are no workers of ours use memory of its GPUs, and leave too little"
+            }
             Self::Turn => {
                 "workspaces take turns: of late more was moved for those who wait for it than for others"
             }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::spec::ARRIVALS_MAX;
 use super::trace::{Model, Trace};
 use crate::lifecycle::policy::Seconds;
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// What a file looks like.
 pub const FORMAT: &str = "\
@@ -207,8 +207,9 @@ fn new_model(line: &Line<'_>, name: &str, machine: Machine) -> Result<Model, Csv
     let model = Model::of_size(name, weights, gpus);
     if model.awake > machine.gpu_memory {
         return line.wrong(format!(
-            "{name} takes {} on each of {gpus} GPU(s), and a GPU has {} (--gpu-memory)",
+            "{name} takes {} of each of {}, and a GPU has {} (--gpu-memory)",
             Bytes(model.awake),
+            counted(gpus, "GPU"),
             Bytes(machine.gpu_memory)
         ));
     }
@@ -258,7 +259,7 @@ mod tests {
             ),
             (
                 "at,model,weights\n1,a,100GiB\n",
-                "takes 128GiB on each of 1 GPU(s)",
+                "takes 128GiB of each of 1 GPU",
             ),
             ("at,model,work\n1,a,x\n", "column work"),
         ];

@@ -23,14 +23,14 @@ async fn an_answer_says_why_and_whom_a_start_would_evict() {
     says(&stopped, "no request has asked for it");
     says(
         &stopped,
-        "a request now would go to GPU [0], and nobody would leave",
+        "a request now would go to GPU 0, and nobody would leave",
     );
     drop(stage.request("t/a").await.unwrap());
     let idle = explained(&stage, "t/b").await;
     says(&idle, "t/a offloads to cpu: idle");
     assert_eq!(idle.evicts[0].deployment.as_str(), "t/a");
     let up = explained(&stage, "t/a").await;
-    says(&up, "on GPU [0] with 0 request(s) inside");
+    says(&up, "on GPU 0, with 0 requests inside");
     assert!(up.evicts.is_empty() && up.waits_for.is_none());
 }
 
@@ -49,8 +49,8 @@ async fn an_answer_names_those_who_keep_it_waiting_and_events_say_so() {
     stage.phase("t/b", "placing").await;
     let waits = explained(&stage, "t/b").await;
     assert_eq!(waits.waits_for, Some("busy"));
-    says(&waits, "it waits for GPU memory since 0s");
-    says(&waits, "1 request(s) wait for it");
+    says(&waits, "it has waited for GPU memory for 0s");
+    says(&waits, "1 request waits for it");
     says(&waits, "t/a has 17GiB: keep = true");
     let told = stage.conductor.events(None, 5);
     let told: Vec<&str> = told.iter().map(|event| event.text.as_ref()).collect();
@@ -79,4 +79,19 @@ async fn with_prefetch_the_one_that_a_client_asks_next_is_woken_and_the_event_sa
     let told: Vec<&str> = told.iter().map(|event| event.text.as_ref()).collect();
     let why = "waking: a request is expected: who asked t/a is likely to ask it next (50 %)";
     assert!(told.contains(&why), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_can_never_fit_is_refused_with_the_arithmetic_before_it_is_asked() {
+    let specs = [idles("t/a")];
+    let stage = Stage::with(Fake::default(), &[8 << 30], &specs).await;
+    stage.phase("t/a", "failed").await;
+    let refused = explained(&stage, "t/a").await;
+    let arithmetic = "it needs 17GiB of a GPU, and there is one, of 8GiB";
+    says(&refused, arithmetic);
+    says(&refused, "would be refused: it can never fit");
+    let next = catalog(&[Arc::clone(&specs[0]), idles("t/b")]);
+    let plan = stage.conductor.plan(Arc::new(next)).await;
+    let words = format!("new, but it can never start: {arithmetic}");
+    assert_eq!(plan[0].words, words);
 }

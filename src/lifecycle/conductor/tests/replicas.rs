@@ -206,7 +206,7 @@ async fn a_plan_says_what_an_apply_would_do_and_does_nothing() {
     assert!(
         plan[1]
             .words
-            .contains("max_concurrent_requests take effect"),
+            .contains("max_concurrent_requests takes effect"),
         "{plan:?}"
     );
     assert_eq!(stage.handle("t/a").snapshot().generation.0, 1);
