@@ -104,8 +104,7 @@ impl Metered {
     ) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
         loop {
             if let Some(bytes) = self.out.pop_front() {
-                self.record.bytes_out += bytes.len() as u64;
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                return Poll::Ready(Some(Ok(self.sent(bytes))));
             }
             let Some(exchange) = &mut self.exchange else {
                 return Poll::Ready(None);
@@ -115,13 +114,14 @@ impl Metered {
                     let was_last = exchange.has_ended();
                     self.silence.broken();
                     // Trailers carry nothing in these APIs.
-                    if let Ok(bytes) = frame.into_data() {
-                        self.pass(bytes);
-                    }
+                    let passed = frame.into_data().ok().and_then(|bytes| self.pass(bytes));
                     // hyper drops a body of known length with its last byte, and
                     // does not ask for its end.
                     if was_last {
                         self.end();
+                    }
+                    if let Some(bytes) = passed {
+                        return Poll::Ready(Some(Ok(self.sent(bytes))));
                     }
                 }
                 Poll::Ready(None) => self.end(),
@@ -154,8 +154,15 @@ impl Metered {
         self.ending.get_or_insert_with(wait).as_mut().poll(cx)
     }
 
-    fn pass(&mut self, bytes: Bytes) {
-        match &mut self.tap {
+    fn sent(&mut self, bytes: Bytes) -> Frame<Bytes> {
+        self.record.bytes_out += bytes.len() as u64;
+        Frame::data(bytes)
+    }
+
+    /// Reads a piece of the answer, and gives it back to be sent as it is, or queues what
+    /// is to be sent of it.
+    fn pass(&mut self, bytes: Bytes) -> Option<Bytes> {
+        let passed = match &mut self.tap {
             Tap::Stream(_, tap) => {
                 let before = tap.content_events();
                 tap.feed(bytes, &mut |bytes| self.out.push_back(bytes));
@@ -166,14 +173,16 @@ impl Metered {
                     self.record.tokens.last = Some(now);
                     self.record.tokens.count = count;
                 }
+                None
             }
             Tap::Json(tap) => {
                 tap.feed(&bytes);
-                self.out.push_back(bytes);
+                Some(bytes)
             }
-            Tap::Opaque => self.out.push_back(bytes),
-        }
+            Tap::Opaque => Some(bytes),
+        };
         self.remember();
+        passed
     }
 
     /// Shows the client that we are there: between two events only.

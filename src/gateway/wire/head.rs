@@ -12,6 +12,9 @@ use memchr::memchr_iter;
 /// Headers of an answer.
 const HEADERS_MAX: usize = 100;
 
+/// Room for the headers that the gateway adds to an answer, so that the map need not grow.
+const HEADERS_ADDED: usize = 4;
+
 /// Bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 
@@ -79,7 +82,7 @@ pub(super) fn read(bytes: &mut BytesMut, seen: &mut usize) -> io::Result<Option<
     let read = parse(&head, |answer| {
         let status = answer.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.ok_or_else(|| bad("its status is none"))?;
-        let mut headers = HeaderMap::with_capacity(answer.headers.len());
+        let mut headers = HeaderMap::with_capacity(answer.headers.len() + HEADERS_ADDED);
         for header in answer.headers.iter() {
             let name = HeaderName::from_bytes(header.name.as_bytes());
             let name = name.map_err(|_| bad("a header's name is none"))?;
