@@ -20,6 +20,10 @@ use crate::process;
 /// By how much a count may exceed the committed one.
 const MARGIN: f64 = 0.03;
 
+/// Counts of a piece, of which the least holds, where the first is too high or is to be
+/// written: a machine that is busy makes the pieces wait, and a wait takes instructions.
+const TRIES: u32 = 3;
+
 /// Counts instructions of the pieces of a request, and compares them with the committed figures
 #[derive(clap::Args)]
 pub(crate) struct CountArgs {
@@ -85,12 +89,18 @@ pub(crate) fn run(args: &CountArgs) -> Result<(), BenchError> {
     let (mut counted, mut worse) = (committed.clone(), Vec::new());
     let chosen = |part: &&Part| args.parts.is_empty() || args.parts.iter().any(|n| n == part.name);
     for part in PARTS.iter().filter(chosen) {
-        let count = count(part)?;
-        counted.insert(part.name.to_owned(), count);
         let before = committed.get(part.name).copied();
-        say(part, count, before)?;
-        let grown = before.is_none_or(|before| to_f64(count) > to_f64(before) * (1.0 + MARGIN));
-        if grown {
+        let has_grown =
+            |count| before.is_none_or(|before| to_f64(count) > to_f64(before) * (1.0 + MARGIN));
+        let mut least = count(part)?;
+        for _ in 1..TRIES {
+            if args.write || has_grown(least) {
+                least = least.min(count(part)?);
+            }
+        }
+        counted.insert(part.name.to_owned(), least);
+        say(part, least, before)?;
+        if has_grown(least) {
             worse.push(part.name);
         }
     }
