@@ -60,6 +60,7 @@ pub struct Conductor {
     /// When the gates' counts were last taken down.
     counted: Uptime,
     timings: Timings,
+    kept: learn::Kept,
     events: Events,
     members: BTreeMap<DeploymentId, Member>,
     /// What is still to be done in this turn.
@@ -131,6 +132,7 @@ impl Conductor {
             settings: parts.settings,
             clock: parts.clock,
             timings: parts.timings,
+            kept: learn::Kept::default(),
             events: Events::default(),
             members: BTreeMap::new(),
             turn: VecDeque::new(),
@@ -268,6 +270,8 @@ impl Conductor {
                 drop(reply.send(obeyed));
             }
             Request::Shutdown { stop_workers, done } => {
+                self.take_counts(self.clock.now());
+                self.keep_popularity(self.clock.now());
                 if !stop_workers {
                     // Those that were told to end are waited for: else whoever
                     // stopped them sees them live on after the gateway.
@@ -385,6 +389,7 @@ impl Conductor {
         self.effects.prepare(&member);
         self.members.insert(id.clone(), member);
         self.know(&id);
+        self.recall_popularity(&id, now);
     }
 
     /// Tells placement what is known of a deployment. One that can never fit is

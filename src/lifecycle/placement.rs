@@ -37,6 +37,7 @@ use crate::config::OffloadTo;
 use crate::deployment::{Crowd, Holding};
 use crate::gpu::Device;
 use crate::names::DeploymentId;
+use crate::store::timings::Popularity;
 use crate::time::Uptime;
 
 pub use super::ledger::{Amount, Need};
@@ -225,6 +226,21 @@ impl Placement {
             let old = (1.0 - SERVICE_WEIGHT).powi(i32::try_from(n.min(100)).unwrap_or(100));
             slot.service = old * slot.service + (1.0 - old) * seconds;
         }
+    }
+
+    /// Goes on from what was estimated of a deployment before a restart.
+    pub fn recall(&mut self, key: Key, kept: &Popularity, away: Seconds, now: Uptime) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.rate = Rate::recalled(kept, away, now);
+            slot.service = kept.service;
+        }
+    }
+
+    /// What is to be recalled after a restart; `None` of one that nobody asked for.
+    /// `at` is the time of day.
+    pub fn popularity(&self, key: Key, at: u64, now: Uptime) -> Option<Popularity> {
+        let slot = self.slot(key)?;
+        slot.rate.kept(slot.service, at, now)
     }
 
     /// A client has asked a deployment: which one it is likely to ask next. Nothing

@@ -1,9 +1,11 @@
 //! What was measured of each deployment: how long its transitions took and what
-//! memory it held, so that the next one can be foretold.
+//! memory it held, so that the next one can be foretold; and how much it is asked
+//! for, so that a restart or an upgrade does not choose blindly who leaves.
 //!
 //! One small JSON file. Losing it costs an estimate and nothing else, so a file
-//! that can't be read counts as empty. What was measured of other options than
-//! the present ones is forgotten.
+//! that can't be read counts as empty, and a file without some of it is read. What
+//! was measured of other options than the present ones is forgotten, but for how
+//! much it is asked for: its clients know nothing of options.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -82,6 +84,45 @@ pub struct Timing {
     pub asleep_bytes: Option<u64>,
     /// Bytes of its weights, of all GPUs together, by its log.
     pub weights_bytes: Option<u64>,
+    /// How much it is asked for; `None` before it ever was.
+    pub popularity: Option<Popularity>,
+}
+
+/// How much a deployment is asked for, as it stood when it was written down. All
+/// times but the last are in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Popularity {
+    /// For how long it had been watched.
+    pub watched: f64,
+    /// Its requests, those of long ago counting less.
+    pub count: f64,
+    /// Mean time between two, the newest weighing most.
+    pub gap: f64,
+    /// Since the last one.
+    pub silent: f64,
+    /// What a request took.
+    pub service: f64,
+    /// When this was, in seconds since 1970.
+    pub at: u64,
+}
+
+impl Popularity {
+    /// Seconds that passed since; none where the clock was set back.
+    pub fn away(&self, unix_seconds: u64) -> f64 {
+        Duration::from_secs(unix_seconds.saturating_sub(self.at)).as_secs_f64()
+    }
+
+    fn is_sound(&self) -> bool {
+        let all = [
+            self.watched,
+            self.count,
+            self.gap,
+            self.silent,
+            self.service,
+        ];
+        all.iter()
+            .all(|figure| figure.is_finite() && *figure >= 0.0)
+    }
 }
 
 /// A transition that was measured.
@@ -124,9 +165,28 @@ impl Timings {
         if timing.fingerprint != fingerprint {
             *timing = Timing {
                 fingerprint: fingerprint.to_owned(),
+                popularity: timing.popularity,
                 ..Timing::default()
             };
         }
+    }
+
+    /// How much it was asked for when that was last written down.
+    pub fn popularity(&self, id: &DeploymentId) -> Option<Popularity> {
+        let known = self.known.get(id.as_str())?;
+        known.popularity.filter(Popularity::is_sound)
+    }
+
+    /// Writes down how much each is asked for.
+    pub fn popular(&mut self, all: impl IntoIterator<Item = (DeploymentId, Popularity)>) {
+        for (id, popularity) in all {
+            // Another figure would not be read back.
+            if popularity.is_sound() {
+                let timing = self.known.entry(id.as_str().to_owned()).or_default();
+                timing.popularity = Some(popularity);
+            }
+        }
+        self.save();
     }
 
     /// Remembers how long a transition took.
@@ -197,6 +257,43 @@ mod tests {
         assert_eq!(again.get(&id()).start.mean(), None, "of other options");
         fs::write(&path, b"{\"team/t").unwrap();
         assert_eq!(Timings::open(path).get(&id()), Timing::default());
+    }
+
+    const ASKED: Popularity = Popularity {
+        watched: 3_600.0,
+        count: 12.5,
+        gap: 40.0,
+        silent: 7.0,
+        service: 2.5,
+        at: 1_000,
+    };
+
+    #[test]
+    fn how_much_it_is_asked_for_outlives_other_options_and_a_clock_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("timings.json");
+        let mut timings = Timings::open(path.clone());
+        timings.is_of(&id(), "a");
+        let odd = DeploymentId::parse("team/odd").unwrap();
+        let gap = f64::NAN;
+        timings.popular([(id(), ASKED), (odd.clone(), Popularity { gap, ..ASKED })]);
+        let mut again = Timings::open(path);
+        again.is_of(&id(), "b");
+        assert_eq!(again.popularity(&id()), Some(ASKED));
+        assert_eq!(again.popularity(&odd), None);
+        assert!((ASKED.away(1_060) - 60.0).abs() < 1e-9);
+        assert!(ASKED.away(10).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_file_of_before_it_was_written_down_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("timings.json");
+        let old = r#"{"team/tiny":{"fingerprint":"a","start":{"mean_ms":5.0,"recent_ms":[5]},"disk_cycles":2}}"#;
+        fs::write(&path, old).unwrap();
+        let timings = Timings::open(path);
+        assert_eq!(timings.get(&id()).start.mean(), Some(0.005));
+        assert_eq!(timings.popularity(&id()), None);
     }
 
     #[test]

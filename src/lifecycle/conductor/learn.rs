@@ -1,7 +1,9 @@
 //! What is learned while workers serve: arrivals, service times, sizes.
 //!
 //! Gates count by themselves; nobody tells the conductor of a request. So their
-//! counts are taken down now and then, for placement's estimates.
+//! counts are taken down now and then, for placement's estimates. Those of how much
+//! each deployment is asked for are kept over a restart, with the timings: written
+//! down while they change, and at the end.
 
 use std::time::Duration;
 
@@ -12,13 +14,22 @@ use super::super::reason::FORESEEN;
 use super::Conductor;
 use crate::deployment::Counts;
 use crate::names::DeploymentId;
-use crate::time::Uptime;
+use crate::time::{Uptime, unix_seconds};
 
 /// Between two looks at the gates' counts.
 const COUNT_PAUSE: Duration = Duration::from_secs(1);
+/// Between two times that the estimates are written down: what a crash takes away.
+const KEEP_PAUSE: Duration = Duration::from_mins(1);
 /// How long a worker must have been in a phase before what it holds is believed:
 /// a reading may be that old.
 const SETTLED: Duration = Duration::from_secs(10);
+
+/// When the estimates were last written down, and whether there is more since.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    at: Uptime,
+    is_old: bool,
+}
 
 impl Conductor {
     /// When the counts are to be taken down; never where nothing follows from
@@ -44,6 +55,7 @@ impl Conductor {
             if counts == before {
                 continue;
             }
+            self.kept.is_old = true;
             let count = |new: u64, old: u64| u32::try_from(new - old).unwrap_or(u32::MAX);
             let entered = count(counts.entered, before.entered);
             self.placement.arrived(member.key, entered, since, now);
@@ -53,6 +65,31 @@ impl Conductor {
                 let seconds = Duration::from_millis(millis).as_secs_f64() / f64::from(left);
                 self.placement.served(member.key, left, seconds);
             }
+        }
+        if now >= self.kept.at + KEEP_PAUSE {
+            self.keep_popularity(now);
+        }
+    }
+
+    /// Writes down how much each deployment is asked for, if there is news.
+    pub(super) fn keep_popularity(&mut self, now: Uptime) {
+        if !std::mem::take(&mut self.kept.is_old) {
+            return;
+        }
+        self.kept.at = now;
+        let (members, placement, at) = (&self.members, &self.placement, unix_seconds());
+        self.timings
+            .popular(members.iter().filter_map(|(id, member)| {
+                let popularity = placement.popularity(member.key, at, now)?;
+                Some((id.clone(), popularity))
+            }));
+    }
+
+    /// Goes on from how much a deployment was asked for before it was known here.
+    pub(super) fn recall_popularity(&mut self, id: &DeploymentId, now: Uptime) {
+        if let (Some(key), Some(kept)) = (self.placement.key(id), self.timings.popularity(id)) {
+            let away = kept.away(unix_seconds());
+            self.placement.recall(key, &kept, away, now);
         }
     }
 

@@ -54,6 +54,17 @@ impl Stage {
     }
 
     async fn of(fake: Fake, gpus: &[u64], specs: &[Arc<Deployment>], settings: Settings) -> Self {
+        Self::knowing(fake, gpus, specs, settings, Timings::default()).await
+    }
+
+    /// With what an earlier process has written down.
+    async fn knowing(
+        fake: Fake,
+        gpus: &[u64],
+        specs: &[Arc<Deployment>],
+        settings: Settings,
+        timings: Timings,
+    ) -> Self {
         let clock = Clock::start();
         let (registry, demands) = Registry::new(clock);
         let parts = Parts {
@@ -65,7 +76,7 @@ impl Stage {
             launcher: Arc::new(fake.clone()),
             calls: Arc::new(fake.clone()),
             gpus: Inventory::simulated(gpus),
-            timings: Timings::default(),
+            timings,
             host_memory: 1 << 40,
         };
         let conductor = Conductor::start(parts, &catalog(specs)).await.unwrap();

@@ -1,3 +1,4 @@
+mod recall;
 mod turns;
 
 use std::time::Duration;

@@ -2,9 +2,11 @@
 //!
 //! The geometric mean of two estimates: a count that decays over ten minutes,
 //! which knows how popular it is, and the time between arrivals or since the
-//! last one, which knows whether a burst is over.
+//! last one, which knows whether a burst is over. It goes on over a restart, the
+//! time that passed meanwhile being silence.
 
 use super::Seconds;
+use crate::store::timings::Popularity;
 use crate::time::Uptime;
 
 /// Seconds over which the count decays.
@@ -39,6 +41,32 @@ impl Rate {
             gap: MEMORY,
             last: None,
         }
+    }
+
+    /// The estimate of an earlier process, after so many seconds in which nobody
+    /// counted.
+    pub fn recalled(kept: &Popularity, away: Seconds, now: Uptime) -> Self {
+        let then = now.as_secs_f64() - away;
+        Self {
+            born: then - kept.watched,
+            count: kept.count,
+            counted: then,
+            gap: kept.gap,
+            last: Some(then - kept.silent),
+        }
+    }
+
+    /// The estimate, to be kept with what a request takes; `None` where none came.
+    pub fn kept(&self, service: Seconds, at: u64, now: Uptime) -> Option<Popularity> {
+        let now = now.as_secs_f64();
+        Some(Popularity {
+            watched: now - self.born,
+            count: self.decayed(now),
+            gap: self.gap,
+            silent: (now - self.last?).max(0.0),
+            service,
+            at,
+        })
     }
 
     /// A request came.
@@ -98,6 +126,28 @@ mod tests {
         let at = |seconds| rate.per_second(Duration::from_secs(seconds));
         assert!((at(2_000) - 0.5).abs() < 0.05, "{}", at(2_000));
         assert!(at(2_060) < at(2_000) / 3.0, "{}", at(2_060));
+    }
+
+    #[test]
+    fn an_estimate_goes_on_after_a_restart_as_if_there_had_been_none() {
+        let mut whole = Rate::new(Duration::ZERO);
+        assert_eq!(whole.kept(3.0, 0, Duration::from_secs(9)), None);
+        for n in 1..=100 {
+            whole.arrived(Duration::from_secs(7 * n));
+        }
+        let stopped = Duration::from_secs(710);
+        let kept = whole.kept(3.0, 0, stopped).unwrap();
+        // Down for 90 s; the new process has its own clock, and runs for 5 s.
+        let (down, up) = (Duration::from_secs(90), Duration::from_secs(5));
+        let mut again = Rate::recalled(&kept, down.as_secs_f64(), up);
+        let began = stopped + down.checked_sub(up).unwrap();
+        for seconds in [5, 20, 400] {
+            let now = Duration::from_secs(seconds);
+            let (a, b) = (whole.per_second(began + now), again.per_second(now));
+            assert!((a - b).abs() < 1e-9 * a, "{a} {b}");
+            whole.arrived(began + now);
+            again.arrived(now);
+        }
     }
 
     #[test]

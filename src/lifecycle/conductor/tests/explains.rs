@@ -95,3 +95,44 @@ async fn one_that_can_never_fit_is_refused_with_the_arithmetic_before_it_is_aske
     let words = format!("new, but it can never start: {arithmetic}");
     assert_eq!(plan[0].words, words);
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_much_it_is_asked_for_is_known_after_a_restart_and_with_other_options() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("timings.json");
+    let begin = async |specs: &[Arc<Deployment>]| {
+        let timings = Timings::open(path.clone());
+        let (fake, settings) = (Fake::default(), Settings::default());
+        Stage::knowing(fake, &[80 << 30], specs, settings, timings).await
+    };
+    let expected = async |stage: &Stage| {
+        let id = DeploymentId::parse("t/a").unwrap();
+        let explained = stage.conductor.explain(&id).await.unwrap();
+        let expected = explained
+            .lines
+            .iter()
+            .find(|line| line.starts_with("expected: "));
+        let figures = expected.unwrap().split(' ').nth(1).unwrap();
+        figures.parse::<f64>().unwrap()
+    };
+    let spec = idles("t/a");
+    let stage = begin(std::slice::from_ref(&spec)).await;
+    assert!(expected(&stage).await.abs() < 1e-9);
+    for _ in 0..20 {
+        drop(stage.request("t/a").await.expect("served"));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    let before = expected(&stage).await;
+    assert!(before > 100.0, "{before}");
+    assert!(path.exists(), "written down while it serves");
+    stage.conductor.shutdown(false).await;
+    let other = changed(&spec, |spec| {
+        if let config::Engine::Sim(sim) = &mut spec.engine {
+            sim.tokens_per_second = 7.0;
+        }
+    });
+    let stage = begin(&[other]).await;
+    let after = expected(&stage).await;
+    // Seconds of the real clock may have passed on a busy machine.
+    assert!((0.5..1.1).contains(&(after / before)), "{before} {after}");
+}
