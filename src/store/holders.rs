@@ -13,7 +13,7 @@ use redb::{
 
 use super::forget::Forget;
 use super::tokens::{
-    KEPT_AFTER_END, LOOKED_AT_MAX, REVOKED, TOKENS, TokenPage, decode, note_cutoff, unreadable,
+    KEPT_AFTER_END, REVOKED, TOKENS, TokenPage, decode, note_cutoff, page_of, unreadable,
 };
 use super::{Store, StoreError};
 use crate::auth::holders::Holders;
@@ -119,21 +119,13 @@ pub(super) fn page(
         "" => Bound::Unbounded,
         id => Bound::Excluded(id),
     };
-    let mut page = TokenPage::default();
-    let mut last = None;
     let range = holders.range::<&str>((Bound::Unbounded, end))?;
-    for (looked_at, entry) in range.rev().enumerate() {
-        if page.records.len() == limit || looked_at == LOOKED_AT_MAX {
-            page.next = last.map(|id| format!("{CURSOR}{id}"));
-            break;
-        }
+    let records = range.rev().map(|entry| {
         let (id, row) = entry?;
-        let record = read(transaction, id.value(), row.value().1)?;
-        last = Some(record.jti.clone());
-        if workspace.is_none_or(|workspace| *workspace == record.workspace) {
-            page.records.push(record);
-        }
-    }
+        read(transaction, id.value(), row.value().1)
+    });
+    let mut page = page_of(records, workspace, limit)?;
+    page.next = page.next.map(|id| format!("{CURSOR}{id}"));
     Ok(page)
 }
 

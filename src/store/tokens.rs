@@ -31,7 +31,7 @@ pub(super) const KEPT_AFTER_END: u64 = 30 * 86_400;
 pub const PAGE_MAX: usize = 500;
 
 /// Most records that are looked at for one page, when few belong to the workspace asked for.
-pub(super) const LOOKED_AT_MAX: usize = 10_000;
+const LOOKED_AT_MAX: usize = 10_000;
 
 /// Longest `jti`, in bytes; as long as verification accepts.
 const TOKEN_ID_BYTES_MAX: usize = 800;
@@ -93,21 +93,14 @@ impl Store {
             }
             let tokens = transaction.open_table(TOKENS)?;
             let revoked = transaction.open_table(REVOKED)?;
-            let mut page = TokenPage::default();
-            let mut last = None;
             let range = tokens.range::<&str>((Bound::Unbounded, end))?;
-            for (looked_at, entry) in range.rev().enumerate() {
-                if page.records.len() == limit || looked_at == LOOKED_AT_MAX {
-                    page.next = last;
-                    break;
-                }
+            let records = range.rev().map(|entry| {
                 let (jti, json) = entry?;
-                let mut record = decode(jti.value(), json.value(), &revoked)?;
-                last = Some(record.jti.clone());
-                if workspace.is_none_or(|workspace| *workspace == record.workspace) {
-                    note_cutoff(transaction, &mut record)?;
-                    page.records.push(record);
-                }
+                decode(jti.value(), json.value(), &revoked)
+            });
+            let mut page = page_of(records, workspace, limit)?;
+            for record in &mut page.records {
+                note_cutoff(transaction, record)?;
             }
             if page.next.is_none() && holders::are_there(transaction)? {
                 page.next = Some(holders::CURSOR.to_owned());
@@ -244,6 +237,28 @@ fn check_id(jti: &str) -> Result<(), StoreError> {
         return Err(StoreError::TokenId(jti.chars().take(80).collect()));
     }
     Ok(())
+}
+
+/// One page of these records, of one workspace or of all; a bounded number is looked at.
+pub(super) fn page_of(
+    records: impl Iterator<Item = Result<TokenRecord, StoreError>>,
+    workspace: Option<&Workspace>,
+    limit: usize,
+) -> Result<TokenPage, StoreError> {
+    let mut page = TokenPage::default();
+    let mut last = None;
+    for (looked_at, record) in records.enumerate() {
+        if page.records.len() == limit || looked_at == LOOKED_AT_MAX {
+            page.next = last;
+            break;
+        }
+        let record = record?;
+        last = Some(record.jti.clone());
+        if workspace.is_none_or(|workspace| *workspace == record.workspace) {
+            page.records.push(record);
+        }
+    }
+    Ok(page)
 }
 
 #[cfg(test)]
