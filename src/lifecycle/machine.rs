@@ -98,6 +98,12 @@ impl Machine {
         }
     }
 
+    /// Whether it sleeps, and a request would wake it: what may be done before one
+    /// comes, where one is expected.
+    pub fn wakes_on_demand(&self) -> bool {
+        matches!(self.phase, Phase::Offloaded { .. }) && self.desired == Desired::OnDemand
+    }
+
     /// A deployment whose worker sleeps, started by an earlier process.
     pub fn adopted_asleep(worker: Generation, at: OffloadTo, now: Uptime, policy: &Policy) -> Self {
         Self {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::super::machine::{Desired, Event, Phase};
+use super::super::machine::{Event, Phase};
 use super::super::observe::Observation;
 use super::super::profile;
 use super::super::reason::FORESEEN;
@@ -107,9 +107,8 @@ impl Conductor {
             return;
         };
         let sleeps = self.members.get(&next_id).is_some_and(|member| {
-            let rests = matches!(member.machine.phase, Phase::Offloaded { .. });
-            let may = member.machine.desired == Desired::OnDemand;
-            rests && may && member.fleet.lead().waiting() == 0 && !member.fleet.serves()
+            let unasked = member.fleet.lead().waiting() == 0 && !member.fleet.serves();
+            member.machine.wakes_on_demand() && unasked
         });
         if sleeps {
             self.placement.foresee(next, chance);

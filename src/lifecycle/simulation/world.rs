@@ -240,9 +240,10 @@ impl<'a, S: Scheduler> World<'a, S> {
     fn foresee(&mut self, client: u32, number: usize) {
         let next = self.scheduler.foresees(client, key(number), self.now);
         let Some((next, chance)) = next else { return };
-        let sleeps = self.actors.get(next.index()).is_some_and(|actor| {
-            matches!(actor.machine.phase, Phase::Offloaded { .. }) && actor.queue.is_empty()
-        });
+        let sleeps = self
+            .actors
+            .get(next.index())
+            .is_some_and(|actor| actor.machine.wakes_on_demand() && actor.queue.is_empty());
         if sleeps {
             self.scheduler.foresee(next, chance);
             self.turn.push_back((next.index(), Event::Demand));
