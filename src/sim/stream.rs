@@ -83,6 +83,9 @@ impl Sink {
             }
             _ => {}
         }
+        // The connection writes while the body makes it wait; the pause alone may be over
+        // before it is first asked for, on a busy machine.
+        tokio::task::yield_now().await;
         crate::time::sleep(FLUSH).await;
         if matches!(fault, Fault::DieMidStream(_)) {
             let own = rustix::process::getpid();
