@@ -118,6 +118,11 @@ pub enum Refusal {
     UpstreamBroke,
     /// The upstream was silent for too long.
     UpstreamTimeout,
+    /// The request took longer than its deployment allows.
+    TooLong {
+        /// What it allows.
+        max: Duration,
+    },
     /// The gateway is about to end.
     ShuttingDown,
 }
@@ -178,6 +183,7 @@ impl Refusal {
             Self::Unreachable => "No server of this model can be reached.".to_owned(),
             Self::UpstreamBroke => "The server of this model broke off before it answered.".to_owned(),
             Self::UpstreamTimeout => "The server of this model did not answer in time.".to_owned(),
+            Self::TooLong { max } => format!("The answer took longer than the {} s that a request to this model may (`max_request_duration`): ask for less at once.", whole_seconds(*max)),
             Self::ShuttingDown => "The gateway is shutting down. Try again shortly.".to_owned(),
         }
     }

@@ -86,10 +86,9 @@ pub async fn forward(
         let prepared = Prepared::new(outgoing, admission)?;
         let server = Arc::clone(&admission.place.server);
         let attempt = server.health.begin();
-        let duration_max = admission.place.duration_max().unwrap_or(Duration::MAX);
-        let first_byte_max = route.timeouts.first_byte.min(duration_max);
+        let duration_max = admission.place.duration_max();
         let result = prepared
-            .exchange(&route.timeouts, first_byte_max, record)
+            .exchange(&route.timeouts, duration_max, record)
             .await;
         judge(attempt, &result, destination, &server);
         let why = match retry::reason(&result, &route.retries, prepared.may_replay) {
@@ -168,9 +167,13 @@ impl Prepared {
     async fn exchange(
         &self,
         timeouts: &Timeouts,
-        first_byte_max: Duration,
+        duration_max: Option<Duration>,
         record: &mut Record,
     ) -> Result<Answered, Refusal> {
+        // The deployment's own limit says nothing against its worker.
+        let own = duration_max.filter(|max| *max < timeouts.first_byte);
+        let first_byte_max = own.unwrap_or(timeouts.first_byte);
+        let late = |_| own.map_or(Refusal::UpstreamTimeout, |max| Refusal::TooLong { max });
         let limits = Limits {
             connect: timeouts.connect,
             tls_handshake: timeouts.tls_handshake,
@@ -194,7 +197,7 @@ impl Prepared {
             let again = attempt == 0 && self.may_replay && conn.reused;
             let result = timeout(left, conn.send(&self.request))
                 .await
-                .map_err(|_| Refusal::UpstreamTimeout)?;
+                .map_err(late)?;
             record.waits.first_byte = sent.elapsed();
             match result {
                 // Nothing of ours asks for another protocol.

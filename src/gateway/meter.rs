@@ -264,7 +264,7 @@ impl Metered {
 
 /// Why an answer was ended that took longer than its deployment allows.
 const TOO_LONG: (&str, &str) = (
-    "The answer took longer than a request to this model may: ask for less at once.",
+    "The answer took longer than a request to this model may (`max_request_duration`): ask for less at once.",
     "request_timeout",
 );
 

@@ -236,6 +236,13 @@ impl Refusal {
                 Outcome::UpstreamTimeout,
                 None,
             ),
+            Self::TooLong { .. } => (
+                S::GATEWAY_TIMEOUT,
+                SERVER,
+                "request_timeout",
+                Outcome::UpstreamTimeout,
+                None,
+            ),
             Self::ShuttingDown => (
                 S::SERVICE_UNAVAILABLE,
                 SERVER,

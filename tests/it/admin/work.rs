@@ -219,6 +219,9 @@ async fn a_request_that_takes_longer_than_its_deployment_allows_is_ended_in_word
         "{:?}",
         whole.body()
     );
+    let told = String::from_utf8_lossy(whole.body()).into_owned();
+    assert!(told.contains("request_timeout"), "{told}");
+    assert!(told.contains("longer than the 1 s"), "{told}");
     let short = gate.ask(&user, "ours-model").await;
     assert_eq!(short.status(), StatusCode::OK, "{:?}", short.body());
 }
