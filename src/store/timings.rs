@@ -19,6 +19,8 @@ use crate::names::DeploymentId;
 
 /// Weight of the newest duration in the mean.
 const WEIGHT: f64 = 0.3;
+/// Deployments that are known, those that are gone for good among them.
+const KNOWN_MAX: usize = 4_096;
 /// Durations that are kept for the tail.
 const RECENT_MAX: usize = 10;
 
@@ -177,8 +179,16 @@ impl Timings {
         known.popularity.filter(Popularity::is_sound)
     }
 
-    /// Writes down how much each is asked for.
-    pub fn popular(&mut self, all: impl IntoIterator<Item = (DeploymentId, Popularity)>) {
+    /// Writes down how much each is asked for. Where more are known than there is room
+    /// for, those that are not `there` are forgotten.
+    pub fn popular(
+        &mut self,
+        all: impl IntoIterator<Item = (DeploymentId, Popularity)>,
+        there: impl Fn(&str) -> bool,
+    ) {
+        if self.known.len() > KNOWN_MAX {
+            self.known.retain(|id, _| there(id));
+        }
         for (id, popularity) in all {
             // Another figure would not be read back.
             if popularity.is_sound() {
@@ -276,13 +286,27 @@ mod tests {
         timings.is_of(&id(), "a");
         let odd = DeploymentId::parse("team/odd").unwrap();
         let gap = f64::NAN;
-        timings.popular([(id(), ASKED), (odd.clone(), Popularity { gap, ..ASKED })]);
+        let all = [(id(), ASKED), (odd.clone(), Popularity { gap, ..ASKED })];
+        timings.popular(all, |_| true);
         let mut again = Timings::open(path);
         again.is_of(&id(), "b");
         assert_eq!(again.popularity(&id()), Some(ASKED));
         assert_eq!(again.popularity(&odd), None);
         assert!((ASKED.away(1_060) - 60.0).abs() < 1e-9);
         assert!(ASKED.away(10).abs() < 1e-9);
+    }
+
+    #[test]
+    fn those_that_are_gone_for_good_are_forgotten_once_there_are_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut timings = Timings::open(dir.path().join("timings.json"));
+        timings.popular([(id(), ASKED)], |_| false);
+        assert_eq!(timings.popularity(&id()), Some(ASKED), "there is room");
+        let many = (0..=KNOWN_MAX).map(|n| DeploymentId::parse(&format!("team/m{n}")).unwrap());
+        timings.popular(many.map(|id| (id, ASKED)), |_| false);
+        timings.popular([(id(), ASKED)], |there| there == "team/m7");
+        assert_eq!(timings.known.len(), 2);
+        assert_eq!(timings.popularity(&id()), Some(ASKED));
     }
 
     #[test]

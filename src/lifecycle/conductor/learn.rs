@@ -78,11 +78,12 @@ impl Conductor {
         }
         self.kept.at = now;
         let (members, placement, at) = (&self.members, &self.placement, unix_seconds());
-        self.timings
-            .popular(members.iter().filter_map(|(id, member)| {
-                let popularity = placement.popularity(member.key, at, now)?;
-                Some((id.clone(), popularity))
-            }));
+        let all = members.iter().filter_map(|(id, member)| {
+            let popularity = placement.popularity(member.key, at, now)?;
+            Some((id.clone(), popularity))
+        });
+        let is_there = |id: &str| DeploymentId::parse(id).is_ok_and(|id| members.contains_key(&id));
+        self.timings.popular(all, is_there);
     }
 
     /// Goes on from how much a deployment was asked for before it was known here.
