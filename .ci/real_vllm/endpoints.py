@@ -6,6 +6,7 @@ import anthropic
 
 from checks.openai_client import hello
 from checks.report import expect, wait_for
+from real_vllm.counts import alike
 
 
 def _counts(served):
@@ -15,13 +16,13 @@ def _counts(served):
 
 def _counted_alike(report, served, before, told):
     with report.check(f"{served.model}: these endpoints are counted as they told") as check:
-        def alike():
+        def counts():
             ours, theirs = (
                 tuple(int(now - then) for now, then in zip(*pair)) for pair in zip(_counts(served), before))
             check.figure = f"told {told}, Tidegate {ours}, vLLM {theirs} (prompt, completion)"
-            return ours == tuple(told) == theirs
+            return alike(told, ours, theirs)
 
-        wait_for("equal counts", alike, 5)
+        wait_for("equal counts", counts, 5)
 
 
 def of_text(report, served):

@@ -14,6 +14,7 @@ from pathlib import Path
 import websockets.sync.client
 
 from checks.report import expect, wait_for
+from real_vllm.counts import alike
 from real_vllm.served import Served
 
 #: Longest start, in seconds: two at once on two cores.
@@ -67,12 +68,12 @@ def _counts(served):
 
 def _alike(check, served, before, told):
     """Waits until both have counted what was told."""
-    def alike():
+    def counts():
         ours, theirs = ([int(now - then) for now, then in zip(*pair)] for pair in zip(_counts(served), before))
         check.figure = f"told {told}, Tidegate {ours}, vLLM {theirs} (prompt, completion)"
-        return ours == told == theirs
+        return alike(told, ours, theirs)
 
-    wait_for("equal counts", alike, 10)
+    wait_for("equal counts", counts, 10)
 
 
 class Voices:
