@@ -11,6 +11,7 @@ use crate::config::{Access, Catalog, Settings};
 use crate::gateway::listener::Listener;
 use crate::telemetry::metrics;
 use crate::time::unix_seconds;
+use crate::units::counted;
 
 /// Reads routes and instances for the first time. Files with errors are told of
 /// and left out; the others serve.
@@ -143,7 +144,9 @@ impl fmt::Display for Welcome {
         let (routes, deployments) = self.serving;
         writeln!(
             f,
-            "tidegate {version} serves {routes} routes with {deployments} deployments"
+            "tidegate {version} serves {} with {}",
+            counted(routes, "route"),
+            counted(deployments, "deployment")
         )?;
         for address in &self.addresses {
             writeln!(f, "  API      {address}/v1")?;
