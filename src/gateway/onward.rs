@@ -64,15 +64,8 @@ impl Onward {
 
 #[cfg(test)]
 mod tests {
+    use super::super::headers::tests::map;
     use super::*;
-
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     #[test]
     fn credentials_and_hop_headers_do_not_reach_the_server() {

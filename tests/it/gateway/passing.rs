@@ -1,8 +1,10 @@
 //! What goes to a server and comes back from it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::bench::{Bench, OK, answering, server};
 
@@ -19,20 +21,26 @@ fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 
-#[tokio::test]
-async fn usage_is_asked_for_and_removed_and_all_else_stays_as_it_came() {
-    let (sent, mut bodies) = tokio::sync::mpsc::unbounded_channel();
+/// A server that answers each request with these events, and tells their bodies.
+async fn streaming(events: &[&str]) -> (SocketAddr, UnboundedReceiver<String>) {
+    let events: String = events.iter().map(|event| chunk(event)).collect();
+    let (sent, bodies) = unbounded_channel();
     let address = server(move |_, mut peer| {
-        let sent = sent.clone();
+        let (sent, events) = (sent.clone(), events.clone());
         async move {
             while let Some((_, body)) = peer.request().await {
                 sent.send(body).unwrap();
-                let events = [": hello\n\n", TEXT, USAGE, DONE].map(chunk).concat();
                 peer.send(format!("{HEAD}{events}0\r\n\r\n")).await;
             }
         }
     })
     .await;
+    (address, bodies)
+}
+
+#[tokio::test]
+async fn usage_is_asked_for_and_removed_and_all_else_stays_as_it_came() {
+    let (address, mut bodies) = streaming(&[": hello\n\n", TEXT, USAGE, DONE]).await;
     let bench = Bench::new(&[address], "").await;
     let answer = bench.ask(bench.post(STREAM)).await;
     assert_eq!(answer.body, format!(": hello\n\n{TEXT}{DONE}"));
@@ -51,18 +59,7 @@ async fn usage_is_asked_for_and_removed_and_all_else_stays_as_it_came() {
 /// ends of it, and in the middle of a piece.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_body_in_pieces_is_edited_and_all_else_goes_on_as_it_came() {
-    let (sent, mut bodies) = tokio::sync::mpsc::unbounded_channel();
-    let address = server(move |_, mut peer| {
-        let sent = sent.clone();
-        async move {
-            while let Some((_, body)) = peer.request().await {
-                sent.send(body).unwrap();
-                let events = [TEXT, USAGE, DONE].map(chunk).concat();
-                peer.send(format!("{HEAD}{events}0\r\n\r\n")).await;
-            }
-        }
-    })
-    .await;
+    let (address, mut bodies) = streaming(&[TEXT, USAGE, DONE]).await;
     let bench = Bench::new(&[address], "").await;
     let filling = "q\\\"\u{e9}".repeat(250_000);
     let messages = format!("[{{\"content\":\"{filling}\"}}, 1.50e3]");
@@ -101,7 +98,7 @@ async fn a_large_body_in_pieces_is_edited_and_all_else_goes_on_as_it_came() {
 
 #[tokio::test]
 async fn credentials_stay_here_and_the_client_is_named() {
-    let (sent, mut heads) = tokio::sync::mpsc::unbounded_channel();
+    let (sent, mut heads) = unbounded_channel();
     let address = server(move |_, mut peer| {
         let sent = sent.clone();
         async move {
