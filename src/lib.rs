@@ -32,6 +32,8 @@
 //! 10. One end-of-request record feeds metrics, access log, usage and last
 //!     activity; its `outcome` is a closed set.
 
+#[cfg(test)]
+mod fuzz;
 pub mod time;
 pub mod units;
 

@@ -318,6 +318,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzz;
 
     fn all(side: Side, max: usize, bytes: &[u8]) -> Result<Vec<Piece>, Broken> {
         let mut reader = Reader::new(side, max);
@@ -417,6 +418,48 @@ mod tests {
             drop(all(Side::Client, 100, &bytes));
             drop(all(Side::Server, 100, &bytes));
             drop(close(Side::Client, 1011, &"ä".repeat(bytes.len())));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn fuzz_web_socket(
+            bytes in fuzz::damaged(
+                &[
+                    &b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x88\x80\0\0\0\0"[..],
+                    b"\x01\x03Hel\x89\x00\x80\x02lo\x88\x02\x03\xe8",
+                    b"\x82\x7e\x01\x00",
+                    &[&b"\x82\x7e\x01\x00"[..], &[7; 256], b"\x8a\x01x"].concat(),
+                ],
+                &["\0", "~\0~", "\u{7f}\0\0\0\0\0\u{1}\0\0", "\u{1}\u{1}a", "\0\u{1}b", "\u{8}\u{0}"],
+            ),
+            cuts in fuzz::cuts(),
+            from_client: bool,
+        ) {
+            let side = if from_client { Side::Client } else { Side::Server };
+            let mut reader = Reader::new(side, 200);
+            let mut found = Ok(Vec::new());
+            for piece in fuzz::pieces(&bytes, &cuts) {
+                reader.input.extend_from_slice(piece);
+                while let Ok(pieces) = &mut found {
+                    match reader.piece() {
+                        Ok(Some(piece)) => pieces.push(piece),
+                        Ok(None) => break,
+                        Err(broken) => found = Err(broken),
+                    }
+                }
+            }
+            let whole = all(side, 200, &bytes);
+            prop_assert_eq!(&found, &whole);
+            for piece in whole.into_iter().flatten() {
+                let bytes = piece.bytes();
+                prop_assert!(bytes <= 2 * 200 + HEADS_BYTES_MAX + CONTROL_BYTES_MAX, "{}", bytes);
+                if let Piece::Message { payload, .. } = piece {
+                    prop_assert!(payload.len() <= 200);
+                }
+            }
         }
     }
 }

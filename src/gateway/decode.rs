@@ -105,7 +105,10 @@ mod tests {
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
@@ -131,6 +134,25 @@ mod tests {
             let packed = Bytes::from(packed).into();
             let body = decode(packed, coding, 1 << 20).await.unwrap();
             assert!(body.into_one() == text, "{coding:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn fuzz_packed_body(
+            packed in fuzz::damaged(
+                &[gzip(b"{\"model\":\"chat\"}"), gzip(&[7; 3_000]), b"x\x9cKLJ\x06\0\x02M\x01'".to_vec()],
+                &["\0", "\u{1}", "\u{1f}", "x", "\u{8}\u{8}"],
+            ),
+            coding in proptest::sample::select(vec![Coding::Gzip, Coding::Deflate]),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let body = Bytes::from(packed);
+            if let Ok(body) = runtime.block_on(decode(body.into(), coding, 2_000)) {
+                prop_assert!(body.len() <= 2_000);
+            }
         }
     }
 

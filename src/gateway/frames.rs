@@ -159,6 +159,7 @@ writes_through!(Frames);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz;
     use proptest::prelude::*;
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
@@ -191,6 +192,27 @@ mod tests {
                 }
             }
             prop_assert_eq!(count as usize, expected.count());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn fuzz_frames(
+            bytes in fuzz::damaged(
+                &[
+                    [vec![PING; PREFACE_BYTES], frame(PING, 0, 8), frame(0, 1, 30)].concat(),
+                    [vec![0; PREFACE_BYTES], frame(SETTINGS, ACK, 0), frame(200, 0, 5)].concat(),
+                ],
+                &["\0\0\0", "\0\0\u{8}\u{6}\0", "\u{4}", "\0\u{1}\0\u{9}"],
+            ),
+            cuts in fuzz::cuts(),
+        ) {
+            let mut walk = Walk::new();
+            let count: u32 = fuzz::pieces(&bytes, &cuts).iter().map(|piece| walk.go(piece)).sum();
+            prop_assert_eq!(count, Walk::new().go(&bytes));
+            prop_assert!(count as usize <= bytes.len() / HEADER_BYTES);
         }
     }
 

@@ -174,11 +174,16 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+    use crate::fuzz;
     use proptest::prelude::*;
 
     /// What is read of `text` in pieces of such lengths.
     fn through(text: &str, cuts: &[usize]) -> String {
-        let mut lines = Lines::new(text.as_bytes());
+        String::from_utf8(bytes_through(text.as_bytes(), cuts)).unwrap()
+    }
+
+    fn bytes_through(text: &[u8], cuts: &[usize]) -> Vec<u8> {
+        let mut lines = Lines::new(text);
         let mut cx = Context::from_waker(Waker::noop());
         let mut all = Vec::new();
         for cut in cuts.iter().cycle() {
@@ -191,7 +196,7 @@ mod tests {
             }
             all.extend_from_slice(piece.filled());
         }
-        String::from_utf8(all).unwrap()
+        all
     }
 
     const POST: &str = "POST / HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:  5 \r\n\r\na\nb\n\n";
@@ -205,6 +210,46 @@ mod tests {
             let text = POST.repeat(good) + "\r\nGET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n";
             let spoiled = POST.repeat(good) + "\r\nGET / HTTP/1.1\r\nHost: x\0\r\n\r\n";
             prop_assert_eq!(through(&text, &cuts), spoiled);
+        }
+    }
+
+    /// How many requests hyper's own reader of heads finds in front, and where they end.
+    fn heads(mut bytes: &[u8]) -> usize {
+        let mut count = 0;
+        loop {
+            let mut fields = [httparse::EMPTY_HEADER; 64];
+            match httparse::Request::new(&mut fields).parse(bytes) {
+                Ok(httparse::Status::Complete(length)) if count < 32 => bytes = &bytes[length..],
+                _ => return count,
+            }
+            count += 1;
+        }
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn fuzz_request_lines(
+            text in fuzz::damaged(
+                &[
+                    POST,
+                    "\r\nGET / HTTP/1.1\r\nHost: x\r\nX: y\r\n\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n",
+                    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                ],
+                &["\n", "\r", "\r\n", "\n\n", "\r\n\r\n", "\r\r\n", ":", " ", "0", "content-length: 3\r\n", "transfer-encoding: chunked\r\n", "upgrade: websocket\r\n", "\0", "GET / HTTP/1.1\r\nHost: x\n\n"],
+            ),
+            cuts in fuzz::cuts(),
+        ) {
+            let strict = bytes_through(&text, &[4096]);
+            prop_assert_eq!(&bytes_through(&text, &cuts), &strict);
+            // No bare LF is left in a head that a reader would take.
+            let first = memchr::memmem::find(&strict, b"\r\n\r\n").map_or(0, |end| end + 4);
+            let head = &strict[..first];
+            if heads(head) > 0 {
+                let bare = (0..head.len()).any(|at| head[at] == b'\n' && (at == 0 || head[at - 1] != b'\r'));
+                prop_assert!(!bare);
+            }
         }
     }
 

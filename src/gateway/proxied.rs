@@ -48,7 +48,10 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz;
 
     fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let mut bytes = SIGNATURE.to_vec();
@@ -77,6 +80,28 @@ mod tests {
             let read = read(&mut stream).await.unwrap();
             assert_eq!(read.map(|a| a.to_string()).as_deref(), source);
             assert_eq!(stream, b"GET");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config())]
+
+        #[test]
+        fn fuzz_proxy_header(
+            bytes in fuzz::damaged(
+                &[header(1, 0x11, &V4), header(1, 0x21, &[7; 36]), header(0, 0, &[1; 9])],
+                &["\0", "\u{1}", "!", "\r\n\r\n\0\r\nQUIT\n", "\u{11}\0\u{c}"],
+            ),
+        ) {
+            let mut stream = &bytes[..];
+            // All is there, so a poll or two is all that it takes.
+            let read = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(read(&mut stream));
+            if let Ok(source) = read {
+                let length = usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
+                prop_assert_eq!(stream, &bytes[16 + length..]);
+                prop_assert!(bytes.starts_with(&SIGNATURE));
+                prop_assert_eq!(source.is_some(), bytes[12] & 0xf == 1 && matches!(bytes[13], 0x11 | 0x12 | 0x21 | 0x22));
+            }
         }
     }
 

@@ -333,4 +333,4 @@ fn quote_end(text: &str) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -27,4 +27,6 @@ pub mod splice;
 pub mod sse;
 pub mod usage;
 
+#[cfg(test)]
+mod fuzz;
 mod json;

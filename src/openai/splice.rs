@@ -168,4 +168,4 @@ fn copied(body: &[u8], patches: &[(Range<usize>, Vec<u8>)]) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -381,4 +381,4 @@ fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -268,4 +268,4 @@ fn last_usage(json: &[u8]) -> Option<RawUsage> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

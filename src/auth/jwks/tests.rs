@@ -1,8 +1,10 @@
 //! Key sets as issuers write them, and as an enemy would.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::fuzz;
 
 fn ed(kid: &str) -> Value {
     json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": URL_SAFE_NO_PAD.encode([7; 32])})
@@ -166,5 +168,29 @@ fn a_pem_file_holds_one_public_key_of_its_algorithm() {
     }
     for text in ["", "garbage", "-----BEGIN PUBLIC KEY-----"] {
         assert!(KeySet::from_pem(text.as_bytes(), EdDsa).is_err(), "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(fuzz::config())]
+
+    #[test]
+    fn fuzz_key_set(
+        text in fuzz::damaged(
+            &[
+                json!({"keys": [ed("a"), ec("P-256", 32)]}).to_string(),
+                json!({"keys": [rsa(256), with(ed("k"), "alg", json!("EdDSA"))]}).to_string(),
+            ],
+            &[
+                "{", "}", "[", "]", ",", ":", "\"", "\\u0041", "null", "\"kid\":\"k\",", "\"alg\":\"none\",", "\"alg\":\"HS256\",",
+                "\"use\":\"enc\",", "\"kty\":\"oct\",", "\"d\":\"AQAB\",", "\"e\":\"AQ\",", "AAAA", "=", "\u{e9}", "\0",
+            ],
+        ),
+    ) {
+        let Ok(set) = KeySet::parse(&text) else { return Ok(()) };
+        prop_assert!(!set.is_empty() && set.len() <= JWKS_KEYS_MAX);
+        // Keys are only ever taken out of a document that is one for serde as well.
+        let document: Value = serde_json::from_slice(&text).unwrap();
+        prop_assert!(document["keys"].as_array().unwrap().len() >= set.len());
     }
 }

@@ -400,3 +400,29 @@ proptest! {
         prop_assert!(errors.iter().all(|error| error.line.is_some_and(|line| (1..=lines).contains(&line))));
     }
 }
+
+proptest! {
+    #![proptest_config(crate::fuzz::config())]
+
+    #[test]
+    fn fuzz_route_file(
+        content in crate::fuzz::damaged(
+            &[GOOD, GOOD_JSON],
+            &[
+                "\n", "=", "[", "]", "[[", "]]", "{", "}", "\"", "'", "\"\"\"", "#", ".", ",", ":", "\\", "\\u0000", "\u{feff}", "\0",
+                "[route]\n", "[[deployment]]\n", "[instance]\n", "name = ", "-1", "1e9", "inf", "true", "1979-05-27", "\u{202e}", "é",
+            ],
+        ),
+        json: bool,
+    ) {
+        let name = if json { "a.json" } else { "a.toml" };
+        let lines = memchr::memchr_iter(b'\n', &content).count() + 1;
+        match parsed(name, &content) {
+            Ok(parts) => prop_assert!(parts.route.is_some() || parts.instance.is_some()),
+            Err(errors) => {
+                prop_assert!(!errors.is_empty());
+                prop_assert!(errors.iter().all(|error| error.line.is_none_or(|line| (1..=lines).contains(&line))));
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-const SDK_BODY: &str = r#"{"messages":[{"role":"user","content":"say \"hi\" \\ {[]}"}],"model":"Qwen/Qwen3-8B","max_completion_tokens":64,"n":2,"stream":true,"stream_options":{"include_usage":false},"temperature":0.70,"user":"ana","store":null}"#;
+pub(in super::super) const SDK_BODY: &str = r#"{"messages":[{"role":"user","content":"say \"hi\" \\ {[]}"}],"model":"Qwen/Qwen3-8B","max_completion_tokens":64,"n":2,"stream":true,"stream_options":{"include_usage":false},"temperature":0.70,"user":"ana","store":null}"#;
 
 #[test]
 fn the_fields_that_matter_are_found() {
@@ -222,6 +222,22 @@ fn without_layout(mut scan: Scan<'_>) -> Scan<'_> {
     scan
 }
 
+/// Tells whether an object has a key twice.
+fn repeats_a_key(body: &[u8]) -> bool {
+    let mut reader = Reader::new(body);
+    let (mut keys, mut more) = (Vec::new(), reader.open_object().unwrap_or(false));
+    while more {
+        let Ok(key) = reader.key() else { break };
+        keys.push(key.decode().map(Cow::into_owned));
+        let Ok(_) = reader.skip_value(1) else { break };
+        more = reader.more_members().unwrap_or(false);
+    }
+    let count = keys.len();
+    keys.sort();
+    keys.dedup();
+    keys.len() < count
+}
+
 /// What serde refuses and `scan` leaves to the worker, because it lies inside
 /// strings and numbers that do not matter here.
 const LEFT_TO_THE_WORKER: [&str; 7] = [
@@ -234,7 +250,7 @@ const LEFT_TO_THE_WORKER: [&str; 7] = [
     "recursion limit exceeded",
 ];
 
-fn agrees_with_serde(body: &[u8]) {
+pub(in super::super) fn agrees_with_serde(body: &[u8]) {
     let text = String::from_utf8_lossy(body);
     let theirs = serde_json::from_slice::<Map<String, Value>>(body);
     match (scan(body), theirs) {
@@ -246,9 +262,11 @@ fn agrees_with_serde(body: &[u8]) {
             let is_left = LEFT_TO_THE_WORKER.iter().any(|left| error.contains(left));
             assert!(is_left, "{error}: {text}");
         }
-        (Err(ScanError::Model | ScanError::Field { .. }), Ok(map)) => {
+        // Of a key that stands there twice serde takes the last.
+        (Err(ScanError::Model | ScanError::Field { .. }), Ok(map)) if !repeats_a_key(body) => {
             assert_eq!(expected(&map), Err(()), "{text}");
         }
+        (Err(ScanError::Model | ScanError::Field { .. }), Ok(_)) => {}
         // Serde takes the last of duplicates, silently.
         (Err(ScanError::Duplicate { .. }), Ok(_)) | (Err(_), Err(_)) => {}
         (Err(error), Ok(_)) => panic!("{error}: {text}"),
@@ -367,7 +385,7 @@ fn every_single_flipped_bit_is_judged_as_serde_does() {
 }
 
 /// What a body says that comes in pieces, cut at these places.
-fn in_pieces(body: &[u8], cuts: &[usize]) -> Result<Scan<'static>, ScanError> {
+pub(in super::super) fn in_pieces(body: &[u8], cuts: &[usize]) -> Result<Scan<'static>, ScanError> {
     let mut scanner = Scanner::default();
     let mut from = 0;
     for cut in cuts.iter().copied().chain([body.len()]) {

@@ -10,15 +10,15 @@ fn spliced(body: &str, edits: Edits<'_>) -> String {
     String::from_utf8(out.into_one().to_vec()).unwrap()
 }
 
-const RENAME: Edits<'static> = Edits {
+pub(in super::super) const RENAME: Edits<'static> = Edits {
     model: Some("served"),
     include_usage: false,
 };
-const ASK: Edits<'static> = Edits {
+pub(in super::super) const ASK: Edits<'static> = Edits {
     model: None,
     include_usage: true,
 };
-const BOTH: Edits<'static> = Edits {
+pub(in super::super) const BOTH: Edits<'static> = Edits {
     model: Some("served"),
     include_usage: true,
 };
@@ -98,7 +98,10 @@ fn a_body_that_needs_no_edit_is_not_copied() {
 }
 
 /// The document that a splice should leave, worked out on serde's tree.
-fn expected(mut map: Map<String, Value>, edits: Edits<'_>) -> Map<String, Value> {
+pub(in super::super) fn expected(
+    mut map: Map<String, Value>,
+    edits: Edits<'_>,
+) -> Map<String, Value> {
     if let Some(model) = edits.model {
         map.insert("model".to_owned(), json!(model));
     }

@@ -65,7 +65,7 @@ data: [DONE]
 
 /// All that a tap tells at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Facts {
+pub(in super::super) struct Facts {
     usage: Option<Usage>,
     events: u64,
     content_events: u64,
@@ -73,7 +73,7 @@ struct Facts {
     errored: bool,
 }
 
-fn run<'a>(
+pub(in super::super) fn run<'a>(
     api: Api,
     removes: bool,
     frames: impl IntoIterator<Item = &'a [u8]>,
@@ -106,7 +106,7 @@ fn usage(prompt: u64, completion: u64, cached: u64) -> Usage {
     }
 }
 
-fn streams() -> [(Api, &'static str, Facts); 6] {
+pub(in super::super) fn streams() -> [(Api, &'static str, Facts); 6] {
     let facts = |usage, events, content_events, done, errored| Facts {
         usage,
         events,

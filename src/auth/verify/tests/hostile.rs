@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fuzz;
 
 #[test]
 fn headers_that_are_not_exactly_ours_are_invalid_though_well_signed() {
@@ -257,5 +258,81 @@ fn a_clock_that_jumps_opens_no_door_and_closes_none_for_good() {
         (NOW + hour / 2, true),
     ] {
         assert_eq!(verifier.verify(&token, now).is_ok(), valid, "{now}");
+    }
+}
+
+const JSON: [&str; 22] = [
+    "{",
+    "}",
+    "\"",
+    ":",
+    ",",
+    "\\u0041",
+    "null",
+    "[]",
+    "1",
+    "-1",
+    "1e3",
+    "9999999999",
+    " ",
+    "\0",
+    "\"alg\":\"none\",",
+    "\"alg\":\"EdDSA\",",
+    "\"crit\":[],",
+    "\"exp\":9999999999,",
+    "\"ws\":\"other\",",
+    "\"rol\":\"admin\",",
+    "\"knd\":\"endpoint\",",
+    "\u{e9}",
+];
+
+/// One issuer for all executions: making a key costs more than one of them.
+fn fixed() -> &'static (Issuer, Verifier) {
+    static FIXED: std::sync::OnceLock<(Issuer, Verifier)> = std::sync::OnceLock::new();
+    FIXED.get_or_init(|| {
+        let issuer = issuer();
+        let verifier = verifier(&issuer);
+        (issuer, verifier)
+    })
+}
+
+proptest! {
+    #![proptest_config(fuzz::config())]
+
+    #[test]
+    fn fuzz_token(text in {
+        let (issuer, _) = fixed();
+        let token = issue(issuer, spec());
+        let signed = signed(issuer, &good_header(issuer).to_string(), &good_claims().to_string());
+        fuzz::damaged(&[token, signed], &[".", "..", "=", "-", "_", "+", "/", "A", "tgw_", " ", "\u{e9}", "\0"])
+            .prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }) {
+        let (issuer, verifier) = fixed();
+        if verifier.verify(&text, NOW).is_ok() {
+            // Nothing but what was signed, in the one spelling of its bytes.
+            let bare = text.strip_prefix(TOKEN_PREFIX).unwrap_or(&text);
+            let (message, signature) = bare.rsplit_once('.').unwrap();
+            let right = issuer.key().sign(message.as_bytes()).unwrap();
+            prop_assert_eq!(signature, URL_SAFE_NO_PAD.encode(right.as_ref()));
+        }
+    }
+
+    #[test]
+    fn fuzz_signed_claims(
+        header in fuzz::damaged(&[good_header(&fixed().0).to_string()], &JSON),
+        claims in fuzz::damaged(&[good_claims().to_string(), with(good_claims(), "lim", json!({"rpm": 6})).to_string()], &JSON),
+    ) {
+        let (issuer, verifier) = fixed();
+        let [header, claims] = [header, claims].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        if let Ok(principal) = verifier.verify(&signed(issuer, &header, &claims), NOW) {
+            let header: Value = serde_json::from_str(&header).unwrap();
+            let claims: Value = serde_json::from_str(&claims).unwrap();
+            prop_assert_eq!(&header["alg"], "EdDSA");
+            prop_assert_eq!(&header["typ"], "wst+jwt");
+            prop_assert_eq!(&claims["iss"], "tidegate");
+            prop_assert_eq!(&claims["aud"], "here");
+            prop_assert!(claims["exp"].as_u64().unwrap() + LEEWAY > NOW);
+            prop_assert_eq!(&claims["ws"], principal.workspace.as_str());
+        }
     }
 }

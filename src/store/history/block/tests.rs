@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fuzz;
 
 fn number(kind: Kind, sum: i64, weight: u32) -> Cell {
     match kind {
@@ -114,4 +115,55 @@ fn a_later_version_or_another_kind_is_not_read() {
     assert_eq!(decode(&seal(later), Kind::Count, 360), Err(Unreadable));
     let slot_360 = encode(Kind::Count, &[(360, Cell::count(7))]);
     assert_eq!(decode(&slot_360, Kind::Count, 360), Err(Unreadable));
+}
+
+/// A sealed page holds a checksum, which would hide what comes behind it: so the
+/// damage is done before the page is sealed.
+fn damaged_page() -> impl Strategy<Value = Vec<u8>> {
+    let counts = [
+        (0, number(Kind::Count, 5, 1)),
+        (1, number(Kind::Count, 5, 1)),
+        (9, number(Kind::Count, 8, 30)),
+    ];
+    let gauges = [
+        (3, number(Kind::Gauge, -7, 1)),
+        (4, number(Kind::Gauge, 12, 2)),
+    ];
+    let mut sketch = Sketch::default();
+    sketch.add_to(3, 9);
+    sketch.add_to(40, 1);
+    let times = [(0, Cell::Times(sketch.clone())), (5, Cell::Times(sketch))];
+    let row: Vec<Cell> = [&counts[0].1, &gauges[0].1, &times[0].1]
+        .map(Clone::clone)
+        .into();
+    let rows = encode_row((0..).zip(&row));
+    let seeds = [
+        encode(Kind::Count, &counts),
+        encode(Kind::Gauge, &gauges),
+        encode(Kind::Times, &times),
+        rows,
+    ];
+    let bare = seeds.map(|page| page[..page.len() - size_of::<u32>()].to_vec());
+    fuzz::damaged(
+        &bare,
+        &["\0", "\u{1}", "\u{2}", "\u{3}", "\u{7f}", "\u{fff}\u{fff}"],
+    )
+}
+
+proptest! {
+    #![proptest_config(fuzz::config())]
+
+    #[test]
+    fn fuzz_history_page(
+        bare in damaged_page(),
+        kind in prop::sample::select(vec![Kind::Count, Kind::Gauge, Kind::Times]),
+        sealed: bool,
+    ) {
+        let page = if sealed { seal(bare) } else { bare };
+        if let Ok(cells) = decode(&page, kind, 64) {
+            prop_assert!(cells.iter().all(|(slot, cell)| *slot < 64 && Kind::of_cell(cell) == kind));
+            prop_assert!(cells.is_sorted_by(|a, b| a.0 < b.0));
+        }
+        drop(decode_row(&page));
+    }
 }
