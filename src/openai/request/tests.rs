@@ -262,13 +262,12 @@ pub(in super::super) fn agrees_with_serde(body: &[u8]) {
             let is_left = LEFT_TO_THE_WORKER.iter().any(|left| error.contains(left));
             assert!(is_left, "{error}: {text}");
         }
-        // Of a key that stands there twice serde takes the last.
         (Err(ScanError::Model | ScanError::Field { .. }), Ok(map)) if !repeats_a_key(body) => {
             assert_eq!(expected(&map), Err(()), "{text}");
         }
-        (Err(ScanError::Model | ScanError::Field { .. }), Ok(_)) => {}
         // Serde takes the last of duplicates, silently.
-        (Err(ScanError::Duplicate { .. }), Ok(_)) | (Err(_), Err(_)) => {}
+        (Err(ScanError::Duplicate { .. } | ScanError::Model | ScanError::Field { .. }), Ok(_))
+        | (Err(_), Err(_)) => {}
         (Err(error), Ok(_)) => panic!("{error}: {text}"),
     }
 }
