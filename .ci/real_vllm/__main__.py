@@ -101,9 +101,9 @@ def run(report, gateway, shape, embedder):
     data_plane.abort(report, alpha)
     lifecycle.offload_and_wake(report, alpha, shape, texts["alpha"])
     lifecycle.killed_gateway(report, both, texts)
-    lifecycle.killed_server(report, beta)
+    lifecycle.killed_server(report, beta, texts["beta"])
     lifecycle.idle_stop(report, alpha, shape)
-    lifecycle.cold_start(report, "cold start again, after a stop or a crash", both, 1)
+    lifecycle.cold_start(report, "cold start again, after a stop", [alpha], 1)
     gamma = Served(gateway, token, "gamma", "bert/gamma", CONTEXT)
     with report.check("gamma: an embedding model is started by its first request") as check:
         made = gamma.sdk(timeout=lifecycle.START_MAX).embeddings.create(model="gamma", input="one")

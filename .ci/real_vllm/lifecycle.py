@@ -137,8 +137,8 @@ def killed_gateway(report, group, texts):
         expect(max(took.values()) < 15, "too late")
 
 
-def killed_server(report, served):
-    """SIGKILL of the API server alone: its engine processes go too."""
+def killed_server(report, served, text):
+    """SIGKILL of the API server alone: its engine processes go too, and another follows."""
     pid = served.worker().pid
     session = processes.session_of(pid)
     members = processes.in_session(session)
@@ -152,9 +152,15 @@ def killed_server(report, served):
         os.kill(pid, signal.SIGKILL)
         error = raised(openai.APIError, lambda: list(events))
         check.figure = f"{type(error).__name__}: {error.message}"
+    # Nobody has noticed yet, as a rule: its engine processes live for a moment.
+    asked = [Asked(served) for _ in range(2)]
     with report.check("SIGKILL of vLLM's API server: no process of it is left") as check:
         wait_for(f"an empty session {session}", lambda: not processes.in_session(session), 15, pause=0.05)
         check.figure = f"{len(members)} processes gone {time.monotonic() - killed:.1f} s after the kill"
+    with report.check("SIGKILL of vLLM's API server: requests at that moment wait for the next") as check:
+        answers = [request.answer() for request in asked]
+        expect(all(answer == text and held > 0 for answer, held in answers), f"{answers}, before {text!r}")
+        check.figure = f"held {answers[0][1] / 1000:.1f} s, worker {served.worker().pid} instead of {pid}"
 
 
 def end(report, gateway, group):

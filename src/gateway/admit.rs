@@ -6,6 +6,7 @@
 //! once the gate opens, it is let in. Everything is held by value: a request
 //! that is dropped here, in whatever wait, leaves nothing behind.
 
+mod again;
 mod back;
 mod workers;
 
@@ -26,6 +27,7 @@ use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::time::{Instant, timeout};
 
+pub use again::Again;
 pub use back::admit_back;
 
 /// All that a request holds while it is at work.
@@ -48,7 +50,7 @@ pub struct Place {
     /// Its place among those of the deployment or server, where there is a limit.
     _slot: Option<Slot>,
     /// Where the target is a deployment.
-    _inside: Option<Inside>,
+    inside: Option<Inside>,
 }
 
 /// Inside the gates of a deployment and of one of its workers. Let out of the
@@ -66,7 +68,7 @@ impl Place {
             target: Arc::clone(target),
             server: Arc::clone(server),
             _slot: slot,
-            _inside: None,
+            inside: None,
         }
     }
 
@@ -124,7 +126,7 @@ impl Place {
                     target: Arc::clone(target),
                     server,
                     _slot: Some(slot),
-                    _inside: Some(inside),
+                    inside: Some(inside),
                 })
             }
         }
@@ -250,7 +252,7 @@ pub async fn admit(
             Place {
                 server,
                 _slot: Some(slot),
-                _inside: Some(inside),
+                inside: Some(inside),
                 target: Arc::clone(&target),
             }
         }
@@ -323,18 +325,20 @@ async fn cold_start(
     let workspace = record.principal.as_deref().map(|by| &by.workspace);
     let _waiting = whom.0.wait(workspace);
     let patience = record.wait_max(destination.route.timeouts.cold_start);
-    let result = wait_for_gate(whom, patience).await;
+    let refusals = whom.0.snapshot().refusals;
+    let result = wait_for_gate(whom, refusals, patience).await;
     record.waits.cold_start = Some(started.elapsed());
     result
 }
 
+/// `refusals` is how often those who wait had been refused when this one began to.
 async fn wait_for_gate(
     (handle, fleet, pick): Whom<'_>,
+    refusals: u64,
     patience: Duration,
 ) -> Result<(Arc<Server>, Inside), Refusal> {
     let deadline = Instant::now() + patience;
     let mut snapshots = handle.watch();
-    let refusals = snapshots.borrow_and_update().refusals;
     let mut demanded_in = None;
     loop {
         if let Some(entered) = enter(handle, fleet, pick, &[]) {
@@ -422,7 +426,7 @@ mod tests {
             }
         };
         let waited = tokio::select! {
-            waited = wait_for_gate((&handle, &fleet, pick), Duration::from_secs(1)) => waited,
+            waited = wait_for_gate((&handle, &fleet, pick), 0, Duration::from_secs(1)) => waited,
             () = conductor => unreachable!("the registry lives"),
         };
         assert!(matches!(waited, Err(Refusal::Loading { .. })), "{waited:?}");

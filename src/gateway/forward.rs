@@ -3,7 +3,8 @@
 //!
 //! The body is ours by now, whole, so it can be sent again: once, on a fresh
 //! connection, when a kept one turns out to be dead before a byte of the answer;
-//! or to other servers, as [`super::retry`] allows. Never once an answer began.
+//! or to other servers, as [`super::retry`] allows. Never once an answer began. Where a
+//! worker of ours can't be reached, the request waits for the one that replaces it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response};
 
-use super::admit::{Admission, Place};
+use super::admit::{Admission, Again, Place};
 use super::balance::Pick;
 use super::error::Refusal;
 use super::headers;
@@ -82,6 +83,7 @@ pub async fn forward(
     let route = &destination.route;
     destination.budget.earn(route.retries.budget);
     let mut tried: Vec<Arc<Server>> = Vec::new();
+    let mut again = Again::default();
     loop {
         let prepared = Prepared::new(outgoing, admission)?;
         let server = Arc::clone(&admission.place.server);
@@ -91,22 +93,30 @@ pub async fn forward(
             .exchange(&route.timeouts, duration_max, record)
             .await;
         judge(attempt, &result, destination, &server);
-        let why = match retry::reason(&result, &route.retries, prepared.may_replay) {
-            Some(why) if tried.len() < route.retries.servers_max as usize => why,
-            _ => return result,
-        };
-        tried.push(server);
-        let other = pick.and_then(|pick| Place::another(destination, pick, &tried));
-        let Some(place) = other else {
+        // Without it, what is asked for is there or nowhere.
+        let Some(pick) = pick else {
             return result;
         };
-        if !destination.budget.spend() {
+        let why = retry::reason(&result, &route.retries, prepared.may_replay);
+        let why = why.filter(|_| tried.len() < route.retries.servers_max as usize);
+        if let Some(why) = why {
+            tried.push(server);
+            if let Some(place) = Place::another(destination, pick, &tried)
+                && destination.budget.spend()
+            {
+                retried(route.name.as_str(), why);
+                record.retries += 1;
+                record.target = Some(Arc::clone(&place.target));
+                admission.place = place;
+                continue;
+            }
+        }
+        if !matches!(result, Err(Refusal::Unreachable)) || !admission.is_replaced() {
             return result;
         }
-        retried(route.name.as_str(), why);
-        record.retries += 1;
-        record.target = Some(Arc::clone(&place.target));
-        admission.place = place;
+        tried.clear();
+        // Boxed: it is seldom, and every request's future would carry it.
+        Box::pin(admission.again(&mut again, pick, destination, record)).await?;
     }
 }
 

@@ -92,6 +92,8 @@ impl Tally {
         let killed = before != after || before % 2 == 1;
         let excused = match &outcome {
             Outcome::Served | Outcome::Refused(_) => true,
+            // What was not sent yet waits for the next worker.
+            Outcome::Broken(text) if text.contains("no_healthy_backend") => false,
             Outcome::Broken(_) | Outcome::Cut(_) | Outcome::Unreached => killed,
         };
         if !excused {

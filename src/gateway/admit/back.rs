@@ -57,7 +57,7 @@ pub async fn admit_back(
             Place {
                 server: entered.0,
                 _slot: None,
-                _inside: Some(entered.1),
+                inside: Some(entered.1),
                 target: Arc::clone(&target),
             }
         }

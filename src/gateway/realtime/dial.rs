@@ -16,7 +16,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
 use super::{Caller, has_token};
-use crate::gateway::admit::{Admission, Asked, admit};
+use crate::gateway::admit::{Admission, Again, Asked, admit};
 use crate::gateway::error::Refusal;
 use crate::gateway::forward::forwarded_headers;
 use crate::gateway::pool::Occupied;
@@ -72,21 +72,33 @@ pub(super) async fn connect(
         workspace_max: gateway.settings.workspace_max(&principal.workspace),
         pick: destination.pick(&HeaderMap::new(), &scan, &Pieces::default()),
     };
-    let admission = admit(&gateway.crowd, asked, &destination, record).await?;
+    let pick = asked.pick;
+    let mut admission = admit(&gateway.crowd, asked, &destination, record).await?;
     if let Some(charge) = &mut record.charge {
         charge.sent();
     }
-    let (target, server) = (&admission.place.target, &admission.place.server);
-    let occupied = server.pool.occupy();
-    let in_flight = target.metrics.inside();
     let timeouts = &destination.route.timeouts;
-    record.phase = Phase::Connect;
     let limits = Limits {
         connect: timeouts.connect,
         tls_handshake: timeouts.tls_handshake,
     };
-    let socket = server.pool.reach(limits).await;
-    let socket = socket.map_err(|_| Refusal::Unreachable)?;
+    let mut again = Again::default();
+    let (occupied, socket) = loop {
+        record.phase = Phase::Connect;
+        let pool = Arc::clone(&admission.place.server.pool);
+        let occupied = pool.occupy();
+        match pool.reach(limits).await {
+            Ok(socket) => break (occupied, socket),
+            Err(_) if admission.is_replaced() => {
+                drop(occupied);
+                let next = admission.again(&mut again, pick, &destination, record);
+                next.await?;
+            }
+            Err(_) => return Err(Refusal::Unreachable),
+        }
+    };
+    let (target, server) = (&admission.place.target, &admission.place.server);
+    let in_flight = target.metrics.inside();
     record.phase = Phase::FirstByte;
     let sent = Instant::now();
     let key = websocket::new_key();

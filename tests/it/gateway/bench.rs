@@ -52,6 +52,7 @@ pub(super) struct Bench {
     pub(super) tasks: Tasks,
     pub(super) cut: CancellationToken,
     pub(super) gateway: Arc<Gateway>,
+    pub(super) registry: Registry,
 }
 
 impl Bench {
@@ -123,7 +124,7 @@ impl Bench {
         let verifier = Arc::new(Verifier::new(keyring, Arc::clone(&revocations)).unwrap());
         let log = AccessLog::open(Some(Path::new("/dev/null"))).unwrap();
         let (registry, _demands) = Registry::new(Clock::start());
-        let gateway = Gateway::new(Arc::clone(&settings), verifier, registry, log);
+        let gateway = Gateway::new(Arc::clone(&settings), verifier, registry.clone(), log);
         gateway.install(&catalog);
         gateway.set_ready(true);
 
@@ -157,6 +158,7 @@ impl Bench {
             tasks,
             cut,
             gateway,
+            registry,
         }
     }
 
