@@ -102,6 +102,26 @@ struct OutOfRange {
     given: f64,
 }
 
+/// Requests that would wait for ever.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{requests} of the trace would wait for ever: nothing moves any more for {names}. \
+     They may be held back by what is kept, or this is a fault of ours"
+)]
+struct Stuck {
+    requests: String,
+    names: String,
+}
+
+impl Stuck {
+    fn of(outcome: &Outcome) -> Self {
+        Self {
+            requests: counted(outcome.stuck, "request"),
+            names: outcome.stuck_for.join(", "),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Row {
     scheme: String,
@@ -137,7 +157,9 @@ impl Simulate {
         let ours_refused = rows.first().map_or(0, |(_, outcome)| outcome.refused);
         let rows = rows.into_iter().map(|(scheme, outcome)| Row {
             // Who refuses requests does not make them wait: no comparison.
-            tidegate_over_this: (outcome.refused == ours_refused && outcome.total_wait > 0.0)
+            tidegate_over_this: (outcome.refused == ours_refused
+                && outcome.stuck == 0
+                && outcome.total_wait > 0.0)
                 .then(|| ours / outcome.total_wait),
             scheme,
             outcome,
@@ -155,7 +177,10 @@ impl Simulate {
         } else {
             show(&report)?;
         }
-        Ok(ExitCode::SUCCESS)
+        match report.rows.first().map(|row| &row.outcome) {
+            Some(ours) if ours.stuck > 0 => Err(Stuck::of(ours).into()),
+            _ => Ok(ExitCode::SUCCESS),
+        }
     }
 
     fn trace(&self) -> Result<Trace, Failure> {
@@ -255,6 +280,15 @@ fn show(report: &Report<'_>) -> Result<(), Failure> {
         };
         let rows: Vec<_> = report.rows.iter().map(of).collect();
         out::table(&["POLICY", "MEAN / P95 / LONGEST S"], &rows)?;
+    }
+    for row in &report.rows {
+        if row.outcome.stuck > 0 {
+            out::line(format_args!(
+                "\nWith {}: {}.",
+                row.scheme,
+                Stuck::of(&row.outcome)
+            ))?;
+        }
     }
     let beyond = report
         .rows

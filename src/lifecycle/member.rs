@@ -205,12 +205,17 @@ impl Member {
             Standing::Ready(_) if held.count > 0 => Standing::Waking,
             standing => standing,
         };
+        // An operator's start waits as a request does; a replica that load alone asks
+        // for pushes nobody out.
+        let asked = self.insists == Insists::Yes
+            && self.number() <= self.spec.replicas.min.max(1)
+            && matches!(self.machine.phase, Phase::Placing { .. });
         Stand {
             standing,
             running: self.gate().in_flight(),
             idle_since: self.gate().idle_since(),
             held: held.count,
-            head: held.head,
+            head: held.head.or(asked.then_some(self.entered)),
             waited: held.waited.as_secs_f64(),
             crowd: held.crowd,
             insists: self.insists,

@@ -24,6 +24,7 @@ mod host;
 mod order;
 mod room;
 mod turns;
+mod victims;
 mod words;
 
 use std::collections::{BTreeSet, HashMap};

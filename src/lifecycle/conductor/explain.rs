@@ -21,7 +21,7 @@ impl Conductor {
             member.map_or_else(Stand::absent, Member::stand)
         };
         let prospect = self.placement.prospect(member.key, now, &view);
-        let mut lines = vec![self.state(member)];
+        let mut lines = vec![self.state(member, prospect.as_ref())];
         if member.rolls && member.is_outdated() {
             lines.push(format!(
                 "its options have changed: it is replaced {}",
@@ -49,19 +49,18 @@ impl Conductor {
                 words: story::leaves(eviction),
             })
         });
-        let claim = self.placement.waits_for(member.key);
         let blocked = prospect.as_ref().and_then(|prospect| prospect.blocked);
         Some(Explanation {
             deployment: id.clone(),
             phase: phase_name(member.machine.phase),
-            waits_for: claim.or(blocked).map(Obstacle::label),
+            waits_for: blocked.map(Obstacle::label),
             lines,
             evicts: evicts.collect(),
         })
     }
 
     /// How it stands, and why.
-    fn state(&self, member: &Member) -> String {
+    fn state(&self, member: &Member, prospect: Option<&Prospect>) -> String {
         let phase = phase_name(member.machine.phase);
         let waits = match member.fleet.lead().waiting() {
             0 => String::new(),
@@ -79,8 +78,9 @@ impl Conductor {
                 counted(member.gate().in_flight(), "request")
             ),
             (Phase::Placing { .. }, _) => {
-                let why = self.placement.waits_for(member.key);
-                let why = why.map_or("it was not looked at yet", |why| why.words());
+                // What holds now, not when it was last looked at.
+                let why = prospect.and_then(|prospect| prospect.blocked);
+                let why = why.map_or("it has room now, and goes on at once", Obstacle::words);
                 format!("it has waited for GPU memory for {since}: {why}")
             }
             (Phase::Starting, _) => match &member.progress {
@@ -216,6 +216,7 @@ fn stands(holder: &Holder) -> String {
     let bytes = Bytes(holder.bytes);
     let how = match holder.standing {
         _ if holder.pinned => "keep = true".to_owned(),
+        Standing::Ready(_) if holder.replica => "another replica of it, which stays".to_owned(),
         Standing::Absent => "about to start".to_owned(),
         Standing::Starting => "starting".to_owned(),
         Standing::Waking => "coming up, for requests that wait".to_owned(),

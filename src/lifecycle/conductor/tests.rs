@@ -4,6 +4,7 @@ mod care;
 mod crashes;
 mod explains;
 mod fake;
+mod fleets;
 mod many;
 mod replicas;
 mod room;

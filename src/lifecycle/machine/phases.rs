@@ -21,9 +21,10 @@ impl Step<'_> {
                 self.enter(Phase::Waking { from }, self.policy.call_timeout);
             }
             (Event::Refused, Aim::Spawn) => self.give_up(),
+            // To wait for room is no failure: it asks anew, as long as it is wanted.
             (Event::Tick { .. }, Aim::Spawn) if self.overdue() => {
                 self.act(Action::CancelAcquire);
-                self.fail();
+                self.place(Aim::Spawn);
             }
             // A sleeping worker is bound to its GPUs: if those can't be had, a
             // new worker may still fit elsewhere.

@@ -1,7 +1,8 @@
 //! Serving the claims: their order, plans, promises, grants and reservations.
 
-use super::choose::{Blocked, Chosen, Victim};
+use super::choose::{Blocked, Chosen};
 use super::order::{Reserved, kept_from};
+use super::victims::Victim;
 use super::{Claim, Decision, Eviction, Insists, Key, Obstacle, Placement, Stand, Standing, View};
 use crate::config::OffloadTo;
 use crate::lifecycle::machine::Rest;
@@ -208,6 +209,10 @@ impl Placement {
     ) {
         let key = claimant.key;
         reserved.retain(|other| other.age.key != key);
+        // A sleeper that is to end for one before it starts anew, and asks again.
+        if self.told.iter().any(|(told, _)| *told == key) {
+            return;
+        }
         if let Some(claim) = self.claim_mut(key) {
             claim.age = claimant.age();
         }
@@ -222,6 +227,12 @@ impl Placement {
             .and_then(|s| self.never_fits(&s.profile.need))
         {
             self.cancel(key);
+            decisions.push(Decision::Refuse(key, why));
+            return;
+        }
+        if self.goes_elsewhere(claimant) {
+            self.cancel(key);
+            let why = Obstacle::Elsewhere.words().to_owned();
             decisions.push(Decision::Refuse(key, why));
             return;
         }
@@ -395,8 +406,14 @@ impl Placement {
         };
         let starts = self.ledger.lease(key).is_none();
         let quiet = |(place, _): &(usize, u64)| !starts || self.is_quiet(*place, view);
-        if !plan.iter().all(room) || !plan.iter().all(quiet) {
+        let has_room = plan.iter().all(room);
+        if !has_room || !plan.iter().all(quiet) {
             if let Some(claim) = self.claim_mut(key) {
+                claim.blocked = if has_room {
+                    Obstacle::Unsettled
+                } else {
+                    Obstacle::Leaving
+                };
                 claim.look_at = now + std::time::Duration::from_secs_f64(LOOK_PAUSE_MAX);
             }
             return;

@@ -6,6 +6,7 @@ use super::claims::eviction;
 use super::order::kept_from;
 use super::{Eviction, Insists, Key, Need, Obstacle, Placement, Profile, Standing, View};
 use crate::gpu::Device;
+use crate::lifecycle::machine::Rest;
 use crate::lifecycle::policy::Seconds;
 use crate::time::Uptime;
 use crate::units::Bytes;
@@ -55,6 +56,8 @@ pub struct Holder {
     pub bytes: u64,
     /// Whether it is never made to leave.
     pub pinned: bool,
+    /// Whether it is another replica of the same deployment.
+    pub replica: bool,
     /// Where it is.
     pub standing: Standing,
     /// Requests inside.
@@ -83,25 +86,39 @@ impl Placement {
         if !matches!(stand.standing, Standing::Absent | Standing::Asleep(_)) {
             return None;
         }
-        if stand.insists == Insists::IfRoom {
-            stand.insists = Insists::No;
+        let claim = self.slot(key).and_then(|slot| slot.claim.as_ref());
+        // Of one that waits already the answer is its own.
+        if claim.is_none() {
+            if stand.insists == Insists::IfRoom {
+                stand.insists = Insists::No;
+            }
+            stand.held = stand.held.max(1);
         }
-        stand.held = stand.held.max(1);
         let mean = self.mean_turn(now, view);
         let claimant = self.claimant(key, stand, now, mean);
+        let waits = |why: Obstacle, places: &[usize]| {
+            let ends = !self.can_be_cleared(key, &self.takes(key, places));
+            let holders = places.iter();
+            let holders = holders.flat_map(|place| self.on(*place, &claimant, ends, now, view));
+            Some(Prospect {
+                gpus: Vec::new(),
+                evicts: Vec::new(),
+                blocked: Some(why),
+                holders: holders.collect(),
+            })
+        };
+        if let Some((claim, plan)) = claim.and_then(|c| Some((c, c.plan.as_ref()?))) {
+            let places: Vec<usize> = plan.iter().map(|(place, _)| *place).collect();
+            return waits(claim.blocked, &places);
+        }
+        if self.goes_elsewhere(&claimant) {
+            let own = self.ledger.lease(key).map_or(&[][..], |l| l.places());
+            return waits(Obstacle::Elsewhere, own);
+        }
         let kept = kept_from(&claimant, &self.reservations(now, view, mean));
         let chosen = match self.choose(&claimant, now, view, &kept) {
             Ok(chosen) => chosen,
-            Err(blocked) => {
-                let places = blocked.places.iter();
-                let holders = places.flat_map(|place| self.on(*place, &claimant, now, view));
-                return Some(Prospect {
-                    gpus: Vec::new(),
-                    evicts: Vec::new(),
-                    blocked: Some(blocked.why),
-                    holders: holders.collect(),
-                });
-            }
+            Err(blocked) => return waits(blocked.why, &blocked.places),
         };
         let places = chosen.takes.iter().map(|(place, _)| *place);
         let accounts = places.filter_map(|place| self.ledger.at(place));
@@ -114,11 +131,13 @@ impl Placement {
         })
     }
 
-    /// Who holds memory on the device at this place, beside this claimant.
+    /// Who holds memory on the device at this place, beside this claimant; `ends` says
+    /// that it would be too little if they slept.
     fn on(
         &self,
         place: usize,
         claimant: &super::claims::Claimant,
+        ends: bool,
         now: Uptime,
         view: &View<'_>,
     ) -> Vec<Holder> {
@@ -126,7 +145,13 @@ impl Placement {
         let all = awake.chain(self.ledger.asleep_at(place));
         let holder = |key: Key| {
             let stand = self.stand(key, view);
-            let may_leave_in = match self.candidate(key, claimant, &[place], now, &stand) {
+            let places = &[place];
+            let mut leaves = self.candidate(key, claimant, places, now, &stand);
+            if ends {
+                let end = self.leaver(key, claimant, Rest::Stop, places, now, &stand);
+                leaves = leaves.and(end);
+            }
+            let may_leave_in = match leaves {
                 Ok(_) => Some(0.0),
                 Err(wait) => wait.is_finite().then_some(wait),
             };
@@ -135,6 +160,7 @@ impl Placement {
                 gpu: self.ledger.at(place)?.device.index,
                 bytes: self.ledger.lease(key)?.on(place),
                 pinned: self.slot(key)?.profile.pinned,
+                replica: self.are_siblings(key, claimant.key),
                 standing: stand.standing,
                 running: stand.running,
                 may_leave_in,

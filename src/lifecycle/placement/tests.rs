@@ -174,7 +174,7 @@ fn several_gpus_are_granted_together_or_not_at_all() {
     two.need.gpus = 2;
     let b = stage.know("b", two);
     assert_eq!(stage.ask(b, secs(1_000)), []);
-    assert_eq!(stage.waits, [Decision::Wait(b, Obstacle::Busy)]);
+    assert_eq!(stage.waits, [Decision::Wait(b, Obstacle::Kept)]);
     assert_eq!(stage.plan(), []);
     assert_eq!(stage.waits, [], "said once");
     assert!(stage.placement.gpus_of(b).is_empty());

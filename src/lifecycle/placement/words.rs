@@ -160,8 +160,16 @@ pub enum Obstacle {
     Measuring,
     /// Nobody waits for it, so nobody is to leave.
     Unwanted,
-    /// Those on its GPUs are busy, kept, or on their way up.
+    /// Those on its GPUs are busy, on their way up, or may not leave yet.
     Busy,
+    /// Others never leave its GPUs: they are kept, or replicas of the same deployment.
+    Kept,
+    /// What is free or becomes free there goes to others first.
+    Promised,
+    /// Others come or go on its GPUs, and a start measures their memory.
+    Unsettled,
+    /// Where it sleeps others are kept: it ends, and starts on other GPUs.
+    Elsewhere,
     /// Programs that are none of our workers use memory there, and what they leave
     /// is too little.
     Foreign,
@@ -183,6 +191,10 @@ impl Obstacle {
             Self::Measuring => "measuring",
             Self::Unwanted => "unwanted",
             Self::Busy => "busy",
+            Self::Kept => "kept",
+            Self::Promised => "promised",
+            Self::Unsettled => "unsettled",
+            Self::Elsewhere => "elsewhere",
             Self::Foreign => "foreign",
             Self::Turn => "turn",
             Self::Costly => "costly",
@@ -200,7 +212,17 @@ impl Obstacle {
             }
             Self::Measuring => "another worker starts on its GPUs and measures their memory",
             Self::Unwanted => "nobody waits for it, so nobody leaves for it",
-            Self::Busy => "those on its GPUs are busy, kept, or on their way up",
+            Self::Busy => "those on its GPUs are busy, on their way up, or may not leave yet",
+            Self::Kept => {
+                "those on its GPUs never leave for it: they are kept (keep = true), or replicas of the same deployment"
+            }
+            Self::Promised => "the memory of its GPUs goes to others first",
+            Self::Unsettled => {
+                "others come or go on its GPUs, and a start must find their memory at rest"
+            }
+            Self::Elsewhere => {
+                "others are kept where it sleeps, and leave it too little: it ends, and starts on other GPUs"
+            }
             Self::Foreign => {
                 "programs that are no workers of ours use memory of its GPUs, and leave too little"
             }
@@ -218,7 +240,7 @@ impl Obstacle {
 pub enum Decision {
     /// The memory is taken for this deployment.
     Grant(Key),
-    /// It can never fit; why, with figures.
+    /// It can never fit, or never where it sleeps; why.
     Refuse(Key, String),
     /// A resident must leave.
     Evict(Eviction),

@@ -11,6 +11,11 @@ pub struct Outcome {
     pub served: usize,
     /// Requests that were refused.
     pub refused: usize,
+    /// Requests that were never served: nothing moved any more.
+    pub stuck: usize,
+    /// The deployments that they were for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stuck_for: Vec<String>,
     /// Seconds that all requests together waited for their deployment.
     pub total_wait: Seconds,
     /// Mean wait.

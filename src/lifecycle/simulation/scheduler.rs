@@ -34,6 +34,11 @@ pub(super) trait Scheduler {
     }
     /// The next claim of this one is made because of that.
     fn foresee(&mut self, _key: Key, _chance: f64) {}
+    /// The GPUs that this one holds, where they may be others than those that it was
+    /// bound to.
+    fn places(&self, _key: Key) -> Option<Vec<usize>> {
+        None
+    }
     /// How long a request may wait before it is overdue, where that means anything.
     fn wait_bound(&self) -> Duration {
         Duration::MAX
@@ -84,7 +89,7 @@ impl Ours {
                     cpu: true,
                     disk: true,
                 },
-                pinned: false,
+                pinned: model.keep,
                 keeps_host: false,
             };
             placement.know(&id, profile, Uptime::ZERO);
@@ -132,6 +137,10 @@ impl Scheduler for Ours {
     }
     fn foresee(&mut self, key: Key, chance: f64) {
         self.0.foresee(key, chance);
+    }
+    fn places(&self, key: Key) -> Option<Vec<usize>> {
+        let lease = self.0.ledger().lease(key)?;
+        Some(lease.places().to_vec())
     }
     fn wait_bound(&self) -> Duration {
         self.0.params().wait_bound

@@ -1,3 +1,7 @@
+mod fleets;
+
+use std::time::Duration;
+
 use super::*;
 
 fn of(spec: &str, seed: u64) -> Trace {
@@ -20,6 +24,7 @@ fn every_request_is_served_by_all_who_refuse_none() {
         let outcome = run(&trace, scheme, default_params());
         let all = trace.arrivals.len();
         assert_eq!(outcome.served + outcome.refused, all, "{scheme:?}");
+        assert_eq!(outcome.stuck, 0, "{scheme:?}");
         assert_eq!(outcome.refused > 0, scheme == Scheme::Never, "{scheme:?}");
     }
 }

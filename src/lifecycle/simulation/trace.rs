@@ -28,6 +28,8 @@ pub struct Model {
     pub weights: u64,
     /// What its transitions take.
     pub costs: Costs,
+    /// Whether tidegate never makes it leave; others know no such thing.
+    pub keep: bool,
     /// Whose requests it is for, by number.
     pub workspace: u32,
     /// Share of the requests.
@@ -119,6 +121,7 @@ impl Model {
             asleep: bytes(if gpus > 1 { 2.2 } else { 1.2 }),
             weights,
             costs: Costs::expected(weights, gpus),
+            keep: false,
             workspace: 0,
             popularity: 1.0,
             gpus,
@@ -139,6 +142,7 @@ impl Model {
             asleep: bytes(if gpus > 1 { 2.2 } else { 1.2 }),
             weights: bytes(gib),
             costs: Costs::expected(bytes(gib), gpus),
+            keep: false,
             workspace: 0,
             popularity: 0.0,
             gpus,

@@ -4,6 +4,8 @@
 //! belongs to the same turn. Transitions on one GPU take their turns, as they
 //! share its bus.
 
+mod transfer;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
@@ -23,6 +25,12 @@ use crate::time::Uptime;
 
 /// Longer than any run.
 const FOREVER: Duration = Duration::from_hours(24 * 365);
+/// Beside the time in which every claim becomes overdue: no claim is looked at less
+/// often.
+const STUCK_AFTER: Duration = Duration::from_mins(1);
+/// Deployments that are named of those that nothing moves for.
+const STUCK_NAMES_MAX: usize = 5;
+
 /// What is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Coming {
@@ -51,6 +59,8 @@ pub(super) struct World<'a, S> {
     switches: usize,
     look_at: Option<Uptime>,
     is_due: bool,
+    /// When something last came, happened or was decided.
+    moved_at: Uptime,
     bound: Bound,
 }
 
@@ -88,6 +98,7 @@ impl<'a, S: Scheduler> World<'a, S> {
             switches: 0,
             look_at: None,
             is_due: false,
+            moved_at: Uptime::ZERO,
             trace,
         };
         let mut host = trace.host_memory;
@@ -115,7 +126,7 @@ impl<'a, S: Scheduler> World<'a, S> {
         world
     }
 
-    /// Runs until every request was served or refused.
+    /// Runs until every request was served or refused, or nothing moves any more.
     pub(super) fn run(mut self) -> Outcome {
         let mut next = 0;
         loop {
@@ -136,15 +147,33 @@ impl<'a, S: Scheduler> World<'a, S> {
                 (_, None) => break,
             }
             self.run_turn();
+            if arrival.is_none() && self.is_stuck() {
+                break;
+            }
         }
         self.outcome()
     }
 
+    /// Whether it only looks at its claims, over and over, though all are overdue: then
+    /// time alone brings nothing any more.
+    fn is_stuck(&self) -> bool {
+        let patience = self.scheduler.wait_bound().saturating_add(STUCK_AFTER);
+        let waited = self.now.saturating_sub(self.moved_at);
+        let mut coming = self.coming.iter();
+        waited > patience && coming.all(|Reverse((_, _, what))| *what == Coming::Look)
+    }
+
     fn outcome(mut self) -> Outcome {
-        let left: usize = self.actors.iter().map(|actor| actor.queue.len()).sum();
+        let left = self.trace.fleet.iter().zip(&self.actors);
+        let left = left.filter(|(_, actor)| !actor.queue.is_empty());
+        let (names, left): (Vec<String>, Vec<usize>) = left
+            .map(|(model, actor)| (model.name.clone(), actor.queue.len()))
+            .unzip();
         let waits = std::mem::take(&mut self.waits);
         let seconds = waits.iter().map(|(_, wait)| *wait).collect();
-        let mut outcome = Outcome::of(seconds, self.refused + left);
+        let mut outcome = Outcome::of(seconds, self.refused);
+        outcome.stuck = left.iter().sum();
+        outcome.stuck_for = names.into_iter().take(STUCK_NAMES_MAX).collect();
         outcome.workspaces = outcome::by_workspace(&waits);
         let span = self.trace.horizon.max(self.now.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "thousands of GPUs at most")]
@@ -160,6 +189,7 @@ impl<'a, S: Scheduler> World<'a, S> {
             return;
         };
         let number = arrival.model;
+        self.moved_at = self.now;
         self.scheduler.arrived(key(number), self.now);
         let (now, workspace) = (self.now, self.workspace(number));
         let Some(actor) = self.actors.get_mut(number) else {
@@ -207,6 +237,7 @@ impl<'a, S: Scheduler> World<'a, S> {
         if actor.version != version {
             return;
         }
+        self.moved_at = now;
         actor.advance(now);
         let mut clients = Vec::new();
         while let Some(Reverse(work)) = actor.running.peek().copied()
@@ -253,6 +284,7 @@ impl<'a, S: Scheduler> World<'a, S> {
     /// Lets those who wait in, as far as there are places.
     fn admit(&mut self, number: usize) {
         let (now, workspace) = (self.now, self.workspace(number));
+        let places = self.places(number);
         let Some(actor) = self.actors.get_mut(number) else {
             return;
         };
@@ -264,15 +296,9 @@ impl<'a, S: Scheduler> World<'a, S> {
                 actor.queued -= arrival.at;
                 let wait = (now.as_secs_f64() - arrival.at).max(0.0);
                 self.waits.push((workspace, wait));
-                if let Some(model) = self.trace.fleet.get(number) {
-                    let now = now.as_secs_f64();
-                    self.bound.admitted(
-                        (key(number), model.workspace),
-                        &model.home,
-                        arrival.at,
-                        now,
-                    );
-                }
+                let now_s = now.as_secs_f64();
+                let whose = (key(number), workspace);
+                self.bound.admitted(whose, &places, arrival.at, now_s);
                 actor.begin(arrival, now);
             }
         }
@@ -316,6 +342,7 @@ impl<'a, S: Scheduler> World<'a, S> {
 
     fn step(&mut self, number: usize, event: Event) {
         let (now, policy) = (self.now, self.policy);
+        self.moved_at = now;
         let Some(actor) = self.actors.get_mut(number) else {
             return;
         };
@@ -399,6 +426,8 @@ impl<'a, S: Scheduler> World<'a, S> {
             Action::Terminate(worker) => {
                 self.switches += 1;
                 let done = self.transfer(number, |model| model.costs.stop);
+                let took = done.saturating_sub(now).as_secs_f64();
+                self.bound.sleep = self.bound.sleep.max(took);
                 self.come(done, Coming::Exited(number, worker));
             }
             Action::Kill(worker) => self.come(now, Coming::Exited(number, worker)),
@@ -409,39 +438,6 @@ impl<'a, S: Scheduler> World<'a, S> {
                     actor.queued = 0.0;
                 }
             }
-        }
-    }
-
-    /// When a transition that begins as soon as its GPUs' buses are free is done.
-    fn transfer(&mut self, number: usize, cost: impl FnOnce(&Model) -> Seconds) -> Uptime {
-        let Some(model) = self.trace.fleet.get(number) else {
-            return self.now;
-        };
-        let buses = model.home.iter().filter_map(|place| self.bus.get(*place));
-        let begins = buses.max().copied().unwrap_or_default().max(self.now);
-        let cost = cost(model);
-        let ends = begins + time(cost);
-        for place in &model.home {
-            self.bus_time += cost;
-            if let Some(bus) = self.bus.get_mut(*place) {
-                *bus = ends;
-            }
-        }
-        ends
-    }
-
-    /// Takes down for the bound who comes, until when, and since when its first
-    /// request waits.
-    fn granted(&mut self, number: usize, done: Uptime) {
-        let first = self
-            .actors
-            .get(number)
-            .and_then(|actor| actor.queue.front());
-        let first = first.and_then(|index| self.trace.arrivals.get(*index));
-        if let (Some(first), Some(model)) = (first, self.trace.fleet.get(number)) {
-            let span = (self.now.as_secs_f64(), done.as_secs_f64());
-            self.bound
-                .granted((key(number), model.workspace), &model.home, first.at, span);
         }
     }
 

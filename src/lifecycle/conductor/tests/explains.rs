@@ -48,13 +48,13 @@ async fn an_answer_names_those_who_keep_it_waiting_and_events_say_so() {
     };
     stage.phase("t/b", "placing").await;
     let waits = explained(&stage, "t/b").await;
-    assert_eq!(waits.waits_for, Some("busy"));
+    assert_eq!(waits.waits_for, Some("kept"));
     says(&waits, "it has waited for GPU memory for 0s");
     says(&waits, "1 request waits for it");
     says(&waits, "t/a has 17GiB: keep = true");
     let told = stage.conductor.events(None, 5);
     let told: Vec<&str> = told.iter().map(|event| event.text.as_ref()).collect();
-    let why = "waits: those on its GPUs are busy, kept, or on their way up";
+    let why = "waits: those on its GPUs never leave for it: they are kept (keep = true), or replicas of the same deployment";
     assert!(told.contains(&why), "{told:?}");
     drop(waiter);
     stage.command("t/b", Command::Stop).await.unwrap();

@@ -12,7 +12,8 @@ use super::*;
 use crate::gpu::Inventory;
 use crate::lifecycle::ledger::Key;
 use crate::lifecycle::placement::{
-    Amount, Decision, Insists, Need, Placement, Profile, Rungs, Stand, Standing, keeps_host,
+    Amount, Decision, Insists, Need, Obstacle, Placement, Profile, Rungs, Stand, Standing,
+    keeps_host,
 };
 use crate::lifecycle::policy::Params;
 use crate::lifecycle::policy::costs::Costs;
@@ -360,9 +361,11 @@ impl History {
             self.advance();
         }
         for actor in &self.actors {
+            // Those who are kept are never made to leave.
+            let why = self.placement.waits_for(actor.key);
             assert!(
-                actor.waiting.is_none(),
-                "waits for ever: {} {:?}",
+                actor.waiting.is_none() || why == Some(Obstacle::Kept),
+                "waits for ever: {} {why:?} {:?}",
                 actor.id,
                 actor.machine
             );
