@@ -37,6 +37,7 @@ mod fuzz;
 pub mod time;
 pub mod units;
 
+pub mod dial;
 pub mod names;
 pub mod pieces;
 pub mod tasks;

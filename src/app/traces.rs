@@ -17,7 +17,6 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,7 @@ use super::Failure;
 use crate::auth::roots::client_config;
 use crate::config::Telemetry;
 use crate::config::edge::Collector;
+use crate::dial;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics;
 use crate::telemetry::traces::{Span, Traces, export_request};
@@ -146,7 +146,8 @@ impl Exporter {
 
     async fn call(&self, body: &Bytes) -> io::Result<()> {
         let Collector { host, port, .. } = &self.collector;
-        let tcp = TcpStream::connect((host.as_str(), *port)).await?;
+        let connected = dial::connect(host, *port, CALL_MAX).await;
+        let tcp = connected.map_err(io::Error::other)?;
         let Some(tls) = &self.tls else {
             return self.exchange(tcp, body).await;
         };

@@ -6,11 +6,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
@@ -21,12 +22,15 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::jwks::JWKS_BYTES_MAX;
 pub use super::roots::RootsError;
 use super::roots::client_config;
+use crate::dial::{self, Failure};
+
+/// Longest look-up of a name, and longest wait for a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Most header bytes of an answer.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -99,7 +103,10 @@ impl fmt::Display for JwksUrl {
 pub enum FetchError {
     /// No connection.
     #[error("could not connect")]
-    Connect(#[source] io::Error),
+    Connect(#[source] Failure),
+    /// No request can be made of the address.
+    #[error("the address makes no request")]
+    Request(#[source] http::Error),
     /// A plain address that does not lead to this machine.
     #[error("plain http leads to another machine")]
     NotHere,
@@ -159,17 +166,16 @@ impl Fetcher {
     /// [`FetchError`] with the reason.
     pub async fn fetch(&self) -> Result<Bytes, FetchError> {
         let JwksUrl { host, port, .. } = &self.url;
-        let found = lookup_host((host.as_str(), *port)).await;
-        let mut addresses: Vec<SocketAddr> = found.map_err(FetchError::Connect)?.collect();
+        let found = dial::addresses(host, CONNECT_MAX).await;
+        let mut addresses = found.map_err(FetchError::Connect)?;
         if !self.url.tls {
-            addresses.retain(|address| address.ip().is_loopback());
+            addresses.retain(IpAddr::is_loopback);
             if addresses.is_empty() {
                 return Err(FetchError::NotHere);
             }
         }
-        let tcp = TcpStream::connect(addresses.as_slice())
-            .await
-            .map_err(FetchError::Connect)?;
+        let connected = dial::connect_to(host, *port, &addresses, CONNECT_MAX).await;
+        let tcp = connected.map_err(FetchError::Connect)?;
         let Some(tls) = &self.tls else {
             return self.exchange(tcp).await;
         };
@@ -197,7 +203,7 @@ impl Fetcher {
             .header(ACCEPT, "application/json, application/jwk-set+json")
             .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
             .body(Empty::<Bytes>::new())
-            .map_err(|error| FetchError::Connect(io::Error::other(error)))?;
+            .map_err(FetchError::Request)?;
         let mut exchange = pin!(async move {
             let response = sender
                 .send_request(request)

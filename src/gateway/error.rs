@@ -19,8 +19,10 @@ use http::{Response, StatusCode};
 use self::face::{Face, INVALID, SERVER};
 use super::body::Body;
 use crate::auth::Denied;
+use crate::dial::Failure;
 use crate::openai;
 use crate::openai::api::Api;
+use crate::openai::foreign::Told;
 use crate::openai::request::ScanError;
 use crate::telemetry::metrics::Outcome;
 
@@ -112,8 +114,21 @@ pub enum Refusal {
     Stopped,
     /// The deployment failed and will not be tried again by itself.
     Failed,
-    /// No target can be reached.
+    /// There is no target.
     Unreachable,
+    /// The target can't be reached.
+    Unreached(Failure),
+    /// The server refuses the key that the gateway has for it.
+    KeyRefused {
+        /// What it answered.
+        status: StatusCode,
+    },
+    /// The server answered with the address of another, which is no answer of these APIs
+    /// and leads past the gateway.
+    Redirected {
+        /// What it answered.
+        status: StatusCode,
+    },
     /// The upstream broke off before its first byte.
     UpstreamBroke,
     /// The upstream was silent for too long.
@@ -180,7 +195,9 @@ impl Refusal {
             Self::Loading { ready_in: None } => "The model is loading. Try again shortly.".to_owned(),
             Self::Stopped => "The model is stopped. Its operator must start it.".to_owned(),
             Self::Failed => "The model could not be started. Its operator must look into it.".to_owned(),
-            Self::Unreachable => "No server of this model can be reached.".to_owned(),
+            Self::Unreachable | Self::Unreached(_) => "No server of this model can be reached.".to_owned(),
+            Self::KeyRefused { .. } => "The server of this model refuses the gateway's key. The gateway's operator must look into it.".to_owned(),
+            Self::Redirected { .. } => "The server of this model answered with a redirect, which the gateway does not follow. Its operator must look into it.".to_owned(),
             Self::UpstreamBroke => "The server of this model broke off before it answered.".to_owned(),
             Self::UpstreamTimeout => "The server of this model did not answer in time.".to_owned(),
             Self::TooLong { max } => format!("The answer took longer than the {} s that a request to this model may (`max_request_duration`): ask for less at once.", whole_seconds(*max)),
@@ -275,8 +292,37 @@ fn anthropic_kind(status: StatusCode) -> &'static str {
     }
 }
 
-/// The body that stands for an upstream's error that is not in OpenAI's form.
-pub fn reworded(status: StatusCode) -> Bytes {
+/// The body of an upstream's error, in the form of `api`: as it came where it has that
+/// form, else what it says; our words where it says nothing.
+pub fn foreign(status: StatusCode, text: &Bytes, api: Api) -> Bytes {
+    if openai::foreign::has_form(api, text) {
+        return text.clone();
+    }
+    let kind = if api.is_anthropic() {
+        anthropic_kind(status)
+    } else {
+        openai_kind(status)
+    };
+    let told = openai::foreign::read(text).filter(|told| !is_of_framework(status, told));
+    openai::error::body_of(api, &told.unwrap_or_else(|| ours(status)), kind)
+}
+
+/// Whether an error says no more than that a web framework has no such path or method.
+fn is_of_framework(status: StatusCode, told: &Told) -> bool {
+    let text = told.message.to_ascii_lowercase();
+    let is_bare = told.code.is_none() && told.kind.is_none();
+    let says =
+        |whole: &str, page: &str| text.trim_end_matches('.') == whole || text.starts_with(page);
+    is_bare
+        && match status {
+            StatusCode::NOT_FOUND => says("not found", "404 "),
+            StatusCode::METHOD_NOT_ALLOWED => says("method not allowed", "405 "),
+            _ => false,
+        }
+}
+
+/// Our words for an error that says nothing.
+fn ours(status: StatusCode) -> Told {
     let (message, code) = match status {
         StatusCode::NOT_FOUND => (
             "This model does not serve this endpoint.",
@@ -291,12 +337,20 @@ pub fn reworded(status: StatusCode) -> Bytes {
             "upstream_error",
         ),
     };
-    let kind = if status.is_server_error() {
-        SERVER
-    } else {
-        INVALID
-    };
-    openai::error::body(message, kind, None, Some(code))
+    Told {
+        message: message.to_owned(),
+        code: Some(code.into()),
+        ..Told::default()
+    }
+}
+
+/// The error types of OpenAI's API, by status.
+fn openai_kind(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        status if status.is_server_error() => SERVER,
+        _ => INVALID,
+    }
 }
 
 #[cfg(test)]

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::admit::{Admission, Again, Place};
 use super::balance::Pick;
 use super::error::Refusal;
+use super::fault::Fault;
 use super::headers;
 use super::health::Attempt;
 use super::onward::Onward;
@@ -111,7 +112,7 @@ pub async fn forward(
                 continue;
             }
         }
-        if !matches!(result, Err(Refusal::Unreachable)) || !admission.is_replaced() {
+        if !matches!(result, Err(Refusal::Unreached(_))) || !admission.is_replaced() {
             return result;
         }
         tried.clear();
@@ -127,21 +128,24 @@ fn judge(
     destination: &Destination,
     server: &Arc<Server>,
 ) {
-    let why = match result {
-        Ok(answered) => match answered.response.status().as_u16() {
-            500 => "it answered 500",
-            502 => "it answered 502",
-            503 => "it answered 503",
-            504 => "it answered 504",
+    use StatusCode as S;
+    let fault = match result {
+        Ok(answered) => match answered.response.status() {
+            status @ (S::INTERNAL_SERVER_ERROR
+            | S::BAD_GATEWAY
+            | S::SERVICE_UNAVAILABLE
+            | S::GATEWAY_TIMEOUT) => Fault::Status(status),
             _ => return attempt.succeeded(),
         },
-        Err(Refusal::Unreachable) => "no connection",
-        Err(Refusal::UpstreamBroke) => "it broke off before its answer",
-        Err(Refusal::UpstreamTimeout) => "it did not begin its answer in time",
+        Err(Refusal::Unreached(failure)) => Fault::Unreached(failure),
+        Err(Refusal::UpstreamBroke) => Fault::Broke,
+        Err(Refusal::UpstreamTimeout) => Fault::Silent,
+        Err(Refusal::KeyRefused { status }) => Fault::Key(*status),
+        Err(Refusal::Redirected { status }) => Fault::Redirect(*status),
         Err(_) => return,
     };
     let ejection = destination.route.ejection;
-    attempt.failed(why, ejection, || destination.is_last(server));
+    attempt.failed(&fault, ejection, || destination.is_last(server));
 }
 
 /// A request for one server, ready to be sent more than once.
@@ -210,11 +214,8 @@ impl Prepared {
                 .map_err(late)?;
             record.waits.first_byte = sent.elapsed();
             match result {
-                // Nothing of ours asks for another protocol.
-                Ok(response) if response.status().is_informational() => {
-                    return Err(Refusal::UpstreamBroke);
-                }
                 Ok(response) => {
+                    is_answer(response.status())?;
                     return Ok(Answered {
                         response,
                         conn,
@@ -238,8 +239,20 @@ impl Prepared {
         // Boxed: it takes much room, and most requests find a connection.
         Box::pin(self.pool.dial(limits)).await.map_err(|error| {
             tracing::debug!(upstream = %self.pool.address(), error = %error, "an upstream can't be reached");
-            Refusal::Unreachable
+            Refusal::Unreached(error)
         })
+    }
+}
+
+/// Whether a status is one of an answer, right or wrong, and not a matter between the
+/// gateway and the server.
+fn is_answer(status: StatusCode) -> Result<(), Refusal> {
+    match status.as_u16() {
+        401 | 403 | 407 => Err(Refusal::KeyRefused { status }),
+        200..=299 | 400..=599 => Ok(()),
+        300..=399 => Err(Refusal::Redirected { status }),
+        // Nothing of ours asks for another protocol, and beyond 599 there is none.
+        _ => Err(Refusal::UpstreamBroke),
     }
 }
 

@@ -3,13 +3,21 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER,
+};
 use http::{HeaderMap, HeaderValue};
 
 use super::rate::{Standing, Standings};
+use crate::time::unix_seconds;
 
 /// The id of a request, kept from the client or made here.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// Longest pause that a client is told, in seconds: the SDKs ignore longer ones.
+const PAUSE_MAX: u32 = 60;
 
 /// Milliseconds that a request waited for its worker.
 pub const COLD_START: HeaderName = HeaderName::from_static("x-tidegate-cold-start-ms");
@@ -94,13 +102,37 @@ pub fn goes_on(name: &HeaderName) -> bool {
     !is_for_one_hop(name.as_str()) && !is_ours(name.as_str())
 }
 
+/// Whether a header of an answer is about the answer itself. What speaks for the
+/// server's own host or account is between it and us: cookies, `Server`, `Location`,
+/// security policies, limits and organisations. A list of what may pass stays right
+/// when servers invent more of it.
+fn is_of_answer(name: &str) -> bool {
+    matches!(
+        name,
+        "cache-control"
+            | "content-disposition"
+            | "content-language"
+            | "content-length"
+            | "content-type"
+            | "etag"
+            | "expires"
+            | "last-modified"
+            | "openai-model"
+            | "openai-processing-ms"
+            | "openai-version"
+            | "pragma"
+            | "retry-after"
+            | "retry-after-ms"
+            | "x-should-retry"
+    )
+}
+
 /// Leaves the headers of a response that its client may see. `stream` adds what
 /// keeps proxies from holding events back.
 pub fn strip_response(headers: &mut HeaderMap, stream: bool) {
     strip_named(headers);
-    strip(headers, |name| {
-        is_for_one_hop(name) || name == REQUEST_ID.as_str()
-    });
+    strip(headers, |name| !is_of_answer(name));
+    bound_pauses(headers);
     if stream {
         headers.remove(CONTENT_LENGTH);
         headers.insert(
@@ -109,6 +141,40 @@ pub fn strip_response(headers: &mut HeaderMap, stream: bool) {
         );
         headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
+}
+
+/// Holds the pauses that a server asks for to what SDKs obey, whatever it says; what is
+/// none is taken out.
+fn bound_pauses(headers: &mut HeaderMap) {
+    for (name, most) in [
+        (RETRY_AFTER, PAUSE_MAX),
+        (RETRY_AFTER_MS, PAUSE_MAX * 1_000),
+    ] {
+        let Some(given) = headers.remove(&name) else {
+            continue;
+        };
+        let text = given.to_str().unwrap_or_default().trim();
+        if let Some(pause) = pause(text, most) {
+            headers.insert(name, HeaderValue::from(pause));
+        }
+    }
+}
+
+/// Seconds, or milliseconds, or until a date of HTTP (RFC 9110, section 5.6.7).
+fn pause(text: &str, most: u32) -> Option<u32> {
+    let whole = text.split('.').next().unwrap_or_default();
+    if !whole.is_empty() && whole.bytes().all(|byte| byte.is_ascii_digit()) {
+        let fraction = text.parse::<f64>().ok()? % 1.0 > 0.0;
+        let whole = whole.parse::<u32>().unwrap_or(most);
+        return Some(whole.saturating_add(u32::from(fraction)).min(most));
+    }
+    let date = jiff::fmt::rfc2822::parse(text)
+        .ok()?
+        .timestamp()
+        .as_second();
+    let now = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
+    let left = date.saturating_sub(now).clamp(0, i64::from(most));
+    u32::try_from(left).ok()
 }
 
 /// The media type of a body, without parameters.
@@ -231,6 +297,48 @@ pub(super) mod tests {
             headers.insert(REQUEST_ID, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
             assert_eq!(client_request_id(&headers), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_keeps_what_is_about_it_and_nothing_about_its_server() {
+        let mut headers = map(&[
+            ("content-type", "application/json"),
+            ("retry-after", "86400"),
+            ("location", "http://10.0.0.7/"),
+            ("set-cookie", "a=b"),
+            ("server", "uvicorn"),
+            ("strict-transport-security", "max-age=1"),
+            ("openai-organization", "us"),
+            ("x-ratelimit-limit-requests", "7"),
+            ("access-control-allow-origin", "*"),
+            ("www-authenticate", "Basic"),
+            ("cache-control", "no-store"),
+            ("connection", "cache-control"),
+        ]);
+        strip_response(&mut headers, false);
+        let left = map(&[("content-type", "application/json"), ("retry-after", "60")]);
+        assert_eq!(headers, left);
+    }
+
+    #[test]
+    fn a_pause_is_at_most_a_minute_in_whatever_form_it_comes() {
+        let seconds = |text: &str| pause(text, PAUSE_MAX);
+        for (text, told) in [
+            ("0", Some(0)),
+            ("7", Some(7)),
+            ("0.2", Some(1)),
+            ("86400", Some(60)),
+            ("99999999999999999999", Some(60)),
+            ("Fri, 31 Dec 2100 23:59:59 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+            ("1e9", None),
+        ] {
+            assert_eq!(seconds(text), told, "{text:?}");
+        }
+        assert_eq!(pause("86400000", PAUSE_MAX * 1_000), Some(60_000));
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //!    └──────────────────────── a success ─────────────────────────┘
 //! ```
 //!
-//! A failure is: no connection, a break before the first byte, a silence until the
-//! limit of the first byte, or a 5xx. Each ejection is twice as long as the one
+//! A failure is a [`Fault`]: no connection, a break before the first byte, a silence
+//! until the limit of the first byte, a 5xx, a refusal of our key or a redirect. Each ejection is twice as long as the one
 //! before, until the server has served for as long as it was last out. On probation
 //! one request at a time is let through. Apart from that, an active check may say
 //! that the server is down. Whoever is asked last is never ejected: the caller
@@ -17,13 +17,20 @@
 //!
 //! Does not choose, and does no I/O.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::fault::Fault;
 use crate::config::Ejection;
 use crate::telemetry::metrics::ServerMetrics;
 use crate::time::{Clock, Uptime};
+
+/// Until the same failure of a server is told again in the log.
+const TOLD_AGAIN: Duration = Duration::from_mins(1);
+/// And until another one is.
+const TOLD_OTHER: Duration = Duration::from_secs(1);
 
 /// What is known of one server's health. Outlives a reload.
 #[derive(Debug)]
@@ -54,8 +61,12 @@ struct State {
     down: bool,
     /// Answers to the check in a row that speak against `down` as it is.
     contrary: u32,
+    /// Whether the last failure was one for which it is not left out.
+    is_noted: bool,
     /// The last failure, in words.
-    why: &'static str,
+    why: Cow<'static, str>,
+    /// The one that the log was told last, and when.
+    told: Option<(&'static str, Uptime)>,
 }
 
 /// What a server is.
@@ -124,9 +135,11 @@ impl Health {
     }
 
     /// The last failure in words, while there is something against it.
-    pub fn why(&self) -> Option<&'static str> {
+    pub fn why(&self) -> Option<String> {
         let state = self.lock();
-        (state.failures > 0 || self.standing_of(&state) != Standing::In).then_some(state.why)
+        let is_in = self.standing_of(&state) == Standing::In;
+        let stands = state.failures > 0 || state.is_noted || !is_in;
+        stands.then(|| state.why.clone().into_owned())
     }
 
     /// How often it was ejected.
@@ -164,7 +177,7 @@ impl Health {
         if well {
             tracing::info!(upstream = %self.label, "{} is well again by its health check", self.label);
         } else {
-            state.why = why;
+            state.why = Cow::Borrowed(why);
             tracing::warn!(upstream = %self.label, "{} is left out: its health check failed {needed} times in a row, the last time: {why}", self.label);
         }
         self.settle(&state);
@@ -194,7 +207,8 @@ impl Health {
 
     fn settle(&self, state: &State) {
         let is_in = !state.down && state.out_until.is_none();
-        let clean = is_in && state.failures == 0 && state.last_out.is_none();
+        let is_blank = state.failures == 0 && !state.is_noted;
+        let clean = is_in && is_blank && state.last_out.is_none();
         self.clean.store(clean, Ordering::Release);
         self.metrics.is_in(is_in);
     }
@@ -204,7 +218,7 @@ impl Health {
             return;
         }
         let (mut state, now) = (self.lock(), self.clock.now());
-        state.failures = 0;
+        (state.failures, state.is_noted) = (0, false);
         if state.out_until.is_some_and(|until| until <= now) {
             state.out_until = None;
             tracing::info!(upstream = %self.label, "{} answers again", self.label);
@@ -216,13 +230,15 @@ impl Health {
         self.settle(&state);
     }
 
-    fn failed(&self, why: &'static str, ejection: Ejection, is_last: impl FnOnce() -> bool) {
-        if ejection.failures == 0 {
+    fn failed(&self, fault: &Fault<'_>, ejection: Ejection, is_last: impl FnOnce() -> bool) {
+        let (mut state, now) = (self.lock(), self.clock.now());
+        self.note(&mut state, fault, now);
+        if !fault.ejects() || ejection.failures == 0 {
+            state.is_noted = true;
+            self.settle(&state);
             return;
         }
-        let (mut state, now) = (self.lock(), self.clock.now());
         state.failures = state.failures.saturating_add(1);
-        state.why = why;
         let on_probation = state.out_until.is_some_and(|until| until <= now);
         let due = match state.out_until {
             Some(_) => on_probation,
@@ -241,6 +257,26 @@ impl Health {
             self.eject(&mut state, ejection, now);
         }
         self.settle(&state);
+    }
+
+    /// Keeps what went wrong, counts it and tells it: once, while it stays the same.
+    fn note(&self, state: &mut State, fault: &Fault<'_>, now: Uptime) {
+        state.why = fault.words();
+        let reason = fault.reason();
+        self.metrics.failed(reason);
+        let since = |then: Uptime| now.saturating_sub(then);
+        let is_new = state.told.is_none_or(|(told, then)| {
+            let again = if told == reason {
+                TOLD_AGAIN
+            } else {
+                TOLD_OTHER
+            };
+            since(then) >= again
+        });
+        if is_new {
+            state.told = Some((reason, now));
+            tracing::warn!(upstream = %self.label, reason, "{}: a request failed: {}", self.label, state.why);
+        }
     }
 
     fn eject(&self, state: &mut State, ejection: Ejection, now: Uptime) {
@@ -275,8 +311,8 @@ impl Attempt {
     }
 
     /// It failed. `is_last` says whether there is no other to go to.
-    pub fn failed(self, why: &'static str, ejection: Ejection, is_last: impl FnOnce() -> bool) {
-        self.health.failed(why, ejection, is_last);
+    pub fn failed(self, fault: &Fault<'_>, ejection: Ejection, is_last: impl FnOnce() -> bool) {
+        self.health.failed(fault, ejection, is_last);
     }
 }
 
@@ -289,109 +325,4 @@ impl Drop for Attempt {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::time::advance;
-
-    const RULES: Ejection = Ejection {
-        failures: 3,
-        time: Duration::from_secs(5),
-        time_max: Duration::from_secs(15),
-    };
-
-    fn health() -> Arc<Health> {
-        let label = Arc::from("chat/a:80");
-        Health::new(Clock::start(), label, ServerMetrics::new("chat", "a:80"))
-    }
-
-    fn fail(health: &Arc<Health>) {
-        health.begin().failed("no connection", RULES, || false);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_in_a_row_eject_for_a_time_that_doubles_up_to_its_limit() {
-        let health = health();
-        fail(&health);
-        fail(&health);
-        health.begin().succeeded();
-        fail(&health);
-        fail(&health);
-        assert!(health.is_usable(), "never three in a row");
-        fail(&health);
-        for seconds in [5, 10, 15, 15] {
-            let time = Duration::from_secs(seconds);
-            assert_eq!(health.standing(), Standing::Ejected(time));
-            assert!(!health.is_usable());
-            advance(time).await;
-            assert_eq!(health.standing(), Standing::Probation);
-            fail(&health);
-        }
-        assert_eq!(health.ejections(), 5);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn on_probation_one_request_at_a_time_tries_it() {
-        let health = health();
-        (0..3).for_each(|_| fail(&health));
-        advance(RULES.time).await;
-        assert!(health.is_usable());
-        let attempt = health.begin();
-        assert!(!health.is_usable(), "one tries it");
-        // The client left: nothing is known, and the next may try.
-        drop(attempt);
-        let attempt = health.begin();
-        assert!(!health.is_usable());
-        attempt.succeeded();
-        assert_eq!(health.standing(), Standing::In);
-        assert!(health.is_usable());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn time_served_is_forgiven_and_the_next_ejection_is_short_again() {
-        let health = health();
-        for rounds in [1, 2] {
-            (0..3).for_each(|_| fail(&health));
-            let out = RULES.time * rounds;
-            assert_eq!(health.standing(), Standing::Ejected(out));
-            advance(out).await;
-            health.begin().succeeded();
-        }
-        advance(RULES.time * 2).await;
-        health.begin().succeeded();
-        (0..3).for_each(|_| fail(&health));
-        assert_eq!(health.standing(), Standing::Ejected(RULES.time));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_last_is_never_ejected() {
-        let health = health();
-        for _ in 0..20 {
-            health.begin().failed("no connection", RULES, || true);
-            assert!(health.is_usable());
-        }
-        assert_eq!(health.why(), Some("no connection"));
-        fail(&health);
-        assert!(!health.is_usable(), "there is another now");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_health_check_changes_its_mind_after_answers_in_a_row() {
-        let health = health();
-        for (well, usable) in [
-            (false, true),
-            (true, true),
-            (false, true),
-            (false, false),
-            (true, false),
-            (false, false),
-            (true, false),
-            (true, true),
-        ] {
-            health.checked(well, 2, "the answer was 503");
-            assert_eq!(health.is_usable(), usable, "after {well}");
-        }
-        health.checked(false, 1, "the answer was 503");
-        health.unchecked();
-        assert!(health.is_usable());
-    }
-}
+mod tests;

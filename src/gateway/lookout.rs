@@ -142,6 +142,10 @@ fn ask_health(server: &Arc<Server>, now: u64, questions: &Tasks) {
             Ok((status, _)) if status.is_success() => {
                 server.health.checked(true, check.successes, "");
             }
+            Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _)) => {
+                let why = "it refuses the gateway's key";
+                server.health.checked(false, check.failures, why);
+            }
             Ok(_) => server
                 .health
                 .checked(false, check.failures, "its answer was no 2xx"),
@@ -227,7 +231,7 @@ async fn get(
         return read(server, response, conn, bytes_max).await.ok_or(BROKE);
     }
     let dialled = server.pool.dial(limits).await;
-    let mut conn = dialled.map_err(|_| "no connection")?;
+    let mut conn = dialled.map_err(|failure| failure.words())?;
     let response = conn.send(&request).await.map_err(|_| BROKE)?;
     read(server, response, conn, bytes_max).await.ok_or(BROKE)
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::admit::Admission;
 use super::body::Truncated;
 use super::held::COMMENT;
-use super::pool::Exchange;
+use super::inflow::Inflow;
 use super::record::Record;
 use super::respond::Passing;
 use super::stored;
@@ -37,7 +37,7 @@ use crate::time::{Instant, sleep_until};
 pub struct Metered {
     tap: Tap,
     /// `None` once it has ended.
-    exchange: Option<Exchange>,
+    inflow: Option<Inflow>,
     /// Bytes that are ready to go out.
     out: VecDeque<Bytes>,
     silence: Silence,
@@ -77,7 +77,7 @@ impl Metered {
     /// Takes over all that the request holds.
     pub fn new(
         tap: Tap,
-        exchange: Exchange,
+        inflow: Inflow,
         passing: Passing,
         record: Box<Record>,
         admission: Admission,
@@ -85,7 +85,7 @@ impl Metered {
     ) -> Self {
         Self {
             tap,
-            exchange: Some(exchange),
+            inflow: Some(inflow),
             out: VecDeque::new(),
             silence: Silence::new(passing.idle_max, passing.over_at, passing.keep_alive),
             is_over: false,
@@ -106,15 +106,14 @@ impl Metered {
             if let Some(bytes) = self.out.pop_front() {
                 return Poll::Ready(Some(Ok(self.sent(bytes))));
             }
-            let Some(exchange) = &mut self.exchange else {
+            let Some(inflow) = &mut self.inflow else {
                 return Poll::Ready(None);
             };
-            match exchange.poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    let was_last = exchange.has_ended();
+            match inflow.poll_bytes(cx) {
+                Poll::Ready(Some(Ok(bytes))) => {
+                    let was_last = inflow.has_ended();
                     self.silence.broken();
-                    // Trailers carry nothing in these APIs.
-                    let passed = frame.into_data().ok().and_then(|bytes| self.pass(bytes));
+                    let passed = self.pass(bytes);
                     // hyper drops a body of known length with its last byte, and
                     // does not ask for its end.
                     if was_last {
@@ -145,7 +144,7 @@ impl Metered {
     /// Whether the last frame was given out. HTTP/2 marks it as the last one then, and
     /// sends no empty frame behind it.
     pub(super) fn has_ended(&self) -> bool {
-        self.exchange.is_none() && self.out.is_empty()
+        self.inflow.is_none() && self.out.is_empty()
     }
 
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -188,6 +187,7 @@ impl Metered {
     /// Shows the client that we are there: between two events only.
     fn comment(&mut self) {
         if let Tap::Stream(_, tap) = &self.tap
+            && tap.takes_events()
             && tap.at_event_boundary()
             && !tap.done()
         {
@@ -211,18 +211,19 @@ impl Metered {
 
     /// The upstream ended its response in order.
     fn end(&mut self) {
-        self.exchange = None;
+        self.inflow = None;
         if let Tap::Stream(api, tap) = &mut self.tap {
-            if !tap.done() && !tap.errored() && tap.events() > 0 {
+            tap.read_unended();
+            if !tap.is_whole() {
                 self.record.outcome = Outcome::UpstreamTruncated;
-                self.out
-                    .push_back(epitaph(*api, tap, Outcome::UpstreamTruncated));
+                // Where events are lines of JSON, there is none to tell it with.
+                if tap.takes_events() {
+                    self.out
+                        .push_back(epitaph(*api, tap, Outcome::UpstreamTruncated));
+                }
                 return;
             }
-            let rest = tap.finish();
-            if !rest.is_empty() {
-                self.out.push_back(rest);
-            }
+            self.rest();
         }
         self.record.outcome = self.answered();
     }
@@ -230,13 +231,18 @@ impl Metered {
     /// The upstream broke off or is silent for too long, or we end. A stream gets a last
     /// event that says so; anything else is cut.
     fn cut(&mut self, outcome: Outcome) -> Result<(), Truncated> {
-        self.exchange = None;
+        self.inflow = None;
         if let Tap::Stream(api, tap) = &mut self.tap {
+            tap.read_unended();
             if tap.done() {
+                self.rest();
                 self.record.outcome = self.answered();
                 return Ok(());
             }
             self.record.outcome = outcome;
+            if !tap.takes_events() {
+                return Err(Truncated);
+            }
             // Half an event that was held back stays here: it would be read as
             // broken JSON before the client comes to the error.
             let event = if self.is_over {
@@ -249,6 +255,16 @@ impl Metered {
         }
         self.record.outcome = outcome;
         Err(Truncated)
+    }
+
+    /// Sends what a stream that is whole has held back.
+    fn rest(&mut self) {
+        if let Tap::Stream(_, tap) = &mut self.tap {
+            let rest = tap.finish();
+            if !rest.is_empty() {
+                self.out.push_back(rest);
+            }
+        }
     }
 
     /// The outcome of a response that came whole.

@@ -21,6 +21,7 @@ use http_body::Frame;
 use super::socket::{Limits, Proof, Socket};
 use super::wire::{Sending, Wire};
 use crate::config::Address;
+use crate::dial::Failure;
 use crate::time::Instant;
 
 /// Connections kept idle to one upstream.
@@ -164,11 +165,15 @@ impl Pool {
     /// # Errors
     ///
     /// When the upstream can't be reached in time, or does not prove who it is.
-    pub async fn reach(&self, limits: Limits) -> io::Result<Socket> {
+    pub async fn reach(&self, limits: Limits) -> Result<Socket, Failure> {
         let proof = match &self.reach {
             Reach::Plain => None,
             Reach::Tls(proof) => Some(proof.as_ref()),
-            Reach::Closed => return Err(io::Error::other("its settings can't be used")),
+            Reach::Closed => {
+                return Err(Failure::Other(io::Error::other(
+                    "its settings can't be used",
+                )));
+            }
         };
         Socket::connect(&self.address, proof, limits).await
     }
@@ -178,7 +183,7 @@ impl Pool {
     /// # Errors
     ///
     /// When the upstream can't be reached in time.
-    pub async fn dial(&self, limits: Limits) -> io::Result<Conn> {
+    pub async fn dial(&self, limits: Limits) -> Result<Conn, Failure> {
         let socket = self.reach(limits).await?;
         Ok(Conn {
             wire: Box::new(Wire::new(socket)),

@@ -1,17 +1,23 @@
 //! From an upstream's answer to the response that the client gets.
+//!
+//! An answer passes as it comes. An error is read first: what it says reaches the client
+//! in the form of the API that was asked, with its status and its code, whatever form
+//! the server gave it.
 
 use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 
 use super::admit::Admission;
 use super::body::Body;
-use super::error::{Refusal, reworded};
+use super::decode::Coding;
+use super::error::{Refusal, foreign};
 use super::forward::Answered;
 use super::headers;
+use super::inflow::Inflow;
 use super::meter::{Metered, Tap};
 use super::pool::Exchange;
 use super::record::{Phase, Record};
@@ -21,8 +27,8 @@ use crate::openai::usage::JsonTap;
 use crate::telemetry::metrics::Outcome;
 use crate::time::{Instant, timeout};
 
-/// Largest error of an upstream that is read before it is passed on, in bytes.
-const ERROR_BYTES_MAX: u64 = 64 * 1024;
+/// Largest part of an upstream's error that is read, in bytes.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest wait for the body of an error.
 const ERROR_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -53,12 +59,30 @@ pub async fn pass_on(
 ) -> Response<Body> {
     let (mut head, body) = answered.response.into_parts();
     let in_flight = admission.place.target.metrics.inside();
-    let mut exchange = Exchange::new(body, answered.conn, answered.occupied);
-    let media = headers::media_type(&head.headers).to_owned();
-    let stream = media.eq_ignore_ascii_case("text/event-stream");
+    let exchange = Exchange::new(body, answered.conn, answered.occupied);
     let failed = head.status.is_client_error() || head.status.is_server_error();
-    let length = headers::content_length(&head.headers);
-    headers::strip_response(&mut head.headers, stream);
+    let media = headers::media_type(&head.headers).to_owned();
+    let kind = Kind::of(&media);
+    let coding = Coding::read(&head.headers);
+    headers::strip_response(
+        &mut head.headers,
+        matches!(kind, Kind::Events | Kind::Lines),
+    );
+    let coding = match coding {
+        Ok(coding) => coding,
+        // What can't be read says nothing; its status does.
+        Err(_) if failed => return error(head, &Bytes::new(), passing.api, record),
+        Err(_) => {
+            tracing::debug!(deployment.id = %admission.place.target.label, "an upstream packed its answer in a way that was not asked for");
+            let response = Refusal::UpstreamBroke.response(Some(passing.api));
+            record.refused(&Refusal::UpstreamBroke, response.status());
+            return response;
+        }
+    };
+    let mut inflow = Inflow::new(exchange, coding);
+    if coding != Coding::Identity {
+        head.headers.remove(CONTENT_LENGTH);
+    }
     if let Some(waited) = record.waits.cold_start {
         let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         head.headers
@@ -67,74 +91,113 @@ pub async fn pass_on(
     record.status = Some(head.status);
     record.phase = Phase::Stream;
     record.waits.until_stream = Some(record.elapsed());
-    if failed && length.is_some_and(|length| length <= ERROR_BYTES_MAX) {
-        let text = read_error(&mut exchange).await;
-        return error(head, text, passing.api, record);
+    if failed {
+        let text = read_error(&mut inflow).await;
+        return error(head, &text, passing.api, record);
     }
     passing.stored = passing.stored.filter(|_| head.status.is_success());
-    let tap = if stream && passing.api.streams() {
-        let tap = StreamTap::new(passing.api, passing.remove_usage_event);
-        Tap::Stream(passing.api, Box::new(tap))
-    } else if media.eq_ignore_ascii_case("application/json") {
-        Tap::Json(Box::new(JsonTap::new(passing.api)))
-    } else {
-        Tap::Opaque
+    let (api, removes) = (passing.api, passing.remove_usage_event);
+    let tap = match kind {
+        Kind::Events if api.streams() => Tap::Stream(api, Box::new(StreamTap::new(api, removes))),
+        Kind::Lines if api.streams() => {
+            Tap::Stream(api, Box::new(StreamTap::of_lines(api, removes)))
+        }
+        Kind::Json => Tap::Json(Box::new(JsonTap::new(api))),
+        Kind::Events | Kind::Lines | Kind::Other => Tap::Opaque,
     };
-    let metered = Metered::new(tap, exchange, passing, record, admission, in_flight);
+    let metered = Metered::new(tap, inflow, passing, record, admission, in_flight);
     Response::from_parts(head, Body::Metered(Box::new(metered)))
 }
 
-/// The body of an error; `None` when it breaks off or does not come.
-async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
-    let mut text = BytesMut::new();
-    let read = async {
-        while let Some(frame) = poll_fn(|cx| exchange.poll_frame(cx)).await {
-            let bytes = frame.ok()?.into_data().unwrap_or_default();
-            text.extend_from_slice(&bytes);
-            if text.len() as u64 > ERROR_BYTES_MAX {
-                return None;
-            }
-        }
-        Some(())
-    };
-    timeout(ERROR_WAIT_MAX, read).await.ok()??;
-    Some(text.freeze())
+/// What the body of an answer is, as far as it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Server-sent events.
+    Events,
+    /// JSON, one document a line.
+    Lines,
+    /// One document of JSON.
+    Json,
+    Other,
 }
 
-/// An upstream's error as the client gets it: as it came where it has OpenAI's
-/// form, else in our words.
+impl Kind {
+    /// By the media type, without parameters.
+    fn of(media: &str) -> Self {
+        let is = |name: &str| media.eq_ignore_ascii_case(name);
+        if is("application/json") {
+            Self::Json
+        } else if is("text/event-stream") {
+            Self::Events
+        } else if LINES.into_iter().any(is) {
+            Self::Lines
+        } else if media.to_ascii_lowercase().ends_with("+json") || is("text/json") {
+            Self::Json
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Names of JSON in lines; none is registered.
+const LINES: [&str; 5] = [
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonlines",
+    "application/jsonlines",
+];
+
+/// The body of an error, as far as it comes within the bounds.
+async fn read_error(inflow: &mut Inflow) -> Bytes {
+    let mut text = BytesMut::new();
+    let read = async {
+        while let Some(Ok(bytes)) = poll_fn(|cx| inflow.poll_bytes(cx)).await {
+            let room = ERROR_BYTES_MAX - text.len();
+            text.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+            if text.len() >= ERROR_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // What has come by then may say enough.
+    drop(timeout(ERROR_WAIT_MAX, read).await);
+    text.freeze()
+}
+
+/// An upstream's error as the client gets it.
 fn error(
     mut head: http::response::Parts,
-    text: Option<Bytes>,
+    text: &Bytes,
     api: Api,
     mut record: Box<Record>,
 ) -> Response<Body> {
-    // The server refuses our key: that is between us and it.
-    if head.status == StatusCode::UNAUTHORIZED || text.is_none() {
-        let refusal = Refusal::UpstreamBroke;
-        let response = refusal.response(Some(api));
-        record.refused(&refusal, response.status());
-        return response;
-    }
-    let text = text.unwrap_or_default();
-    let bytes = if has_error_form(&text) {
-        text
-    } else {
-        head.headers
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        reworded(head.status)
-    };
-    head.headers
-        .insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    let bytes = foreign(head.status, text, api);
+    let headers = &mut head.headers;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    record.status = Some(head.status);
     record.outcome = Outcome::UpstreamStatus;
     record.bytes_out = bytes.len() as u64;
     Response::from_parts(head, Body::full(bytes))
 }
 
-fn has_error_form(text: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Form {
-        error: serde_json::Map<String, serde_json::Value>,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_known_by_its_media_type() {
+        for (media, kind) in [
+            ("application/json", Kind::Json),
+            ("Application/JSON", Kind::Json),
+            ("application/problem+json", Kind::Json),
+            ("text/event-stream", Kind::Events),
+            ("application/x-ndjson", Kind::Lines),
+            ("audio/wav", Kind::Other),
+            ("", Kind::Other),
+        ] {
+            assert_eq!(Kind::of(media), kind, "{media}");
+        }
     }
-    serde_json::from_slice::<Form>(text).is_ok_and(|form| !form.error.is_empty())
 }

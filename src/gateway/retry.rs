@@ -63,7 +63,10 @@ pub fn reason(
     may_replay: bool,
 ) -> Option<&'static str> {
     let (on, why) = match result {
-        Err(Refusal::Unreachable) => (RetryOn::Unreachable, "unreachable"),
+        Err(Refusal::Unreached(_)) => (RetryOn::Unreachable, "unreachable"),
+        // It was not served: to the client it would be a 502.
+        Err(Refusal::KeyRefused { .. }) => (RetryOn::Status(502), "key_refused"),
+        Err(Refusal::Redirected { .. }) => (RetryOn::Status(502), "redirect"),
         Err(Refusal::UpstreamBroke) if may_replay => (RetryOn::Broken, "broken"),
         Ok(answered) if may_replay => match answered.response.status().as_u16() {
             502 => (RetryOn::Status(502), "502"),

@@ -213,7 +213,7 @@ impl UpstreamView {
             deployment: deployment.map(str::to_owned),
             address: server.label.to_string(),
             state: standing.as_str().to_owned(),
-            why: server.health.why().map(str::to_owned),
+            why: server.health.why(),
             back_in_seconds: match standing {
                 Standing::Ejected(left) => Some(left.as_secs() + 1),
                 Standing::In | Standing::Probation | Standing::Down => None,

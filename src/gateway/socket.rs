@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::Address;
+use crate::dial::{self, Failure};
 use crate::time::timeout;
 
 /// A connected stream.
@@ -46,7 +47,7 @@ impl fmt::Debug for Proof {
 /// How long each step to a connection may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// To be connected.
+    /// To be connected, with the look-up of the name.
     pub connect: Duration,
     /// And for the TLS handshake, where there is one.
     pub tls_handshake: Duration,
@@ -63,34 +64,27 @@ impl Socket {
         address: &Address,
         proof: Option<&Proof>,
         limits: Limits,
-    ) -> io::Result<Self> {
-        let stream = within(limits.connect, async {
-            match address {
-                Address::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    stream.set_nodelay(true)?;
-                    Ok(Self::Tcp(stream))
-                }
-                Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+    ) -> Result<Self, Failure> {
+        let stream = match address {
+            Address::Tcp { host, port } => {
+                let stream = dial::connect(host, *port, limits.connect).await?;
+                stream.set_nodelay(true)?;
+                stream
             }
-        })
-        .await?;
-        match (stream, proof) {
-            (Self::Tcp(stream), Some(proof)) => {
-                let connector = TlsConnector::from(Arc::clone(&proof.client));
-                let greeted = connector.connect(proof.name.clone(), stream);
-                let stream = within(limits.tls_handshake, greeted).await?;
-                Ok(Self::Tls(Box::new(stream)))
+            Address::Unix(path) => {
+                let connected = timeout(limits.connect, UnixStream::connect(path)).await;
+                return Ok(Self::Unix(connected.map_err(|_| Failure::Timeout)??));
             }
-            (stream, _) => Ok(stream),
-        }
+        };
+        let Some(proof) = proof else {
+            return Ok(Self::Tcp(stream));
+        };
+        let connector = TlsConnector::from(Arc::clone(&proof.client));
+        let greeted = connector.connect(proof.name.clone(), stream);
+        let greeted = timeout(limits.tls_handshake, greeted).await;
+        let stream = greeted.map_err(|_| Failure::TlsTimeout)?;
+        Ok(Self::Tls(Box::new(stream.map_err(Failure::Tls)?)))
     }
-}
-
-async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(limit, step)
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Calls the same method of whichever stream it is.

@@ -186,6 +186,15 @@ impl Api {
         )
     }
 
+    /// Whether the events of its streams have `choices`, each with a `finish_reason` at
+    /// its end. vLLM writes those of audio like chat's.
+    pub const fn has_choices(self) -> bool {
+        matches!(
+            self,
+            Self::Chat | Self::Completions | Self::Transcriptions | Self::Translations
+        )
+    }
+
     /// Whether clients of this API expect errors in Anthropic's form.
     pub const fn is_anthropic(self) -> bool {
         matches!(self, Self::Messages | Self::CountTokens)

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::api::Api;
+use super::foreign::Told;
 
 #[derive(Serialize)]
 struct OpenAiBody<'a> {
@@ -19,7 +20,15 @@ struct OpenAiError<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     param: Option<&'a str>,
-    code: Option<&'a str>,
+    code: Option<Code<'a>>,
+}
+
+/// A code in words, or as a server wrote it: vLLM's is a number.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Code<'a> {
+    Word(&'a str),
+    Theirs(&'a serde_json::Value),
 }
 
 #[derive(Serialize)]
@@ -56,11 +65,43 @@ pub fn body(message: &str, kind: &str, param: Option<&str>, code: Option<&str>) 
             message,
             kind,
             param,
-            code,
+            code: code.map(Code::Word),
         },
     })
     .into()
 }
+
+/// What a server's error says, in the form of `api`; `kind` is its type where the
+/// server named none that clients know.
+pub fn body_of(api: Api, told: &Told, kind: &str) -> Bytes {
+    let theirs = told.kind.as_deref();
+    if api.is_anthropic() {
+        let known = theirs.filter(|kind| ANTHROPIC_KINDS.contains(kind));
+        return anthropic_body(known.unwrap_or(kind), &told.message);
+    }
+    json(&OpenAiBody {
+        error: OpenAiError {
+            message: &told.message,
+            kind: theirs.unwrap_or(kind),
+            param: told.param.as_deref(),
+            code: told.code.as_ref().map(Code::Theirs),
+        },
+    })
+    .into()
+}
+
+/// The error types of Anthropic's API.
+const ANTHROPIC_KINDS: [&str; 9] = [
+    "invalid_request_error",
+    "authentication_error",
+    "billing_error",
+    "permission_error",
+    "not_found_error",
+    "request_too_large",
+    "rate_limit_error",
+    "api_error",
+    "overloaded_error",
+];
 
 /// `{"type":"error","error":{"type","message"}}`, Anthropic's form.
 pub fn anthropic_body(kind: &str, message: &str) -> Bytes {

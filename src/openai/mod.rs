@@ -11,6 +11,7 @@
 //! - [`usage`]: token counts, read as a JSON response passes;
 //! - [`sse`]: events, the end and the token counts of a stream as it passes;
 //! - [`realtime`]: the events of a WebSocket;
+//! - [`foreign`]: errors of servers that are not quite like these, read;
 //! - [`error`], [`models`]: the JSON that the gateway itself answers with.
 //!
 //! All of it is pure: bytes in, facts and bytes out. No I/O, no clock, no task,
@@ -19,6 +20,7 @@
 
 pub mod api;
 pub mod error;
+pub mod foreign;
 pub mod form;
 pub mod models;
 pub mod realtime;

@@ -13,6 +13,10 @@
 //! asked for and the client did not. The `system_fingerprint`, which vLLM 0.32
 //! moves from the last chunk into that event, goes with it.
 //!
+//! A whole answer is whole however its last bytes are written: without a last line
+//! feed or blank line, and without `[DONE]` where every choice has said why it finished.
+//! Servers that write their events as lines of JSON are read in the same way.
+//!
 //! Does not read text or tool calls, and does not write events of its own.
 
 use std::mem;
@@ -23,8 +27,10 @@ use memchr::memchr2;
 use super::api::Api;
 use super::usage::{Finder, Usage, found};
 
+use choices::Choices;
 use event::Kind;
 
+mod choices;
 mod event;
 
 /// Longest part of a line that is kept for a look at it; longer lines are only
@@ -39,6 +45,7 @@ const EVENT_HELD_MAX: usize = 64 * 1024;
 pub struct StreamTap {
     api: Api,
     removes_usage_event: bool,
+    form: Form,
     /// The start of a line whose end has not come, at most [`LINE_KEPT_MAX`].
     line: Vec<u8>,
     /// The search in a line that outgrew `line`.
@@ -52,8 +59,18 @@ pub struct StreamTap {
     response_id: Option<String>,
     events: u64,
     content_events: u64,
+    choices: Choices,
     is_done: bool,
     is_errored: bool,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As server-sent events.
+    Events,
+    /// Each as a line of JSON, as in `application/x-ndjson`.
+    Lines,
 }
 
 /// Whether a line feed would belong to what came before it.
@@ -104,6 +121,7 @@ impl StreamTap {
         Self {
             api,
             removes_usage_event,
+            form: Form::Events,
             line: Vec::new(),
             long_line: None,
             last_byte: LastByte::Other,
@@ -113,8 +131,17 @@ impl StreamTap {
             response_id: None,
             events: 0,
             content_events: 0,
+            choices: Choices::default(),
             is_done: false,
             is_errored: false,
+        }
+    }
+
+    /// The same of a stream whose every line is the JSON of an event.
+    pub fn of_lines(api: Api, removes_usage_event: bool) -> Self {
+        Self {
+            form: Form::Lines,
+            ..Self::new(api, removes_usage_event)
         }
     }
 
@@ -173,10 +200,41 @@ impl StreamTap {
         emit(frame);
     }
 
-    /// Ends the stream: what was held back goes out after all.
+    /// Reads what has no end yet as if it had: no more will come.
+    pub fn read_unended(&mut self) {
+        if self.line.is_empty() && self.event.stage == Stage::Start {
+            return;
+        }
+        if !self.line.is_empty() {
+            let line = mem::take(&mut self.line);
+            let finder = self.long_line.take();
+            self.end_line(&line, finder.as_ref());
+        }
+        self.events += u64::from(self.event.has_data());
+        if self.event.stage == Stage::Start {
+            // Behind half a comment no event may start.
+            self.event.stage = Stage::Fields;
+        }
+    }
+
+    /// Ends the stream: what was held back goes out after all, but for what is cut.
     pub fn finish(&mut self) -> Bytes {
+        if self.removes_usage_event && self.event.is_cut() {
+            self.held.clear();
+        }
         self.event.is_released = true;
         self.unheld()
+    }
+
+    /// Whether nothing is missing of a stream that ended in order.
+    pub fn is_whole(&self) -> bool {
+        let has_ended = self.is_done || self.is_errored || self.choices.have_finished();
+        has_ended || self.events == 0 || self.form == Form::Lines
+    }
+
+    /// Whether events of our own can be told in it.
+    pub fn takes_events(&self) -> bool {
+        self.form == Form::Events
     }
 
     /// What was held back, to go out now.
@@ -237,12 +295,15 @@ impl StreamTap {
             read += length;
             match line {
                 Some(Line::Blank) => {
-                    let has_data = matches!(self.event.stage, Stage::Data | Stage::UsageOnly);
-                    self.events += u64::from(has_data);
+                    self.events += u64::from(self.event.has_data());
                     return (read, Some(mem::take(&mut self.event)));
                 }
                 // It is no part of an event and goes out at once.
                 Some(Line::Comment) if self.event.stage == Stage::Start => {
+                    return (read, Some(mem::take(&mut self.event)));
+                }
+                Some(Line::Field) if self.form == Form::Lines => {
+                    self.events += u64::from(self.event.has_data());
                     return (read, Some(mem::take(&mut self.event)));
                 }
                 Some(Line::Field) if self.event.stage == Stage::Start => {
@@ -292,7 +353,7 @@ impl StreamTap {
             self.line
                 .extend_from_slice(part.get(..room).unwrap_or_default());
             let mut finder = event::finder(self.api);
-            if let Some((b"data", value)) = field(&self.line) {
+            if let Some((b"data", value)) = self.field(&self.line) {
                 finder.feed(value);
                 finder.feed(part.get(room..).unwrap_or_default());
             }
@@ -303,7 +364,7 @@ impl StreamTap {
     /// Takes in a line without its end. Of a long one, `line` is the start and
     /// `finder` has seen all.
     fn end_line(&mut self, line: &[u8], finder: Option<&Finder>) -> Line {
-        match field(line) {
+        match self.field(line) {
             None => return Line::Blank,
             Some((b"", _)) => return Line::Comment,
             Some((b"data", data)) => self.end_data(data, finder),
@@ -314,7 +375,7 @@ impl StreamTap {
     }
 
     fn end_data(&mut self, data: &[u8], finder: Option<&Finder>) {
-        if data.starts_with(b"[DONE]") {
+        if data.trim_ascii_start().starts_with(b"[DONE]") {
             self.is_done = true;
             return;
         }
@@ -322,6 +383,12 @@ impl StreamTap {
             self.response_id = event::response_id(data);
         }
         let kind = event::kind(self.api, self.event.kind, data);
+        if self.api.has_choices() {
+            self.choices.read(data);
+        }
+        if kind == Kind::Stop && event::has_stop_reason(data) {
+            self.choices.stop();
+        }
         self.content_events += u64::from(kind == Kind::Content);
         self.is_done |= matches!(kind, Kind::End | Kind::Failure);
         self.is_errored |= matches!(kind, Kind::Error | Kind::Failure);
@@ -329,12 +396,21 @@ impl StreamTap {
         let is_usage_only = self.removes_usage_event
             && has_usage
             && matches!(self.event.stage, Stage::Start | Stage::Fields)
-            && event::is_usage_only(data);
+            && event::is_usage_only(self.api, data);
         self.event.stage = if is_usage_only {
             Stage::UsageOnly
         } else {
             Stage::Data
         };
+    }
+
+    /// The name and value of a line; none where it is blank, no name in a comment.
+    fn field<'l>(&self, line: &'l [u8]) -> Option<(&'l [u8], &'l [u8])> {
+        match line {
+            [] => None,
+            line if self.form == Form::Lines => Some((b"data", line)),
+            line => field(line),
+        }
     }
 
     /// Takes in the usage of an event. `true`: it had one.
@@ -360,6 +436,10 @@ impl StreamTap {
 }
 
 impl Event {
+    fn has_data(&self) -> bool {
+        matches!(self.stage, Stage::Data | Stage::UsageOnly)
+    }
+
     /// Whether it is usage and nothing else, and none of it has gone out.
     fn is_cut(&self) -> bool {
         self.stage == Stage::UsageOnly && !self.is_released

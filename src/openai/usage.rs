@@ -129,15 +129,29 @@ fn members<'a>(
     Ok(())
 }
 
-/// Reads a count or null.
+/// Reads a count or null. Some servers write `7.0`.
 fn count(reader: &mut Reader<'_>) -> Result<Option<u64>, NoUsage> {
     if reader.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-        return reader.number()?.parse().map(Some).map_err(|_| NoUsage);
+        let number = reader.number()?;
+        let whole = number.parse().ok().or_else(|| whole(number.parse().ok()?));
+        return whole.map(Some).ok_or(NoUsage);
     }
     match reader.literal() {
         Some(Literal::Null) => Ok(None),
         _ => Err(NoUsage),
     }
+}
+
+/// A count that was written with a fraction or an exponent.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole, and of a range in which each whole number has a float of its own"
+)]
+fn whole(number: f64) -> Option<u64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let is_count = (0.0..=EXACT_MAX).contains(&number) && number.fract() == 0.0;
+    is_count.then_some(number as u64)
 }
 
 /// Reads a number or null.
@@ -148,9 +162,11 @@ fn decimal(reader: &mut Reader<'_>) -> Result<Option<f64>, NoUsage> {
     reader.number()?.parse().map(Some).map_err(|_| NoUsage)
 }
 
-/// Reads the cached tokens in the details of a usage, or null.
+/// Reads the cached tokens in the details of a usage. What is no object, as null or
+/// PHP's empty list, tells none.
 fn details(reader: &mut Reader<'_>) -> Result<Option<u64>, NoUsage> {
-    if reader.literal() == Some(Literal::Null) {
+    if reader.peek() != Some(b'{') {
+        reader.skip_value(2)?;
         return Ok(None);
     }
     let mut cached = None;

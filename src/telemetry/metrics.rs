@@ -22,7 +22,7 @@ use names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DECISIONS,
     DURATION, EJECTIONS, FIRST_TOKEN, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN, JWKS_AGE,
     JWKS_REFRESHES, LOG_DROPPED, OVERHEAD, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS, RETRIES,
-    SPANS_DROPPED, TOKENS, TRANSITION, UPSTREAM_IN, USAGE_LOST,
+    SPANS_DROPPED, TOKENS, TRANSITION, UPSTREAM_FAILURES, UPSTREAM_IN, USAGE_LOST,
 };
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
@@ -258,6 +258,9 @@ pub struct ServerMetrics {
     /// `None` for workers: they come and go, and would leave a series each.
     is_in: Option<Gauge>,
     ejections: Counter,
+    /// Its labels.
+    route: String,
+    upstream: String,
 }
 
 impl ServerMetrics {
@@ -268,7 +271,9 @@ impl ServerMetrics {
             is_in: Some(
                 gauge!(UPSTREAM_IN, "route" => route.clone(), "upstream" => upstream.clone()),
             ),
-            ejections: counter!(EJECTIONS, "route" => route, "upstream" => upstream),
+            ejections: counter!(EJECTIONS, "route" => route.clone(), "upstream" => upstream.clone()),
+            route,
+            upstream,
         }
     }
 
@@ -277,6 +282,8 @@ impl ServerMetrics {
         Self {
             is_in: None,
             ejections: counter!(EJECTIONS, "route" => "-", "upstream" => id.to_owned()),
+            route: "-".to_owned(),
+            upstream: id.to_owned(),
         }
     }
 
@@ -285,6 +292,13 @@ impl ServerMetrics {
         if let Some(gauge) = &self.is_in {
             gauge.set(if is_in { 1.0 } else { 0.0 });
         }
+    }
+
+    /// A request to it failed, for one of a closed set of reasons.
+    pub fn failed(&self, reason: &'static str) {
+        let (route, upstream) = (self.route.clone(), self.upstream.clone());
+        counter!(UPSTREAM_FAILURES, "route" => route, "upstream" => upstream, "reason" => reason)
+            .increment(1);
     }
 
     /// It was ejected once more.

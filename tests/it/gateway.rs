@@ -13,6 +13,7 @@ mod edge;
 mod ending;
 mod endpoints;
 mod floods;
+mod foreign;
 mod framing;
 mod held;
 mod lasting;

@@ -215,12 +215,26 @@ impl Refusal {
                 Outcome::Unavailable,
                 None,
             ),
-            Self::Unreachable => (
+            Self::Unreachable | Self::Unreached(_) => (
                 S::SERVICE_UNAVAILABLE,
                 SERVER,
                 "no_healthy_backend",
                 Outcome::UpstreamError,
                 Some(Duration::from_secs(2)),
+            ),
+            Self::KeyRefused { .. } => (
+                S::BAD_GATEWAY,
+                SERVER,
+                "upstream_key_refused",
+                Outcome::UpstreamError,
+                None,
+            ),
+            Self::Redirected { .. } => (
+                S::BAD_GATEWAY,
+                SERVER,
+                "upstream_redirect",
+                Outcome::UpstreamError,
+                None,
             ),
             Self::UpstreamBroke => (
                 S::BAD_GATEWAY,

@@ -94,7 +94,7 @@ pub(super) async fn connect(
                 let next = admission.again(&mut again, pick, &destination, record);
                 next.await?;
             }
-            Err(_) => return Err(Refusal::Unreachable),
+            Err(failure) => return Err(Refusal::Unreached(failure)),
         }
     };
     let (target, server) = (&admission.place.target, &admission.place.server);
@@ -197,6 +197,8 @@ fn check(response: &Response<Incoming>, key: &str) -> Result<(), Refusal> {
         | StatusCode::NOT_FOUND
         | StatusCode::METHOD_NOT_ALLOWED
         | StatusCode::UPGRADE_REQUIRED => Err(Refusal::UnsupportedEndpoint),
+        status @ StatusCode::UNAUTHORIZED => Err(Refusal::KeyRefused { status }),
+        status if status.is_redirection() => Err(Refusal::Redirected { status }),
         _ => Err(Refusal::UpstreamBroke),
     }
 }

@@ -14,6 +14,7 @@ use super::super::usage::Finder;
 // Built once: making a searcher costs more than a search in a short event.
 static DELTA: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"delta\""));
 static TEXT: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"text\""));
+static STOP: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"stop_reason\""));
 static USAGE: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"usage\""));
 
 /// What stands behind the first of `words`.
@@ -29,6 +30,8 @@ pub(super) enum Kind {
     Content,
     /// The stream ends well.
     End,
+    /// A message tells how it stands, and at its end why it stopped.
+    Stop,
     /// The stream ends, and the answer failed.
     Failure,
     /// An error inside the stream.
@@ -49,6 +52,7 @@ impl Kind {
             | b"image_edit.completed"
             | b"transcript.text.done"
             | b"speech.audio.done" => Self::End,
+            b"message_delta" => Self::Stop,
             b"response.failed" => Self::Failure,
             b"error" => Self::Error,
             _ if name.ends_with(b".delta") => Self::Content,
@@ -102,26 +106,50 @@ pub(super) fn may_have_usage(data: &[u8]) -> bool {
     USAGE.find(data).is_some()
 }
 
-/// Whether an event with usage has nothing but it: a whole JSON object whose
-/// `choices` are empty.
-pub(super) fn is_usage_only(data: &[u8]) -> bool {
-    has_empty_choices(data).unwrap_or(false)
+/// Whether a message says in this event why it stopped.
+pub(super) fn has_stop_reason(data: &[u8]) -> bool {
+    behind(&STOP, data).is_some_and(|rest| {
+        let mut reader = Reader::new(rest);
+        reader.eat(b':') && reader.peek() == Some(b'"')
+    })
 }
 
-fn has_empty_choices(data: &[u8]) -> Option<bool> {
+/// Whether an event with usage has nothing but it: a whole JSON object whose
+/// `choices` are empty.
+pub(super) fn is_usage_only(api: Api, data: &[u8]) -> bool {
+    has_no_choices(api, data).unwrap_or(false)
+}
+
+/// Whether choices are empty or null; or left out, in a chunk that has nothing else to
+/// say.
+fn has_no_choices(api: Api, data: &[u8]) -> Option<bool> {
     let mut reader = Reader::new(data);
-    let mut is_empty = false;
+    let (mut is_there, mut is_empty) = (false, false);
+    let mut is_plain = matches!(api, Api::Chat | Api::Completions);
     let mut more = reader.open_object().ok()?;
     while more {
         let key = reader.key().ok()?;
         let span = reader.skip_value(1).ok()?;
         if key.raw() == b"choices" {
             let mut choices = Reader::new(data.get(span)?);
-            is_empty = choices.eat(b'[') && choices.eat(b']');
+            let is_null = choices.literal() == Some(Literal::Null);
+            is_there = true;
+            is_empty = is_null || choices.eat(b'[') && choices.eat(b']');
         }
+        is_plain &= matches!(
+            key.raw(),
+            b"id"
+                | b"object"
+                | b"created"
+                | b"model"
+                | b"usage"
+                | b"system_fingerprint"
+                | b"service_tier"
+        );
         more = reader.more_members().ok()?;
     }
-    Some(is_empty && reader.peek().is_none())
+    let has_none = if is_there { is_empty } else { is_plain };
+    Some(has_none && reader.peek().is_none())
 }
 
 /// `{"error":…`, as vLLM 0.32 writes into a stream that fails, in every API.

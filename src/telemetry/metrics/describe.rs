@@ -6,7 +6,8 @@ use super::names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DECISIONS,
     DURATION, EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN,
     JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, QUEUE_WAIT, QUEUED, REPLAYS,
-    REQUESTS, RETRIES, SPANS_DROPPED, STATUS, TOKENS, TRANSITION, UPSTREAM_IN, USAGE_LOST,
+    REQUESTS, RETRIES, SPANS_DROPPED, STATUS, TOKENS, TRANSITION, UPSTREAM_FAILURES, UPSTREAM_IN,
+    USAGE_LOST,
 };
 
 /// Describes every name.
@@ -91,6 +92,10 @@ fn describe_upstreams() {
     describe_gauge!(
         UPSTREAM_IN,
         "1 for a server that requests are sent to, 0 for one that is left out."
+    );
+    describe_counter!(
+        UPSTREAM_FAILURES,
+        "Requests that failed at a server, by what it did: `refused`, `name`, `tls`, `key_refused` and so on."
     );
     describe_counter!(
         EJECTIONS,

@@ -28,5 +28,6 @@ pub(in crate::telemetry) const CERTIFICATE_EXPIRY: &str =
     "tidegate_certificate_expiry_timestamp_seconds";
 pub(in crate::telemetry) const SPANS_DROPPED: &str = "tidegate_trace_spans_dropped_total";
 pub(in crate::telemetry) const UPSTREAM_IN: &str = "tidegate_upstream_in";
+pub(in crate::telemetry) const UPSTREAM_FAILURES: &str = "tidegate_upstream_failures_total";
 pub(in crate::telemetry) const EJECTIONS: &str = "tidegate_upstream_ejections_total";
 pub(in crate::telemetry) const RETRIES: &str = "tidegate_upstream_retries_total";

@@ -125,7 +125,7 @@ async fn what_goes_wrong_behind_an_open_head_is_told_in_the_form_of_the_api() {
         ),
         (
             "/v1/messages",
-            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"BadRequestError\",\"message\":\"no room\"}}\n\n",
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\",\"message\":\"no room\"}}\n\n",
         ),
     ] {
         let mut client = bench.connect().await;
