@@ -11,6 +11,7 @@ mod doors;
 mod end;
 mod first;
 mod handover;
+mod health;
 mod plots;
 mod run;
 mod sockets;
@@ -32,19 +33,19 @@ use tokio::sync::Notify;
 use crate::admin::{self, Admin};
 use crate::auth::certs::ensure_server_pair;
 use crate::auth::{Keys, Revocations, RevokedSet, Verifier};
-use crate::config::{self, Catalog, Settings};
+use crate::config::{self, Catalog, LostStore, Settings};
 use crate::deployment::Registry;
 use crate::gateway::Gateway;
 use crate::gateway::tls::Certificates;
 use crate::lifecycle::Conductor;
 use crate::lifecycle::launcher::Launcher;
-use crate::store::Store;
 use crate::store::history::{self, History};
 use crate::store::whole::write_whole;
+use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics;
-use crate::time::{Clock, unix_seconds};
+use crate::time::Clock;
 use crate::vllm::installation::VERSION_ASSUMED;
 use crate::vllm::options::render::schema_value;
 
@@ -260,11 +261,35 @@ fn open_gateway(
 /// The store, and what is revoked. Its lock also keeps a second gateway off the
 /// directory.
 fn open_store(settings: &Settings) -> Result<(Store, Arc<Revocations>), Failure> {
-    let store = Store::open(&settings.gateway.state)?;
-    store.purge_expired_tokens(unix_seconds())?;
-    store.purge_cutoffs(unix_seconds())?;
-    let revocations = Arc::new(Revocations::new(store.revoked_tokens()?));
+    let opened = Store::open_beside(&settings.gateway.state, &settings.tokens.signing_key)?;
+    for note in &opened.notes {
+        tracing::error!("{note}");
+    }
+    let store = opened.store;
+    let clock = Arc::clone(store.clock());
+    store.purge_expired_tokens(clock.seconds())?;
+    store.purge_cutoffs(clock.seconds())?;
+    for warning in store.warnings(settings.tokens.lost_store == LostStore::Accept) {
+        tracing::warn!("{warning}");
+    }
+    let revocations = revocations(settings, &store)?;
     Ok((store, revocations))
+}
+
+/// What a store says is revoked, and by which clock.
+///
+/// # Errors
+///
+/// When the store can't be read.
+pub fn revocations(settings: &Settings, store: &Store) -> Result<Arc<Revocations>, StoreError> {
+    let set = RevokedSet {
+        lost_before: match settings.tokens.lost_store {
+            LostStore::Refuse => store.lost_at()?,
+            LostStore::Accept => 0,
+        },
+        ..store.revoked_tokens()?
+    };
+    Ok(Arc::new(Revocations::by(set, Arc::clone(store.clock()))))
 }
 
 fn token_keys(settings: &Settings, revocations: &Arc<Revocations>) -> Result<Arc<Keys>, Failure> {

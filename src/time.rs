@@ -1,9 +1,14 @@
 //! The only clock.
 //!
 //! Monotonic time is tokio's, so tests can pause it; [`Uptime`] is what the pure
-//! parts get. Wall-clock time is for tokens, logs and people, never for waiting.
+//! parts get. Wall-clock time is for logs and people, never for waiting; tokens are
+//! held against [`newest::NewestTime`], which does not go back with it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub mod newest;
+
+pub use newest::NewestTime;
 
 pub use tokio::time::{Instant, sleep, sleep_until, timeout};
 

@@ -21,7 +21,6 @@ use super::access::{Caller, Peer};
 use super::api::ApiError;
 use super::audit::Stranger;
 use super::session::{self, Found};
-use crate::time::unix_seconds;
 
 /// The header of changes from a page.
 pub(super) const CSRF_HEADER: &str = "x-csrf-token";
@@ -141,7 +140,7 @@ async fn enter(
         };
         let principal = admin
             .verifier
-            .verify_or_refetch(token, unix_seconds())
+            .verify_or_refetch(token, admin.verifier.now())
             .await;
         let principal =
             principal.map_err(|denied| refused(ApiError::unauthorized(&denied.to_string())))?;

@@ -32,7 +32,7 @@ use crate::auth::{NoRandomBytes, ulid};
 use crate::store::records::Kind;
 use crate::store::{Store, StoreError};
 use crate::telemetry::history::Scope;
-use crate::time::{unix_seconds, unix_time};
+use crate::time::unix_seconds;
 
 /// Most links.
 const LINKS_MAX: usize = 1_000;
@@ -135,8 +135,8 @@ impl Embeds {
         let (id, signature) = link.split_once('.')?;
         let all = self.all.load();
         let (_, embed) = all.iter().find(|(known, _)| known == id)?;
-        let works =
-            embed.expires > unix_seconds() && session::same(&embed.signature(id), signature);
+        let works = embed.expires > self.store.clock().seconds()
+            && session::same(&embed.signature(id), signature);
         works.then(|| Arc::clone(embed))
     }
 
@@ -146,7 +146,7 @@ impl Embeds {
             .changing
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = unix_seconds();
+        let now = self.store.clock().seconds();
         let before = self.all.load_full();
         let (kept, ended): (Vec<_>, Vec<_>) = before
             .iter()
@@ -195,7 +195,7 @@ pub(super) fn api() -> OpenApiRouter<Admin> {
 #[utoipa::path(get, path = "/embeds", tag = "history", responses(
     (status = 200, body = Vec<EmbedView>), (status = 401, body = ErrorView)))]
 async fn list(State(admin): State<Admin>, caller: Caller) -> Json<Vec<EmbedView>> {
-    let now = unix_seconds();
+    let now = admin.store.clock().seconds();
     let base = admin.url().unwrap_or_default();
     let all = admin.embeds.all.load();
     let seen = all.iter().filter(|(_, embed)| {
@@ -233,7 +233,7 @@ async fn create(
         return Err(error);
     }
     let embed = embed(&caller, &scope, &request)?;
-    let id = ulid(unix_time()).map_err(|error| ApiError::internal(&error))?;
+    let id = ulid(admin.store.clock().now()).map_err(|error| ApiError::internal(&error))?;
     let view = embed.view(&id, &base);
     let embeds = Arc::clone(&admin.embeds);
     on_disk(move || embeds.add(id, embed)).await??;

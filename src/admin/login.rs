@@ -22,7 +22,6 @@ use super::audit::Stranger;
 use super::door;
 use super::session::{Begun, COOKIE, Found, Grant};
 use super::view::{ErrorView, LoginRequest, SessionView};
-use crate::time::unix_seconds;
 
 /// The calls that need no session.
 pub(super) fn router() -> Router<Admin> {
@@ -139,7 +138,7 @@ async fn try_begin(
         (Some(token), None) => {
             let verified = admin
                 .verifier
-                .verify_or_refetch(&token, unix_seconds())
+                .verify_or_refetch(&token, admin.verifier.now())
                 .await;
             let principal =
                 verified.map_err(|denied| ApiError::unauthorized(&denied.to_string()))?;

@@ -21,7 +21,6 @@ use crate::auth::{NoRandomBytes, Principal, Revocations, Role, TokenKind, TokenL
 use crate::names::{Project, Workspace};
 use crate::store::records::Kind;
 use crate::store::{Store, StoreError};
-use crate::time::{unix_seconds, unix_time};
 
 /// Name of the cookie. The prefix binds it to this host, HTTPS and all paths.
 pub const COOKIE: &str = "__Host-tidegate";
@@ -194,7 +193,7 @@ impl Sessions {
     ///
     /// [`StoreError`] when the store can't be read.
     pub fn open(store: Store, revocations: Arc<Revocations>) -> Result<Self, StoreError> {
-        let now = unix_seconds();
+        let now = revocations.clock().seconds();
         let kept = store.records::<Session>(Kind::Session)?;
         let (over, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(_, s)| now >= s.expires);
         let over: Vec<String> = over.into_iter().map(|(id, _)| id).collect();
@@ -224,7 +223,7 @@ impl Sessions {
     /// [`NoRandomBytes`] when the system gives none.
     pub fn link(&self) -> Result<(String, u64), NoRandomBytes> {
         let code = random()?;
-        let expires = unix_seconds() + LINK_LIFE;
+        let expires = self.now() + LINK_LIFE;
         let mut state = self.lock();
         if state.links.len() == LINKS_MAX {
             state.links.remove(0);
@@ -235,7 +234,7 @@ impl Sessions {
 
     /// Takes a code: true once, while it works.
     pub fn take_link(&self, code: &str) -> bool {
-        let (hash, now) = (hash(code), unix_seconds());
+        let (hash, now) = (hash(code), self.now());
         let mut state = self.lock();
         state.links.retain(|(_, expires)| *expires > now);
         let found = state.links.iter().position(|(kept, _)| same(kept, &hash));
@@ -248,8 +247,8 @@ impl Sessions {
     ///
     /// [`SessionError`], and no session was begun.
     pub fn begin(&self, grant: Grant, agent: &str, address: &str) -> Result<Begun, SessionError> {
-        let (id, secret) = (ulid(unix_time())?, random()?);
-        let now = unix_seconds();
+        let (id, secret) = (ulid(self.revocations.clock().now())?, random()?);
+        let now = self.now();
         let token_ends = grant.token.as_ref().map_or(u64::MAX, |token| token.expires);
         let printable = |c: &char| !c.is_control();
         let session = Session {
@@ -284,7 +283,7 @@ impl Sessions {
 
     /// What a cookie leads to, and counts as its use.
     pub fn find(&self, cookie: &str) -> Found {
-        let now = unix_seconds();
+        let now = self.now();
         let Some((id, secret)) = cookie.split_once('.') else {
             return Found::Over;
         };
@@ -321,7 +320,7 @@ impl Sessions {
 
     /// Every session that goes on, by id.
     pub fn list(&self) -> Vec<(Arc<str>, Session)> {
-        let now = unix_seconds();
+        let now = self.now();
         let state = self.lock();
         let all = state.sessions.iter();
         let mut list: Vec<_> = all
@@ -330,6 +329,10 @@ impl Sessions {
             .collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
+    }
+
+    fn now(&self) -> u64 {
+        self.revocations.clock().seconds()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -4,10 +4,18 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::Router;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
+
+use crate::time::sleep;
+
+/// Between two looks whether the file is there.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long followed answers may go on once everything ends.
+const END_MAX: Duration = Duration::from_millis(200);
 
 /// Why the socket can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -56,19 +64,48 @@ pub async fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(socket)
 }
 
-/// Serves until `ending`, then removes the socket's file.
-pub async fn serve(socket: UnixListener, path: PathBuf, router: Router, ending: CancellationToken) {
-    let until = ending.clone();
-    let served =
-        axum::serve(socket, router).with_graceful_shutdown(async move { until.cancelled().await });
-    tokio::select! {
-        served = served => {
-            if let Err(error) = served {
-                tracing::error!(error = %error, "the admin socket broke");
+/// Serves until `ending`, then removes the socket's file. A file that someone else
+/// removes is made again: without it no command reaches us.
+pub async fn serve(
+    mut socket: UnixListener,
+    path: PathBuf,
+    router: Router,
+    ending: CancellationToken,
+) {
+    loop {
+        let until = ending.clone();
+        let served = axum::serve(socket, router.clone())
+            .with_graceful_shutdown(async move { until.cancelled().await });
+        tokio::select! {
+            served = served => {
+                if let Err(error) = served {
+                    tracing::error!(error = %error, "the admin socket broke");
+                }
+                break;
             }
+            // Followed logs would hold the graceful end for ever.
+            () = async { ending.cancelled().await; sleep(END_MAX).await } => break,
+            // What is open goes on: each connection is a task of its own.
+            again = made_again(&path) => socket = again,
         }
-        // Followed logs would hold the graceful end for ever.
-        () = async { ending.cancelled().await; crate::time::sleep(std::time::Duration::from_millis(200)).await } => {}
     }
     drop(fs::remove_file(path));
+}
+
+/// Resolves with another socket once the file is gone. Cancel-safe: a socket that is
+/// dropped is found gone again.
+async fn made_again(path: &Path) -> UnixListener {
+    loop {
+        sleep(LOOK).await;
+        if tokio::fs::try_exists(path).await.unwrap_or(true) {
+            continue;
+        }
+        if let Ok(socket) = bind(path).await {
+            tracing::error!(
+                "the admin socket {} was removed: it is made again",
+                path.display()
+            );
+            return socket;
+        }
+    }
 }

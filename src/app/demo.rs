@@ -14,7 +14,6 @@ use crate::auth::{Denied, Issuer, Role, TokenLimits, TokenSpec, Verifier};
 use crate::config::Settings;
 use crate::names::{Project, Workspace};
 use crate::store::Store;
-use crate::time::{unix_seconds, unix_time};
 
 /// How long a demo token is valid: 30 days.
 const TTL: Duration = Duration::from_hours(30 * 24);
@@ -34,7 +33,7 @@ pub(super) fn token(
     store: &Store,
 ) -> Result<Demo, Failure> {
     let path = settings.gateway.state.join("demo.token");
-    let now = unix_seconds();
+    let now = verifier.now();
     let present = fs::read_to_string(&path).ok();
     let verdict = present.map(|token| verifier.verify(token.trim(), now));
     if matches!(verdict, Some(Ok(_) | Err(Denied::Revoked))) {
@@ -51,7 +50,7 @@ pub(super) fn token(
         metadata: None,
         limits: TokenLimits::default(),
     };
-    let (token, mut record) = issuer.issue(spec, unix_time())?;
+    let (token, mut record) = issuer.issue(spec, verifier.revocations().clock().now())?;
     record.created_by = Some("first start".to_owned());
     store.put_token(&record)?;
     let mut file = fs::OpenOptions::new()

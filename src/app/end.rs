@@ -3,6 +3,7 @@
 //! Either way what is open may finish, up to `gateway.shutdown_timeout`; what is
 //! left then is told so in its own form, and cut.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::systemd::Notifier;
 use crate::admin::Admin;
 use crate::gateway::Gateway;
 use crate::lifecycle::launcher::Launcher;
+use crate::store::left;
 use crate::tasks::Tasks;
 use crate::time::{Instant, sleep};
 
@@ -78,16 +80,22 @@ impl End {
         };
         // It fails only when the runtime ends, and the process with it.
         drop(tokio::task::spawn_blocking(release).await);
+        let usage = self.leave_usage(&state);
         asked.done();
         tracing::info!("given way: open requests may finish");
         self.drain(signals).await;
-        let used = self.gateway.ledger().take();
-        let requests: u64 = used.iter().map(|(_, tally)| tally.requests).sum();
-        if requests > 0 && !handover::leave_usage(&state, used).await {
-            tracing::error!("the usage of the last {requests} requests is lost");
-        }
+        usage.join(LAST_WAIT).await;
         self.talks.join(LAST_WAIT).await;
         left
+    }
+
+    /// Starts to leave usage beside the store, which is another's from here on.
+    fn leave_usage(&self, state: &Path) -> Tasks {
+        let tasks = Tasks::new();
+        let ledger = Arc::clone(self.gateway.ledger());
+        let kept = left::keep(state.to_owned(), ledger, tasks.ending());
+        tasks.spawn("usage", kept);
+        tasks
     }
 
     /// Waits until no request waits for a worker: only we can start it for them.

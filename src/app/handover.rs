@@ -10,11 +10,13 @@
 //!   | <-- done --------------------------- |   store, workers and admin socket
 //!   |  (opens the store, adopts workers)   |   open requests go on
 //!   | -- serving ------------------------> |
-//!   | <-- usage of the last requests ----- |   ends
+//!   |                                      |   ends
 //! ```
 //!
 //! Connections that come between wait in the sockets. The socket of this talk
-//! lies in the state directory, which is closed to others. Budgets of tokens and
+//! lies in the state directory, which is closed to others. The usage of its last
+//! requests the old one leaves there ([`crate::store::left`]); one of an earlier build
+//! says it here. Budgets of tokens and
 //! places of requests are not handed over: the new one counts from the start.
 
 use std::future::Future;
@@ -226,16 +228,6 @@ impl Predecessor {
     }
 }
 
-/// Hands the usage of our last requests to the gateway after us. Returns whether
-/// it has it.
-pub(super) async fn leave_usage(state: &Path, used: Vec<(Arc<str>, Tally)>) -> bool {
-    let Ok(stream) = UnixStream::connect(socket(state)).await else {
-        return false;
-    };
-    let told = say(&stream, &Word::Usage(used), &[]).await;
-    told.is_ok() && matches!(listen(&stream, TALK_MAX).await, Ok((Word::Kept, _)))
-}
-
 /// Sends one message, with descriptors at its begin.
 async fn say(stream: &UnixStream, word: &Word, passed: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut line = serde_json::to_vec(word)?;
@@ -347,7 +339,11 @@ mod tests {
                 completion_tokens: 4,
                 last_used: 5,
             };
-            assert!(leave_usage(dir.path(), vec![(Arc::from("01A"), tally)]).await);
+            let stream = UnixStream::connect(socket(dir.path())).await.unwrap();
+            let used = Word::Usage(vec![(Arc::from("01A"), tally)]);
+            say(&stream, &used, &[]).await.unwrap();
+            let (word, _) = listen(&stream, TALK_MAX).await.unwrap();
+            assert!(matches!(word, Word::Kept));
             assert_eq!(store.usage("01A").unwrap(), Some(tally));
             ending.cancel();
         };

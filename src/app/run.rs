@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::end::{End, Signals, Told};
 use super::handover::{self, Asked};
 use super::systemd::Notifier;
-use super::{App, Failure, certs, plots, reload};
+use super::{App, Failure, certs, health, plots, reload};
 use crate::admin::{self, Admin, socket};
 use crate::auth::Keys;
 use crate::config::watch::Watcher;
@@ -117,6 +117,8 @@ impl App {
         self.tasks.spawn("lookout", looking);
         let ledger = Arc::clone(self.gateway.ledger());
         let holders = Arc::clone(self.keys.verifier().holders());
+        let kept = health::keep(self.admin.clone(), ending.clone());
+        self.tasks.spawn("store", kept);
         let kept = usage::keep(self.admin.store.clone(), ledger, holders, ending.clone());
         self.tasks.spawn("usage", kept);
         let plotted = plots::keep(self.admin.clone(), ending.clone());

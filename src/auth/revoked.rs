@@ -3,7 +3,8 @@
 //! Owns the set that every verification looks at. Readers take a snapshot without
 //! a lock; a change swaps the snapshot and then counts [`Revocations::generation`]
 //! up, so that a remembered verification of an older generation is looked at again.
-//! Keeping revocations over a restart is `store`'s.
+//! Owns too the time that tokens are held against, which a cutoff is a moment of.
+//! Keeping both over a restart is `store`'s.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::Denied;
 use super::principal::Principal;
 use crate::names::Workspace;
+use crate::time::NewestTime;
 
 /// What is revoked at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,9 @@ pub struct RevokedSet {
     pub tokens: HashSet<Arc<str>>,
     /// All older tokens of a workspace, or of one of its subjects.
     pub workspaces: HashMap<Workspace, Cutoffs>,
+    /// Every token that was issued before, as which of them were revoked is not known
+    /// any more; seconds since 1970, 0 for none.
+    pub lost_before: u64,
 }
 
 /// Moments before which a workspace's tokens are no longer accepted.
@@ -35,15 +41,23 @@ pub struct Cutoffs {
 impl RevokedSet {
     /// Whether a principal's token is revoked.
     pub fn contains(&self, principal: &Principal) -> bool {
+        self.refusal(principal).is_some()
+    }
+
+    /// Why a principal's token is refused, where it is.
+    pub fn refusal(&self, principal: &Principal) -> Option<Denied> {
         if self.tokens.contains(&principal.token_id) {
-            return true;
+            return Some(Denied::Revoked);
         }
-        self.workspaces
-            .get(&principal.workspace)
-            .is_some_and(|cutoffs| {
-                let subject = cutoffs.subjects.get(&principal.subject).copied();
-                principal.issued_at < cutoffs.all.max(subject.unwrap_or(0))
-            })
+        let cutoffs = self.workspaces.get(&principal.workspace);
+        let is_cut_off = cutoffs.is_some_and(|cutoffs| {
+            let subject = cutoffs.subjects.get(&principal.subject).copied();
+            principal.issued_at < cutoffs.all.max(subject.unwrap_or(0))
+        });
+        if is_cut_off {
+            return Some(Denied::Revoked);
+        }
+        (principal.issued_at < self.lost_before).then_some(Denied::Forgotten)
     }
 }
 
@@ -54,15 +68,27 @@ pub struct Revocations {
     /// Counted up after each swap of `current`, never before: whoever reads a
     /// generation and then the set has a set at least as new.
     generation: AtomicU64,
+    clock: Arc<NewestTime>,
 }
 
 impl Revocations {
-    /// Starts with what was revoked before.
+    /// Starts with what was revoked before, by the clock of the machine.
     pub fn new(set: RevokedSet) -> Self {
+        Self::by(set, Arc::default())
+    }
+
+    /// Starts with what was revoked before, by this clock.
+    pub fn by(set: RevokedSet, clock: Arc<NewestTime>) -> Self {
         Self {
             current: ArcSwap::from_pointee(set),
             generation: AtomicU64::new(0),
+            clock,
         }
+    }
+
+    /// The time that tokens are held against.
+    pub fn clock(&self) -> &Arc<NewestTime> {
+        &self.clock
     }
 
     /// Counts the changes so far.
@@ -78,6 +104,11 @@ impl Revocations {
     /// Whether a principal's token is revoked now.
     pub fn is_revoked(&self, principal: &Principal) -> bool {
         self.current.load().contains(principal)
+    }
+
+    /// Why a principal's token is refused now, where it is.
+    pub(super) fn refusal(&self, principal: &Principal) -> Option<Denied> {
+        self.current.load().refusal(principal)
     }
 
     /// Puts another set in place of the current one.

@@ -58,6 +58,16 @@ pub enum Denied {
     /// It was taken back.
     #[error("the token was revoked: ask for a new one")]
     Revoked,
+    /// It may have been taken back: the store that would tell was lost.
+    #[error(
+        "this gateway lost its record of revoked tokens, so tokens issued before are refused: ask for a new one"
+    )]
+    Forgotten,
+    /// It is not valid yet by our clock.
+    #[error(
+        "the token is not valid yet: the clock of this gateway, or of whoever issued the token, is wrong"
+    )]
+    Early,
 }
 
 impl Denied {
@@ -68,6 +78,8 @@ impl Denied {
             Self::Invalid => "invalid",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Forgotten => "store_lost",
+            Self::Early => "not_yet_valid",
         }
     }
 }
@@ -152,6 +164,11 @@ impl Verifier {
         &self.revocations
     }
 
+    /// The time that tokens are held against now, in seconds since 1970.
+    pub fn now(&self) -> u64 {
+        self.revocations.clock().seconds()
+    }
+
     /// Who has shown a token since they were last taken from here to the store.
     pub fn holders(&self) -> &Arc<Holders> {
         &self.holders
@@ -161,8 +178,8 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`Denied`] with the reason. Expired and revoked are said only of tokens that
-    /// were signed by a trusted key.
+    /// [`Denied`] with the reason. Expired, revoked and not yet valid are said only of
+    /// tokens that were signed by a trusted key.
     pub fn verify(&self, presented: &str, now_unix: u64) -> Result<Arc<Principal>, Denied> {
         self.look_at(presented, now_unix).map_err(Refused::denied)
     }
@@ -231,12 +248,12 @@ impl Verifier {
             return Err(Denied::Expired);
         }
         if now < entry.valid_from {
-            return Err(Denied::Invalid);
+            return Err(Denied::Early);
         }
         let revocations = self.revocations.generation();
         if entry.revocations != revocations {
-            if self.revocations.is_revoked(&entry.principal) {
-                return Err(Denied::Revoked);
+            if let Some(denied) = self.revocations.refusal(&entry.principal) {
+                return Err(denied);
             }
             entry.revocations = revocations;
             self.cache.put(key, entry.clone(), now);
@@ -250,15 +267,15 @@ impl Verifier {
         let valid_from = not_before.unwrap_or_default().max(principal.issued_at);
         let valid_from = valid_from.saturating_sub(LEEWAY);
         if now < valid_from {
-            return Err(Denied::Invalid.into());
+            return Err(Denied::Early.into());
         }
         let valid_until = principal.expires_at.saturating_add(LEEWAY);
         if now >= valid_until {
             return Err(Denied::Expired.into());
         }
         let principal = Arc::new(principal);
-        if self.revocations.is_revoked(&principal) {
-            return Err(Denied::Revoked.into());
+        if let Some(denied) = self.revocations.refusal(&principal) {
+            return Err(denied.into());
         }
         self.holders.note(&principal);
         let entry = Entry {

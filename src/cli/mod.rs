@@ -19,6 +19,7 @@ mod ps;
 mod serve;
 mod sim;
 mod simulate;
+mod state;
 mod token;
 mod worker_exec;
 
@@ -52,6 +53,8 @@ enum Command {
     Check(check::Check),
     /// Make, list, look at and revoke tokens
     Token(token::Token),
+    /// Back up and restore tokens, revocations, usage, audit, keys and secrets
+    State(state::State),
     /// Show instances, deployments and how they stand
     Ps(ps::Ps),
     /// Make an instance of a route file or an export
@@ -169,6 +172,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Sim(sim) => Ok(sim.run()),
         Command::Simulate(simulate) => simulate.run(),
         Command::Token(token) => client::block_on(token.run()),
+        Command::State(state) => client::block_on(state.run()),
         Command::Ps(ps) => client::block_on(ps.run()),
         Command::Launch(launch) => client::block_on(launch.run()),
         Command::Export(export) => client::block_on(export.run()),

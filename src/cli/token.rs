@@ -6,20 +6,21 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use http::Method;
 
-use super::client::{Client, ClientError, escaped};
+use super::client::{Client, escaped};
 use super::{Failure, RemoteArg, out};
-use crate::admin::view::{
-    CutOff as CutOffView, CutOffRequest, KeyRotated, TokenMade, TokenRequest, TokenView, TokensView,
-};
+use crate::admin::view::{KeyRotated, TokenMade, TokenRequest, TokenView, TokensView};
 use crate::auth::keys::rotate;
-use crate::auth::{Issuer, Keys, Pattern, Revocations, Role, SigningKey, TokenLimits};
+use crate::auth::{Issuer, Keys, Pattern, Role, SigningKey, TokenLimits};
 use crate::config::Settings;
 use crate::names::{Project, Workspace};
-use crate::store::Store;
-use crate::time::{unix_seconds, unix_time};
 use crate::units::Span;
 
+pub(super) mod offline;
+mod refuse;
 mod usage;
+
+use offline::is_offline;
+use refuse::CutOff;
 
 #[derive(Debug, Args)]
 pub(super) struct Token {
@@ -110,16 +111,6 @@ struct Create {
     json: bool,
 }
 
-#[derive(Debug, Args)]
-struct CutOff {
-    /// The tenant
-    #[arg(long)]
-    workspace: Workspace,
-    /// Only the tokens of this subject
-    #[arg(long)]
-    subject: Option<String>,
-}
-
 fn json_object(text: &str) -> Result<serde_json::Value, String> {
     match serde_json::from_str(text) {
         Ok(value @ serde_json::Value::Object(_)) => Ok(value),
@@ -138,17 +129,12 @@ impl Token {
                 usage::run(&settings, &client, workspace, json).await?;
             }
             Command::Show { token } => return show(&settings, &token),
-            Command::Revoke { jti } => revoke(&settings, &client, &jti).await?,
+            Command::Revoke { jti } => refuse::revoke(&settings, &client, &jti).await?,
             Command::CutOff(whom) => whom.run(&settings, &client).await?,
             Command::RotateKey => rotate_key(&settings, &client).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Whether no gateway runs, so that the files may be opened here.
-fn is_offline<T>(result: &Result<T, Failure>) -> bool {
-    matches!(result, Err(error) if matches!(error.downcast_ref(), Some(ClientError::NotRunning(_))))
 }
 
 impl Create {
@@ -185,10 +171,10 @@ impl Create {
 
 /// Makes a token without a running gateway.
 fn offline(settings: &Settings, request: TokenRequest) -> Result<TokenMade, Failure> {
-    let store = Store::open(&settings.gateway.state)?;
+    let store = offline::open(settings)?;
     let key = SigningKey::load_or_create(&settings.tokens.signing_key)?.key;
     let issuer = Issuer::new(key, &settings.tokens.issuer, &settings.tokens.audience);
-    let (token, mut record) = issuer.issue(request.spec(), unix_time())?;
+    let (token, mut record) = issuer.issue(request.spec(), store.clock().now())?;
     record.created_by = Some("command line".to_owned());
     store.put_token(&record)?;
     Ok(TokenMade { token, record })
@@ -198,7 +184,7 @@ async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Fa
     let mut records: Vec<TokenView> = Vec::new();
     let mut before: Option<String> = None;
     let store = match client.get::<TokensView>("tokens").await {
-        asked if is_offline(&asked) => Some(Store::open(&settings.gateway.state)?),
+        asked if is_offline(&asked) => Some(offline::open(settings)?),
         asked => {
             let page = asked?;
             before.clone_from(&page.next);
@@ -211,7 +197,7 @@ async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Fa
             let page = store.tokens(None, before.as_deref(), 200)?;
             let ids: Vec<&str> = page.records.iter().map(|r| r.jti.as_str()).collect();
             let used = store.usage_of(&ids)?;
-            let now = unix_seconds();
+            let now = store.clock().seconds();
             let page_records = page.records.iter().cloned().zip(used);
             records.extend(page_records.map(|(record, used)| TokenView::new(record, used, now)));
             before = page.next;
@@ -291,15 +277,15 @@ fn show(settings: &Settings, token: &str) -> Result<ExitCode, Failure> {
             .take(64 * 1024)
             .read_to_string(&mut text)?;
     }
+    offline::has_key(settings)?;
     // Revocations need the store, which a running gateway holds: `list` shows them.
-    let revoked = match Store::open(&settings.gateway.state) {
-        Ok(store) => store.revoked_tokens()?,
-        Err(_) => crate::auth::RevokedSet::default(),
+    let revocations = match offline::open(settings) {
+        Ok(store) => crate::app::revocations(settings, &store)?,
+        Err(_) => std::sync::Arc::default(),
     };
-    let revocations = std::sync::Arc::new(Revocations::new(revoked));
     // Keys that have to be fetched are not.
     let keys = Keys::load(settings.tokens.key_sources(), revocations)?.keys;
-    let verdict = keys.verifier().verify(text.trim(), unix_seconds());
+    let verdict = keys.verifier().verify(text.trim(), keys.verifier().now());
     if let Some(claims) = claims(text.trim()) {
         out::json(&claims)?;
     }
@@ -324,52 +310,13 @@ fn claims(token: &str) -> Option<serde_json::Value> {
     Some(data.claims)
 }
 
-async fn revoke(settings: &Settings, client: &Client, jti: &str) -> Result<(), Failure> {
-    let path = format!("tokens/{}", escaped(jti));
-    let asked = client
-        .call::<serde_json::Value>(Method::DELETE, &path, None::<&()>)
-        .await;
-    if is_offline(&asked) {
-        Store::open(&settings.gateway.state)?.revoke_token(jti, unix_seconds())?;
-    } else {
-        asked?;
-    }
-    out::line(format_args!("{jti} is revoked"))
-}
-
-impl CutOff {
-    async fn run(self, settings: &Settings, client: &Client) -> Result<(), Failure> {
-        let request = CutOffRequest {
-            workspace: self.workspace,
-            subject: self.subject,
-        };
-        let path = "tokens/cut-off";
-        let asked = client.call::<CutOffView>(Method::POST, path, Some(&request));
-        let asked = asked.await;
-        if is_offline(&asked) {
-            let store = Store::open(&settings.gateway.state)?;
-            let subject = request.subject.as_deref();
-            store.cut_off(&request.workspace, subject, unix_seconds())?;
-        } else {
-            asked?;
-        }
-        let whose = match &request.subject {
-            Some(subject) => format!("{subject} in {}", request.workspace),
-            None => request.workspace.to_string(),
-        };
-        out::line(format_args!(
-            "every token of {whose} that was issued up to now is refused"
-        ))
-    }
-}
-
 async fn rotate_key(settings: &Settings, client: &Client) -> Result<(), Failure> {
     let asked = client
         .call::<KeyRotated>(Method::POST, "tokens/rotate-key", None::<&()>)
         .await;
     let rotated = if is_offline(&asked) {
         // The store's lock keeps a gateway from starting meanwhile.
-        let _store = Store::open(&settings.gateway.state)?;
+        let _store = offline::open(settings)?;
         let tokens = &settings.tokens;
         KeyRotated::from(rotate(&tokens.signing_key, &tokens.kept_keys()?)?)
     } else {

@@ -109,6 +109,7 @@ impl Default for Tokens {
             previous_keys: None,
             hs256: None,
             trusted: Vec::new(),
+            lost_store: super::LostStore::Refuse,
         }
     }
 }

@@ -21,8 +21,8 @@ use super::reader::Reader;
 use super::tree::{self, Entry, FILE_BYTES_MAX, Node, Value};
 use super::trusted;
 use super::{
-    Admin, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tokens, Workers,
-    engine, file,
+    Admin, Gateway, GpuSource, Gpus, HostBudget, LostStore, Metrics, Placement, Settings, Tokens,
+    Workers, engine, file,
 };
 use crate::auth::keeper::{SecretSource, TrustedKeys};
 use crate::names::{QueueName, Workspace};
@@ -206,6 +206,9 @@ fn tokens(mut table: Reader<'_>, to: &mut Tokens) {
     if let Some(previous) = table.parsed_list::<PathBuf>("previous_keys") {
         to.previous_keys = Some(previous.value);
     }
+    let lost = [("refuse", LostStore::Refuse), ("accept", LostStore::Accept)];
+    let lost = table.choice("lost_store", &lost);
+    set(&mut to.lost_store, lost.map(|lost| lost.value));
     let mut issuers = HashSet::from([to.issuer.clone()]);
     let twice = |issuer: &str| format!("the issuer {:?} stands here twice", cut(issuer));
     if let Some(hs256) = table.table("hs256") {

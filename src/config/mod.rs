@@ -42,7 +42,8 @@ pub use error::FileError;
 pub use exchange::Exchange;
 pub use gateway::load;
 pub use settings::{
-    Admin, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Tokens, VllmEngine, Workers,
+    Admin, GpuSource, Gpus, HostBudget, LostStore, Metrics, Placement, Settings, Tokens,
+    VllmEngine, Workers,
 };
 pub use upstream::{Address, ApiKeySource, HealthCheck, Upstream, UpstreamTls};
 pub use watch::Watcher;

@@ -66,6 +66,18 @@ pub struct Tokens {
     pub hs256: Option<SharedSecret>,
     /// `[[tokens.trusted]]`: others whose tokens are accepted.
     pub trusted: Vec<TrustedIssuer>,
+    /// What becomes of tokens that were issued before the store of revocations was lost.
+    pub lost_store: LostStore,
+}
+
+/// What becomes of tokens that were issued before the store of revocations was lost, or
+/// an older copy was put in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostStore {
+    /// They are refused: some of them may have been revoked.
+    Refuse,
+    /// They are accepted, and that is told for as long as this stands.
+    Accept,
 }
 
 impl Tokens {

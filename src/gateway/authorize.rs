@@ -7,7 +7,6 @@ use http::header::AUTHORIZATION;
 
 use super::error::Refusal;
 use crate::auth::{Denied, Principal, Verifier};
-use crate::time::unix_seconds;
 
 /// Where a token may stand: OpenAI's way, Anthropic's, Azure's.
 const KEY_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
@@ -24,7 +23,7 @@ pub async fn authorize(
 ) -> Result<Arc<Principal>, Refusal> {
     let presented = presented(headers).ok_or(Refusal::Token(Denied::Missing))?;
     verifier
-        .verify_or_refetch(presented, unix_seconds())
+        .verify_or_refetch(presented, verifier.now())
         .await
         .map_err(Refusal::Token)
 }

@@ -168,6 +168,8 @@ impl Refusal {
             Self::Token(Denied::Expired) => "The token has expired. Ask for a new one.".to_owned(),
             Self::Token(Denied::Revoked) => "The token was revoked. Ask for a new one.".to_owned(),
             Self::Token(Denied::Invalid) => "The token is not valid here.".to_owned(),
+            Self::Token(Denied::Forgotten) => "This gateway lost its record of revoked tokens, so tokens issued before are refused. Ask for a new one.".to_owned(),
+            Self::Token(Denied::Early) => "The token is not valid yet: the clock of this gateway, or of whoever issued the token, is wrong.".to_owned(),
             Self::UnknownPath => "There is nothing at this path. The API stands under /v1, for example /v1/chat/completions.".to_owned(),
             Self::Method { allow } => format!("This path takes {allow} only."),
             Self::BadTarget => "The request target must be a plain path on this host.".to_owned(),

@@ -68,7 +68,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::auth::Verifier;
 use crate::config::{Catalog, Settings};
@@ -98,6 +98,8 @@ pub struct Gateway {
     stored: Arc<Stored>,
     ids: RequestIds,
     ready: AtomicBool,
+    /// Why something is not durable.
+    degraded: ArcSwapOption<Arc<str>>,
     /// Set once, when another gateway has taken over our listeners.
     taken_over: AtomicBool,
 }
@@ -137,6 +139,7 @@ impl Gateway {
             stored: Arc::default(),
             ids: RequestIds::new(),
             ready: AtomicBool::new(false),
+            degraded: ArcSwapOption::empty(),
             taken_over: AtomicBool::new(false),
         })
     }
@@ -145,6 +148,20 @@ impl Gateway {
     pub fn install(&self, catalog: &Catalog) {
         let table = self.kept.compile(catalog, &self.registry);
         self.table.store(Arc::new(table));
+    }
+
+    /// Sets what is not durable, which `/readyz` says: requests are served rightly, so
+    /// it is no reason to send them elsewhere.
+    pub fn set_degraded(&self, why: Option<Arc<str>>) {
+        self.degraded.store(why.map(Arc::new));
+    }
+
+    /// What `/readyz` answers while we are ready.
+    fn ready_text(&self) -> String {
+        match &*self.degraded.load() {
+            None => "ready\n".to_owned(),
+            Some(why) => format!("ready, but not durable: {why}\n"),
+        }
     }
 
     /// Sets what `/readyz` says.

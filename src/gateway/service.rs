@@ -172,7 +172,7 @@ async fn answer(
     match entry {
         Entry::Health => return Ok(Answer::Ours(plain(StatusCode::OK, "ok\n"))),
         Entry::Ready if gateway.is_ready() => {
-            return Ok(Answer::Ours(plain(StatusCode::OK, "ready\n")));
+            return Ok(Answer::Ours(plain(StatusCode::OK, gateway.ready_text())));
         }
         Entry::Ready => return Err(Refusal::ShuttingDown),
         Entry::Jwks => return Ok(Answer::Ours(jwks(&gateway.verifier.keys()))),
@@ -475,8 +475,8 @@ fn jwks(keys: &Keyring) -> Response<Body> {
     response
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::full(Bytes::from_static(text.as_bytes())));
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(text.into()));
     *response.status_mut() = status;
     response
 }

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::{Store, StoreError};
 
 /// Events by number.
-const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+pub(super) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 /// Refusals to strangers by number, out of the same count.
-const STRANGERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit_strangers");
+pub(super) const STRANGERS: TableDefinition<'_, u64, &[u8]> =
+    TableDefinition::new("audit_strangers");
 
 /// Most events that are kept.
 pub const KEPT_MAX: u64 = 20_000;

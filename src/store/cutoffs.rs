@@ -7,44 +7,41 @@ use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
+use super::refusals::{Refusal, Refused};
 use super::{Store, StoreError};
 use crate::auth::{Cutoffs, RevokedSet, issue};
 use crate::names::Workspace;
 
 /// By workspace and subject, which is empty for all of them: the moment, and until
 /// when it must be known; both in seconds since 1970.
-const CUTOFFS: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("cutoffs");
+pub(super) const CUTOFFS: TableDefinition<'_, (&str, &str), (u64, u64)> =
+    TableDefinition::new("cutoffs");
 
 /// Longest subject, in bytes; as long as verification accepts.
 const SUBJECT_BYTES_MAX: usize = 800;
 
 impl Store {
     /// Revokes every token of a workspace, or of one of its subjects, that was issued
-    /// up to the second `now`. Returns the second from which tokens are valid again:
-    /// `now` and one, or later if an earlier call said so. Take it over with
+    /// up to the second `now`. Says from which second on tokens are valid again: `now`
+    /// and one, or later if an earlier call said so. Take it over with
     /// [`crate::auth::Revocations::cut_off_workspace`] or `cut_off_subject`.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when it could not be kept; then nothing is revoked.
+    /// [`StoreError`] when it could neither be kept nor held; then nothing is revoked.
     pub fn cut_off(
         &self,
         workspace: &Workspace,
         subject: Option<&str>,
         now: u64,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Refused, StoreError> {
         if let Some(subject) = subject {
             check_subject(subject)?;
         }
-        self.write(|transaction| {
-            let mut cutoffs = transaction.open_table(CUTOFFS)?;
-            let key = (workspace.as_str(), subject.unwrap_or_default());
-            let earlier = cutoffs.get(key)?.map_or(0, |entry| entry.value().0);
-            // Issue times are whole seconds: the present one is cut off whole.
-            let moment = now.saturating_add(1).max(earlier);
-            let until = moment.saturating_add(issue::TTL_MAX.as_secs());
-            cutoffs.insert(key, (moment, until))?;
-            Ok(moment)
+        self.refuse(Refusal::CutOff {
+            workspace: workspace.clone(),
+            subject: subject.map(str::to_owned),
+            at: now,
         })
     }
 
@@ -64,6 +61,23 @@ impl Store {
             Ok(forgotten)
         })
     }
+}
+
+/// Cuts off within a transaction. Returns the second from which tokens are valid again.
+pub(super) fn cut_off(
+    transaction: &WriteTransaction,
+    workspace: &Workspace,
+    subject: Option<&str>,
+    now: u64,
+) -> Result<u64, StoreError> {
+    let mut cutoffs = transaction.open_table(CUTOFFS)?;
+    let key = (workspace.as_str(), subject.unwrap_or_default());
+    let earlier = cutoffs.get(key)?.map_or(0, |entry| entry.value().0);
+    // Issue times are whole seconds: the present one is cut off whole.
+    let moment = now.saturating_add(1).max(earlier);
+    let until = moment.saturating_add(issue::TTL_MAX.as_secs());
+    cutoffs.insert(key, (moment, until))?;
+    Ok(moment)
 }
 
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
@@ -127,11 +141,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (acme, other) = (name("acme"), name("other"));
-        assert_eq!(store.cut_off(&acme, None, NOW).unwrap(), NOW + 1);
-        assert_eq!(store.cut_off(&acme, None, NOW - 50).unwrap(), NOW + 1);
-        let ana = store.cut_off(&acme, Some("user:ana"), NOW + 5).unwrap();
+        assert_eq!(store.cut_off(&acme, None, NOW).unwrap().moment, NOW + 1);
+        assert_eq!(
+            store.cut_off(&acme, None, NOW - 50).unwrap().moment,
+            NOW + 1
+        );
+        let ana = store
+            .cut_off(&acme, Some("user:ana"), NOW + 5)
+            .unwrap()
+            .moment;
         assert_eq!(ana, NOW + 6);
-        assert_eq!(store.cut_off(&other, Some("x"), NOW).unwrap(), NOW + 1);
+        assert_eq!(
+            store.cut_off(&other, Some("x"), NOW).unwrap().moment,
+            NOW + 1
+        );
         drop(store);
         let store = Store::open(dir.path()).unwrap();
         let set = store.revoked_tokens().unwrap();
@@ -146,7 +169,7 @@ mod tests {
     fn a_cutoff_is_kept_for_as_long_as_any_token_lives() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        store.cut_off(&name("acme"), None, NOW).unwrap();
+        store.cut_off(&name("acme"), None, NOW).unwrap().moment;
         let last = NOW + 1 + issue::TTL_MAX.as_secs();
         assert_eq!(store.purge_cutoffs(last - 1).unwrap(), 0);
         assert_eq!(store.purge_cutoffs(last).unwrap(), 1);

@@ -19,10 +19,9 @@ use super::{Store, StoreError};
 use crate::auth::holders::Holders;
 use crate::auth::{Principal, TokenRecord};
 use crate::names::Workspace;
-use crate::time::unix_seconds;
 
 /// By token id: the end of the newest token, in seconds since 1970, and the record as JSON.
-const HOLDERS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("holders");
+pub(super) const HOLDERS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("holders");
 
 /// Most holders that are kept. Beyond, those whose tokens ended first are forgotten.
 pub const KEPT_MAX: usize = 100_000;
@@ -38,7 +37,7 @@ impl Store {
     /// [`StoreError`] when it could not be kept.
     pub fn note_seen(&self, holders: &Holders) -> Result<(), StoreError> {
         let seen = holders.take();
-        let noted = self.note_holders(&seen, unix_seconds());
+        let noted = self.note_holders(&seen, self.clock().seconds());
         if noted.is_err() {
             holders.give_back(&seen);
         }

@@ -5,28 +5,36 @@
 //! the records mean belongs to the rooms that write them; `routes.d`, not the
 //! store, is the database of routes and instances.
 //!
+//! A write that fails closes the file; it is opened again ([`health`]), and what
+//! refuses a token is held in memory meanwhile ([`refusals`]). A store that was lost,
+//! or is older than one that was there, is known by the [`mark`] beside the signing key.
+//!
 //! Every call blocks on the disk: async callers use `spawn_blocking`. A clone is
 //! another handle. One process at a time has the store open; others are told
 //! [`StoreError::InUse`] and ask that process over its admin socket.
 
-use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use redb::backends::FileBackend;
-use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
-};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use crate::time::NewestTime;
+use file::{Opened, Opener};
+use health::Health;
+use refusals::Held;
 
 pub mod audit;
 pub mod cutoffs;
+pub mod export;
+pub mod health;
 pub mod history;
 pub mod holders;
+pub mod left;
+pub mod mark;
 pub mod owners;
 pub mod records;
+pub mod refusals;
 pub mod secrets;
 pub mod timings;
 pub mod tokens;
@@ -34,7 +42,9 @@ pub mod usage;
 pub mod whole;
 pub mod workers;
 
+mod file;
 mod forget;
+mod warnings;
 
 /// The store's file in the state directory.
 pub const FILE: &str = "store.redb";
@@ -45,9 +55,14 @@ const SCHEMA: u64 = 1;
 
 /// Facts of the store itself.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-
-/// Memory that redb may use for pages, in bytes; its own default is 1 GiB.
-const CACHE_BYTES: usize = 16 << 20;
+/// Keys of [`META`]: the schema; a random number by which the store is known; the
+/// changes that refuse someone, counted; the moment before which tokens may have been
+/// revoked unknown to this store; the newest time, in seconds since 1970.
+const SCHEMA_KEY: &str = "schema";
+const ID_KEY: &str = "id";
+const SERIAL_KEY: &str = "serial";
+const LOST_KEY: &str = "lost";
+const TIME_KEY: &str = "time";
 
 /// Why the store can't be opened or used.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +100,8 @@ pub enum StoreError {
     },
     /// The file is not a store, or is damaged.
     #[error(
-        "{path} is damaged or not a store of tidegate: restore it from a backup, or move it away \
-         and an empty one is made at the next start, in which no token is revoked"
+        "{path} is damaged or not a store of tidegate: restore it with `tidegate state import`, \
+         or move it away: an empty one is made at the next start, and tokens of before are refused"
     )]
     Damaged {
         /// The store's file.
@@ -116,6 +131,24 @@ pub enum StoreError {
     /// A transaction failed; nothing was changed.
     #[error("the store could not be read or written, and nothing was changed: see to the disk")]
     Transaction(#[source] Box<redb::Error>),
+    /// An earlier transaction failed, and the store is opened again soon.
+    #[error("the store can't be written now, and nothing was changed: {0}")]
+    Failing(Arc<str>),
+    /// The system gives no random bytes.
+    #[error(transparent)]
+    Random(#[from] crate::auth::NoRandomBytes),
+    /// The file beside the signing key that tells which stores there were.
+    #[error(
+        "{path}, which tells which stores there were, can't be read: restore it, or remove it, and \
+         the store is taken as it is"
+    )]
+    Mark {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
 }
 
 macro_rules! transaction_error {
@@ -132,14 +165,34 @@ transaction_error!(TransactionError, TableError, StorageError, CommitError);
 
 /// The store, open. A clone is another handle.
 #[derive(Clone)]
-pub struct Store {
-    /// `None` once it was closed. Held for one transaction.
-    database: Arc<RwLock<Option<Database>>>,
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    open: Opener,
+    /// Held for one transaction, or while the file is opened again.
+    file: RwLock<File>,
+    health: Health,
+    held: Held,
+    /// Beside the signing key; none for a store that has no key.
+    mark: Option<mark::Mark>,
+    clock: Arc<NewestTime>,
+}
+
+/// How the file stands.
+enum File {
+    Open(Opened),
+    /// A transaction failed, and it could not be opened again yet.
+    Failing,
+    /// Another gateway has it.
+    Closed,
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("path", &self.0.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -152,52 +205,60 @@ impl Store {
     /// [`StoreError`]: in use, newer, damaged, or not to be read.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let path = state.join(FILE);
-        let open = |source| StoreError::Open {
-            path: path.clone(),
-            source,
-        };
-        if !fs::exists(state).map_err(open)? {
-            let mut directory = DirBuilder::new();
-            directory
-                .recursive(true)
-                .mode(0o700)
-                .create(state)
-                .map_err(open)?;
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(open)?;
-        let failed = |error| opening(error, &path);
-        let backend = FileBackend::new(file).map_err(failed)?;
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create_with_backend(backend)
-            .map_err(failed)?;
-        let store = Self {
-            database: Arc::new(RwLock::new(Some(database))),
-        };
-        store.write(|transaction| prepare(transaction, &path))?;
+        let file = path.clone();
+        Self::with_opener(path, Box::new(move || file::open(&file)), None)
+    }
+
+    fn with_opener(
+        path: PathBuf,
+        open: Opener,
+        mark: Option<mark::Mark>,
+    ) -> Result<Self, StoreError> {
+        let clock = Arc::new(NewestTime::default());
+        Self::at_time(path, open, mark, clock)
+    }
+
+    fn at_time(
+        path: PathBuf,
+        open: Opener,
+        mark: Option<mark::Mark>,
+        clock: Arc<NewestTime>,
+    ) -> Result<Self, StoreError> {
+        let opened = open()?;
+        let store = Self(Arc::new(Inner {
+            path,
+            open,
+            file: RwLock::new(File::Open(opened)),
+            health: Health::default(),
+            held: Held::default(),
+            mark,
+            clock,
+        }));
+        store.try_write(|transaction| prepare(transaction, &store.0.path))?;
+        let known = store.meta(TIME_KEY)?;
+        store.0.clock.learn(known);
         Ok(store)
+    }
+
+    /// The time that tokens are held against; the newest that is known is kept here.
+    pub fn clock(&self) -> &Arc<NewestTime> {
+        &self.0.clock
     }
 
     /// Closes it for every handle once what is at work is done, so that another
     /// process may open it. Blocking.
     pub fn close(&self) {
-        let mut database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(database.take());
+        let mut file = self.0.file.write().unwrap_or_else(PoisonError::into_inner);
+        *file = File::Closed;
     }
 
-    fn open_database(&self) -> RwLockReadGuard<'_, Option<Database>> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    /// The state directory.
+    fn directory(&self) -> Option<&Path> {
+        self.0.path.parent()
+    }
+
+    fn file(&self) -> RwLockReadGuard<'_, File> {
+        self.0.file.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads from one consistent state.
@@ -205,28 +266,81 @@ impl Store {
         &self,
         read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let database = self.open_database();
-        read(&database.as_ref().ok_or(StoreError::Closed)?.begin_read()?)
+        let result = {
+            let file = self.file();
+            let database = &file.opened(&self.0.health)?.database;
+            database
+                .begin_read()
+                .map_err(Into::into)
+                .and_then(|t| read(&t))
+        };
+        result.inspect_err(|error| self.failed(error))
     }
 
-    /// Changes the store as one: all of `change` on success, else nothing.
+    /// Changes the store as one: all of `change` on success, else nothing. What was
+    /// held in memory while nothing could be written is written first.
     fn write<T>(
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let database = self.open_database();
-        let transaction = database.as_ref().ok_or(StoreError::Closed)?.begin_write()?;
+        self.0.health.may_try()?;
+        self.try_write(change)
+    }
+
+    fn try_write<T>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let held = self.0.held.all();
+        let result = self.transaction(|transaction| {
+            refusals::apply(transaction, &held)?;
+            let done = change(transaction)?;
+            let time = self.0.clock.remembered().as_secs();
+            transaction.open_table(META)?.insert(TIME_KEY, time)?;
+            Ok(done)
+        });
+        match &result {
+            Ok(_) => self.written(&held),
+            Err(error) => self.failed(error),
+        }
+        result
+    }
+
+    fn transaction<T>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let file = self.file();
+        let transaction = file.opened(&self.0.health)?.database.begin_write()?;
         // An error drops the transaction, which takes everything back.
         let done = change(&transaction)?;
         transaction.commit()?;
         Ok(done)
+    }
+
+    /// One of the numbers of [`META`], zero where it is not there.
+    fn meta(&self, key: &str) -> Result<u64, StoreError> {
+        self.read(|transaction| {
+            let meta = transaction.open_table(META)?;
+            Ok(meta.get(key)?.map_or(0, |value| value.value()))
+        })
+    }
+}
+
+impl File {
+    fn opened(&self, health: &Health) -> Result<&Opened, StoreError> {
+        match self {
+            Self::Open(opened) => Ok(opened),
+            Self::Failing => Err(StoreError::Failing(health.words())),
+            Self::Closed => Err(StoreError::Closed),
+        }
     }
 }
 
 /// Sets or checks the schema, and makes the tables, so that readers find them.
 fn prepare(transaction: &WriteTransaction, path: &Path) -> Result<(), StoreError> {
     let mut meta = transaction.open_table(META)?;
-    let found = meta.get("schema")?.map(|schema| schema.value());
+    let found = meta.get(SCHEMA_KEY)?.map(|schema| schema.value());
     match found {
         Some(found) if found > SCHEMA => {
             return Err(StoreError::Newer {
@@ -234,132 +348,16 @@ fn prepare(transaction: &WriteTransaction, path: &Path) -> Result<(), StoreError
                 found,
             });
         }
-        _ => meta.insert("schema", SCHEMA)?,
+        _ => meta.insert(SCHEMA_KEY, SCHEMA)?,
     };
     tokens::prepare(transaction)?;
     cutoffs::prepare(transaction)?;
     records::prepare(transaction)?;
     audit::prepare(transaction)?;
     holders::prepare(transaction)?;
+    left::prepare(transaction)?;
     usage::prepare(transaction)
 }
 
-fn opening(error: DatabaseError, path: &Path) -> StoreError {
-    let path = path.to_owned();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            StoreError::InUse { path }
-        }
-        // These two kinds mean that the content is wrong or cut off, not the access.
-        DatabaseError::Storage(redb::StorageError::Io(source))
-            if !matches!(
-                source.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            StoreError::Open { path, source }
-        }
-        other => StoreError::Damaged {
-            path,
-            source: Box::new(other.into()),
-        },
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn store_and_directory_are_made_for_this_user_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("a/.tidegate");
-        let _store = Store::open(&state).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&state), mode(&state.join(FILE))), (0o700, 0o600));
-    }
-
-    #[test]
-    fn a_store_that_is_open_is_in_use() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Store::open(dir.path()).unwrap();
-        let second = Store::open(dir.path()).unwrap_err();
-        assert!(matches!(second, StoreError::InUse { .. }), "{second:?}");
-        drop(first);
-        Store::open(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn a_store_of_a_newer_version_is_refused_and_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        store
-            .write(|transaction| {
-                transaction.open_table(META)?.insert("schema", SCHEMA + 1)?;
-                Ok(())
-            })
-            .unwrap();
-        drop(store);
-        for _ in 0..2 {
-            let error = Store::open(dir.path()).unwrap_err();
-            assert!(matches!(error, StoreError::Newer { found, .. } if found == SCHEMA + 1));
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_no_store_is_refused_and_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE);
-        for content in [vec![b'x'; 100], vec![0; 100_000]] {
-            fs::write(&path, &content).unwrap();
-            let error = Store::open(dir.path()).unwrap_err();
-            assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
-            assert!(fs::read(&path).unwrap() == content);
-        }
-    }
-
-    #[test]
-    fn a_store_that_was_damaged_is_refused_or_whole_and_never_a_panic() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE);
-        let store = Store::open(dir.path()).unwrap();
-        store.revoke_token("01A", 1).unwrap();
-        drop(store);
-        let good = fs::read(&path).unwrap();
-        let cut = [1, 100, 4096, good.len() / 2, good.len() - 1].map(|at| good[..at].to_vec());
-        let flipped = (0..good.len()).step_by(good.len() / 31).map(|at| {
-            let mut bad = good.clone();
-            bad[at] ^= 0x55;
-            bad
-        });
-        for bad in cut.into_iter().chain(flipped) {
-            fs::write(&path, &bad).unwrap();
-            match Store::open(dir.path()) {
-                Ok(store) => {
-                    let set = store.revoked_tokens().unwrap();
-                    assert!(set.tokens.contains("01A"), "a revocation was lost unseen");
-                }
-                Err(StoreError::Damaged { .. }) => {}
-                Err(other) => panic!("{other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_change_that_fails_changes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let failed = store.write(|transaction| {
-            transaction.open_table(META)?.insert("half", 1)?;
-            Err::<(), _>(StoreError::TokenId(String::new()))
-        });
-        assert!(failed.is_err());
-        let half = store.read(|transaction| {
-            let meta = transaction.open_table(META)?;
-            Ok(meta.get("half")?.map(|value| value.value()))
-        });
-        assert_eq!(half.unwrap(), None);
-    }
-}
+mod tests;

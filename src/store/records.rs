@@ -5,13 +5,15 @@
 //! of a listing, and told of in the log: it must not lock everyone out.
 
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
+use super::refusals::{Refusal, Refused};
 use super::{Store, StoreError};
 
 /// What is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Sessions of the dashboard.
     Session,
@@ -25,7 +27,7 @@ pub const RECORDS_MAX: u64 = 5_000;
 impl Kind {
     const ALL: [Self; 2] = [Self::Session, Self::Embed];
 
-    const fn table(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+    pub(super) const fn table(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
             Self::Session => "sessions",
             Self::Embed => "embeds",
@@ -59,19 +61,16 @@ impl Store {
         })
     }
 
-    /// Forgets records. Returns how many there were.
+    /// Forgets records: what they allowed is refused from now on. Says whether a restart
+    /// keeps that; the moment says nothing.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when it could not be done; then nothing was changed.
-    pub fn remove_records(&self, kind: Kind, ids: &[String]) -> Result<usize, StoreError> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(kind.table())?;
-            let mut removed = 0;
-            for id in ids {
-                removed += usize::from(table.remove(id.as_str())?.is_some());
-            }
-            Ok(removed)
+    /// [`StoreError`] when it could neither be kept nor held.
+    pub fn remove_records(&self, kind: Kind, ids: &[String]) -> Result<Refused, StoreError> {
+        self.refuse(Refusal::Records {
+            kind,
+            ids: ids.to_vec(),
         })
     }
 
@@ -99,6 +98,27 @@ impl Store {
     }
 }
 
+/// Forgets records within a transaction.
+pub(super) fn remove(
+    transaction: &WriteTransaction,
+    kind: Kind,
+    ids: &[String],
+) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(kind.table())?;
+    for id in ids {
+        table.remove(id.as_str())?;
+    }
+    Ok(())
+}
+
+/// Forgets every record of every kind.
+pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    for kind in Kind::ALL {
+        transaction.open_table(kind.table())?.retain(|_, _| false)?;
+    }
+    Ok(())
+}
+
 /// Makes the tables, so that readers find them.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
     for kind in Kind::ALL {
@@ -123,7 +143,7 @@ mod tests {
         let kept: Vec<(String, u32)> = store.records(Kind::Session).unwrap();
         assert_eq!(kept, [("a".to_owned(), 1)]);
         let gone = store.remove_records(Kind::Session, &["a".to_owned(), "x".to_owned()]);
-        assert_eq!(gone.unwrap(), 1);
+        assert!(gone.unwrap().kept);
         assert_eq!(store.records::<u32>(Kind::Session).unwrap(), []);
         assert_eq!(store.records::<u32>(Kind::Embed).unwrap().len(), 1);
     }

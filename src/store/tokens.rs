@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
+use super::refusals::{Refusal, Refused};
 use super::{Store, StoreError, cutoffs, holders};
 use crate::auth::{RevokedSet, TokenRecord, issue};
 use crate::names::Workspace;
@@ -67,7 +68,11 @@ impl Store {
     ///
     /// [`StoreError`] when the store can't be read.
     pub fn token(&self, jti: &str) -> Result<Option<TokenRecord>, StoreError> {
-        self.read(|transaction| find(transaction, jti))
+        let mut record = self.read(|transaction| find(transaction, jti))?;
+        if let Some(record) = &mut record {
+            self.note_held(record);
+        }
+        Ok(record)
     }
 
     /// One page of records, of one workspace or of all, at most `limit` and
@@ -87,7 +92,7 @@ impl Store {
     ) -> Result<TokenPage, StoreError> {
         let limit = limit.clamp(1, PAGE_MAX);
         let end = before.map_or(Bound::Unbounded, Bound::Excluded);
-        self.read(|transaction| {
+        let mut page = self.read(|transaction| {
             if let Some(before) = before.and_then(|before| before.strip_prefix(holders::CURSOR)) {
                 return holders::page(transaction, workspace, before, limit);
             }
@@ -106,31 +111,24 @@ impl Store {
                 page.next = Some(holders::CURSOR.to_owned());
             }
             Ok(page)
-        })
+        })?;
+        for record in &mut page.records {
+            self.note_held(record);
+        }
+        Ok(page)
     }
 
-    /// Revokes a token from `now` on, also one without a record. Returns since when
-    /// it is revoked: earlier than `now` if it already was.
+    /// Revokes a token from `now` on, also one without a record. Says since when it is
+    /// revoked, earlier than `now` if it already was, and whether a restart keeps that.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when it could not be kept; then the token is not revoked.
-    pub fn revoke_token(&self, jti: &str, now: u64) -> Result<u64, StoreError> {
+    /// [`StoreError`] when it could neither be kept nor held; then it is not revoked.
+    pub fn revoke_token(&self, jti: &str, now: u64) -> Result<Refused, StoreError> {
         check_id(jti)?;
-        self.write(|transaction| {
-            let tokens = transaction.open_table(TOKENS)?;
-            let mut revoked = transaction.open_table(REVOKED)?;
-            if let Some(earlier) = revoked.get(jti)?.map(|entry| entry.value().0) {
-                return Ok(earlier);
-            }
-            // Without a record, or a readable one, it may live as long as any token.
-            let expires = tokens
-                .get(jti)?
-                .and_then(|json| decode(jti, json.value(), &revoked).ok())
-                .map_or(now.saturating_add(issue::TTL_MAX.as_secs()), |r| r.expires);
-            let until = expires.saturating_add(KEPT_AFTER_END);
-            revoked.insert(jti, (now, until))?;
-            Ok(now)
+        self.refuse(Refusal::Token {
+            jti: jti.to_owned(),
+            at: now,
         })
     }
 
@@ -177,6 +175,27 @@ impl Store {
             Ok(ended.len())
         })
     }
+}
+
+/// Revokes a token within a transaction. Returns since when it is revoked.
+pub(super) fn revoke(
+    transaction: &WriteTransaction,
+    jti: &str,
+    now: u64,
+) -> Result<u64, StoreError> {
+    let tokens = transaction.open_table(TOKENS)?;
+    let mut revoked = transaction.open_table(REVOKED)?;
+    if let Some(earlier) = revoked.get(jti)?.map(|entry| entry.value().0) {
+        return Ok(earlier);
+    }
+    // Without a record, or a readable one, it may live as long as any token.
+    let expires = tokens
+        .get(jti)?
+        .and_then(|json| decode(jti, json.value(), &revoked).ok())
+        .map_or(now.saturating_add(issue::TTL_MAX.as_secs()), |r| r.expires);
+    let until = expires.saturating_add(KEPT_AFTER_END);
+    revoked.insert(jti, (now, until))?;
+    Ok(now)
 }
 
 /// The record of a token, wherever it was issued.
@@ -262,163 +281,4 @@ pub(super) fn page_of(
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::auth::{Pattern, Role, TokenKind, TokenLimits};
-    use crate::names::Project;
-
-    const NOW: u64 = 1_800_000_000;
-
-    fn record(jti: &str, workspace: &str) -> TokenRecord {
-        TokenRecord {
-            jti: jti.to_owned(),
-            workspace: Workspace::new(workspace).unwrap(),
-            subject: "user:ana".to_owned(),
-            kind: TokenKind::Endpoint,
-            role: Role::User,
-            projects: vec![Project::new("research").unwrap()],
-            endpoints: vec![Pattern::new("qwen3-*").unwrap()],
-            label: Some("nightly".to_owned()),
-            metadata: json!({"team": {"name": "nlp"}}).as_object().cloned(),
-            limits: TokenLimits {
-                rpm: Some(3),
-                ..TokenLimits::default()
-            },
-            created: NOW,
-            expires: NOW + 60,
-            created_by: Some("admin.sock".to_owned()),
-            revoked: None,
-            issuer: None,
-        }
-    }
-
-    fn ids(page: &TokenPage) -> Vec<&str> {
-        page.records.iter().map(|r| r.jti.as_str()).collect()
-    }
-
-    #[test]
-    fn records_and_revocations_outlive_a_store_that_was_only_dropped() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        store.put_token(&record("01A", "acme")).unwrap();
-        assert_eq!(store.revoke_token("01A", NOW).unwrap(), NOW);
-        assert_eq!(store.revoke_token("unknown", NOW + 1).unwrap(), NOW + 1);
-        drop(store);
-        let store = Store::open(dir.path()).unwrap();
-        let expected = TokenRecord {
-            revoked: Some(NOW),
-            ..record("01A", "acme")
-        };
-        assert_eq!(store.token("01A").unwrap(), Some(expected));
-        assert_eq!(store.token("unknown").unwrap(), None);
-        let set = store.revoked_tokens().unwrap();
-        assert!(set.tokens.contains("01A") && set.tokens.contains("unknown"));
-        assert_eq!(set.tokens.len(), 2);
-    }
-
-    #[test]
-    fn a_revocation_keeps_its_first_time_and_survives_a_new_record() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        store.revoke_token("01A", NOW).unwrap();
-        assert_eq!(store.revoke_token("01A", NOW + 9).unwrap(), NOW);
-        store.put_token(&record("01A", "acme")).unwrap();
-        assert_eq!(store.token("01A").unwrap().unwrap().revoked, Some(NOW));
-    }
-
-    #[test]
-    fn a_record_shows_that_its_workspace_or_subject_was_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let acme = Workspace::new("acme").unwrap();
-        store.put_token(&record("01A", "acme")).unwrap();
-        store.put_token(&record("01B", "other")).unwrap();
-        let revoked = |jti: &str| store.token(jti).unwrap().unwrap().revoked;
-        store.cut_off(&acme, Some("user:bob"), NOW).unwrap();
-        assert_eq!(revoked("01A"), None);
-        store.cut_off(&acme, Some("user:ana"), NOW).unwrap();
-        assert_eq!((revoked("01A"), revoked("01B")), (Some(NOW + 1), None));
-        let later = TokenRecord {
-            created: NOW + 1,
-            ..record("01C", "acme")
-        };
-        store.put_token(&later).unwrap();
-        assert_eq!(revoked("01C"), None);
-        store.cut_off(&acme, None, NOW + 9).unwrap();
-        let page = store.tokens(Some(&acme), None, 9).unwrap();
-        assert!(page.records.iter().all(|r| r.revoked == Some(NOW + 10)));
-    }
-
-    #[test]
-    fn pages_go_from_the_newest_to_the_oldest_and_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        for (jti, workspace) in [("1", "a"), ("2", "b"), ("3", "a"), ("4", "a"), ("5", "b")] {
-            store.put_token(&record(jti, workspace)).unwrap();
-        }
-        let first = store.tokens(None, None, 2).unwrap();
-        assert_eq!(
-            (ids(&first), first.next.as_deref()),
-            (vec!["5", "4"], Some("4"))
-        );
-        let second = store.tokens(None, first.next.as_deref(), 2).unwrap();
-        assert_eq!(
-            (ids(&second), second.next.as_deref()),
-            (vec!["3", "2"], Some("2"))
-        );
-        let third = store.tokens(None, second.next.as_deref(), 2).unwrap();
-        assert_eq!((ids(&third), third.next.as_deref()), (vec!["1"], None));
-        let a = Workspace::new("a").unwrap();
-        let own = store.tokens(Some(&a), None, 500).unwrap();
-        assert_eq!(
-            (ids(&own), own.next.as_deref()),
-            (vec!["4", "3", "1"], None)
-        );
-    }
-
-    #[test]
-    fn what_ended_is_forgotten_after_thirty_days_and_not_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        store.put_token(&record("01A", "acme")).unwrap();
-        store.revoke_token("01A", NOW).unwrap();
-        store.revoke_token("unknown", NOW).unwrap();
-        let end = NOW + 60 + KEPT_AFTER_END;
-        assert_eq!(store.purge_expired_tokens(end - 1).unwrap(), 0);
-        assert_eq!(store.revoked_tokens().unwrap().tokens.len(), 2);
-        assert_eq!(store.purge_expired_tokens(end).unwrap(), 1);
-        assert_eq!(store.token("01A").unwrap(), None);
-        let set = store.revoked_tokens().unwrap();
-        assert!(set.tokens.len() == 1 && set.tokens.contains("unknown"));
-    }
-
-    #[test]
-    fn a_text_that_is_no_token_id_is_not_revoked() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        for bad in ["", "a b", "a\n", &"x".repeat(801)] {
-            let error = store.revoke_token(bad, NOW).unwrap_err();
-            assert!(matches!(error, StoreError::TokenId(_)), "{bad:?}");
-        }
-        assert_eq!(store.revoked_tokens().unwrap(), RevokedSet::default());
-    }
-
-    #[test]
-    fn a_record_that_can_not_be_read_is_named_and_can_be_revoked() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        store
-            .write(|transaction| {
-                transaction
-                    .open_table(TOKENS)?
-                    .insert("01A", b"{}".as_slice())?;
-                Ok(())
-            })
-            .unwrap();
-        let error = store.tokens(None, None, 9).unwrap_err().to_string();
-        assert!(error.contains("token 01A"), "{error}");
-        assert_eq!(store.revoke_token("01A", NOW).unwrap(), NOW);
-    }
-}
+mod tests;

@@ -1,8 +1,10 @@
 //! What each token has used since it was issued.
 //!
 //! Owns one table of sums by token id. [`keep`] brings them here from the ledger in
-//! memory every [`FLUSH`], in one transaction; a crash loses what came since.
+//! memory every [`FLUSH`], in one transaction: a crash loses at most what came within a
+//! second. What a gateway could not bring here itself it leaves beside ([`super::left`]).
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +12,10 @@ use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransacti
 use tokio_util::sync::CancellationToken;
 
 use super::forget::Forget;
-use super::{Store, StoreError};
+use super::{Store, StoreError, left};
 use crate::auth::holders::Holders;
 use crate::telemetry::usage::{Ledger, Tally};
-use crate::time::sleep;
+use crate::time::{Instant, sleep};
 
 /// By token id: requests, prompt tokens, completion tokens, last use in seconds
 /// since 1970.
@@ -23,8 +25,11 @@ pub(super) const USAGE: TableDefinition<'_, &str, (u64, u64, u64, u64)> =
 /// Most tokens whose usage is kept. Beyond, those unused for longest are forgotten.
 pub const KEPT_MAX: usize = 100_000;
 
-/// Between two transactions.
-pub const FLUSH: Duration = Duration::from_secs(10);
+/// Between two transactions. Where nothing was used there is none.
+pub const FLUSH: Duration = Duration::from_millis(500);
+
+/// Between two looks for what gateways before left.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Adds what tokens used. All of it is kept, or nothing.
@@ -44,23 +49,7 @@ impl Store {
         if used.is_empty() {
             return Ok(());
         }
-        self.write(|transaction| {
-            let mut usage = transaction.open_table(USAGE)?;
-            for (token_id, tally) in used {
-                let earlier = usage.get(&**token_id)?.map(|entry| tally_of(entry.value()));
-                let sum = earlier.unwrap_or_default().plus(*tally);
-                usage.insert(&**token_id, row_of(sum))?;
-            }
-            if usage.len()? > kept_max as u64 {
-                let mut last_uses = Vec::new();
-                for entry in usage.iter()? {
-                    last_uses.push(entry?.1.value().3);
-                }
-                let mut forget = Forget::over(last_uses, kept_max);
-                usage.retain(|_, (.., last_used)| forget.keeps(last_used))?;
-            }
-            Ok(())
-        })
+        self.write(|transaction| add(transaction, used, kept_max))
     }
 
     /// What a token has used; `None` when it was never used, or not for long.
@@ -92,7 +81,8 @@ impl Store {
 }
 
 /// Brings the ledger's sums, and who showed a token, into the store until told to end,
-/// and once more then. What can't be kept goes back, and is tried again with the next.
+/// and once more then. What can't be kept goes back, and is tried again with the next;
+/// at the end it is left beside the store.
 pub async fn keep(
     store: Store,
     ledger: Arc<Ledger>,
@@ -100,7 +90,12 @@ pub async fn keep(
     ending: CancellationToken,
 ) {
     let mut failing = false;
+    let mut looked = None;
     loop {
+        if looked.is_none_or(|at: Instant| at.elapsed() >= LOOK) {
+            looked = Some(Instant::now());
+            add_left(&store).await;
+        }
         tokio::select! {
             () = ending.cancelled() => break,
             () = sleep(FLUSH) => {}
@@ -111,8 +106,34 @@ pub async fn keep(
         }
         failing = result.is_err();
     }
-    if let Err(error) = flush(&store, &ledger, &holders).await {
+    if flush(&store, &ledger, &holders).await.is_err() {
+        leave(&store, &ledger).await;
+    }
+}
+
+/// Writes the ledger beside a store that fails at the end.
+async fn leave(store: &Store, ledger: &Arc<Ledger>) {
+    let (store, ledger) = (store.clone(), Arc::clone(ledger));
+    let work = move || {
+        let state = store.directory().ok_or(io::ErrorKind::NotFound)?;
+        left::Journal::begin(state)?.take(&ledger)
+    };
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
         tracing::error!(error = %error, "the last usage of tokens is lost");
+    }
+}
+
+async fn add_left(store: &Store) {
+    let store = store.clone();
+    match tokio::task::spawn_blocking(move || store.add_left()).await {
+        Ok(Ok(count)) if count > 0 => {
+            tracing::info!("took over the usage that {count} gateways before left");
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(error = %error, "usage that was left can't be taken over now");
+        }
+        // A task that was cancelled at the end of the runtime has nothing to say.
+        _ => {}
     }
 }
 
@@ -134,6 +155,29 @@ async fn flush(
     };
     // A task that was cancelled at the end of the runtime has nothing to say.
     tokio::task::spawn_blocking(work).await.unwrap_or(Ok(()))
+}
+
+/// Adds what tokens used within a transaction; keeps at most `kept_max`.
+pub(super) fn add(
+    transaction: &WriteTransaction,
+    used: &[(Arc<str>, Tally)],
+    kept_max: usize,
+) -> Result<(), StoreError> {
+    let mut usage = transaction.open_table(USAGE)?;
+    for (token_id, tally) in used {
+        let earlier = usage.get(&**token_id)?.map(|entry| tally_of(entry.value()));
+        let sum = earlier.unwrap_or_default().plus(*tally);
+        usage.insert(&**token_id, row_of(sum))?;
+    }
+    if usage.len()? > kept_max as u64 {
+        let mut last_uses = Vec::new();
+        for entry in usage.iter()? {
+            last_uses.push(entry?.1.value().3);
+        }
+        let mut forget = Forget::over(last_uses, kept_max);
+        usage.retain(|_, (.., last_used)| forget.keeps(last_used))?;
+    }
+    Ok(())
 }
 
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
@@ -206,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_ledger_is_kept_every_ten_seconds_and_at_the_end() {
+    async fn the_ledger_is_kept_within_a_second_and_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (ledger, ending) = (Arc::new(Ledger::new()), CancellationToken::new());
@@ -214,6 +258,7 @@ mod tests {
         let mut keeping = Box::pin(keep(store.clone(), kept, holders, ending.clone()));
         let id: Arc<str> = Arc::from("01A");
         ledger.add(&id, 10, 100, 5);
+        let since = Instant::now();
         let kept = async {
             while store.usage("01A").unwrap().is_none() {
                 sleep(Duration::from_millis(100)).await;
@@ -224,6 +269,7 @@ mod tests {
             () = kept => {}
         }
         assert_eq!(store.usage("01A").unwrap(), Some(used(1, 5)));
+        assert!(since.elapsed() < Duration::from_secs(1));
         ledger.add(&id, 10, 100, 6);
         ending.cancel();
         keeping.await;

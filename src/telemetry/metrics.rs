@@ -15,8 +15,10 @@ use crate::units::float;
 mod describe;
 pub(super) mod names;
 mod state;
+mod store;
 
 pub use state::{DeploymentMetrics, GpuMetrics};
+pub use store::{StoreHealth, store};
 
 use names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DECISIONS,

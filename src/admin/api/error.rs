@@ -52,6 +52,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::TokenId(_) | StoreError::Subject(_) => Self::bad(&error),
+            StoreError::Failing(_) => Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             _ => Self::internal(&error),
         }
     }

@@ -18,6 +18,7 @@
 //! | call | answers |
 //! |---|---|
 //! | `GET status` | [`view::StatusView`] |
+//! | `GET state/export`, `POST state/set-back-clock` | lines of JSON, [`view::ClockView`]; on the Unix socket only |
 //! | `GET session`, `POST session` (log in, JSON), `DELETE session` (log out) | [`view::SessionView`] |
 //! | `GET sessions`, `DELETE sessions/{id}` | [`view::SessionEntry`] |
 //! | `POST login-links` | [`view::LoginLinkView`] |
@@ -66,6 +67,7 @@ mod route_files;
 mod routes;
 pub(super) mod series;
 pub(super) mod sessions;
+mod state;
 mod status;
 mod tokens;
 
@@ -121,6 +123,7 @@ impl utoipa::Modify for Security {
 fn described() -> (Router<Admin>, utoipa::openapi::OpenApi) {
     let v1 = OpenApiRouter::new()
         .merge(status::router())
+        .merge(state::router())
         .merge(sessions::router())
         .merge(instances::router())
         .merge(super::exchange::router())

@@ -35,7 +35,7 @@ use crate::auth::{Pattern, Role, TokenLimits, TokenSpec};
 use crate::config::Route;
 use crate::deployment::Status;
 use crate::names::Workspace;
-use crate::time::{Instant, timeout, unix_time};
+use crate::time::{Instant, timeout};
 
 /// Limit of the whole test; beyond it, a cold start goes on without it.
 const TEST_MAX: Duration = Duration::from_mins(10);
@@ -283,7 +283,7 @@ fn token(admin: &Admin, route: &Route) -> Result<String, String> {
         metadata: None,
         limits: TokenLimits::default(),
     };
-    let made = admin.issuer.issue(spec, unix_time());
+    let made = admin.issuer.issue(spec, admin.revocations.clock().now());
     made.map(|(token, _)| token)
         .map_err(|error| error.to_string())
 }

@@ -11,7 +11,7 @@ use super::error::{Answer, on_disk};
 use crate::admin::access::Caller;
 use crate::admin::view::{AuditPage, AuditView, ErrorView, FileErrorView, StatusView};
 use crate::admin::{Admin, Front};
-use crate::config::FileError;
+use crate::config::{FileError, LostStore};
 use crate::time::unix_seconds;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
@@ -31,6 +31,8 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
     let errors = errors.filter(|_| caller.is_admin());
     let errors: Vec<FileError> = errors.cloned().collect();
     let config_errors = on_disk(move || errors.iter().map(with_text).collect()).await;
+    let asked = admin.clone();
+    let warnings = on_disk(move || warnings(&asked)).await;
     Json(StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -46,7 +48,7 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
             .map(|a| format!("http://{a}/metrics")),
         routes: catalog.routes.iter().filter(|route| route.enabled).count(),
         config_errors: config_errors.unwrap_or_default(),
-        warnings: warnings(&admin),
+        warnings: warnings.unwrap_or_default(),
     })
 }
 
@@ -56,7 +58,12 @@ fn warnings(admin: &Admin) -> Vec<String> {
     let unread = unread.map(|why| {
         format!("The GPUs can't be read: {why}. What was read last stays in use, and memory that others take since is not seen.")
     });
-    admin.history.degraded().into_iter().chain(unread).collect()
+    let accepts_lost = admin.settings.tokens.lost_store == LostStore::Accept;
+    let store = admin.store.warnings(accepts_lost).into_iter();
+    store
+        .chain(admin.history.degraded())
+        .chain(unread)
+        .collect()
 }
 
 /// An error with the text of its line.

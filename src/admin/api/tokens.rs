@@ -17,7 +17,7 @@ use crate::admin::view::{
 use crate::auth::keys::{Rotated, rotate};
 use crate::auth::{Role, TokenRecord};
 use crate::names::Workspace;
-use crate::time::{unix_seconds, unix_time};
+use crate::store::refusals::Refused;
 
 /// Records of one page.
 const PAGE: usize = 200;
@@ -53,6 +53,14 @@ struct UsageQuery {
     limit: Option<usize>,
 }
 
+/// Brings who was just seen into the store, so that they are listed. Where it can't be
+/// written, what it has is listed.
+fn note_seen(admin: &Admin) {
+    if let Err(error) = admin.store.note_seen(admin.keys.verifier().holders()) {
+        tracing::debug!(error = %error, "who showed tokens can't be kept now");
+    }
+}
+
 /// Whether a token is one that an operator made, or could have made.
 fn is_theirs(caller: &Caller, record: &TokenRecord) -> bool {
     if caller.is_admin() || record.created_by.as_deref() == Some(&*caller.name) {
@@ -74,13 +82,13 @@ async fn list(
 ) -> Answer<TokensView> {
     on_disk(move || {
         let store = &admin.store;
-        store.note_seen(admin.keys.verifier().holders())?;
+        note_seen(&admin);
         let page = store.tokens(query.workspace.as_ref(), query.before.as_deref(), PAGE)?;
         let mut records = page.records;
         records.retain(|record| is_theirs(&caller, record));
         let ids: Vec<&str> = records.iter().map(|record| record.jti.as_str()).collect();
         let used = store.usage_of(&ids)?;
-        let now = unix_seconds();
+        let now = admin.verifier.now();
         let tokens = records.into_iter().zip(used);
         let tokens = tokens.map(|(record, kept)| {
             let pending = admin.ledger.pending(&record.jti);
@@ -109,7 +117,7 @@ async fn usage(
 ) -> Answer<TokenUsage> {
     on_disk(move || {
         let store = &admin.store;
-        store.note_seen(admin.keys.verifier().holders())?;
+        note_seen(&admin);
         let counts = |record: Option<&TokenRecord>| match (record, &query.workspace) {
             (Some(record), Some(asked)) => *asked == record.workspace && is_theirs(&caller, record),
             (Some(record), None) => is_theirs(&caller, record),
@@ -147,7 +155,7 @@ async fn create(
     }
     let made = admin
         .issuer
-        .issue(request.spec(), unix_time())
+        .issue(request.spec(), admin.revocations.clock().now())
         .map_err(|error| ApiError::bad(&error))?;
     let (token, mut record) = made;
     record.created_by = Some(caller.name.to_string());
@@ -210,9 +218,12 @@ async fn revoke(
 ) -> Answer<TokenRevoked> {
     let target = format!("token:{jti}");
     let (store, id) = (admin.store.clone(), jti.clone());
-    let record = on_disk(move || store.token(&id)).await??;
-    let theirs = record.is_some_and(|record| is_theirs(&caller, &record));
-    if !caller.is_admin() && !theirs {
+    // An admin revokes whatever it is, also while the store can't be read.
+    let theirs = caller.is_admin() || {
+        let record = on_disk(move || store.token(&id)).await??;
+        record.is_some_and(|record| is_theirs(&caller, &record))
+    };
+    if !theirs {
         let error = ApiError::forbidden("this is not a token of a project that you work on");
         admin
             .audit
@@ -221,14 +232,29 @@ async fn revoke(
         return Err(error);
     }
     let (store, id) = (admin.store.clone(), jti.clone());
-    let since = on_disk(move || store.revoke_token(&id, unix_seconds())).await??;
+    let now = admin.verifier.now();
+    let refused = on_disk(move || store.revoke_token(&id, now)).await??;
     // Kept first, then in effect: a crash between the two forgets nothing.
     admin.revocations.add(&jti);
-    admin.audit.done(&caller, "token.revoke", &target, "").await;
+    let detail = held(refused);
+    admin
+        .audit
+        .done(&caller, "token.revoke", &target, detail)
+        .await;
     Ok(Json(TokenRevoked {
         revoked: jti,
-        since,
+        since: refused.moment,
+        kept: refused.kept,
     }))
+}
+
+/// What the audit says of a change that is in effect and not in the store yet.
+fn held(refused: Refused) -> &'static str {
+    if refused.kept {
+        ""
+    } else {
+        "held in memory until the store can be written"
+    }
 }
 
 /// Refuse every token of a tenant, or of one subject of it, that was issued up to
@@ -248,8 +274,10 @@ async fn cut_off(
     };
     admins_only(&admin, &caller, "token.cut_off", &target).await?;
     let (store, whose, who) = (admin.store.clone(), workspace.clone(), subject.clone());
-    let cut = move || store.cut_off(&whose, who.as_deref(), unix_seconds());
-    let before = on_disk(cut).await??;
+    let now = admin.verifier.now();
+    let cut = move || store.cut_off(&whose, who.as_deref(), now);
+    let refused = on_disk(cut).await??;
+    let before = refused.moment;
     // Kept first, then in effect: a crash between the two forgets nothing.
     match &subject {
         Some(subject) => admin
@@ -259,9 +287,12 @@ async fn cut_off(
     }
     admin
         .audit
-        .done(&caller, "token.cut_off", &target, "")
+        .done(&caller, "token.cut_off", &target, held(refused))
         .await;
-    Ok(Json(CutOff { before }))
+    Ok(Json(CutOff {
+        before,
+        kept: refused.kept,
+    }))
 }
 
 /// Sign with a new key from now on. Tokens of the old one stay valid until they end,

@@ -59,7 +59,9 @@ fn a_session_is_found_by_its_whole_cookie_and_outlives_a_restart() {
 fn a_session_ends_with_its_token() {
     let dir = tempfile::tempdir().unwrap();
     let (sessions, revocations) = open(dir.path());
-    let ended = sessions.begin(grant(unix_seconds()), "", "").unwrap();
+    let ended = sessions
+        .begin(grant(crate::time::unix_seconds()), "", "")
+        .unwrap();
     assert!(!is_found(&sessions, &ended.cookie), "its token has ended");
     let begun = sessions.begin(grant(u64::MAX), "", "").unwrap();
     assert!(is_found(&sessions, &begun.cookie));

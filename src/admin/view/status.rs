@@ -157,3 +157,10 @@ pub struct ErrorText {
     /// What is wrong, and what to do instead.
     pub message: String,
 }
+
+/// The answer to `POST state/set-back-clock`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClockView {
+    /// How far the newest time was ahead of the wall clock.
+    pub set_back_seconds: u64,
+}

@@ -190,6 +190,14 @@ pub struct TokenRevoked {
     pub revoked: String,
     /// Since when, seconds since 1970.
     pub since: u64,
+    /// Whether a restart keeps it; if not, the store can't be written now.
+    #[serde(default = "yes")]
+    pub kept: bool,
+}
+
+/// A gateway of before kept all that it answered.
+const fn yes() -> bool {
+    true
 }
 
 /// `POST tokens/cut-off`
@@ -210,6 +218,9 @@ pub struct CutOff {
     /// Tokens that were issued before this second are refused from now on, whoever
     /// issued them; seconds since 1970.
     pub before: u64,
+    /// Whether a restart keeps it; if not, the store can't be written now.
+    #[serde(default = "yes")]
+    pub kept: bool,
 }
 
 /// The answer to `POST tokens/rotate-key`.

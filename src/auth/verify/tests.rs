@@ -1,13 +1,17 @@
 //! Edges of time, revocation, and bounds of the cache; hostile tokens in [`hostile`],
 //! those of other issuers in [`foreign`].
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::auth::{Issuer, Pattern, Role, SigningKey, TokenKind, TokenLimits, TokenSpec};
+use crate::auth::{
+    Issuer, Pattern, RevokedSet, Role, SigningKey, TokenKind, TokenLimits, TokenSpec,
+};
 use crate::names::{Project, Workspace};
+use crate::time::NewestTime;
 
 mod foreign;
 mod hostile;
@@ -134,13 +138,26 @@ fn a_token_ends_after_the_leeway_whether_remembered_or_not() {
         assert_eq!(cold().verify(&token, at).err(), expected, "cold, {at}");
         assert_eq!(warm.verify(&token, at).err(), expected, "warm, {at}");
     }
-    assert_eq!(
-        cold().verify(&token, NOW - LEEWAY - 1),
-        Err(Denied::Invalid)
-    );
+    assert_eq!(cold().verify(&token, NOW - LEEWAY - 1), Err(Denied::Early));
     let endless = with(good_claims(), "exp", json!(u64::MAX)).to_string();
     let endless = signed(&issuer, &good_header(&issuer).to_string(), &endless);
     assert!(cold().verify(&endless, NOW).is_ok());
+}
+
+#[test]
+fn a_token_of_the_future_is_refused_and_the_clock_is_named() {
+    let issuer = issuer();
+    for (key, moment) in [
+        ("nbf", NOW + LEEWAY + 1),
+        ("iat", NOW + LEEWAY + 1),
+        ("iat", u64::MAX),
+    ] {
+        let claims = with(good_claims(), key, json!(moment)).to_string();
+        let token = signed(&issuer, &good_header(&issuer).to_string(), &claims);
+        let denied = verifier(&issuer).verify(&token, NOW).unwrap_err();
+        assert_eq!(denied, Denied::Early, "{key} {moment}");
+        assert!(denied.to_string().contains("clock"), "{denied}");
+    }
 }
 
 #[test]
@@ -155,9 +172,7 @@ fn a_revocation_is_effective_for_the_next_request() {
     assert_eq!(verifier.verify(&one, NOW), Err(Denied::Revoked));
     assert!(verifier.verify(&other, NOW).is_ok());
     // Taken back by mistake: the token is good again.
-    verifier
-        .revocations()
-        .replace(crate::auth::RevokedSet::default());
+    verifier.revocations().replace(RevokedSet::default());
     assert!(verifier.verify(&one, NOW).is_ok());
     // Never seen before it was revoked.
     let cold = Verifier::new(
@@ -167,6 +182,59 @@ fn a_revocation_is_effective_for_the_next_request() {
     .unwrap();
     verifier.revocations().add(&who.token_id);
     assert_eq!(cold.verify(&one, NOW), Err(Denied::Revoked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_back_refuses_no_token_and_opens_no_cutoff() {
+    let wall = Arc::new(AtomicU64::new(NOW));
+    let read = Arc::clone(&wall);
+    let clock = Arc::new(NewestTime::of(move || {
+        Duration::from_secs(read.load(Ordering::Relaxed))
+    }));
+    let issuer = issuer();
+    let keys = Keyring::own(&issuer.key(), "tidegate", "here");
+    let revocations = Arc::new(Revocations::by(RevokedSet::default(), Arc::clone(&clock)));
+    let verifier = Verifier::new(keys, revocations).unwrap();
+    let ask = |token: &str| verifier.verify(token, verifier.now()).err();
+    let issue = || issuer.issue(spec(), clock.now()).unwrap().0;
+    tokio::time::advance(Duration::from_mins(30)).await;
+    wall.fetch_add(1_800, Ordering::Relaxed);
+    clock.tick();
+    // Half an hour is a leap that lasts.
+    tokio::time::advance(Duration::from_mins(1)).await;
+    clock.tick();
+    let before = issue();
+    assert_eq!(ask(&before), None);
+    wall.fetch_sub(3_600, Ordering::Relaxed);
+    assert_eq!(ask(&before), None, "issued within the hour");
+    let acme = Workspace::new("acme").unwrap();
+    let revocations = verifier.revocations();
+    revocations.cut_off_workspace(&acme, verifier.now() + 1);
+    assert_eq!(ask(&before), Some(Denied::Revoked));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    clock.tick();
+    assert_eq!(ask(&issue()), None, "issued after the cutoff");
+    // Of a clock that is ahead: the clock is named.
+    let (early, _) = issuer
+        .issue(spec(), clock.now() + Duration::from_mins(5))
+        .unwrap();
+    let denied = ask(&early).unwrap();
+    assert!(denied.to_string().contains("clock"), "{denied}");
+}
+
+#[test]
+fn tokens_of_before_a_loss_are_refused_in_words_and_later_ones_are_not() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let old = issue(&issuer, spec());
+    verifier.verify(&old, NOW).unwrap();
+    verifier.revocations().replace(RevokedSet {
+        lost_before: NOW + 1,
+        ..RevokedSet::default()
+    });
+    assert_eq!(verifier.verify(&old, NOW), Err(Denied::Forgotten));
+    let (new, _) = issuer.issue(spec(), Duration::from_secs(NOW + 1)).unwrap();
+    assert!(verifier.verify(&new, NOW + 1).is_ok());
 }
 
 #[test]

@@ -2,11 +2,10 @@
 
 use super::super::client::{Client, escaped};
 use super::super::{Failure, out};
-use super::is_offline;
+use super::offline::{self, is_offline};
 use crate::admin::view::{LabelUse, TokenUsage};
 use crate::config::Settings;
 use crate::names::Workspace;
-use crate::store::Store;
 
 /// Asks the running gateway, or its store where none runs.
 pub(super) async fn run(
@@ -22,7 +21,7 @@ pub(super) async fn run(
     }
     let asked = client.get::<TokenUsage>(&path).await;
     let told = if is_offline(&asked) {
-        offline(settings, workspace.as_ref())?
+        here(settings, workspace.as_ref())?
     } else {
         asked?
     };
@@ -47,8 +46,8 @@ pub(super) async fn run(
     Ok(())
 }
 
-fn offline(settings: &Settings, workspace: Option<&Workspace>) -> Result<TokenUsage, Failure> {
-    let store = Store::open(&settings.gateway.state)?;
+fn here(settings: &Settings, workspace: Option<&Workspace>) -> Result<TokenUsage, Failure> {
+    let store = offline::open(settings)?;
     let uses = store.usage_by_owner(&[], |record| match (record, workspace) {
         (_, None) => true,
         (Some(record), Some(asked)) => record.workspace == *asked,

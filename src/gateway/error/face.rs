@@ -280,5 +280,7 @@ fn token_code(denied: Denied) -> &'static str {
         Denied::Missing | Denied::Invalid => "invalid_api_key",
         Denied::Expired => "token_expired",
         Denied::Revoked => "token_revoked",
+        Denied::Forgotten => "token_store_lost",
+        Denied::Early => "token_not_yet_valid",
     }
 }

@@ -3,11 +3,11 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 use super::names::{
-    BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DECISIONS,
-    DURATION, EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN,
-    JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, QUEUE_WAIT, QUEUED, REPLAYS,
-    REQUESTS, RETRIES, SPANS_DROPPED, STATUS, TOKENS, TRANSITION, UPSTREAM_FAILURES, UPSTREAM_IN,
-    USAGE_LOST,
+    BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CLOCK_BEHIND, CONFIG_ERRORS, CONNECTIONS,
+    DECISIONS, DURATION, EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT,
+    INTER_TOKEN, JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, QUEUE_WAIT,
+    QUEUED, REPLAYS, REQUESTS, RETRIES, SPANS_DROPPED, STATUS, STORE_DEGRADED, STORE_HELD,
+    STORE_LOST, TOKENS, TRANSITION, UPSTREAM_FAILURES, UPSTREAM_IN, USAGE_LOST,
 };
 
 /// Describes every name.
@@ -108,6 +108,24 @@ fn describe_upstreams() {
 }
 
 fn describe_tokens() {
+    describe_gauge!(
+        STORE_DEGRADED,
+        "1 while the store of tokens can't be written."
+    );
+    describe_gauge!(
+        STORE_HELD,
+        "Revocations that are in effect and held in memory only."
+    );
+    describe_gauge!(
+        STORE_LOST,
+        Unit::Seconds,
+        "When the store was lost or put back from an older copy; 0 for never."
+    );
+    describe_gauge!(
+        CLOCK_BEHIND,
+        Unit::Seconds,
+        "How far the wall clock is behind the newest time that is known."
+    );
     describe_gauge!(
         HISTORY_DEGRADED,
         "1 while the history of the plots can't be written."
