@@ -12,6 +12,7 @@ mod end;
 mod first;
 mod handover;
 mod health;
+mod modes;
 mod plots;
 mod run;
 mod sockets;
@@ -22,7 +23,7 @@ use std::error::Error;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -150,6 +151,9 @@ impl App {
     pub async fn build(settings: Settings, start: Start) -> Result<Self, Failure> {
         let settings = Arc::new(settings);
         make_state(&settings.gateway.state)?;
+        for note in modes::mend(&settings) {
+            tracing::warn!("{note}");
+        }
         write_schema(&settings.gateway.state);
         let made = ensure_server_pair(&settings.tls.certificate, &settings.tls.private_key)?;
         let certificates = Certificates::load(settings.tls.clone())?;
@@ -316,8 +320,7 @@ fn make_state(path: &Path) -> Result<(), StateError> {
     // Written to, not asked about: root and read-only mounts answer otherwise.
     let probe = path.join(".writable");
     fs::write(&probe, b"").map_err(failed)?;
-    fs::remove_file(&probe).map_err(failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
+    fs::remove_file(&probe).map_err(failed)
 }
 
 /// Writes the schema that the `#:schema` lines of route files name, as this

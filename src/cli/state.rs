@@ -216,7 +216,7 @@ impl Import {
         };
         let state = &settings.gateway.state;
         self.may_replace(settings, &rows)?;
-        self.make_store(state, &rows)?;
+        make_store(state, &rows)?;
         for (name, path) in files(settings) {
             let content = rows.iter().find_map(|row| match row {
                 Row::File(kept, content) if kept == name => Some(content),
@@ -258,30 +258,29 @@ impl Import {
         }
         Ok(())
     }
+}
 
-    /// Makes the store beside, and puts it in its place once it is whole.
-    fn make_store(&self, state: &Path, rows: &[Row]) -> Result<(), Failure> {
-        let place = state.join(store::FILE);
-        if fs::exists(&place)? {
-            // It is ours, or no one's: a gateway that has it would be found here.
-            match Store::open(state) {
-                Err(error @ store::StoreError::InUse { .. }) => return Err(error.into()),
-                Ok(_) | Err(_) => {}
-            }
+/// Makes the store beside, and puts it in its place once it is whole.
+fn make_store(state: &Path, rows: &[Row]) -> Result<(), Failure> {
+    let place = state.join(store::FILE);
+    if fs::exists(&place)? {
+        // It is ours, or no one's: a gateway that has it would be found here.
+        if let Err(error @ store::StoreError::InUse { .. }) = Store::open(state) {
+            return Err(error.into());
         }
-        let beside = state.join("import");
-        if fs::exists(&beside)? {
-            fs::remove_dir_all(&beside)?;
-        }
-        let made = Store::open(&beside)?;
-        made.put_rows(rows)?;
-        drop(made);
-        if fs::metadata(&place).is_ok_and(|data| data.len() > 0) {
-            fs::rename(&place, state.join("store.redb.replaced"))?;
-        }
-        fs::rename(beside.join(store::FILE), &place)?;
-        fs::remove_dir(&beside)?;
-        File::open(state)?.sync_all()?;
-        Ok(())
     }
+    let beside = state.join("import");
+    if fs::exists(&beside)? {
+        fs::remove_dir_all(&beside)?;
+    }
+    let made = Store::open(&beside)?;
+    made.put_rows(rows)?;
+    drop(made);
+    if fs::metadata(&place).is_ok_and(|data| data.len() > 0) {
+        fs::rename(&place, state.join("store.redb.replaced"))?;
+    }
+    fs::rename(beside.join(store::FILE), &place)?;
+    fs::remove_dir(&beside)?;
+    File::open(state)?.sync_all()?;
+    Ok(())
 }

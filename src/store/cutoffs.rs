@@ -169,7 +169,7 @@ mod tests {
     fn a_cutoff_is_kept_for_as_long_as_any_token_lives() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        store.cut_off(&name("acme"), None, NOW).unwrap().moment;
+        store.cut_off(&name("acme"), None, NOW).unwrap();
         let last = NOW + 1 + issue::TTL_MAX.as_secs();
         assert_eq!(store.purge_cutoffs(last - 1).unwrap(), 0);
         assert_eq!(store.purge_cutoffs(last).unwrap(), 1);

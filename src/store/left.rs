@@ -184,6 +184,9 @@ impl Store {
     }
 }
 
+/// What tokens used, by their ids.
+type Sums = Vec<(Arc<str>, Tally)>;
+
 /// Makes the table.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(ADDED)?;
@@ -205,7 +208,7 @@ fn id_of(path: &Path) -> Option<&str> {
 }
 
 /// A journal that no one writes any more: its id, and its sums.
-fn read(path: &Path) -> Option<(String, Vec<(Arc<str>, Tally)>)> {
+fn read(path: &Path) -> Option<(String, Sums)> {
     let id = id_of(path)?.to_owned();
     let file = File::open(path).ok()?;
     file.try_lock().ok()?;
@@ -213,7 +216,7 @@ fn read(path: &Path) -> Option<(String, Vec<(Arc<str>, Tally)>)> {
     for line in BufReader::new(file.take(BYTES_MAX)).split(b'\n') {
         // What can't be read was cut off; what stands before it counts.
         let Ok(line) = line else { break };
-        if let Ok(used) = serde_json::from_slice::<Vec<(Arc<str>, Tally)>>(&line) {
+        if let Ok(used) = serde_json::from_slice::<Sums>(&line) {
             sums.give_back(used);
         }
     }

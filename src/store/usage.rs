@@ -109,6 +109,7 @@ pub async fn keep(
     if flush(&store, &ledger, &holders).await.is_err() {
         leave(&store, &ledger).await;
     }
+    add_left(&store).await;
 }
 
 /// Writes the ledger beside a store that fails at the end.

@@ -32,10 +32,11 @@ pub fn write_durable(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (beside, file) = beside(path, bytes)?;
     let moved = file.sync_all().and_then(|()| fs::rename(&beside, path));
     or_removed(&beside, moved)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    // A bare name is in the working directory.
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn beside(path: &Path, bytes: &[u8]) -> io::Result<(PathBuf, File)> {

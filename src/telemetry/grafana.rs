@@ -292,11 +292,41 @@ fn foreseen() -> Vec<Alert> {
     ]
 }
 
+/// What is not kept, or not known any more.
+fn kept() -> Vec<Alert> {
+    vec![
+        Alert {
+            name: "TidegateStoreNotWritten",
+            expr: format!("{} == 1", n::STORE_DEGRADED),
+            lasts: "1m",
+            severity: "critical",
+            summary: "The store of tokens is not written: revocations are held in memory.",
+            description: "See to the disk of gateway.state, and do not restart before; `tidegate ps` says why.",
+        },
+        Alert {
+            name: "TidegateStoreLost",
+            expr: format!("{} > time() - 86400", n::STORE_LOST),
+            lasts: "0m",
+            severity: "critical",
+            summary: "The store of tokens was lost, or put back from an older copy.",
+            description: "`tidegate ps` says what becomes of tokens that were issued before.",
+        },
+        Alert {
+            name: "TidegateClockBehind",
+            expr: format!("{} > 0", n::CLOCK_BEHIND),
+            lasts: "1m",
+            severity: "warning",
+            summary: "The clock of the machine is behind the newest time that was known.",
+            description: "Set it right; `tidegate ps` says how far it is.",
+        },
+    ]
+}
+
 /// The rules, as a file for `rule_files` of Prometheus.
 pub fn rules() -> String {
     use std::fmt::Write;
     let mut text = String::from("groups:\n  - name: tidegate\n    rules:\n");
-    for alert in felt().into_iter().chain(foreseen()) {
+    for alert in felt().into_iter().chain(foreseen()).chain(kept()) {
         // JSON strings are YAML strings; writing to a text does not fail.
         let quoted = |text: &str| Value::from(text).to_string();
         let _ok = write!(
@@ -337,11 +367,11 @@ mod tests {
         let rules = rules();
         assert_eq!(
             rules.matches("- alert:").count(),
-            felt().len() + foreseen().len()
+            felt().len() + foreseen().len() + kept().len()
         );
         assert_eq!(
             rules.matches("description:").count(),
-            felt().len() + foreseen().len()
+            felt().len() + foreseen().len() + kept().len()
         );
     }
 }

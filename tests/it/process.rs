@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+mod store;
+
 /// No wait in these tests may be longer.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -230,6 +232,7 @@ fn gateways_take_over_from_each_other_and_no_client_notices() {
         .count();
     assert_eq!(whole, log.lines().count(), "{log}");
     assert_eq!(whole, done.load(Ordering::Relaxed) + 3);
+    assert_eq!(store::kept_requests(place.path()), whole as u64);
 }
 
 #[test]

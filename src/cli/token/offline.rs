@@ -44,6 +44,8 @@ pub(crate) fn open(settings: &Settings) -> Result<Store, Failure> {
     for note in &opened.notes {
         out::note(note);
     }
+    // What the last gateway left beside it counts too.
+    opened.store.add_left()?;
     Ok(opened.store)
 }
 

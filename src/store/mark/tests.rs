@@ -83,10 +83,10 @@ fn a_store_that_is_gone_empty_or_older_is_lost_and_says_when() {
         ("zero length", &|| fs::write(place.store(), b"").unwrap()),
         ("deleted", &|| fs::remove_file(place.store()).unwrap()),
         ("directory deleted", &|| {
-            fs::remove_dir_all(place.state()).unwrap()
+            fs::remove_dir_all(place.state()).unwrap();
         }),
         ("an older copy", &|| {
-            fs::write(place.store(), &older).unwrap()
+            fs::write(place.store(), &older).unwrap();
         }),
     ];
     for (fault, make) in faults {
