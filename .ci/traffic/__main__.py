@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from checks.report import Report, exit_on_sigterm
 from checks.tidegate import Tidegate
-from traffic import files, limits, servers
+from traffic import files, limits, overload, servers
 from traffic.engines import Engine
 
 
@@ -25,6 +25,7 @@ def main():
         limits.run(report, gateway)
         servers.run(report, gateway, engines)
         files.run(report, gateway, engines[0])
+    overload.run(report, {})
     return report.finish()
 
 
