@@ -9,7 +9,7 @@ use super::options::{self, Options};
 use super::problems::{cut, nearest};
 use super::reader::{Found, Reader};
 use super::route::segment_fault;
-use super::{Deployment, Engine, Idle, Offload, OffloadTo, Replicas, Roll, Sim, Start, Vllm};
+use super::{Deployment, Engine, Idle, Levels, Offload, Replicas, Roll, Sim, Start, Vllm};
 use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
 
 /// An instance as its file describes it.
@@ -63,6 +63,7 @@ struct Common<'a> {
 struct IdleDraft {
     time_limit: Option<Duration>,
     offload_after: Option<Found<Duration>>,
+    levels: Option<Levels>,
     interval: Duration,
 }
 
@@ -183,6 +184,7 @@ fn idle(table: &mut Reader<'_>) -> IdleDraft {
     let mut draft = IdleDraft {
         time_limit: None,
         offload_after: None,
+        levels: None,
         interval: Duration::from_secs(10),
     };
     let Some(mut idle) = table.table("idle") else {
@@ -193,6 +195,7 @@ fn idle(table: &mut Reader<'_>) -> IdleDraft {
     draft.offload_after = idle
         .span("offload_after", MILLISECOND..=YEAR)
         .map(|value| Found { value, line });
+    draft.levels = levels(&mut idle);
     let interval = idle.span("last_action_report_interval", MILLISECOND..=DAY);
     draft.interval = interval.unwrap_or(draft.interval);
     if let (Some(limit), Some(offload)) = (draft.time_limit, &draft.offload_after)
@@ -203,6 +206,24 @@ fn idle(table: &mut Reader<'_>) -> IdleDraft {
     }
     idle.finish();
     draft
+}
+
+/// The levels that weights may go to.
+fn levels(idle: &mut Reader<'_>) -> Option<Levels> {
+    let line = idle.line_of("levels");
+    let words = idle.parsed_list::<String>("levels")?.value;
+    let known = words.iter().all(|word| word == "cpu" || word == "disk");
+    let has = |wanted: &str| words.iter().any(|word| word == wanted);
+    let twice = words.len() > usize::from(has("cpu")) + usize::from(has("disk"));
+    if words.is_empty() || !known || twice {
+        let message = "write [\"cpu\"] for host memory, [\"disk\"] for dropping the weights, or [\"cpu\", \"disk\"] for whichever takes less time";
+        idle.wrong(line, "levels", message);
+        return None;
+    }
+    Some(Levels {
+        cpu: has("cpu"),
+        disk: has("disk"),
+    })
 }
 
 fn read_deployments(tables: Vec<Reader<'_>>, common: &Common<'_>) -> Vec<Found<Arc<Deployment>>> {
@@ -358,14 +379,15 @@ fn endpoint(table: &mut Reader<'_>, model: Option<&Found<String>>) -> Option<Mod
 }
 
 fn offload(common: &Common<'_>, own: Options<'_>, table: &Reader<'_>) -> Option<Offload> {
-    let to = options::offload_to(common.options, own, table.problems);
+    let named = common.idle.levels;
+    let levels = options::offload_levels(named, common.options, own, table.problems);
     let after = common.idle.offload_after.as_ref();
-    let to = match (to, common.kind, after) {
-        (Some(to), ..) => to,
-        (None, Kind::Sim, _) => OffloadTo::Cpu,
+    let levels = match (levels, common.kind, after) {
+        (Some(levels), ..) => levels,
+        (None, Kind::Sim, _) => Levels::BOTH,
         (None, Kind::Vllm, None) => return None,
         (None, Kind::Vllm, Some(after)) => {
-            let message = "no option says where the weights go: set automatic_cpu_offloading = true or disk_swapping = true in [instance.options]";
+            let message = "no option says where the weights go: set automatic_cpu_offloading = true or disk_swapping = true in [instance.options], or levels = [\"cpu\", \"disk\"] here";
             table
                 .problems
                 .add(after.line, "instance.idle.offload_after", message);
@@ -374,7 +396,7 @@ fn offload(common: &Common<'_>, own: Options<'_>, table: &Reader<'_>) -> Option<
     };
     Some(Offload {
         after: after.map(|after| after.value),
-        to,
+        levels,
     })
 }
 

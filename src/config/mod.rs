@@ -298,7 +298,51 @@ pub struct Offload {
     /// needs the memory, or an operator asks.
     pub after: Option<Duration>,
     /// Where to.
-    pub to: OffloadTo,
+    pub levels: Levels,
+}
+
+/// Where weights may go; at least one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Levels {
+    /// To host memory: vLLM's sleep level 1.
+    pub cpu: bool,
+    /// Dropped, to be read from disk again: vLLM's sleep level 2.
+    pub disk: bool,
+}
+
+impl Levels {
+    /// Host memory alone.
+    pub const CPU: Self = Self {
+        cpu: true,
+        disk: false,
+    };
+    /// Disk alone.
+    pub const DISK: Self = Self {
+        cpu: false,
+        disk: true,
+    };
+    /// Whichever takes less time, by what was measured.
+    pub const BOTH: Self = Self {
+        cpu: true,
+        disk: true,
+    };
+
+    /// Whether weights may go there.
+    pub fn permit(self, to: OffloadTo) -> bool {
+        match to {
+            OffloadTo::Cpu => self.cpu,
+            OffloadTo::Disk => self.disk,
+        }
+    }
+
+    /// The one that is tried first where nothing else is known.
+    pub fn first(self) -> OffloadTo {
+        if self.cpu {
+            OffloadTo::Cpu
+        } else {
+            OffloadTo::Disk
+        }
+    }
 }
 
 /// Where offloaded weights go.

@@ -5,7 +5,7 @@
 
 use serde_json::Map;
 
-use super::OffloadTo;
+use super::Levels;
 use super::problems::{Problems, cut};
 use super::tree::{Entry, Node, Value};
 use crate::vllm::args::{self, Launch, Listen, Sleep};
@@ -34,7 +34,7 @@ pub(super) fn merge(
     let own = set(deployment, Scope::Deployment, problems);
     let merged = set(instance, Scope::Instance, problems).merge(&own);
     for error in rules::across(&merged) {
-        // Two ways to offload at once: `offload_to` says it.
+        // Two ways to offload at once: `offload_levels` says it.
         if error.key != TO_DISK {
             note(&error, &[deployment, instance], problems);
         }
@@ -150,23 +150,40 @@ pub(super) fn json(node: &Node) -> Result<serde_json::Value, (usize, &'static st
     })
 }
 
-/// Where the options permit weights to go; notes when they contradict.
-pub(super) fn offload_to(
+/// Where weights may go: as `levels` of `[instance.idle]` says, or else as the options
+/// permit; notes when they contradict.
+pub(super) fn offload_levels(
+    levels: Option<Levels>,
     instance: Options<'_>,
     deployment: Options<'_>,
     problems: &Problems,
-) -> Option<OffloadTo> {
+) -> Option<Levels> {
     let cpu = flag(TO_CPU, instance, deployment, problems);
     let disk = flag(TO_DISK, instance, deployment, problems);
+    let both = matches!((cpu, disk), (Some((true, ..)), Some((true, ..))));
+    if let Some(levels) = levels.filter(|_| !both) {
+        let left_out = [(cpu, TO_CPU, levels.cpu), (disk, TO_DISK, levels.disk)];
+        for (flag, key, permitted) in left_out {
+            if let (Some((true, line, path)), false) = (flag, permitted) {
+                let message = format!(
+                    "instance.idle.levels leaves this level out: take {key} out, or name it there"
+                );
+                problems.add(line, format!("{path}.{key}"), message);
+            }
+        }
+        return Some(levels);
+    }
     match (cpu, disk) {
         (Some((true, ..)), Some((true, line, path))) => {
             let path = format!("{path}.{TO_DISK}");
-            let message = format!("{TO_CPU} and {TO_DISK} exclude each other: take one out");
+            let message = format!(
+                "{TO_CPU} and {TO_DISK} permit one level each: take one out, or set levels = [\"cpu\", \"disk\"] in [instance.idle] for both"
+            );
             problems.add(line, path, message);
             None
         }
-        (Some((true, ..)), _) => Some(OffloadTo::Cpu),
-        (_, Some((true, ..))) => Some(OffloadTo::Disk),
+        (Some((true, ..)), _) => Some(Levels::CPU),
+        (_, Some((true, ..))) => Some(Levels::DISK),
         _ => None,
     }
 }

@@ -455,6 +455,18 @@ impl Conductor {
             return Err(CommandError::Unknown(id.clone()));
         };
         let obeyed = story::event_of(command, first).map_err(CommandError::Refused);
+        let has_nowhere = command == Command::Offload
+            && first.policy.offload_to.is_some()
+            && self
+                .placement
+                .offload_to(first.key, first.policy.offload_to)
+                .is_none();
+        if has_nowhere {
+            return Err(CommandError::Refused(format!(
+                "{id} can't be offloaded now: host memory has no room for its weights, and its \
+                 file permits no other level: add levels = [\"cpu\", \"disk\"] to [instance.idle]"
+            )));
+        }
         let mut events = Vec::new();
         for (of, member) in replicas {
             // A start is one worker's; the load asks for more.

@@ -200,7 +200,7 @@ impl Step<'_> {
         let due = |after: Option<Duration>| after.is_some_and(|after| since + after <= self.now);
         if due(self.policy.stop_after) {
             self.act(Action::CloseGateIfIdle(Rest::Stop));
-        } else if due(self.policy.offload_after) {
+        } else if due(self.policy.offload_after) && self.policy.offload_to.is_some() {
             self.act(Action::CloseGateIfIdle(self.rung()));
         }
         // Matters only if the gate was not closed: looked at again soon.
@@ -226,9 +226,10 @@ impl Step<'_> {
     /// The first rung below the GPU that has not failed.
     fn rung(&self) -> Rest {
         let Broken { cpu, disk } = self.m.broken;
+        let levels = self.policy.levels;
         match self.policy.offload_to {
-            Some(OffloadTo::Cpu) if !cpu => Rest::Offload(OffloadTo::Cpu),
-            Some(_) if !disk => Rest::Offload(OffloadTo::Disk),
+            Some(OffloadTo::Cpu) if levels.cpu && !cpu => Rest::Offload(OffloadTo::Cpu),
+            Some(_) if levels.disk && !disk => Rest::Offload(OffloadTo::Disk),
             _ => Rest::Stop,
         }
     }
@@ -240,6 +241,7 @@ impl Step<'_> {
             Rest::Offload(_) if self.policy.offload_to.is_none() => Rest::Stop,
             Rest::Offload(OffloadTo::Cpu) if cpu => self.rung(),
             Rest::Offload(OffloadTo::Disk) if disk => self.rung(),
+            Rest::Offload(to) if !self.policy.levels.permit(to) => self.rung(),
             rest => rest,
         }
     }

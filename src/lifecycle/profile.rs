@@ -9,7 +9,7 @@ use super::ledger::{Amount, Need};
 use super::machine::{Broken, Policy};
 use super::placement::{self, Profile, Rungs};
 use super::policy::costs::Costs;
-use crate::config::{self, Engine, OffloadTo, Settings, Start};
+use crate::config::{self, Engine, Levels, Settings, Start};
 use crate::gpu::Device;
 use crate::store::timings::Timing;
 
@@ -32,7 +32,8 @@ pub(super) fn policy(spec: &config::Deployment, settings: &Settings) -> Policy {
     let leave = workers.drain_timeout + workers.call_timeout + workers.stop_grace * 2;
     Policy {
         offload_after: limit(idle.offload.and_then(|offload| offload.after)),
-        offload_to: idle.offload.map(|offload| offload.to),
+        offload_to: idle.offload.map(|offload| offload.levels.first()),
+        levels: idle.offload.map_or(Levels::BOTH, |offload| offload.levels),
         stop_after: limit(idle.time_limit),
         place_timeout: settings.placement.wait_bound + leave * 2,
         start_timeout: workers.start_timeout,
@@ -60,14 +61,13 @@ pub(super) fn profile(
     gpu_memory: u64,
 ) -> Profile {
     let need = need(spec, timing, gpu_memory);
-    let to = spec.idle.offload.map(|offload| offload.to);
+    let levels = spec.idle.offload.map(|offload| offload.levels);
     Profile {
         costs: costs(spec, timing, &need),
         need,
         rungs: Rungs {
-            cpu: to == Some(OffloadTo::Cpu) && !broken.cpu,
-            // Where weights may go to host memory they may also be dropped.
-            disk: to.is_some() && !broken.disk,
+            cpu: levels.is_some_and(|levels| levels.cpu) && !broken.cpu,
+            disk: levels.is_some_and(|levels| levels.disk) && !broken.disk,
         },
         pinned: spec.keep,
         keeps_host: matches!(spec.engine, Engine::Vllm(_)),
@@ -173,6 +173,7 @@ pub(super) fn weights_in<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OffloadTo;
     use crate::lifecycle::process::tests::spec;
     use crate::store::timings::{Timings, Transition};
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::{
-    Catalog, Deployment, Engine, GpuSource, Idle, Instance, Offload, OffloadTo, Settings, Sim,
-    Start,
+    Catalog, Deployment, Engine, GpuSource, Idle, Instance, Levels, Offload, OffloadTo, Settings,
+    Sim, Start,
 };
 use tidegate::deployment::{Handle as Held, Registry, Snapshot};
 use tidegate::gpu::Inventory;
@@ -149,7 +149,10 @@ pub(super) fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
             time_limit: None,
             offload: Some(Offload {
                 after: Some(Duration::from_hours(1)),
-                to,
+                levels: match to {
+                    OffloadTo::Cpu => Levels::CPU,
+                    OffloadTo::Disk => Levels::DISK,
+                },
             }),
             last_action_report_interval: Duration::from_secs(10),
         },

@@ -1,5 +1,6 @@
 //! What is told of files that are wrong, each error with its place.
 
+mod levels;
 mod schema;
 
 use proptest::prelude::*;
@@ -100,8 +101,8 @@ fn a_file_that_is_right_says_what_it_says() {
     assert_eq!(replicas.requests_max, Some(9));
     assert_eq!(deployment.roll, crate::config::Roll::Now);
     assert_eq!(
-        deployment.idle.offload.unwrap().to,
-        crate::config::OffloadTo::Cpu
+        deployment.idle.offload.unwrap().levels,
+        crate::config::Levels::CPU
     );
     let crate::config::Engine::Sim(sim) = &deployment.engine else {
         panic!("the engine is the stand-in");
@@ -239,9 +240,21 @@ fn instances_that_are_wrong_are_told_with_their_place() {
             ],
         ),
         (
+            "[instance]\nname = \"i\"\n[instance.idle]\nlevels = [\"cpu\", \"gpu\"]\n[[deployment]]\nmodel = \"m\"",
+            &[
+                "4: instance.idle.levels: write [\"cpu\"] for host memory, [\"disk\"] for dropping the weights, or [\"cpu\", \"disk\"] for whichever takes less time",
+            ],
+        ),
+        (
+            "[instance]\nname = \"i\"\n[instance.idle]\nlevels = [\"disk\"]\n[instance.options]\nautomatic_cpu_offloading = true\n[[deployment]]\nmodel = \"m\"",
+            &[
+                "6: instance.options.automatic_cpu_offloading: instance.idle.levels leaves this level out: take automatic_cpu_offloading out, or name it there",
+            ],
+        ),
+        (
             "[instance]\nname = \"i\"\n[instance.idle]\noffload_after = \"5m\"\n[[deployment]]\nmodel = \"m\"",
             &[
-                "4: instance.idle.offload_after: no option says where the weights go: set automatic_cpu_offloading = true or disk_swapping = true in [instance.options]",
+                "4: instance.idle.offload_after: no option says where the weights go: set automatic_cpu_offloading = true or disk_swapping = true in [instance.options], or levels = [\"cpu\", \"disk\"] here",
             ],
         ),
         (
@@ -261,7 +274,7 @@ fn instances_that_are_wrong_are_told_with_their_place() {
         (
             "[instance]\nname = \"i\"\n[instance.options]\nautomatic_cpu_offloading = true\ndisk_swapping = true\n[[deployment]]\nmodel = \"m\"\n[[deployment]]\nmodel = \"m\"\n[deployment.sim]\nload = \"1s\"",
             &[
-                "5: instance.options.disk_swapping: automatic_cpu_offloading and disk_swapping exclude each other: take one out",
+                "5: instance.options.disk_swapping: automatic_cpu_offloading and disk_swapping permit one level each: take one out, or set levels = [\"cpu\", \"disk\"] in [instance.idle] for both",
                 "8: deployment.endpoint_name: \"m\" stands in this instance twice: write another",
                 "10: deployment.sim: this has an effect only with engine = \"sim\": take it out",
             ],

@@ -1,13 +1,13 @@
 //! Why a deployment runs or does not, and what a start of it would evict.
 
 use super::super::ledger::Key;
-use super::super::machine::{Desired, Phase};
+use super::super::machine::{Desired, Phase, Rest};
 use super::super::member::{Member, phase_name};
 use super::super::placement::{Holder, Obstacle, Prospect, Stand, Standing};
 use super::super::story::{self, gpu_list, seconds};
 use super::super::{Evicted, Explanation};
 use super::Conductor;
-use crate::config::Roll;
+use crate::config::{OffloadTo, Roll};
 use crate::names::DeploymentId;
 use crate::units::{Bytes, counted};
 
@@ -100,8 +100,8 @@ impl Conductor {
             (Phase::Offloaded { at }, _) => format!(
                 "it has slept for {since}, its weights in {}: the next request wakes it",
                 match at {
-                    crate::config::OffloadTo::Cpu => "host memory",
-                    crate::config::OffloadTo::Disk => "their files",
+                    OffloadTo::Cpu => "host memory",
+                    OffloadTo::Disk => "their files",
                 }
             ),
             // Its reason says when it is tried again.
@@ -152,6 +152,13 @@ impl Conductor {
             seconds(costs.wake_cpu),
             seconds(costs.wake_disk)
         ));
+        let (way, why) = self.placement.way_and_why(member.key);
+        let how = match way {
+            Rest::Offload(OffloadTo::Cpu) => "its weights go to host memory (level 1)",
+            Rest::Offload(OffloadTo::Disk) => "its weights are dropped, to be read again (level 2)",
+            Rest::Stop | Rest::Restart => "it ends",
+        };
+        lines.push(format!("where it leaves the GPU, {how}: {why}"));
         lines.push(format!(
             "expected: {:.1} requests an hour, of {} each",
             estimate.per_hour,

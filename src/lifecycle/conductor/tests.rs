@@ -12,7 +12,7 @@ mod room;
 use super::super::launcher::Nonce;
 use super::super::process::tests::spec;
 use super::*;
-use crate::config::{Deployment, Idle, Instance, Offload, OffloadTo, Start};
+use crate::config::{Deployment, Idle, Instance, Levels, Offload, OffloadTo, Start};
 use crate::deployment::{self, Permit, Refusal, Status};
 use crate::gpu::Inventory;
 use crate::names::{InstanceName, QueueName, RouteName};
@@ -166,7 +166,7 @@ fn idles(id: &str) -> Arc<Deployment> {
             time_limit: Some(Duration::from_mins(5)),
             offload: Some(Offload {
                 after: Some(Duration::from_mins(1)),
-                to: OffloadTo::Cpu,
+                levels: Levels::BOTH,
             }),
             ..spec.idle
         };

@@ -11,10 +11,12 @@ mod idle;
 mod world;
 
 use super::*;
+use crate::config::Levels;
 
 const POLICY: Policy = Policy {
     offload_after: Some(Duration::from_secs(10)),
     offload_to: Some(OffloadTo::Cpu),
+    levels: Levels::BOTH,
     stop_after: Some(Duration::from_secs(20)),
     place_timeout: Duration::from_secs(5),
     start_timeout: Duration::from_secs(5),
@@ -32,6 +34,7 @@ const POLICIES: [Policy; 4] = [
     POLICY,
     Policy {
         offload_to: Some(OffloadTo::Disk),
+        levels: Levels::DISK,
         stop_after: None,
         restart_unasked: true,
         ..POLICY

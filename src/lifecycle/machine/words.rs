@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::config::OffloadTo;
+use crate::config::{Levels, OffloadTo};
 use crate::names::Generation;
 use crate::time::Uptime;
 
@@ -209,8 +209,10 @@ pub enum Action {
 pub struct Policy {
     /// Idle time before GPU memory is freed; `None` for never by itself.
     pub offload_after: Option<Duration>,
-    /// Where the weights go; `None` where the worker can't sleep.
+    /// Where the weights go; `None` where the worker can't sleep, or not now.
     pub offload_to: Option<OffloadTo>,
+    /// Where they may go.
+    pub levels: Levels,
     /// Idle time before the worker is stopped, counted from the last request
     /// also while it sleeps; `None` for never.
     pub stop_after: Option<Duration>,

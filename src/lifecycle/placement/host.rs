@@ -51,14 +51,47 @@ impl Placement {
         }
     }
 
+    /// How this deployment would leave its GPUs now, and why in this way.
+    pub fn way_and_why(&self, key: Key) -> (Rest, &'static str) {
+        let way = self.way_down(key);
+        let Some(slot) = self.slot(key) else {
+            return (way, "nothing is known of it");
+        };
+        let Profile {
+            need, costs, rungs, ..
+        } = &slot.profile;
+        let is_full = !self.ledger.host_has_room(key, need.host);
+        let why = match way {
+            Rest::Offload(OffloadTo::Cpu) if rungs.disk => {
+                "both levels are permitted, and this takes less time there and back"
+            }
+            Rest::Offload(_) if !(rungs.cpu && rungs.disk) => {
+                "no other level is permitted and works"
+            }
+            Rest::Offload(_) if is_full => "both levels are permitted, and host memory is full",
+            Rest::Offload(_) if !costs.prefers_cpu() => {
+                "both levels are permitted, and this takes less time there and back"
+            }
+            Rest::Offload(_) => "both levels are permitted, and others gain more by host memory",
+            Rest::Stop | Rest::Restart if rungs.cpu => {
+                "host memory is full, and no other level is permitted and works"
+            }
+            Rest::Stop | Rest::Restart => "no level of sleep is permitted and works",
+        };
+        (way, why)
+    }
+
     /// Where its weights go if it goes to sleep by itself or is asked to; `None`
-    /// where they may not.
+    /// where they may not, or not now.
     pub fn offload_to(&self, key: Key, permitted: Option<OffloadTo>) -> Option<OffloadTo> {
-        permitted?;
+        let permitted = permitted?;
+        let rungs = self.slot(key).map(|slot| slot.profile.rungs);
         match self.way_down_idle(key) {
             Rest::Offload(to) => Some(to),
+            // Host memory is full, and nothing else is permitted: it stays.
+            _ if rungs.is_some_and(|rungs| rungs.cpu) => None,
             // No rung is left: the machine finds this one broken, and stops it.
-            Rest::Stop | Rest::Restart => Some(OffloadTo::Disk),
+            Rest::Stop | Rest::Restart => Some(permitted),
         }
     }
 

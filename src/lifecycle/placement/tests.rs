@@ -1,3 +1,4 @@
+mod levels;
 mod recall;
 mod turns;
 

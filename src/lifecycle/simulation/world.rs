@@ -15,7 +15,7 @@ use super::bound::Bound;
 use super::outcome::{self, Outcome};
 use super::scheduler::Scheduler;
 use super::trace::{BATCH_MAX, Model, Trace};
-use crate::config::OffloadTo;
+use crate::config::{Levels, OffloadTo};
 use crate::lifecycle::ledger::Key;
 use crate::lifecycle::machine::{Action, Event, Machine, Phase, Policy, Rest, step};
 use crate::lifecycle::placement::{Decision, Stand, keeps_host};
@@ -71,6 +71,7 @@ impl<'a, S: Scheduler> World<'a, S> {
         let policy = Policy {
             offload_after: None,
             offload_to: (!cold).then_some(OffloadTo::Cpu),
+            levels: Levels::BOTH,
             stop_after: None,
             place_timeout: FOREVER,
             start_timeout: FOREVER,

@@ -303,7 +303,7 @@ pub fn across(options: &OptionSet) -> Vec<OptionError> {
     if options.is_on("automatic_cpu_offloading") && options.is_on("disk_swapping") {
         errors.push(OptionError::new(
             "disk_swapping",
-            "disk_swapping and automatic_cpu_offloading exclude each other: turn one off",
+            "disk_swapping and automatic_cpu_offloading permit one level each: turn one off, or turn both off and set levels = [\"cpu\", \"disk\"] in [instance.idle]",
         ));
     }
     let raw = options.contains("cli");

@@ -249,7 +249,7 @@ async fn begin(life: &Life) -> (Stage, Tasks) {
             spec.idle.time_limit = Some(Duration::from_secs(6));
             spec.idle.offload = Some(Offload {
                 after: Some(Duration::from_secs(3)),
-                to: OffloadTo::Cpu,
+                levels: Levels::BOTH,
             });
         })
     });

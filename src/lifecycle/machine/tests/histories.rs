@@ -225,8 +225,8 @@ impl History {
             let (after, actions) = step(actor.machine, event, self.now, &policy);
             actor.machine = after;
             actor.profile.rungs = Rungs {
-                cpu: permitted == Some(OffloadTo::Cpu) && !after.broken.cpu,
-                disk: permitted.is_some() && !after.broken.disk,
+                cpu: permitted.is_some() && policy.levels.cpu && !after.broken.cpu,
+                disk: permitted.is_some() && policy.levels.disk && !after.broken.disk,
             };
             let profile = actor.profile.clone();
             self.placement.know(&actor.id, profile, self.now);

@@ -179,6 +179,10 @@ fn instance(version: Version) -> Json {
         &json!({
             "time_limit": described("idle_time_limit"),
             "offload_after": said(span(), "Idle time after which the weights leave the GPU."),
+            "levels": {
+                "type": "array", "items": { "enum": ["cpu", "disk"] }, "minItems": 1, "uniqueItems": true,
+                "description": "Where weights may go: host memory, dropped to be read from disk again, or whichever takes less time. Unset: as automatic_cpu_offloading and disk_swapping say."
+            },
             "last_action_report_interval": described("last_action_report_interval")
         }),
     );

@@ -30,11 +30,11 @@ pub(super) const ROWS: &[OptionRow] = &[
         "Profiles Ray's workers with Nsight.")
         .spans(&[ever(Form::Switch("--ray-workers-use-nsight"))]),
     row(G, &[(87, "Enable Automatic CPU Offloading")], "automatic_cpu_offloading", Kind::Switch, "true",
-        "Lets several models share GPUs: the weights of idle ones move to host memory (vLLM's sleep level 1) and come back with the next request.").label("Enable Automatic CPU Offloading")
+        "Lets several models share GPUs: the weights of idle ones move to host memory (vLLM's sleep level 1), never elsewhere, and come back with the next request.").label("Enable Automatic CPU Offloading")
         .owner(Owner::Lifecycle)
         .spans(&[ever(Form::Tidegate("the worker is put to sleep at level 1 while idle"))]),
     row(G, &[(88, "Enable Disk Swapping")], "disk_swapping", Kind::Switch, "true",
-        "Lets several models share GPUs: the weights of idle ones are dropped (vLLM's sleep level 2) and read from disk again. Not together with automatic_cpu_offloading.")
+        "Lets several models share GPUs: the weights of idle ones are dropped (vLLM's sleep level 2) and read from disk again, never kept in host memory. Not together with automatic_cpu_offloading: levels = [\"cpu\", \"disk\"] of [instance.idle] permits both, and what takes less time is done.")
         .owner(Owner::Lifecycle)
         .spans(&[ever(Form::Tidegate("the worker is put to sleep at level 2 while idle"))]),
     row(G, &[(89, "Model Loader Extra Config")], "model_loader_extra_config", Kind::Json, "{\"concurrency\":4}",

@@ -123,9 +123,14 @@ export function routeFields(draft, routes) {
 /** "Idle options". */
 export function idleFields(draft) {
   const { idle } = draft.instance;
+  const levels = {
+    get text() { return Array.isArray(idle.levels) ? [...idle.levels].sort().join(",") : undefined; },
+    set text(value) { idle.levels = value ? value.split(",") : undefined; },
+  };
   const entries = [
     entry("Idle Time Limit (Hours)", text(idle, "time_limit", { placeholder: "4" }, (value) => duration(value, "h")), "Idle time after which the worker is stopped; a number of hours, or \"90m\". Unset: never.", "instance.idle.time_limit"),
-    entry("Offload after", text(idle, "offload_after", { placeholder: "15m" }, (value) => duration(value, "m")), "Idle time after which the weights leave the GPU; minutes, or \"30s\". Needs an offloading option of the group Advanced.", "instance.idle.offload_after"),
+    entry("Offload after", text(idle, "offload_after", { placeholder: "15m" }, (value) => duration(value, "m")), "Idle time after which the weights leave the GPU; minutes, or \"30s\". Needs levels, or an offloading option of the group Advanced.", "instance.idle.offload_after"),
+    entry("Where weights may go", select(levels, "text", [["", "as the options of the group Advanced say"], ["cpu", "host memory: quick to come back"], ["disk", "dropped: takes no host memory"], ["cpu,disk", "either: whichever takes less time"]]), "With both, the measured cost chooses, and the files are used where host memory is full: more models share the GPUs.", "instance.idle.levels"),
     entry("Last Action Report Interval (Seconds)", text(idle, "last_action_report_interval", { placeholder: "10" }, (value) => duration(value, "s")), "How often last activity is reported. A worker in use is never idle. Default: 10 s.", "instance.idle.last_action_report_interval"),
   ];
   return { entries, node: el("div", { class: "fields" }, entries.map((each) => each.node)) };

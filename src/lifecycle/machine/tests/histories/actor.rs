@@ -55,8 +55,8 @@ impl Actor {
                 },
                 costs: Costs::expected(4 << 30, 1),
                 rungs: Rungs {
-                    cpu: policy.offload_to == Some(OffloadTo::Cpu),
-                    disk: policy.offload_to.is_some(),
+                    cpu: policy.offload_to.is_some() && policy.levels.cpu,
+                    disk: policy.offload_to.is_some() && policy.levels.disk,
                 },
                 pinned: dice.one_in(8),
                 keeps_host: dice.one_in(2),
