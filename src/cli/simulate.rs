@@ -283,10 +283,10 @@ fn show(report: &Report<'_>) -> Result<(), Failure> {
     }
     for row in &report.rows {
         if row.outcome.stuck > 0 {
+            let Stuck { requests, names } = Stuck::of(&row.outcome);
             out::line(format_args!(
-                "\nWith {}: {}.",
-                row.scheme,
-                Stuck::of(&row.outcome)
+                "\nWith {}: {requests} never served, as nothing moves any more for {names}.",
+                row.scheme
             ))?;
         }
     }
