@@ -1,4 +1,4 @@
-//! `tidegate start | stop | offload | wake NAME`
+//! `tidegate start | stop | unload | offload | wake NAME`
 
 use std::process::ExitCode;
 

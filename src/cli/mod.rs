@@ -69,6 +69,8 @@ enum Command {
     Start(control::Name),
     /// Stop an instance; it stays down until it is started
     Stop(control::Name),
+    /// End an instance's workers; its next request starts one
+    Unload(control::Name),
     /// Take an instance's weights off the GPU
     Offload(control::Name),
     /// Bring an instance's weights back to the GPU
@@ -180,6 +182,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Delete(delete) => client::block_on(delete.run()),
         Command::Start(name) => client::block_on(name.run("start")),
         Command::Stop(name) => client::block_on(name.run("stop")),
+        Command::Unload(name) => client::block_on(name.run("unload")),
         Command::Offload(name) => client::block_on(name.run("offload")),
         Command::Wake(name) => client::block_on(name.run("wake")),
         Command::Logs(logs) => client::block_on(logs.run()),

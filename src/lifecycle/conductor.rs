@@ -470,7 +470,8 @@ impl Conductor {
         let mut events = Vec::new();
         for (of, member) in replicas {
             // A start is one worker's; the load asks for more.
-            let meant = member.number() == 1 || matches!(command, Command::Stop | Command::Offload);
+            let meant = member.number() == 1
+                || matches!(command, Command::Stop | Command::Unload | Command::Offload);
             if let Ok(event) = story::event_of(command, member)
                 && meant
             {

@@ -97,6 +97,8 @@ pub enum Command {
     Start,
     /// Stop it; requests are refused until a start.
     Stop,
+    /// End its worker; the next request starts another.
+    Unload,
     /// Free its GPU memory, keep its worker.
     Offload,
     /// Bring it back.

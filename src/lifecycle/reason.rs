@@ -57,6 +57,7 @@ pub(super) fn label(event: Event, before: &Machine, why: Option<&str>) -> &'stat
         },
         Event::Permit => "operator",
         Event::SpecChanged | Event::IdleChanged => "options",
+        Event::Evict(_) if why == Some(BY_OPERATOR) => "operator",
         Event::Evict(_) => "evicted",
         Event::Spared => "spared",
         Event::Withdrawn => "nobody_waits",

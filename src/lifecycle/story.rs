@@ -31,6 +31,24 @@ pub(super) fn event_of(command: Command, member: &Member) -> Result<Event, Strin
             _ if is_up => Err(format!("{id} is awake")),
             _ => Err(format!("{id} is {} now", super::member::phase_name(phase))),
         },
+        Command::Unload if member.number() <= member.spec.replicas.min => Err(format!(
+            "{id} is kept up by its file (replicas = {{ min = {} }}): lower that, or stop it instead",
+            member.spec.replicas.min
+        )),
+        Command::Unload => match phase {
+            Phase::Stopped | Phase::Failed | Phase::Placing { aim: Aim::Spawn } => {
+                Err(format!("{id} has no worker to unload"))
+            }
+            Phase::Stopping { .. } | Phase::Draining { rest: Rest::Stop } => {
+                Err(format!("{id} is ending already"))
+            }
+            Phase::Draining {
+                rest: Rest::Restart,
+            } => Err(format!(
+                "{id} is being replaced: try again once it is ready"
+            )),
+            _ => Ok(Event::Evict(Rest::Stop)),
+        },
         Command::Offload if member.policy.offload_to.is_none() => Err(format!(
             "{id} can't be offloaded: set automatic_cpu_offloading or disk_swapping in its \
              instance's options"

@@ -1,4 +1,4 @@
-//! Starting, stopping, offloading and waking; and which deployments a name means.
+//! Starting, stopping, unloading, offloading and waking; and which deployments a name means.
 
 use std::sync::Arc;
 
@@ -90,10 +90,10 @@ pub(in crate::admin) fn not_yours(what: &dyn std::fmt::Display) -> ApiError {
     ))
 }
 
-/// Tell an instance to start, stop, offload or wake. Answers once that has begun.
+/// Tell an instance to start, stop, unload, offload or wake. Answers once that has begun.
 #[utoipa::path(post, path = "/instances/{name}/{command}", tag = "instances",
     params(("name" = String, Path, description = "The instance, or INSTANCE%2FMODEL"),
-        ("command" = String, Path, description = "start, stop, offload or wake"), Which),
+        ("command" = String, Path, description = "start, stop, unload, offload or wake"), Which),
     responses((status = 200, body = Accepted),
         (status = 403, description = "Of another project", body = ErrorView),
         (status = 404, body = ErrorView),
@@ -107,11 +107,12 @@ async fn command(
     let (word, command) = match command.as_str() {
         "start" => ("start", Command::Start),
         "stop" => ("stop", Command::Stop),
+        "unload" => ("unload", Command::Unload),
         "offload" => ("offload", Command::Offload),
         "wake" => ("wake", Command::Wake),
         _ => {
             return Err(ApiError::not_found(
-                "there is no such command: use start, stop, offload, wake or clone",
+                "there is no such command: use start, stop, unload, offload, wake or clone",
             ));
         }
     };

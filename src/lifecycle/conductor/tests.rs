@@ -321,6 +321,31 @@ async fn commands_that_make_no_sense_are_refused_in_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unloaded_one_ends_and_is_started_by_its_next_request() {
+    let kept_up = changed(&spec("t/c"), |spec| {
+        (spec.replicas.min, spec.replicas.max) = (1, 2);
+    });
+    let stage = Stage::new(&[idles("t/a"), idles("t/b"), kept_up]).await;
+    let permit = stage.request("t/a").await.unwrap();
+    stage.command("t/a", Command::Unload).await.unwrap();
+    stage.phase("t/a", "draining").await;
+    assert_eq!(stage.fake.count("stop"), 0, "who is inside may finish");
+    drop(permit);
+    stage.phase("t/a", "stopped").await;
+    assert!(stage.request("t/a").await.is_some(), "not refused");
+    // One that sleeps, or is about to, ends too.
+    drop(stage.request("t/b").await);
+    stage.command("t/b", Command::Offload).await.unwrap();
+    stage.command("t/b", Command::Unload).await.unwrap();
+    stage.phase("t/b", "stopped").await;
+    for (id, word) in [("t/b", "no worker to unload"), ("t/c", "min = 1")] {
+        let refused = stage.command(id, Command::Unload).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_touches_only_what_changed() {
     let specs = ["t/a", "t/b", "t/c", "t/d"].map(idles);
     let stage = Stage::new(&specs).await;

@@ -133,7 +133,9 @@ impl Step<'_> {
             // Out of patience: the requests inside are cut.
             (Event::Tick { .. }, Rest::Restart) if self.overdue() => self.terminate(Next::Restart),
             (Event::Tick { .. }, _) if self.overdue() => self.terminate(Next::Rest),
-            (Event::Stop, _) => self.m.phase = Phase::Draining { rest: Rest::Stop },
+            (Event::Stop, _) | (Event::Evict(Rest::Stop), Rest::Offload(_)) => {
+                self.m.phase = Phase::Draining { rest: Rest::Stop };
+            }
             // It serves on as if nothing had been: its window goes on too.
             (Event::Spared, Rest::Offload(_) | Rest::Stop)
                 if self.m.desired == Desired::OnDemand =>
@@ -172,7 +174,7 @@ impl Step<'_> {
                 self.break_rung(to);
                 self.terminate(Next::Rest);
             }
-            Event::Stop => self.terminate(Next::Rest),
+            Event::Stop | Event::Evict(Rest::Stop) => self.terminate(Next::Rest),
             Event::SpecChanged => self.terminate(Next::Restart),
             Event::Exited(_) => self.release_and_fail(),
             _ => {}

@@ -15,16 +15,16 @@ function allows(command, instance) {
   return some(...RUNS, "offloaded");
 }
 
-const TITLES = { start: "Start", stop: "Stop", offload: "Offload", wake: "Wake" };
-const DONE = { start: "is starting", stop: "is stopping", offload: "is moving its weights off the GPU", wake: "is waking" };
+const TITLES = { start: "Start", stop: "Stop", unload: "Unload", offload: "Offload", wake: "Wake" };
+const DONE = { start: "is starting", stop: "is stopping", unload: "is ending its workers; the next request starts one", offload: "is moving its weights off the GPU", wake: "is waking" };
 
 /** Runs one command; asks first where requests may suffer. */
 export async function command(instance, name, refresh, deployment = null) {
   const inside = instance.deployments.filter((each) => !deployment || each.endpoint === deployment).reduce((sum, each) => sum + each.in_flight, 0);
   const what = deployment ?? instance.name;
-  if (name === "stop" || (name === "offload" && inside)) {
+  if (name === "stop" || ((name === "offload" || name === "unload") && inside)) {
     const sure = await confirm(`${TITLES[name]} ${what}?`, {
-      details: el("p", {}, inside ? `${inside} requests are inside. They may finish; new ones wait or are refused.` : "Its next request is refused until it is started again."),
+      details: el("p", {}, inside ? `${inside} requests are inside. They may finish; new ones ${name === "stop" ? "are refused" : "wait"}.` : "Its next request is refused until it is started again."),
       action: TITLES[name], danger: name === "stop",
     });
     if (!sure) return;
@@ -70,7 +70,7 @@ export function buttons(instance, refresh, { small = false, gone = refresh } = {
   const button = (label, run, extra = "") => el("button", { type: "button", class: [className, extra].filter(Boolean).join(" ") || null,
     "aria-label": small ? `${label} ${instance.name}` : null, on: { click: run } }, label);
   return [
-    ...["start", "wake", "offload", "stop"].filter((name) => allows(name, instance)).map((name) =>
+    ...["start", "wake", "offload", "unload", "stop"].filter((name) => allows(name, instance)).map((name) =>
       button(TITLES[name], () => command(instance, name, refresh))),
     el("a", { class: ["button", className].filter(Boolean).join(" "), href: `/launch?clone=${part(instance.name)}`, "aria-label": small ? `Clone ${instance.name}` : null }, "Clone"),
     button("Export", () => exportInstance(instance.name)),
@@ -80,7 +80,7 @@ export function buttons(instance, refresh, { small = false, gone = refresh } = {
 
 /** Which buttons there are: a table draws them again only when this changes. */
 export function buttonState(instance) {
-  return [instance.revision, ...["start", "wake", "offload", "stop"].filter((name) => allows(name, instance))];
+  return [instance.revision, ...["start", "wake", "offload", "unload", "stop"].filter((name) => allows(name, instance))];
 }
 
 /** A dialog that makes a token; shows it once. `preset`: projects and endpoints. */

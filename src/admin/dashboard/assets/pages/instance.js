@@ -103,7 +103,7 @@ function modelTable(instance, refresh) {
       { title: "Tokens/s", number: true, value: (row) => row.live?.completion_tokens_per_second ?? 0, render: (row) => decimal(row.live?.completion_tokens_per_second ?? 0) },
       { title: "Weights", value: (row) => [row.residency, row.gpus], render: (row) => (row.residency === "none" ? NONE : `${row.residency === "gpu" ? "GPU" : row.residency === "cpu" ? "host memory" : "disk"}${row.gpus.length ? ` (${row.gpus.join(", ")})` : ""}`) },
       { title: "", sort: false, value: (row) => [row.status, instance().deployments.length], render: (row) => instance().deployments.length > 1 && el("div", { class: "actions" },
-        [["stopped failed", "start", "Start"], ["offloaded", "wake", "Wake"], ["active idle", "offload", "Offload"], ["active idle loading offloaded", "stop", "Stop"]]
+        [["stopped failed", "start", "Start"], ["offloaded", "wake", "Wake"], ["active idle", "offload", "Offload"], ["active idle offloaded", "unload", "Unload"], ["active idle loading offloaded", "stop", "Stop"]]
           .filter(([when, name]) => when.split(" ").includes(row.status) && (name !== "offload" || instance().may_offload))
           .map(([, name, label]) => el("button", { type: "button", class: "tiny", "aria-label": `${label} ${row.endpoint}`, on: { click: () => command(instance(), name, refresh, row.endpoint) } }, label))) },
     ],
