@@ -15,6 +15,7 @@ mod health;
 mod modes;
 mod plots;
 mod run;
+mod signals;
 mod sockets;
 mod systemd;
 mod traces;
@@ -53,6 +54,7 @@ use crate::vllm::options::render::schema_value;
 use doors::Doors;
 pub use first::Welcome;
 use handover::Predecessor;
+pub use signals::Signals;
 use sockets::Sockets;
 
 /// Why the gateway could not start or go on.
@@ -334,20 +336,22 @@ fn write_schema(state: &Path) {
 }
 
 /// The access log: where the settings say, else standard output, unless a person
-/// looks at it.
+/// looks at it. Moved aside by size in the state directory alone.
 fn open_access_log(settings: &Settings) -> Result<AccessLog, AccessLogError> {
     use std::io::IsTerminal;
-    let path = match &settings.gateway.access_log {
-        Some(path) => Some(path.clone()),
-        None if io::stdout().is_terminal() => {
-            Some(settings.gateway.state.join("logs").join("access.log"))
-        }
-        None => None,
+    let (gateway, state) = (&settings.gateway, &settings.gateway.state);
+    let path = match &gateway.access_log {
+        Some(path) => path.clone(),
+        None if io::stdout().is_terminal() => state.join("logs").join("access.log"),
+        None => PathBuf::new(),
     };
-    AccessLog::open(path.as_deref()).map_err(|source| AccessLogError {
-        path: path.unwrap_or_default(),
-        source,
-    })
+    // In our own directory no one else would ever make room.
+    let rotation = path.starts_with(state).then_some(gateway.access_logs);
+    let opened = match path.as_os_str().is_empty() {
+        true => AccessLog::open(None),
+        false => AccessLog::rotated(&path, rotation),
+    };
+    opened.map_err(|source| AccessLogError { path, source })
 }
 
 /// Reads routes and instances again, on top of what is in effect.

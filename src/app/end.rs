@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::handover::{self, Asked};
+use super::signals::Signals;
 use super::systemd::Notifier;
 use crate::admin::Admin;
 use crate::gateway::Gateway;
@@ -119,7 +119,7 @@ impl End {
         self.front.join(LAST_WAIT).await;
         let gateway = Arc::clone(&self.gateway);
         // It fails only when the runtime ends, and the process with it.
-        drop(tokio::task::spawn_blocking(move || gateway.close_log()).await);
+        drop(tokio::task::spawn_blocking(move || gateway.access_log().close()).await);
     }
 
     fn alive(&self) -> usize {
@@ -127,44 +127,4 @@ impl End {
         let alive = handles.iter().filter(|h| h.snapshot().pid.is_some());
         alive.count()
     }
-}
-
-/// SIGTERM and SIGINT, which end; SIGHUP, which reads files again.
-pub(super) struct Signals {
-    term: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    pub(super) fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Resolves with the next that ends. Cancel-safe, as `recv` is.
-    pub(super) async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Resolves with the next of any: whether it is one that ends.
-    pub(super) async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.term.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.hangup.recv() => Told::Reload,
-        }
-    }
-}
-
-/// What a signal says.
-pub(super) enum Told {
-    End,
-    Reload,
 }

@@ -11,8 +11,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::end::{End, Signals, Told};
+use super::end::End;
 use super::handover::{self, Asked};
+use super::signals::{Signals, Told};
 use super::systemd::Notifier;
 use super::{App, Failure, certs, health, plots, reload};
 use crate::admin::{self, Admin, socket};
@@ -24,6 +25,7 @@ use crate::names::DeploymentId;
 use crate::store::usage;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::{self, DeploymentMetrics};
+use crate::telemetry::output::{self, Output};
 use crate::time::{Instant, sleep, unix_time};
 
 /// Between two looks for idle upstream connections.
@@ -37,13 +39,17 @@ const REPORT: Duration = Duration::from_secs(1);
 impl App {
     /// Serves until SIGTERM or SIGINT, then ends in order, or until another
     /// gateway takes over. A second signal cuts what is still open. SIGHUP reads
-    /// files again. `stop_workers` ends them too, else the next start adopts them.
+    /// files again; it and SIGUSR1 open the access log anew. `stop_workers` ends
+    /// them too, else the next start adopts them.
     ///
     /// # Errors
     ///
-    /// When signals can't be listened for.
-    pub async fn serve(mut self, stop_workers: bool) -> Result<usize, Failure> {
-        let mut signals = Signals::listen()?;
+    /// When a task that all depends on has ended by itself.
+    pub async fn serve(
+        mut self,
+        mut signals: Signals,
+        stop_workers: bool,
+    ) -> Result<usize, Failure> {
         let (asks, mut asked) = mpsc::channel(1);
         let notifier = Arc::new(Notifier::from_environment());
         let end = End {
@@ -70,11 +76,22 @@ impl App {
                     Told::End => return Ok(end.stop(&mut signals, stop_workers).await),
                     Told::Reload => {
                         notifier.reloading();
+                        end.gateway.access_log().reopen();
                         reloads.certificates.notify_one();
                         reloads.routes.notify_one();
                         notifier.ready();
                     }
+                    Told::Reopen => end.gateway.access_log().reopen(),
+                    Told::Nothing(name) => {
+                        tracing::warn!("{name} means nothing here: SIGTERM and SIGINT end, SIGHUP reads files again, SIGUSR1 opens logs anew");
+                    }
                 },
+                fallen = end.tasks.fallen() => {
+                    tracing::error!("{fallen}");
+                    // Workers go on, and a start adopts them: that is what helps.
+                    end.stop(&mut signals, false).await;
+                    return Err(fallen.into());
+                }
                 Some(asked) = asked.recv() => return Ok(end.give_way(asked, &mut signals).await),
             }
         }
@@ -87,7 +104,7 @@ impl App {
         for listener in self.doors.listeners {
             let gateway = Arc::clone(&self.gateway);
             let serving = listener.serve(gateway, Arc::clone(&places), front.clone(), cut.clone());
-            front.spawn("listener", serving);
+            front.spawn_vital("listener", serving);
         }
         let talks = end.talks.ending();
         let handles = Arc::new(self.handles);
@@ -98,31 +115,31 @@ impl App {
         let path = self.settings.admin.socket.clone();
         let ending = self.tasks.ending();
         let serving = socket::serve(self.admin_socket, path, router, ending.clone());
-        self.tasks.spawn("admin", serving);
+        self.tasks.spawn_vital("admin", serving);
         if let Some(listener) = self.doors.admin {
             let router = admin::https_router(self.admin.clone());
             let serving = listener.serve(router, self.tasks.clone());
-            self.tasks.spawn("dashboard", serving);
+            self.tasks.spawn_vital("dashboard", serving);
         }
         if let Some(socket) = self.doors.metrics {
             let scraped = scrape(socket, self.metrics.clone(), ending.clone());
-            self.tasks.spawn("metrics", scraped);
+            self.tasks.spawn_vital("metrics", scraped);
         }
         let wrong = Arc::clone(&self.admin.certificate_errors);
         let asked = Arc::clone(&self.reloads.certificates);
         let kept = certs::keep(self.certificates, wrong, asked, ending.clone());
-        self.tasks.spawn("certificates", kept);
+        self.tasks.spawn_vital("certificates", kept);
         self.keys.start(&self.tasks);
         let looking = lookout::run(Arc::clone(&self.gateway), self.tasks.child());
-        self.tasks.spawn("lookout", looking);
+        self.tasks.spawn_vital("lookout", looking);
         let ledger = Arc::clone(self.gateway.ledger());
         let holders = Arc::clone(self.keys.verifier().holders());
         let kept = health::keep(self.admin.clone(), ending.clone());
         self.tasks.spawn("store", kept);
         let kept = usage::keep(self.admin.store.clone(), ledger, holders, ending.clone());
-        self.tasks.spawn("usage", kept);
+        self.tasks.spawn_vital("usage", kept);
         let plotted = plots::keep(self.admin.clone(), ending.clone());
-        self.tasks.spawn("history", plotted);
+        self.tasks.spawn_vital("history", plotted);
         let registry = self.admin.registry.clone();
         let beats = beat(
             Arc::clone(&self.gateway),
@@ -131,13 +148,13 @@ impl App {
             self.metrics,
             ending.clone(),
         );
-        self.tasks.spawn("beat", beats);
+        self.tasks.spawn_vital("beat", beats);
         let (notifier, until) = (Arc::clone(&end.notifier), ending.clone());
         self.tasks
             .spawn("watchdog", async move { notifier.live(until).await });
         let asked = self.reloads.routes;
         let reloads = reload_on_change(self.watcher, asked, self.admin, self.gateway, ending);
-        self.tasks.spawn("reload", reloads);
+        self.tasks.spawn_vital("reload", reloads);
     }
 }
 
@@ -191,12 +208,14 @@ async fn beat(
     }
 }
 
-/// Reports how fetched keys stand, and what the ledger of usage lost.
+/// Reports how fetched keys stand, and what was lost of usage and of logs.
 fn report_tokens(keys: &Keys, gateway: &Gateway) {
     for status in keys.jwks_status() {
         metrics::jwks(&status.issuer, status.age, status.fetched, status.failed);
     }
     metrics::usage_lost(gateway.ledger().lost());
+    let own = output::used_stderr().map_or(0, Output::dropped);
+    metrics::log_dropped(gateway.access_log().dropped(), own);
 }
 
 /// Reports each deployment's status, and its last activity as often as its

@@ -15,6 +15,9 @@ pub(super) struct Logs {
     /// Go on as lines come
     #[arg(short, long)]
     follow: bool,
+    /// Print escape sequences as the engine wrote them
+    #[arg(long)]
+    raw: bool,
     /// Lines to begin with
     #[arg(long, value_name = "N", default_value_t = 200)]
     tail: usize,
@@ -29,7 +32,7 @@ impl Logs {
         if !self.follow {
             let lines: Vec<String> = client.get(&path).await?;
             for line in lines {
-                out::line(line)?;
+                self.print(&line)?;
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -40,10 +43,17 @@ impl Logs {
             while let Some(end) = memchr::memchr(b'\n', &text) {
                 let line: Vec<u8> = text.drain(..=end).collect();
                 if let Some(json) = line.strip_prefix(b"data: ") {
-                    out::line(serde_json::from_slice::<String>(json)?)?;
+                    self.print(&serde_json::from_slice::<String>(json)?)?;
                 }
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn print(&self, line: &str) -> Result<(), Failure> {
+        match self.raw {
+            true => out::raw_line(line),
+            false => out::line(line),
+        }
     }
 }

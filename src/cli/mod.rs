@@ -27,11 +27,13 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::error::FileError;
 use crate::config::{self, Settings};
+use crate::telemetry::output;
 
 /// Why a command failed.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -96,6 +98,9 @@ enum Command {
     /// Run an engine as its own session; used by `serve`
     #[command(hide = true)]
     WorkerExec(worker_exec::WorkerExec),
+    /// Stay with an engine, and write its log; used by `serve`
+    #[command(hide = true)]
+    WorkerKeep(worker_exec::WorkerKeep),
 }
 
 /// Where the settings stand.
@@ -146,6 +151,9 @@ impl ConfigArg {
     }
 }
 
+/// How long what was said last may take to be written.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
 /// Parses the arguments and runs the command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
@@ -155,13 +163,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match run(cli.command) {
-        Ok(code) => code,
-        Err(error) => {
-            out::error(error.as_ref());
-            ExitCode::FAILURE
-        }
-    }
+    let code = run(cli.command).unwrap_or_else(|error| {
+        out::error(error.as_ref());
+        ExitCode::FAILURE
+    });
+    output::finish(LAST_WORDS_MAX);
+    code
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -171,6 +178,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Options(options) => options.run(),
         Command::Args(args) => client::block_on(args.run()),
         Command::WorkerExec(exec) => exec.run(),
+        Command::WorkerKeep(keep) => keep.run(),
         Command::Sim(sim) => Ok(sim.run()),
         Command::Simulate(simulate) => simulate.run(),
         Command::Token(token) => client::block_on(token.run()),

@@ -5,10 +5,20 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use super::Failure;
+use crate::telemetry::output;
+use crate::telemetry::plain::plain;
 
 /// Prints a line on standard output. A reader that has left, as `head` does,
 /// ends the command without a word.
+/// What would speak to the terminal is left out: engines, servers and files are
+/// not trusted with it.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {
+    let text = text.to_string();
+    raw_line(&plain(&text))
+}
+
+/// As [`line()`], with everything that is in the text.
+pub(super) fn raw_line(text: &str) -> Result<(), Failure> {
     writeln!(io::stdout().lock(), "{text}")?;
     Ok(())
 }
@@ -40,7 +50,13 @@ pub(super) fn error(error: &(dyn Error + 'static)) {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    let mut text = plain(&text).into_owned();
+    text.push('\n');
+    match output::used_stderr() {
+        // Someone serves: a reader that stands still must not hold up the end.
+        Some(stderr) => stderr.write(text.as_bytes()),
+        None => drop(io::stderr().lock().write_all(text.as_bytes())),
+    }
 }
 
 /// Columns of text, each as wide as its widest cell.

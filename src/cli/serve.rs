@@ -2,15 +2,19 @@
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigArg, Failure, out};
-use crate::app::{App, Start};
-use crate::telemetry::log;
+use super::{ConfigArg, Failure};
+use crate::app::{App, Signals, Start};
+use crate::telemetry::{log, output};
 
 /// Threads of the runtime; `TIDEGATE_WORKER_THREADS` sets it.
 const THREADS_VARIABLE: &str = "TIDEGATE_WORKER_THREADS";
+
+/// How long calls to the system that have not come back are waited for.
+const BLOCKED_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -44,16 +48,29 @@ impl Serve {
             builder.worker_threads(threads.ok_or(InvalidThreads(text))?);
         }
         let runtime = builder.enable_all().build()?;
-        runtime.block_on(async {
-            let app = App::build(settings, start).await?;
-            if io::stdout().is_terminal() {
-                out::line(app.welcome())?;
+        let served = runtime.block_on(async {
+            // Before all that takes long: no signal but these ends us.
+            let mut signals = Signals::listen()?;
+            let app = tokio::select! {
+                app = Box::pin(App::build(settings, start)) => app?,
+                () = signals.stop() => {
+                    tracing::info!("ended by a signal before it served");
+                    return Ok(ExitCode::SUCCESS);
+                }
+            };
+            if io::stdout().is_terminal()
+                && let Some(stdout) = output::stdout()
+            {
+                stdout.write(format!("{}\n", app.welcome()).as_bytes());
             }
-            let left = app.serve(stop_workers).await?;
+            let left = app.serve(signals, stop_workers).await?;
             if left > 0 {
                 tracing::info!("{left} workers go on; the next `tidegate serve` adopts them, and `tidegate serve --stop-workers` ends them with it");
             }
             Ok(ExitCode::SUCCESS)
-        })
+        });
+        // What stands in a call to the system, as on a dead disk, is not waited for.
+        runtime.shutdown_timeout(BLOCKED_MAX);
+        served
     }
 }

@@ -13,6 +13,7 @@ use super::{
     Admin, Cors, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Telemetry,
     Tls, Tokens, VllmEngine, Workers,
 };
+use crate::telemetry::output::Rotation;
 
 const MIB: u64 = 1 << 20;
 
@@ -60,6 +61,10 @@ impl Default for Gateway {
             shutdown_timeout: Duration::from_secs(30),
             unready_time: Duration::ZERO,
             access_log: None,
+            access_logs: Rotation {
+                bytes_max: 64 * MIB,
+                files_max: 4,
+            },
             proxies: Proxies::default(),
             heads: Heads::default(),
         }

@@ -15,6 +15,7 @@ use http::uri::Authority;
 
 use super::network::Network;
 use super::problems::cut;
+use crate::telemetry::output::Rotation;
 
 /// `[gateway]`: where clients come in, and the bounds that hold for all.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Gateway {
     pub unready_time: Duration,
     /// Where the access log goes; `None` for standard output.
     pub access_log: Option<PathBuf>,
+    /// How it is moved aside where it lies in the state directory.
+    pub access_logs: Rotation,
     /// What stands before us.
     pub proxies: Proxies,
     /// Bounds of a request's head.

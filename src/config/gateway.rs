@@ -159,6 +159,7 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
         shutdown_timeout,
         unready_time,
         access_log,
+        access_logs,
         proxies,
         heads,
     } = to;
@@ -191,6 +192,13 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
     if let Some(log) = table.words("access_log") {
         *access_log = (log.value != "stdout").then(|| PathBuf::from(log.value));
     }
+    set(
+        &mut access_logs.bytes_max,
+        table.size("access_log_bytes_max", 64 * 1024..=16 * GIB),
+    );
+    let files = table.whole("access_log_files", 0..=1_000);
+    let files = files.and_then(|files| files.try_into().ok());
+    set(&mut access_logs.files_max, files);
     edge::proxies(table, proxies);
     edge::heads(table, heads);
     edge::proxies_fit(table, to);

@@ -188,9 +188,9 @@ impl Gateway {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Writes what is left of the access log. Blocks on the disk.
-    pub fn close_log(&self) {
-        self.sink.log.close();
+    /// Where each request leaves its line.
+    pub fn access_log(&self) -> &AccessLog {
+        &self.sink.log
     }
 
     /// How the servers of every route stand, by route.

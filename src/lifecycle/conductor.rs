@@ -170,7 +170,9 @@ impl Conductor {
                 .flatten(),
         };
         // With the parts' tasks, so that whoever joins those waits for this too.
-        parts.tasks.spawn("conductor", conductor.run(inputs, tasks));
+        parts
+            .tasks
+            .spawn_vital("conductor", conductor.run(inputs, tasks));
         Ok(handle)
     }
 

@@ -73,6 +73,12 @@ pub struct Record {
     pub boot_id: String,
     /// The leader; `None` until it is known.
     pub process: Option<ProcessId>,
+    /// Its parent, which holds its output and all that it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<ProcessId>,
+    /// The pipe of its output, as `/proc` names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipe: Option<PathBuf>,
     /// The socket that it serves on.
     pub socket: PathBuf,
     /// The port of the loopback where it serves instead, as a vLLM that knows no
@@ -83,7 +89,7 @@ pub struct Record {
     pub api_key: String,
     /// GPUs that it was given, by index.
     pub gpus: Vec<u32>,
-    /// Its log file, which its processes hold open.
+    /// Its log file.
     pub log: PathBuf,
     /// Where its weights are, since it was told to sleep.
     pub asleep: Option<Asleep>,
@@ -134,6 +140,8 @@ impl Record {
             fingerprint: String::new(),
             boot_id,
             process: None,
+            keeper: None,
+            pipe: None,
             socket: PathBuf::new(),
             port: None,
             api_key: String::new(),
@@ -295,6 +303,8 @@ mod tests {
             fingerprint: "f".to_owned(),
             boot_id: "b".to_owned(),
             process: None,
+            keeper: None,
+            pipe: None,
             socket: PathBuf::from("/run/a.sock"),
             port: None,
             api_key: "k".to_owned(),

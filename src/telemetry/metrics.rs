@@ -23,8 +23,8 @@ pub use store::{StoreHealth, store};
 use names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DECISIONS,
     DURATION, EJECTIONS, FIRST_TOKEN, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN, JWKS_AGE,
-    JWKS_REFRESHES, LOG_DROPPED, OVERHEAD, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS, RETRIES,
-    SPANS_DROPPED, TOKENS, TRANSITION, UPSTREAM_FAILURES, UPSTREAM_IN, USAGE_LOST,
+    JWKS_REFRESHES, LOG_DROPPED, OVERHEAD, OWN_LOG_DROPPED, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS,
+    RETRIES, SPANS_DROPPED, TOKENS, TRANSITION, UPSTREAM_FAILURES, UPSTREAM_IN, USAGE_LOST,
 };
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
@@ -334,9 +334,11 @@ pub fn spans_lost(count: usize) {
     counter!(SPANS_DROPPED).increment(count as u64);
 }
 
-/// The counter of access log lines that were lost.
-pub fn log_dropped() -> Counter {
-    counter!(LOG_DROPPED)
+/// Reports how many lines of the access log, and of the process's own log, were
+/// lost since the start.
+pub fn log_dropped(access: u64, own: u64) {
+    counter!(LOG_DROPPED).absolute(access);
+    counter!(OWN_LOG_DROPPED).absolute(own);
 }
 
 /// Reports how the key set of a trusted issuer stands. `age`: since it was last

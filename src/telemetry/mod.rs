@@ -11,5 +11,7 @@ pub mod host;
 pub mod line;
 pub mod log;
 pub mod metrics;
+pub mod output;
+pub mod plain;
 pub mod traces;
 pub mod usage;

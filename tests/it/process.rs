@@ -1,6 +1,8 @@
 //! The gateway as a process: taken over while clients come and go, passed its
 //! sockets, short of descriptors.
 
+mod output;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -58,13 +58,22 @@ impl Bench {
     }
 
     fn open_with(&self, engines: Engines) -> Result<ProcessLauncher, ProcessError> {
+        self.open_as(engines, true)
+    }
+
+    fn open_bounded(&self, cgroups: bool) -> Result<ProcessLauncher, ProcessError> {
+        let engines = Engines::at(&self.state(), &self.engine, &VllmEngine::default());
+        self.open_as(engines, cgroups)
+    }
+
+    fn open_as(&self, engines: Engines, cgroups: bool) -> Result<ProcessLauncher, ProcessError> {
         ProcessLauncher::open(Options {
             state: self.state(),
             own: PathBuf::from(env!("CARGO_BIN_EXE_tidegate")),
             engines,
             log_bytes_max: 1 << 20,
             bounds: Bounds {
-                cgroups: true,
+                cgroups,
                 memory_max: None,
             },
             gpus: tidegate::gpu::Inventory::none(),
@@ -87,7 +96,8 @@ impl Bench {
         let mut seen = self.handle.console.watch();
         loop {
             let (lines, _) = self.handle.console.tail(100);
-            if let Some(rest) = lines.iter().find_map(|line| line.strip_prefix(mark)) {
+            let mut newest = lines.iter().rev().take_while(|line| &***line != "again");
+            if let Some(rest) = newest.find_map(|line| line.strip_prefix(mark)) {
                 return rest.trim().to_owned();
             }
             let more = tokio::time::timeout(LIMIT, seen.changed()).await;
@@ -251,26 +261,56 @@ async fn what_a_worker_started_ends_with_it_even_if_it_ignores_the_signal() {
 
 #[tokio::test]
 async fn what_hides_from_every_mark_ends_with_its_control_group() {
-    // No session, no environment and no output of the worker's.
+    // No session, no environment and no output of the worker's, and no parent.
     let bench = Bench::new(
-        "setsid env -i sh -c 'echo \"stray $$\"; exec sleep 66 > /dev/null 2>&1' &\nsleep 66",
+        "(setsid env -i sh -c 'echo \"stray $$\"; exec sleep 66 > /dev/null 2>&1' &)\nsleep 66",
     );
-    let launcher = bench.open().unwrap();
-    let worker = launch(&launcher, &bench).await;
-    let stray = bench.said("stray ").await;
-    let mut group = None;
-    change_record(&bench.state(), |record| {
-        group = record["cgroup"].as_str().map(PathBuf::from);
-    });
-    launcher.stop(&worker.nonce);
-    exited(&launcher, &worker.nonce).await;
-    match group {
-        Some(group) => {
-            assert!(!lives(&stray), "{stray}");
-            assert!(!group.exists(), "its group is removed");
+    for cgroups in [true, false] {
+        let launcher = bench.open_bounded(cgroups).unwrap();
+        bench.handle.console.push("again");
+        let worker = launch(&launcher, &bench).await;
+        let stray = bench.said("stray ").await;
+        let mut group = None;
+        change_record(&bench.state(), |record| {
+            group = record["cgroup"].as_str().map(PathBuf::from);
+        });
+        launcher.stop(&worker.nonce);
+        exited(&launcher, &worker.nonce).await;
+        assert!(!lives(&stray), "{stray} lives, control groups: {cgroups}");
+        assert!(
+            group.is_none_or(|group| !group.exists()),
+            "its group is removed"
+        );
+    }
+}
+
+/// The same for one that an earlier process of ours started, and whose keeper or
+/// engine alone is killed meanwhile.
+#[tokio::test]
+async fn what_daemonised_ends_with_its_worker_whoever_is_killed_first() {
+    for killed in ["keeper", "process"] {
+        let bench = Bench::new(
+            "(setsid env -i sh -c 'echo \"stray $$\"; exec sleep 66 > /dev/null 2>&1' &)\nsleep 66",
+        );
+        let first = bench.open_bounded(false).unwrap();
+        let worker = launch(&first, &bench).await;
+        let stray = bench.said("stray ").await;
+        drop(first);
+        let next = bench.open_bounded(false).unwrap();
+        assert_eq!(next.list().await.unwrap().len(), 1);
+        let mut pid = 0;
+        change_record(&bench.state(), |record| {
+            pid = i32::try_from(record[killed]["pid"].as_u64().unwrap()).unwrap();
+        });
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        if killed == "keeper" {
+            // Its children are ours from here on; only the engine's marks tell them.
+            next.kill(&worker.nonce);
         }
-        // Without the right to make groups it can't be found; it ends by itself.
-        None => assert!(lives(&stray)),
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        exited(&next, &worker.nonce).await;
+        assert!(!lives(&worker.pid.unwrap().to_string()), "{killed}");
+        assert!(!lives(&stray), "{killed}: {stray} lives");
     }
 }
 
@@ -326,9 +366,16 @@ async fn what_a_dead_worker_left_is_ended_before_anything_is_placed() {
     let launched = launch(&first, &bench).await;
     let child = bench.said("child ").await;
     drop(first);
-    let leader = rustix::process::Pid::from_raw(launched.pid.unwrap().cast_signed()).unwrap();
-    rustix::process::kill_process(leader, rustix::process::Signal::KILL).unwrap();
-    rustix::process::waitpid(Some(leader), rustix::process::WaitOptions::empty()).unwrap();
+    let pid = |pid: u64| rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let mut keeper = 0;
+    change_record(&bench.state(), |record| {
+        keeper = record["keeper"]["pid"].as_u64().unwrap();
+    });
+    // The keeper first: it would end what its engine leaves.
+    for killed in [pid(keeper), pid(launched.pid.unwrap().into())] {
+        rustix::process::kill_process(killed, rustix::process::Signal::KILL).unwrap();
+        rustix::process::waitpid(Some(killed), rustix::process::WaitOptions::empty()).unwrap();
+    }
     assert!(lives(&child), "its child is an orphan now");
 
     let second = bench.open().unwrap();

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::places::{self, Places};
-use super::worker::{self, Worker};
+use super::worker::{self, Origin, Worker};
 use super::{Inner, chain, log};
 use crate::lifecycle::command::{Engine, Place};
 use crate::lifecycle::launcher::{LaunchError, Launched, Order, random_hex};
@@ -109,6 +109,8 @@ impl Inner {
             fingerprint: engines.fingerprint(&order.spec),
             boot_id: self.boot_id.clone(),
             process: None,
+            keeper: None,
+            pipe: None,
             socket: self.places.socket(order.nonce.as_str()),
             port: None,
             api_key: random_hex::<16>(),
@@ -163,23 +165,24 @@ impl Inner {
             let by_bus = ("CUDA_DEVICE_ORDER".to_owned(), "PCI_BUS_ID".to_owned());
             line.env.push(by_bus);
         }
-        let tail = log::Tail::new(
-            record.log.clone(),
-            Arc::clone(&order.handle),
-            self.options.log_bytes_max,
-            log::From::End,
-        );
+        let handle = Arc::clone(&order.handle);
+        let tail = log::Tail::new(record.log.clone(), handle, log::From::End);
         let opened = log::open(&record.log);
-        let output = opened.map_err(StartError::own("its log", &record.log))?;
-        let own = &self.options.own;
-        let worker = Worker::spawn(own, &line, record.clone(), &temporary, output);
+        let errors = opened.map_err(StartError::own("its log", &record.log))?;
+        let origin = Origin {
+            own: &self.options.own,
+            bytes_max: self.options.log_bytes_max,
+            temporary: &temporary,
+            errors,
+        };
+        let worker = Worker::spawn(origin, &line, record.clone());
         let worker = worker.map_err(StartError::other)?;
         if let Err(error) = self.journal.write(&worker.record()) {
             // The record of the intent is about to go, and with it every trace.
             worker.abandon();
             return Err(error.into());
         }
-        worker.follow(tail, &self.options.tasks);
+        worker.follow(tail, &self.followers);
         Ok(self.keep(order.nonce.clone(), worker))
     }
 }

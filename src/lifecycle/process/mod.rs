@@ -1,19 +1,22 @@
 //! Workers as processes of this machine.
 //!
-//! Each worker leads a session of its own and is ended with all that it
-//! started. It holds its log and its socket itself, so it outlives this process;
-//! the journal says who it is, so the next process finds it. `Exited` means that
-//! nothing of it is left.
+//! Each worker leads a session of its own, below a keeper that writes its log and
+//! is the parent of all that it started: it outlives this process, and is ended
+//! with all of that. The journal says who it is, so the next process finds it.
+//! `Exited` means that nothing of it is left.
 //!
 //! A pid is never trusted alone: a process is signalled through a pidfd that was
 //! opened before its identity was checked.
 
 mod cgroup;
 pub mod exec;
+pub mod keep;
+mod keeper;
 mod launch;
 mod log;
 mod places;
 pub(crate) mod proc;
+mod reaper;
 mod remains;
 mod shared;
 mod worker;
@@ -113,6 +116,7 @@ struct Inner {
     /// Where workers get control groups, if they do.
     groups: Option<Groups>,
     journal: Journal,
+    followers: log::Followers,
     boot_id: String,
     /// Held for a look or a change, never over an await.
     workers: Mutex<HashMap<Nonce, Arc<Worker>>>,
@@ -136,24 +140,27 @@ impl ProcessLauncher {
         if !locked(&lock) {
             return Err(ProcessError::Busy(options.state.clone()));
         }
-        // What a worker started becomes ours when the worker dies, so that we
-        // can reap it. Without it init does.
+        // What a keeper has becomes ours when the keeper dies, so that we can reap
+        // it. Keepers do the same with what the engine starts.
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-            tracing::debug!(%error, "orphans of workers are left to init");
+            tracing::warn!(%error,
+                "this kernel does not let us look after orphans: what a worker starts in the background may outlive it, and hold GPU memory");
         }
         let groups = groups(&options, &places)?;
         let journal = Journal::open(places.journal.clone())?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                places,
-                groups,
-                journal,
-                boot_id: proc::boot_id(),
-                workers: Mutex::default(),
-                lock,
-                options,
-            }),
-        })
+        let inner = Arc::new(Inner {
+            followers: log::Followers::start().map_err(wrong)?,
+            places,
+            groups,
+            journal,
+            boot_id: proc::boot_id(),
+            workers: Mutex::default(),
+            lock,
+            options,
+        });
+        let reaped = reaper::run(Arc::downgrade(&inner));
+        inner.options.tasks.spawn_until_end("reaper", reaped);
+        Ok(Self { inner })
     }
 }
 
@@ -330,9 +337,8 @@ impl Launcher for ProcessLauncher {
     fn adopt(&self, nonce: &Nonce, handle: &Arc<Handle>) {
         if let Some(worker) = self.inner.worker(nonce) {
             let (log, handle) = (worker.record().log, Arc::clone(handle));
-            let bytes_max = self.inner.options.log_bytes_max;
-            let tail = log::Tail::new(log, handle, bytes_max, log::From::LastLines);
-            worker.follow(tail, &self.inner.options.tasks);
+            let tail = log::Tail::new(log, handle, log::From::LastLines);
+            worker.follow(tail, &self.inner.followers);
         }
     }
 

@@ -3,9 +3,13 @@
 //! Reads only. A pid alone never identifies a process here: it goes with a start
 //! time, a session, or a proof that the process is of our making.
 
+use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::process::Pid;
 
 use crate::lifecycle::launcher::Activity;
 use crate::store::workers::ProcessId;
@@ -77,6 +81,54 @@ pub(crate) fn lives(process: &ProcessId) -> bool {
     stat(process.pid).is_some_and(|stat| stat.start_time == process.start_time && stat.state != 'Z')
 }
 
+/// Whether exactly this process is there, ended and not reaped or alive: its pid is
+/// no other's.
+pub(crate) fn is_there(process: &ProcessId) -> bool {
+    stat(process.pid).is_some_and(|stat| stat.start_time == process.start_time)
+}
+
+/// Our children, those that have ended and were not reaped among them.
+pub(crate) fn own_children() -> Vec<Pid> {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let lists: io::Result<Vec<String>> = tasks
+        .flatten()
+        .map(|task| fs::read_to_string(task.path().join("children")))
+        .collect();
+    let numbers: Vec<u32> = match lists {
+        Ok(lists) => {
+            let numbers = lists.iter().flat_map(|list| list.split_ascii_whitespace());
+            numbers.filter_map(|pid| pid.parse().ok()).collect()
+        }
+        // A kernel without those lists, or a thread that just ended.
+        Err(_) => {
+            let own = std::process::id();
+            let of_ours = |pid: &u32| stat(*pid).is_some_and(|stat| stat.parent == own);
+            pids().into_iter().filter(of_ours).collect()
+        }
+    };
+    let pids = numbers.into_iter();
+    pids.filter_map(|pid| Pid::from_raw(pid.cast_signed()))
+        .collect()
+}
+
+/// Every living process that a process started, or that one of those did.
+pub(crate) fn descendants(of: u32) -> Vec<u32> {
+    let mut parents: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in pids() {
+        if let Some(stat) = stat(pid) {
+            parents.entry(stat.parent).or_default().push(pid);
+        }
+    }
+    let (mut found, mut next) = (Vec::new(), vec![of]);
+    while let Some(parent) = next.pop() {
+        // Removed, so that what changed while it was read can't lead in a circle.
+        let children = parents.remove(&parent).unwrap_or_default();
+        found.extend_from_slice(&children);
+        next.extend(children);
+    }
+    found
+}
+
 /// Every process id there is.
 pub(crate) fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -91,8 +143,11 @@ pub(crate) fn pids() -> Vec<u32> {
 pub(crate) struct Marks<'a> {
     /// In the environment of each, unless it overwrote that memory.
     pub(crate) nonce: &'a str,
-    /// The standard output or error of each, unless it redirected them.
-    pub(crate) log: &'a Path,
+    /// The standard output or error of each, unless it redirected them: a file, or
+    /// a pipe as `/proc` names it.
+    pub(crate) output: &'a Path,
+    /// The parent of all that lost theirs, which is no member.
+    pub(crate) keeper: Option<&'a ProcessId>,
     /// The leader's pid, which is the session's id too; `None` if not known.
     pub(crate) leader: Option<&'a ProcessId>,
     /// Whether the leader still holds its pid, so that no other session can have
@@ -106,14 +161,17 @@ impl Marks<'_> {
     pub(crate) fn members(&self) -> Vec<(ProcessId, Stat)> {
         let own = std::process::id();
         let leader = self.leader.map(|leader| leader.pid);
+        let keeper = self.keeper.filter(|keeper| lives(keeper));
+        let kept = keeper.map_or_else(Vec::new, |keeper| descendants(keeper.pid));
+        let keeper = keeper.map(|keeper| keeper.pid);
         let others = pids()
             .into_iter()
-            .filter(|pid| *pid != own && Some(*pid) != leader);
+            .filter(|pid| *pid != own && Some(*pid) != leader && Some(*pid) != keeper);
         let found = others.filter_map(|pid| {
             let stat = stat(pid)?;
             let start_time = stat.start_time;
-            self.is_member(pid, &stat)
-                .then_some((ProcessId { pid, start_time }, stat))
+            let is_member = kept.contains(&pid) || self.is_member(pid, &stat);
+            is_member.then_some((ProcessId { pid, start_time }, stat))
         });
         found.collect()
     }
@@ -122,9 +180,9 @@ impl Marks<'_> {
         let of_session = self.leader.is_some_and(|leader| {
             stat.session == leader.pid && stat.start_time >= leader.start_time
         });
-        // An engine that sets its title overwrites its environment, so the log
-        // that it writes to is the other proof.
-        (of_session && (self.leader_held || holds(pid, self.log))) || has_nonce(pid, self.nonce)
+        // An engine that sets its title overwrites its environment, so where it
+        // writes to is the other proof.
+        (of_session && (self.leader_held || holds(pid, self.output))) || has_nonce(pid, self.nonce)
     }
 }
 
@@ -139,11 +197,11 @@ pub(crate) fn has_nonce(pid: u32, nonce: &str) -> bool {
         .any(|variable| variable == wanted.as_bytes())
 }
 
-/// Whether the process writes its standard output or error to this file.
-fn holds(pid: u32, log: &Path) -> bool {
-    [1, 2]
-        .iter()
-        .any(|fd| fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| target == log))
+/// Whether the process writes its standard output or error there.
+fn holds(pid: u32, output: &Path) -> bool {
+    [1, 2].iter().any(|fd| {
+        fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| target == output)
+    })
 }
 
 #[cfg(test)]

@@ -3,29 +3,25 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, pidfd_send_signal,
-    waitpid,
+    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
 };
 use tokio::net::unix::pipe::Receiver;
-use tokio_util::sync::CancellationToken;
 
 use super::cgroup::{GROUP_VARIABLE, Group};
-use super::log::Tail;
+use super::log::{Followers, Following, Tail};
 use super::proc::{self, Marks, NONCE_VARIABLE};
-use super::{exec, places, shared};
+use super::{keeper, places, shared};
 use crate::config::{Address, OffloadTo};
 use crate::lifecycle::command::{CommandLine, LOOPBACK};
 use crate::lifecycle::launcher::{Activity, Exit, Launched, Nonce};
 use crate::names::DeploymentId;
 use crate::store::workers::{ProcessId, Record};
-use crate::tasks::Tasks;
 use crate::time::sleep;
 
 /// First and longest pause between two looks at what is left of a worker.
@@ -33,6 +29,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long the last lines of a log are waited for.
 const TAIL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a keeper may go on once nothing is left that it keeps.
+const KEEPER_LIMIT: Duration = Duration::from_secs(4);
 
 /// A worker whose leader was started or found by us.
 #[derive(Debug)]
@@ -41,6 +39,8 @@ pub(super) struct Worker {
     process: ProcessId,
     /// Refers to the leader and to no later process with its pid.
     pidfd: Arc<OwnedFd>,
+    /// The same of its keeper, where it has one that lives.
+    keeper: Option<Arc<OwnedFd>>,
     /// Held for a look or a change, never over an await.
     state: Mutex<State>,
 }
@@ -48,60 +48,69 @@ pub(super) struct Worker {
 #[derive(Debug)]
 struct State {
     record: Record,
-    /// The leader, while it is ours to reap.
+    /// The keeper, while it is ours to reap.
     child: Option<Child>,
-    tail: Option<RunningTail>,
+    tail: Option<Following>,
 }
 
-/// A task that follows the log.
-#[derive(Debug)]
-struct RunningTail {
-    stop: CancellationToken,
-    ended: CancellationToken,
+/// What a worker is spawned from, beside its command line.
+pub(super) struct Origin<'a> {
+    pub(super) own: &'a Path,
+    /// Of its log, in bytes.
+    pub(super) bytes_max: u64,
+    pub(super) temporary: &'a Path,
+    /// Its log, for why it could not begin.
+    pub(super) errors: File,
 }
 
 impl Worker {
-    /// Starts the engine in a session of its own, its output in this file.
+    /// Starts the engine in a session of its own, below a keeper.
     pub(super) fn spawn(
-        own: &Path,
+        origin: Origin<'_>,
         line: &CommandLine,
         mut record: Record,
-        temporary: &Path,
-        output: File,
     ) -> io::Result<Self> {
-        let mut command = Command::new(own);
-        command
-            .arg(exec::SUBCOMMAND)
-            .arg(&line.program)
-            .args(&line.args)
-            .envs(line.env.iter().map(|(name, value)| (name, value)))
-            .env(NONCE_VARIABLE, &record.nonce)
-            .env("VLLM_API_KEY", &record.api_key)
-            .env("TMPDIR", temporary)
-            .env("VLLM_RPC_BASE_PATH", temporary)
-            .envs(record.cgroup.iter().map(|group| (GROUP_VARIABLE, group)))
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
         let id = record.id().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut child = command.spawn()?;
-        let pid = child.id();
-        // Not reaped yet, so the pid is still its own even if it has ended.
-        let identity = proc::stat(pid).ok_or(io::ErrorKind::NotFound);
-        let opened = identity.map_err(io::Error::from).and_then(|stat| {
-            let start_time = stat.start_time;
-            Ok((ProcessId { pid, start_time }, open_pidfd(pid)?))
+        let start = keeper::Start {
+            own: origin.own,
+            program: &line.program,
+            args: &line.args,
+            log: &record.log,
+            bytes_max: origin.bytes_max,
+            errors: origin.errors,
+        };
+        let begun = keeper::begin(start, |command| {
+            command
+                .envs(line.env.iter().map(|(name, value)| (name, value)))
+                .env(NONCE_VARIABLE, &record.nonce)
+                .env("VLLM_API_KEY", &record.api_key)
+                .env("TMPDIR", origin.temporary)
+                .env("VLLM_RPC_BASE_PATH", origin.temporary)
+                .envs(record.cgroup.iter().map(|group| (GROUP_VARIABLE, group)));
         });
-        let (process, pidfd) = match opened {
+        let opened = begun.and_then(|mut begun| {
+            let held = open_pidfd(begun.engine.pid);
+            // From here on the engine may be reaped.
+            drop(begun.child.stdin.take());
+            Ok((begun, held?))
+        });
+        let (begun, pidfd) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                child.kill()?;
-                child.wait()?;
+                kill_by_nonce(&record);
                 return Err(error);
             }
         };
-        record.process = Some(process.clone());
-        Ok(Self::new(id, process, pidfd, record, Some(child)))
+        record.process = Some(begun.engine.clone());
+        record.keeper = Some(begun.keeper);
+        record.pipe = Some(PathBuf::from(begun.pipe));
+        Ok(Self::new(
+            id,
+            begun.engine,
+            pidfd,
+            record,
+            Some(begun.child),
+        ))
     }
 
     /// The worker of an earlier process, if its leader lives.
@@ -120,10 +129,15 @@ impl Worker {
         record: Record,
         child: Option<Child>,
     ) -> Self {
+        let keeper = record.keeper.as_ref().and_then(|keeper| {
+            let held = open_pidfd(keeper.pid).ok()?;
+            proc::is_there(keeper).then(|| Arc::new(held))
+        });
         Self {
             id,
             process,
             pidfd: Arc::new(pidfd),
+            keeper,
             state: Mutex::new(State {
                 record,
                 child,
@@ -178,11 +192,23 @@ impl Worker {
     /// By what its processes are known.
     fn marks<'a>(&'a self, record: &'a Record, leader_held: bool) -> Marks<'a> {
         Marks {
-            nonce: &record.nonce,
-            log: &record.log,
             leader: Some(&self.process),
             leader_held,
+            ..marks_of(record)
         }
+    }
+
+    /// Whether this process is its keeper.
+    pub(super) fn is_kept_by(&self, pid: u32) -> bool {
+        let state = self.locked();
+        let keeper = state.record.keeper.as_ref();
+        keeper.is_some_and(|keeper| keeper.pid == pid)
+    }
+
+    /// Whether the leader still has its number: it lives, or its keeper has not
+    /// reaped it.
+    fn is_held(&self) -> bool {
+        proc::is_there(&self.process)
     }
 
     pub(super) fn set_asleep(&self, asleep: Option<OffloadTo>) {
@@ -190,17 +216,8 @@ impl Worker {
     }
 
     /// Follows the log until [`Self::exited`] resolves.
-    pub(super) fn follow(&self, tail: Tail, tasks: &Tasks) {
-        let running = RunningTail {
-            stop: tasks.ending().child_token(),
-            ended: CancellationToken::new(),
-        };
-        let (stop, ended) = (running.stop.clone(), running.ended.clone());
-        tasks.spawn("worker log", async move {
-            tail.run(stop).await;
-            ended.cancel();
-        });
-        self.locked().tail = Some(running);
+    pub(super) fn follow(&self, tail: Tail, followers: &Followers) {
+        self.locked().tail = Some(followers.follow(tail));
     }
 
     /// Notes what its processes have open in shared memory. Returns whether there is
@@ -215,12 +232,8 @@ impl Worker {
 
     /// Its processes, the leader among them.
     fn pids(&self) -> Vec<u32> {
-        let (record, ours) = {
-            let state = self.locked();
-            (state.record.clone(), state.child.is_some())
-        };
-        let held = ours || proc::lives(&self.process);
-        let members = self.marks(&record, held).members();
+        let record = self.record();
+        let members = self.marks(&record, self.is_held()).members();
         let mut pids: Vec<u32> = members.iter().map(|(process, _)| process.pid).collect();
         pids.push(self.process.pid);
         pids.extend(group_of(&record).into_iter().flat_map(Group::members));
@@ -248,8 +261,16 @@ impl Worker {
         while self.kill_members() {
             std::thread::sleep(PAUSE);
         }
+        self.signal_keeper(Signal::KILL);
         self.reap();
         clean_after(&self.record());
+    }
+
+    fn signal_keeper(&self, signal: Signal) {
+        if let Some(keeper) = &self.keeper {
+            // Gone already, if it fails.
+            pidfd_send_signal(keeper.as_fd(), signal).unwrap_or_default();
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -260,10 +281,13 @@ impl Worker {
 
     /// Resolves once no process of this worker is left.
     pub(super) async fn exited(&self) -> Exit {
-        if let Err(error) = ended(Arc::clone(&self.pidfd)).await {
-            tracing::debug!(%error, "a pidfd can't be watched; looking instead");
-            while proc::lives(&self.process) {
-                sleep(PAUSE_MAX).await;
+        tokio::select! {
+            () = until_ended(&self.pidfd, &self.process) => {}
+            () = self.until_kept_no_more() => {
+                tracing::warn!(deployment.id = %self.id, pid = self.process.pid,
+                    "a worker's keeper was killed, so the worker is ended: its output would be lost");
+                self.signal(Signal::KILL);
+                until_ended(&self.pidfd, &self.process).await;
             }
         }
         // The leader is gone, and others of it may live: what they hold is seen now.
@@ -273,47 +297,59 @@ impl Worker {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        let status = self.reap();
+        if crate::time::timeout(KEEPER_LIMIT, self.until_kept_no_more())
+            .await
+            .is_err()
+        {
+            self.signal_keeper(Signal::KILL);
+        }
+        let how = self.reap();
         let out_of_memory = clean_after(&self.record());
         let tail = self.locked().tail.take();
         if let Some(tail) = tail {
-            tail.stop.cancel();
-            let read = crate::time::timeout(TAIL_LIMIT, tail.ended.cancelled()).await;
-            drop(read);
+            drop(crate::time::timeout(TAIL_LIMIT, tail.finish()).await);
         }
         Exit {
-            how: status.map_or_else(|| "ended".to_owned(), in_words),
+            how: how.unwrap_or_else(|| "ended".to_owned()),
             out_of_memory,
         }
     }
 
-    /// Reaps the leader; only then may its pid be another's.
-    fn reap(&self) -> Option<ExitStatus> {
-        let child = self.locked().child.take();
-        if let Some(mut child) = child {
-            return child.wait().ok();
+    /// Resolves once its keeper has ended; never where it has none to begin with.
+    async fn until_kept_no_more(&self) {
+        let record = self.record();
+        match (&self.keeper, &record.keeper) {
+            (Some(pidfd), Some(keeper)) => until_ended(pidfd, keeper).await,
+            (None, Some(_)) => {}
+            _ if !proc::lives(&self.process) => {}
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Reaps the keeper, or the leader of a worker that has none. Says how the
+    /// leader ended, where that is known.
+    fn reap(&self) -> Option<String> {
+        let (child, record) = {
+            let mut state = self.locked();
+            (state.child.take(), state.record.clone())
+        };
+        if let Some(child) = child {
+            return keeper::last_words(child);
         }
         // An adopted worker may be ours all the same, as its parent has ended.
-        let stat = proc::stat(self.process.pid);
-        if stat.is_some_and(|stat| stat.start_time == self.process.start_time) {
-            reap_orphan(&self.process);
+        for process in record.keeper.iter().chain([&self.process]) {
+            if proc::is_there(process) {
+                reap_orphan(process);
+            }
         }
         None
     }
 
     /// Kills what the leader started. Returns whether anything was left.
     fn kill_members(&self) -> bool {
-        let state = self.locked();
-        let held = state.child.is_some() || proc::lives(&self.process);
-        if state.child.is_some()
-            && let Some(group) = Pid::from_raw(self.process.pid.cast_signed())
-        {
-            // The unreaped leader keeps the group's number ours. No such group
-            // means that nobody is left to kill.
-            kill_process_group(group, Signal::KILL).unwrap_or_default();
-        }
-        let in_group = kill_group(&state.record);
-        kill_all(&self.marks(&state.record, held)) || in_group
+        let record = self.record();
+        let in_group = kill_group(&record);
+        kill_all(&self.marks(&record, self.is_held())) || in_group
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
@@ -321,15 +357,21 @@ impl Worker {
     }
 }
 
+/// The marks of a recorded worker whose leader is gone.
+fn marks_of(record: &Record) -> Marks<'_> {
+    Marks {
+        nonce: &record.nonce,
+        output: record.pipe.as_deref().unwrap_or(&record.log),
+        keeper: record.keeper.as_ref(),
+        leader: record.process.as_ref(),
+        leader_held: false,
+    }
+}
+
 /// Kills what is left of a worker whose leader is gone or was never known, and
 /// resolves once nothing is.
 pub(super) async fn end_remains(record: &Record) {
-    let marks = Marks {
-        nonce: &record.nonce,
-        log: &record.log,
-        leader: record.process.as_ref(),
-        leader_held: false,
-    };
+    let marks = marks_of(record);
     let mut pause = PAUSE;
     loop {
         let in_group = kill_group(record);
@@ -339,7 +381,23 @@ pub(super) async fn end_remains(record: &Record) {
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+    // Nothing is left for it to keep.
+    if let Some(keeper) = &record.keeper {
+        kill_one(keeper);
+    }
     clean_after(record);
+}
+
+/// Kills whatever carries the mark of a worker that could not be begun. Blocks.
+fn kill_by_nonce(record: &Record) {
+    let marks = Marks {
+        leader: None,
+        keeper: None,
+        ..marks_of(record)
+    };
+    while kill_all(&marks) {
+        std::thread::sleep(PAUSE);
+    }
 }
 
 fn group_of(record: &Record) -> Option<Group<'_>> {
@@ -371,22 +429,23 @@ pub(super) fn clean_after(record: &Record) -> bool {
 fn kill_all(marks: &Marks<'_>) -> bool {
     let mut any = false;
     for (process, stat) in marks.members() {
-        let Some(pid) = Pid::from_raw(process.pid.cast_signed()) else {
-            continue;
-        };
         if stat.state == 'Z' {
             reap_orphan(&process);
             continue;
         }
         any = true;
-        // Opened first, then checked: never a later process with this pid.
-        if let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
-            && proc::lives(&process)
-        {
-            pidfd_send_signal(&pidfd, Signal::KILL).unwrap_or_default();
-        }
+        kill_one(&process);
     }
     any
+}
+
+fn kill_one(process: &ProcessId) {
+    // Opened first, then checked: never a later process with this pid.
+    if let Ok(pidfd) = open_pidfd(process.pid)
+        && proc::lives(process)
+    {
+        pidfd_send_signal(&pidfd, Signal::KILL).unwrap_or_default();
+    }
 }
 
 /// Reaps an ended process if we are its parent; else its parent does.
@@ -402,17 +461,19 @@ fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// Resolves once the process of this pidfd has ended.
-async fn ended(pidfd: Arc<OwnedFd>) -> io::Result<()> {
+async fn until_ended(pidfd: &OwnedFd, process: &ProcessId) {
     // A pidfd becomes readable as a pipe does; no safe type of tokio's is nearer.
-    let watched = Receiver::from_owned_fd_unchecked(pidfd.try_clone()?)?;
-    watched.readable().await
-}
-
-fn in_words(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with code {code}"),
-        (None, Some(9)) => "was killed (signal 9)".to_owned(),
-        (None, Some(signal)) => format!("was ended by signal {signal}"),
-        (None, None) => "ended".to_owned(),
+    let watched = pidfd
+        .try_clone()
+        .and_then(Receiver::from_owned_fd_unchecked);
+    let seen = match watched {
+        Ok(watched) => watched.readable().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = seen {
+        tracing::debug!(%error, "a pidfd can't be watched; looking instead");
+        while proc::lives(process) {
+            sleep(PAUSE_MAX).await;
+        }
     }
 }

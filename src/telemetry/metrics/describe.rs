@@ -5,7 +5,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use super::names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CLOCK_BEHIND, CONFIG_ERRORS, CONNECTIONS,
     DECISIONS, DURATION, EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT,
-    INTER_TOKEN, JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, QUEUE_WAIT,
+    INTER_TOKEN, JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, OWN_LOG_DROPPED, QUEUE_WAIT,
     QUEUED, REPLAYS, REQUESTS, RETRIES, SPANS_DROPPED, STATUS, STORE_DEGRADED, STORE_HELD,
     STORE_LOST, TOKENS, TRANSITION, UPSTREAM_FAILURES, UPSTREAM_IN, USAGE_LOST,
 };
@@ -74,7 +74,11 @@ pub(super) fn describe() {
     describe_gauge!(CONNECTIONS, "Open client connections.");
     describe_counter!(
         LOG_DROPPED,
-        "Access log lines lost because the disk was too slow."
+        "Access log lines lost because the other side was full or too slow."
+    );
+    describe_counter!(
+        OWN_LOG_DROPPED,
+        "Lines of the process's own log lost because the other side was full or too slow."
     );
     describe_counter!(
         REPLAYS,

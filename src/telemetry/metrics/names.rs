@@ -22,6 +22,7 @@ pub(in crate::telemetry) const CLOCK_BEHIND: &str = "tidegate_clock_behind_secon
 pub(in crate::telemetry) const CONFIG_ERRORS: &str = "tidegate_config_errors";
 pub(in crate::telemetry) const BUILD_INFO: &str = "tidegate_build_info";
 pub(in crate::telemetry) const CONNECTIONS: &str = "tidegate_connections";
+pub(in crate::telemetry) const OWN_LOG_DROPPED: &str = "tidegate_log_dropped_total";
 pub(in crate::telemetry) const LOG_DROPPED: &str = "tidegate_access_log_dropped_total";
 pub(in crate::telemetry) const REPLAYS: &str = "tidegate_upstream_replays_total";
 pub(in crate::telemetry) const JWKS_AGE: &str = "tidegate_jwks_age_seconds";
