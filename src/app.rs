@@ -17,6 +17,7 @@ mod plots;
 mod run;
 mod signals;
 mod sockets;
+mod successor;
 mod systemd;
 mod traces;
 
@@ -27,6 +28,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::UnixListener;
@@ -47,7 +49,7 @@ use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics;
-use crate::time::Clock;
+use crate::time::{Clock, Instant, sleep};
 use crate::vllm::installation::VERSION_ASSUMED;
 use crate::vllm::options::render::schema_value;
 
@@ -56,6 +58,10 @@ pub use first::Welcome;
 use handover::Predecessor;
 pub use signals::Signals;
 use sockets::Sockets;
+
+/// How long what a gateway before us held may stay held, once that has ended.
+const HELD_MAX: Duration = Duration::from_secs(5);
+const HELD_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the gateway could not start or go on.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -106,8 +112,9 @@ impl Start {
         }
         let Some((before, passed)) = Predecessor::find(state).await? else {
             tracing::info!("no gateway runs with this state directory: nothing to take over");
-            return Ok((None, self.sockets));
+            return Ok((None, self.sockets.after_another()));
         };
+        tracing::info!(sockets = passed.len(), "taking over");
         Ok((Some(before), Sockets::of(passed)))
     }
 }
@@ -162,7 +169,7 @@ impl App {
         let (before, mut sockets) = start.sockets(&settings.gateway.state).await?;
         let doors = Doors::open(&settings, &certificates, &mut sockets)?;
         give_way(&settings, before.as_ref()).await?;
-        let (store, revocations) = open_store(&settings)?;
+        let (store, revocations) = patiently(before.is_some(), || open_store(&settings)).await?;
         let keys = token_keys(&settings, &revocations)?;
         let (verifier, issuer) = (Arc::clone(keys.verifier()), Arc::clone(keys.issuer()));
         let metrics = metrics::install()?;
@@ -237,6 +244,26 @@ async fn give_way(settings: &Settings, before: Option<&Predecessor>) -> Result<(
         before.give_way().await?;
     }
     Ok(())
+}
+
+/// Tries again for a while where a process that held it is just ending.
+async fn patiently<T>(wait: bool, get: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
+    let due = Instant::now() + HELD_MAX;
+    loop {
+        match get() {
+            Err(error) if wait && Instant::now() < due && is_held(error.as_ref()) => {
+                sleep(HELD_PAUSE).await;
+            }
+            got => return got,
+        }
+    }
+}
+
+fn is_held(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    matches!(
+        error.downcast_ref::<StoreError>(),
+        Some(StoreError::InUse { .. })
+    )
 }
 
 /// The socket of the command line, and that of a gateway after us.

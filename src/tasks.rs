@@ -136,6 +136,16 @@ impl Tasks {
         }
     }
 
+    /// A set that is told to end and waited for by itself.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            ending: CancellationToken::new(),
+            fallen: self.fallen.clone(),
+        }
+    }
+
     /// Resolves once the tasks should end.
     pub fn ending(&self) -> CancellationToken {
         self.ending.clone()

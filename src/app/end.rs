@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::handover::{self, Asked};
+use super::handover::{self, Answers, Asked};
 use super::signals::Signals;
 use super::systemd::Notifier;
 use crate::admin::Admin;
@@ -35,6 +36,7 @@ pub(super) struct End {
     pub(super) tasks: Tasks,
     /// Those that talk with a gateway that takes over.
     pub(super) talks: Tasks,
+    pub(super) answers: Answers,
     pub(super) cut: CancellationToken,
     pub(super) notifier: Arc<Notifier>,
 }
@@ -61,12 +63,36 @@ impl End {
         left
     }
 
-    /// Lets go of everything for the gateway that asked. Returns how many workers
-    /// it has now.
-    pub(super) async fn give_way(self, asked: Asked, signals: &mut Signals) -> usize {
+    /// Lets go of everything for the gateway that asked, serves until one serves,
+    /// and then ends. Returns how many workers that has now.
+    pub(super) async fn give_way(
+        self,
+        asked: Asked,
+        asks: &mut mpsc::Receiver<Asked>,
+        signals: &mut Signals,
+    ) -> usize {
         self.settle().await;
+        let left = self.let_go().await;
+        let usage = self.leave_usage(&self.admin.settings.gateway.state);
+        tracing::info!("given way: serving until the new gateway does");
+        let serves = async { asked.done().await || super::successor::find(&self, asks).await };
+        tokio::select! {
+            _ = serves => {}
+            () = signals.stop() => {
+                tracing::warn!("told to end while no other gateway serves");
+            }
+        }
         self.gateway.set_taken_over();
         self.front.end();
+        self.drain(signals).await;
+        usage.join(LAST_WAIT).await;
+        self.talks.join(LAST_WAIT).await;
+        left
+    }
+
+    /// Ends all but what serves clients, and frees what only one gateway may hold.
+    /// Returns how many workers go on.
+    async fn let_go(&self) -> usize {
         self.admin.lifecycle.shutdown(false).await;
         let left = self.alive();
         self.tasks.join(LAST_WAIT).await;
@@ -80,12 +106,6 @@ impl End {
         };
         // It fails only when the runtime ends, and the process with it.
         drop(tokio::task::spawn_blocking(release).await);
-        let usage = self.leave_usage(&state);
-        asked.done();
-        tracing::info!("given way: open requests may finish");
-        self.drain(signals).await;
-        usage.join(LAST_WAIT).await;
-        self.talks.join(LAST_WAIT).await;
         left
     }
 

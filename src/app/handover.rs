@@ -6,17 +6,21 @@
 //!   | <-- its listening sockets ---------- |   both hold them from here on
 //!   |  (reads and checks all it can)       |   still serves
 //!   | -- give way ------------------------> |   lets waiting requests have their
-//!   |                                      |   workers, stops accepting, frees
-//!   | <-- done --------------------------- |   store, workers and admin socket
-//!   |  (opens the store, adopts workers)   |   open requests go on
-//!   | -- serving ------------------------> |
-//!   |                                      |   ends
+//!   | <-- done --------------------------- |   workers, frees store, workers and
+//!   |  (opens the store, adopts workers)   |   admin socket; serves on
+//!   | -- serving ------------------------> |   stops accepting
+//!   |                                      |   ends, open requests first
 //! ```
 //!
-//! Connections that come between wait in the sockets. The socket of this talk
-//! lies in the state directory, which is closed to others. The usage of its last
-//! requests the old one leaves there ([`crate::store::left`]); one of an earlier build
-//! says it here. Budgets of tokens and
+//! Either may be killed at any point of this. Where the old one goes, the new one
+//! has the sockets, and the rest is free. Where the new one goes before it serves,
+//! the old one serves on and starts one of its own kind, until one serves. What
+//! nobody can do meanwhile is to start a worker: requests that need one are told to
+//! come again.
+//!
+//! The socket of this talk lies in the state directory, which is closed to others.
+//! The usage of its last requests the old one leaves there ([`crate::store::left`]);
+//! one of an earlier build says it here. Budgets of tokens and
 //! places of requests are not handed over: the new one counts from the start.
 
 use std::future::Future;
@@ -50,6 +54,8 @@ const TALK_MAX: Duration = Duration::from_secs(10);
 const WORK_MAX: Duration = Duration::from_mins(10);
 /// Most bytes of a message: the usage of some ten thousand tokens.
 const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Gateways that end while they are asked, before that is an error.
+const TRIES_MAX: u32 = 20;
 /// Most sockets that are passed.
 const SOCKETS_MAX: usize = 64;
 
@@ -76,9 +82,9 @@ enum Word {
 /// Why a gateway could not be taken over from.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandoverError {
-    /// The talk broke off.
+    /// It does not answer.
     #[error(
-        "the running gateway broke off while it was taken over from: see its log; if it ends, start without --take-over"
+        "the running gateway does not answer who wants to take over: it may be taken over from by another already; see its log"
     )]
     Talk(#[source] io::Error),
     /// It says something else.
@@ -94,25 +100,32 @@ pub(super) fn socket(state: &Path) -> PathBuf {
 }
 
 /// What the old gateway does when it is asked to give way.
-pub(super) struct Asked(oneshot::Sender<()>);
+pub(super) struct Asked {
+    done: oneshot::Sender<()>,
+    serves: oneshot::Receiver<()>,
+}
 
 impl Asked {
-    /// Tells the new one that everything is free.
-    pub(super) fn done(self) {
+    /// Tells the new one that everything is free, and waits until it serves. Returns
+    /// whether it ever did.
+    pub(super) async fn done(self) -> bool {
         // It may have given up meanwhile; then there is no one to tell.
-        self.0.send(()).unwrap_or_default();
+        self.done.send(()).is_ok() && self.serves.await.is_ok()
     }
 }
 
-/// Answers gateways that want to take over, until `ending`. `handles` are the
-/// sockets to pass; `asked` hears of the one that is ready.
-pub(super) async fn answer(
-    socket: UnixListener,
-    handles: Arc<Vec<OwnedFd>>,
-    asked: mpsc::Sender<Asked>,
-    store: Store,
-    ending: CancellationToken,
-) {
+/// What every talk needs. A clone is another handle.
+#[derive(Clone)]
+pub(super) struct Answers {
+    /// The sockets to pass.
+    pub(super) handles: Arc<Vec<OwnedFd>>,
+    /// Hears of the one that is ready to take over.
+    pub(super) asked: mpsc::Sender<Asked>,
+    pub(super) store: Store,
+}
+
+/// Answers gateways that want to take over, until `ending`.
+pub(super) async fn answer(socket: UnixListener, answers: Answers, ending: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -123,7 +136,7 @@ pub(super) async fn answer(
             crate::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let talk = talk(stream, &handles, &asked, &store);
+        let talk = talk(stream, &answers);
         tokio::select! {
             done = talk => if let Err(error) = done {
                 tracing::warn!(error = %error, "a gateway that wanted to take over broke off");
@@ -133,12 +146,8 @@ pub(super) async fn answer(
     }
 }
 
-async fn talk(
-    stream: UnixStream,
-    handles: &[OwnedFd],
-    asked: &mpsc::Sender<Asked>,
-    store: &Store,
-) -> io::Result<()> {
+async fn talk(stream: UnixStream, answers: &Answers) -> io::Result<()> {
+    let (handles, store) = (&answers.handles, &answers.store);
     match listen(&stream, TALK_MAX).await?.0 {
         Word::TakeOver { version } => {
             tracing::info!("tidegate {version} is about to take over");
@@ -164,17 +173,22 @@ async fn talk(
         return Err(io::ErrorKind::InvalidData.into());
     };
     let (done, is_done) = oneshot::channel();
-    if asked.send(Asked(done)).await.is_err() {
+    let (serves, is_served) = oneshot::channel();
+    let asking = Asked {
+        done,
+        serves: is_served,
+    };
+    if answers.asked.send(asking).await.is_err() {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
     is_done.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+    // Whatever breaks from here on drops `serves`, which tells.
     say(&stream, &Word::Done, &[]).await?;
-    match listen(&stream, WORK_MAX).await {
-        Ok((Word::Serving, _)) => tracing::info!("the new gateway serves"),
-        Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
-        Err(error) => tracing::error!(error = %error,
-            "the new gateway did not start, and this one has given way: start one now"),
-    }
+    let Word::Serving = listen(&stream, WORK_MAX).await?.0 else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    tracing::info!("the new gateway serves");
+    serves.send(()).unwrap_or_default();
     Ok(())
 }
 
@@ -184,39 +198,39 @@ pub(super) struct Predecessor(UnixStream);
 
 impl Predecessor {
     /// Asks the gateway that runs with this state directory for its sockets.
-    /// `None` when none runs.
+    /// `None` when none runs, or it ends while it is asked.
     pub(super) async fn find(state: &Path) -> Result<Option<(Self, Vec<OwnedFd>)>, HandoverError> {
-        let Ok(stream) = UnixStream::connect(socket(state)).await else {
-            return Ok(None);
-        };
-        let word = Word::TakeOver {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        say(&stream, &word, &[])
-            .await
-            .map_err(HandoverError::Talk)?;
-        match listen(&stream, TALK_MAX)
-            .await
-            .map_err(HandoverError::Talk)?
-        {
-            (Word::Sockets { count, .. }, sockets) if count == sockets.len() => {
-                Ok(Some((Self(stream), sockets)))
+        let mut tries = 0;
+        // One that has just ended may have been followed by another.
+        while let Ok(stream) = UnixStream::connect(socket(state)).await {
+            match ask(&stream).await {
+                Ok((Word::Sockets { count, .. }, sockets)) if count == sockets.len() => {
+                    return Ok(Some((Self(stream), sockets)));
+                }
+                Ok(_) => return Err(HandoverError::Word),
+                Err(error) if is_over(&error) && tries < TRIES_MAX => tries += 1,
+                Err(error) => return Err(HandoverError::Talk(error)),
             }
-            _ => Err(HandoverError::Word),
         }
+        Ok(None)
     }
 
-    /// Asks it to let go of everything, and waits until it has.
+    /// Asks it to let go of everything, and waits until it has, or has ended.
     pub(super) async fn give_way(&self) -> Result<(), HandoverError> {
-        say(&self.0, &Word::GiveWay, &[])
-            .await
-            .map_err(HandoverError::Talk)?;
-        match listen(&self.0, WORK_MAX)
-            .await
-            .map_err(HandoverError::Talk)?
-        {
-            (Word::Done, _) => Ok(()),
-            _ => Err(HandoverError::Word),
+        let word = async {
+            say(&self.0, &Word::GiveWay, &[]).await?;
+            listen(&self.0, WORK_MAX).await
+        };
+        match word.await {
+            Ok((Word::Done, _)) => Ok(()),
+            Ok(_) => Err(HandoverError::Word),
+            Err(error) if is_over(&error) => {
+                tracing::warn!(
+                    "the gateway before us ended before it had given way: what it held is free"
+                );
+                Ok(())
+            }
+            Err(error) => Err(HandoverError::Talk(error)),
         }
     }
 
@@ -226,6 +240,20 @@ impl Predecessor {
             tracing::debug!(error = %error, "the gateway before us is gone already");
         }
     }
+}
+
+async fn ask(stream: &UnixStream) -> io::Result<(Word, Vec<OwnedFd>)> {
+    let word = Word::TakeOver {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    say(stream, &word, &[]).await?;
+    listen(stream, TALK_MAX).await
+}
+
+/// Whether the other side has ended.
+fn is_over(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// Sends one message, with descriptors at its begin.
@@ -317,17 +345,28 @@ mod tests {
         let (asked, mut asks) = mpsc::channel(1);
         let ending = CancellationToken::new();
         let bound = UnixListener::bind(socket(dir.path())).unwrap();
-        let answering = answer(bound, handles, asked, store.clone(), ending.clone());
+        let answers = Answers {
+            handles,
+            asked,
+            store: store.clone(),
+        };
+        let answering = answer(bound, answers, ending.clone());
         let old = async {
-            let Some(asked) = asks.recv().await else {
-                panic!("never asked")
-            };
-            asked.done();
+            for serves in [false, true] {
+                let Some(asked) = asks.recv().await else {
+                    panic!("never asked")
+                };
+                assert_eq!(asked.done().await, serves);
+            }
         };
         let new = async {
             let stranger = UnixStream::connect(socket(dir.path())).await.unwrap();
             say(&stranger, &Word::Serving, &[]).await.unwrap();
             assert!(listen::<Word>(&stranger, TALK_MAX).await.is_err());
+            // One that is killed before it serves.
+            let (before, _) = Predecessor::find(dir.path()).await.unwrap().unwrap();
+            before.give_way().await.unwrap();
+            drop(before);
             let (before, sockets) = Predecessor::find(dir.path()).await.unwrap().unwrap();
             let passed = std::net::TcpListener::from(sockets.into_iter().next().unwrap());
             assert_eq!(passed.local_addr().unwrap(), address);
@@ -348,5 +387,34 @@ mod tests {
             ending.cancel();
         };
         tokio::join!(answering, old, new);
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_while_it_is_asked_is_none_and_one_that_is_mute_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = socket(dir.path());
+        let bound = UnixListener::bind(&path).unwrap();
+        let dies = async {
+            let (stream, _) = bound.accept().await.unwrap();
+            std::fs::remove_file(&path).unwrap();
+            drop(stream);
+        };
+        let (found, ()) = tokio::join!(Predecessor::find(dir.path()), dies);
+        assert!(found.unwrap().is_none());
+        let bound = UnixListener::bind(&path).unwrap();
+        let gives = async {
+            let (stream, _) = bound.accept().await.unwrap();
+            listen::<Word>(&stream, TALK_MAX).await.unwrap();
+            let (count, version) = (0, String::new());
+            say(&stream, &Word::Sockets { version, count }, &[])
+                .await
+                .unwrap();
+            listen::<Word>(&stream, TALK_MAX).await.unwrap();
+        };
+        let takes = async {
+            let (before, _) = Predecessor::find(dir.path()).await.unwrap().unwrap();
+            before.give_way().await.unwrap();
+        };
+        tokio::join!(takes, gives);
     }
 }

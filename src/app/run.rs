@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::end::End;
-use super::handover::{self, Asked};
+use super::handover::{self, Answers};
 use super::signals::{Signals, Told};
 use super::systemd::Notifier;
 use super::{App, Failure, certs, health, plots, reload};
@@ -56,14 +56,19 @@ impl App {
             gateway: Arc::clone(&self.gateway),
             admin: self.admin.clone(),
             launcher: Arc::clone(&self.launcher),
-            front: self.tasks.child(),
+            front: self.tasks.sibling(),
             tasks: self.tasks.clone(),
             talks: Tasks::new(),
             cut: CancellationToken::new(),
             notifier: Arc::clone(&notifier),
+            answers: Answers {
+                handles: Arc::new(std::mem::take(&mut self.handles)),
+                asked: asks,
+                store: self.admin.store.clone(),
+            },
         };
         let (before, reloads) = (self.before.take(), self.reloads.clone());
-        self.start(&end, asks);
+        self.start(&end);
         end.gateway.set_ready(true);
         tracing::info!("ready");
         if let Some(before) = before {
@@ -92,13 +97,15 @@ impl App {
                     end.stop(&mut signals, false).await;
                     return Err(fallen.into());
                 }
-                Some(asked) = asked.recv() => return Ok(end.give_way(asked, &mut signals).await),
+                Some(first) = asked.recv() => {
+                    return Ok(end.give_way(first, &mut asked, &mut signals).await);
+                }
             }
         }
     }
 
     /// Starts every task: those of clients on `front`, the others on our own.
-    fn start(self, end: &End, asks: mpsc::Sender<Asked>) {
+    fn start(self, end: &End) {
         let (front, cut) = (&end.front, &end.cut);
         let places = Arc::new(Semaphore::new(self.settings.gateway.connections_max));
         for listener in self.doors.listeners {
@@ -107,9 +114,7 @@ impl App {
             front.spawn_vital("listener", serving);
         }
         let talks = end.talks.ending();
-        let handles = Arc::new(self.handles);
-        let store = self.admin.store.clone();
-        let answers = handover::answer(self.handover_socket, handles, asks, store, talks);
+        let answers = handover::answer(self.handover_socket, end.answers.clone(), talks);
         end.talks.spawn("handover", answers);
         let router = admin::socket_router(self.admin.clone());
         let path = self.settings.admin.socket.clone();

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
@@ -18,6 +19,7 @@ use crate::gateway::listener::BindError;
 pub(super) struct Sockets {
     passed: Vec<(SocketAddr, std::net::TcpListener)>,
     in_use: Vec<OwnedFd>,
+    after_another: bool,
 }
 
 impl Sockets {
@@ -52,11 +54,31 @@ impl Sockets {
         let found = self.passed.iter().position(|(known, _)| *known == address);
         let socket = match found {
             Some(index) => self.passed.swap_remove(index).1,
-            None => bind(address).map_err(failed)?,
+            None => self.bind(address).map_err(failed)?,
         };
         let handle = socket.as_fd().try_clone_to_owned().map_err(failed)?;
         self.in_use.push(handle);
         TcpListener::from_std(socket).map_err(failed)
+    }
+
+    fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        let tries = if self.after_another { TRIES } else { 1 };
+        let mut bound = bind(address);
+        for _ in 1..tries {
+            match &bound {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                _ => break,
+            }
+            std::thread::sleep(PAUSE);
+            bound = bind(address);
+        }
+        bound
+    }
+
+    /// Says that who had the addresses before us may be just ending.
+    pub(super) fn after_another(mut self) -> Self {
+        self.after_another = true;
+        self
     }
 
     /// Ends the choice: what no setting asked for is closed. A handle on each
@@ -68,6 +90,10 @@ impl Sockets {
         self.in_use
     }
 }
+
+/// Tries for an address whose last owner is just ending, and the pause between two.
+const TRIES: u32 = 25;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;

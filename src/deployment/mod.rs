@@ -122,12 +122,13 @@ impl Handle {
         self.replicas.load_full()
     }
 
-    /// Tells the conductor that a request waits at the closed gate.
-    pub fn demand(&self) {
-        if !self.demanded.swap(true, Ordering::AcqRel) {
-            // No receiver means that the process is ending.
-            drop(self.demands.send(self.id.clone()));
+    /// Tells the conductor that a request waits at the closed gate. `false`: it has
+    /// ended, and no worker is started any more.
+    pub fn demand(&self) -> bool {
+        if self.demands.is_closed() {
+            return false;
         }
+        self.demanded.swap(true, Ordering::AcqRel) || self.demands.send(self.id.clone()).is_ok()
     }
 
     /// Takes the demand signal off. For the conductor, before it acts on it.

@@ -361,7 +361,9 @@ async fn wait_for_gate(
         };
         if demanded_in != stands {
             demanded_in = stands;
-            handle.demand();
+            if !handle.demand() {
+                return Err(Refusal::ShuttingDown);
+            }
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let Ok(changed) = timeout(left, snapshots.changed()).await else {

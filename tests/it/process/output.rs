@@ -169,6 +169,9 @@ fn signals_that_mean_nothing_cut_no_stream_and_moved_logs_are_opened_anew() {
         .for_each(|line| rest.push_str(&line));
     assert!(rest.contains("finish_reason"), "{rest}");
     let log = place.path().join("access.log");
+    while fs::read(&log).unwrap().is_empty() {
+        thread::yield_now();
+    }
     for (number, signal) in [Signal::HUP, Signal::USR1].into_iter().enumerate() {
         fs::rename(&log, place.path().join(format!("access.log.{number}"))).unwrap();
         kill_process(pid, signal).unwrap();
