@@ -374,9 +374,10 @@ fn open_access_log(settings: &Settings) -> Result<AccessLog, AccessLogError> {
     };
     // In our own directory no one else would ever make room.
     let rotation = path.starts_with(state).then_some(gateway.access_logs);
-    let opened = match path.as_os_str().is_empty() {
-        true => AccessLog::open(None),
-        false => AccessLog::rotated(&path, rotation),
+    let opened = if path.as_os_str().is_empty() {
+        AccessLog::open(None)
+    } else {
+        AccessLog::rotated(&path, rotation)
     };
     opened.map_err(|source| AccessLogError { path, source })
 }

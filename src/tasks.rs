@@ -44,9 +44,10 @@ impl Drop for Vital {
         if self.ending.is_cancelled() {
             return;
         }
-        let how = match std::thread::panicking() {
-            true => "broke down in a panic, of which the log tells",
-            false => "ended by itself",
+        let how = if std::thread::panicking() {
+            "broke down in a panic, of which the log tells"
+        } else {
+            "ended by itself"
         };
         let name = self.name;
         self.fallen.send_if_modified(|fallen| {

@@ -14,8 +14,7 @@ use crate::lifecycle::command::Engines;
 use crate::lifecycle::process::{Bounds, Options, ProcessLauncher, own_executable};
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
-use crate::telemetry::host::Sampler;
-use crate::time::Uptime;
+use crate::telemetry::host::own_memory;
 
 /// No GPU is there, though the settings ask for one.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +75,8 @@ fn host_memory(settings: &Settings) -> u64 {
             reason = "memory sizes are far below 2^53, and a share is at most 1"
         )]
         HostBudget::Share(share) => {
-            let machine = Sampler::of("/proc").machine(Uptime::ZERO);
             // Where it can't be read nothing is promised.
-            (machine.memory_total.unwrap_or_default() as f64 * share) as u64
+            (own_memory().unwrap_or_default() as f64 * share) as u64
         }
     }
 }

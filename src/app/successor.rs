@@ -5,15 +5,16 @@
 //! changed it. A new process of the same program reads all of it from the disk.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::end::End;
 use super::handover::{self, Asked};
-use super::signals::Signals;
 use crate::admin::socket;
 use crate::lifecycle::process::own_executable;
 use crate::time::sleep;
@@ -27,22 +28,15 @@ const SOCKET_PAUSE: Duration = Duration::from_millis(100);
 /// The argument that makes a start a take-over.
 const TAKE_OVER: &str = "--take-over";
 
-/// Waits until another gateway serves. `false`: a signal came first.
-pub(super) async fn find(
-    end: &End,
-    asks: &mut mpsc::Receiver<Asked>,
-    signals: &mut Signals,
-) -> bool {
+/// Returns once another gateway serves; always `true`. What was started is ended
+/// where this is dropped.
+pub(super) async fn find(end: &End, asks: &mut mpsc::Receiver<Asked>) -> bool {
     tracing::error!(
         "the gateway that wanted to take over ended before it served: this one serves on, but starts no worker, and starts another gateway"
     );
-    let mut pause = PAUSE;
+    let (mut pause, mut door) = (PAUSE, Door::new(end));
     loop {
-        let attempt = tokio::select! {
-            attempt = attempt(end, asks) => attempt,
-            () = signals.stop() => return false,
-        };
-        match attempt {
+        match attempt(&mut door, asks).await {
             Ok(()) => return true,
             Err(why) => tracing::error!(
                 "{why}; the next one is started in {} s. Start one with {TAKE_OVER} by hand to be done sooner",
@@ -52,27 +46,29 @@ pub(super) async fn find(
         tokio::select! {
             () = sleep(pause) => {}
             // Someone started one by hand.
-            Some(asked) = asks.recv() => if asked.done().await {
+            Some(asked) = asks.recv() => if door.give(asked).await {
                 return true;
-            },
-            () = signals.stop() => return false,
+            } else {
+                door.open().await;
+            }
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
 /// Starts one, and waits until it or another serves.
-async fn attempt(end: &End, asks: &mut mpsc::Receiver<Asked>) -> Result<(), String> {
-    listen(end).await;
+async fn attempt(door: &mut Door<'_>, asks: &mut mpsc::Receiver<Asked>) -> Result<(), String> {
+    door.open().await;
     let mut child = start().map_err(|error| format!("no other gateway can be started: {error}"))?;
     loop {
         tokio::select! {
             biased;
-            Some(asked) = asks.recv() => if asked.done().await {
+            Some(asked) = asks.recv() => if door.give(asked).await {
+                // Whoever it is: if another, ours finds that one, and ends.
+                std::mem::forget(child);
                 return Ok(());
             } else {
-                // Whoever it was took the socket's path with it.
-                listen(end).await;
+                door.open().await;
             },
             ended = child.wait() => {
                 let how = ended.map_or_else(|error| error.to_string(), |how| how.to_string());
@@ -82,29 +78,57 @@ async fn attempt(end: &End, asks: &mut mpsc::Receiver<Asked>) -> Result<(), Stri
     }
 }
 
-/// Answers on the socket of the talk again, which the last one had taken.
-async fn listen(end: &End) {
-    let path = handover::socket(&end.admin.settings.gateway.state);
-    loop {
-        match socket::bind(&path).await {
-            Ok(bound) => {
-                let answers = end.answers.clone();
-                let answering = handover::answer(bound, answers, end.talks.ending());
-                end.talks.spawn("handover", answering);
-                return;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the socket of the talk can't be made yet");
-                sleep(SOCKET_PAUSE).await;
+/// The socket of the talk, which whoever takes over makes for itself.
+struct Door<'a> {
+    end: &'a End,
+    path: PathBuf,
+    /// Ends the answers on the socket that was made last.
+    answering: CancellationToken,
+    is_open: bool,
+}
+
+impl<'a> Door<'a> {
+    fn new(end: &'a End) -> Self {
+        Self {
+            end,
+            path: handover::socket(&end.admin.settings.gateway.state),
+            answering: CancellationToken::new(),
+            is_open: false,
+        }
+    }
+
+    /// Answers again, if the last one who asked has left.
+    async fn open(&mut self) {
+        while !self.is_open {
+            match socket::bind(&self.path).await {
+                Ok(bound) => {
+                    self.answering.cancel();
+                    self.answering = self.end.talks.ending().child_token();
+                    let (answers, until) = (self.end.answers.clone(), self.answering.clone());
+                    let answering = handover::answer(bound, answers, until);
+                    self.end.talks.spawn("handover", answering);
+                    self.is_open = true;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the socket of the talk can't be made yet");
+                    sleep(SOCKET_PAUSE).await;
+                }
             }
         }
+    }
+
+    /// Makes room for the socket of who asked. Returns whether that one serves.
+    async fn give(&mut self, asked: Asked) -> bool {
+        drop(std::fs::remove_file(&self.path));
+        self.is_open = false;
+        asked.done().await
     }
 }
 
 fn start() -> std::io::Result<Child> {
     let mut command = Command::new(own_executable());
     command.args(arguments(std::env::args_os().skip(1)));
-    command.stdin(Stdio::null()).kill_on_drop(false).spawn()
+    command.stdin(Stdio::null()).kill_on_drop(true).spawn()
 }
 
 /// Ours, as a take-over.

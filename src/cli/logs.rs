@@ -51,9 +51,9 @@ impl Logs {
     }
 
     fn print(&self, line: &str) -> Result<(), Failure> {
-        match self.raw {
-            true => out::raw_line(line),
-            false => out::line(line),
+        if self.raw {
+            return out::raw_line(line);
         }
+        out::line(line)
     }
 }

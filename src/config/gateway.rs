@@ -197,7 +197,6 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
         table.size("access_log_bytes_max", 64 * 1024..=16 * GIB),
     );
     let files = table.whole("access_log_files", 0..=1_000);
-    let files = files.and_then(|files| files.try_into().ok());
     set(&mut access_logs.files_max, files);
     edge::proxies(table, proxies);
     edge::heads(table, heads);

@@ -165,15 +165,17 @@ impl Conductor {
             requests,
             reports,
             observed,
-            asked: prefetch
-                .then(|| conductor.registry.follow_clients())
-                .flatten(),
+            asked: conductor.follow_clients(prefetch),
         };
         // With the parts' tasks, so that whoever joins those waits for this too.
-        parts
-            .tasks
-            .spawn_vital("conductor", conductor.run(inputs, tasks));
+        let run = conductor.run(inputs, tasks);
+        parts.tasks.spawn_vital("conductor", run);
         Ok(handle)
+    }
+
+    /// Which client asks whom from now on, where that is wanted.
+    fn follow_clients(&self, wanted: bool) -> Option<mpsc::Receiver<Asked>> {
+        wanted.then(|| self.registry.follow_clients()).flatten()
     }
 
     async fn run(mut self, mut inputs: Inputs, tasks: Tasks) {

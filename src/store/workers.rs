@@ -89,6 +89,9 @@ pub struct Record {
     pub api_key: String,
     /// GPUs that it was given, by index.
     pub gpus: Vec<u32>,
+    /// The state directory that it was launched from, as [`identity`] tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// Its log file.
     pub log: PathBuf,
     /// Where its weights are, since it was told to sleep.
@@ -142,6 +145,7 @@ impl Record {
             process: None,
             keeper: None,
             pipe: None,
+            state: None,
             socket: PathBuf::new(),
             port: None,
             api_key: String::new(),
@@ -157,6 +161,18 @@ impl Record {
     pub fn id(&self) -> Option<DeploymentId> {
         DeploymentId::parse(&self.deployment).ok()
     }
+}
+
+/// What a directory is, whatever it is called and whoever copied its content: its
+/// device and number there.
+///
+/// # Errors
+///
+/// When it can't be looked at.
+pub fn identity(directory: &Path) -> io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(directory)?;
+    Ok(format!("{}:{}", meta.dev(), meta.ino()))
 }
 
 /// A record with the version of its format.
@@ -237,6 +253,16 @@ impl Journal {
         }
     }
 
+    /// Moves what is known of a worker of another state directory out of the way, to
+    /// `*.foreign`.
+    pub fn lay_aside(&self, nonce: &str) {
+        for known in ["json", ASIDE] {
+            let path = self.dir.join(nonce).with_extension(known);
+            // Of the two, one is there.
+            drop(fs::rename(&path, path.with_extension("foreign")));
+        }
+    }
+
     /// Every record. One that can't be read is set aside as `*.bad`; what a kill
     /// left half written is removed. For the start alone, while no one writes.
     ///
@@ -305,6 +331,7 @@ mod tests {
             process: None,
             keeper: None,
             pipe: None,
+            state: None,
             socket: PathBuf::from("/run/a.sock"),
             port: None,
             api_key: "k".to_owned(),

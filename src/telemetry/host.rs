@@ -10,6 +10,7 @@
 //! `spawn_blocking`. The memory of a tree is counted by the kernel page by page,
 //! for a large worker up to tenths of a second.
 
+mod limit;
 mod parse;
 mod tree;
 
@@ -23,6 +24,7 @@ use crate::time::Uptime;
 use crate::units::float;
 use parse::{CpuTimes, Transfer};
 
+pub use limit::own_memory;
 pub use tree::Tree;
 
 /// What the machine uses.

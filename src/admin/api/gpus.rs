@@ -168,7 +168,9 @@ fn host(admin: &Admin) -> HostView {
     let machine = sampler.machine(admin.registry.clock.now());
     let budget = match admin.settings.gpus.host_memory_budget {
         HostBudget::Bytes(bytes) => Some(bytes),
-        HostBudget::Share(share) => machine.memory_total.map(|total| part(total, share)),
+        HostBudget::Share(share) => {
+            crate::telemetry::host::own_memory().map(|total| part(total, share))
+        }
     };
     HostView {
         memory_total: machine.memory_total,

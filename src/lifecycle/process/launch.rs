@@ -111,6 +111,7 @@ impl Inner {
             process: None,
             keeper: None,
             pipe: None,
+            state: Some(self.identity.clone()),
             socket: self.places.socket(order.nonce.as_str()),
             port: None,
             api_key: random_hex::<16>(),

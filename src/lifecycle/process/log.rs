@@ -123,9 +123,10 @@ impl Drop for Following {
 fn follow_all(inbox: &Receiver<Option<Followed>>) {
     let mut all: Vec<Followed> = Vec::new();
     loop {
-        let news = match all.is_empty() {
-            true => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => inbox.recv_timeout(PAUSE),
+        let news = if all.is_empty() {
+            inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            inbox.recv_timeout(PAUSE)
         };
         match news {
             Ok(Some(new)) => all.push(new),

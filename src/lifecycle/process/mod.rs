@@ -38,7 +38,7 @@ use crate::config::{self, OffloadTo};
 use crate::deployment::Handle;
 use crate::gpu::Inventory;
 use crate::names::DeploymentId;
-use crate::store::workers::{Journal, JournalError};
+use crate::store::workers::{self, Journal, JournalError};
 use crate::tasks::Tasks;
 use crate::vllm::installation::InstallationError;
 use cgroup::Groups;
@@ -117,6 +117,8 @@ struct Inner {
     groups: Option<Groups>,
     journal: Journal,
     followers: log::Followers,
+    /// What our state directory is: a copy of it is another.
+    identity: String,
     boot_id: String,
     /// Held for a look or a change, never over an await.
     workers: Mutex<HashMap<Nonce, Arc<Worker>>>,
@@ -150,6 +152,7 @@ impl ProcessLauncher {
         let journal = Journal::open(places.journal.clone())?;
         let inner = Arc::new(Inner {
             followers: log::Followers::start().map_err(wrong)?,
+            identity: workers::identity(&options.state).map_err(wrong)?,
             places,
             groups,
             journal,

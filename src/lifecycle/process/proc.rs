@@ -17,6 +17,9 @@ use crate::store::workers::ProcessId;
 /// The variable that carries a worker's nonce in its environment.
 pub(crate) const NONCE_VARIABLE: &str = "TIDEGATE_WORKER_NONCE";
 
+/// The variable that carries the identity of the state directory.
+pub(crate) const STATE_VARIABLE: &str = "TIDEGATE_WORKER_STATE";
+
 /// The part of `/proc/PID/stat` that we need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -94,17 +97,14 @@ pub(crate) fn own_children() -> Vec<Pid> {
         .flatten()
         .map(|task| fs::read_to_string(task.path().join("children")))
         .collect();
-    let numbers: Vec<u32> = match lists {
-        Ok(lists) => {
-            let numbers = lists.iter().flat_map(|list| list.split_ascii_whitespace());
-            numbers.filter_map(|pid| pid.parse().ok()).collect()
-        }
+    let numbers: Vec<u32> = if let Ok(lists) = lists {
+        let numbers = lists.iter().flat_map(|list| list.split_ascii_whitespace());
+        numbers.filter_map(|pid| pid.parse().ok()).collect()
+    } else {
         // A kernel without those lists, or a thread that just ended.
-        Err(_) => {
-            let own = std::process::id();
-            let of_ours = |pid: &u32| stat(*pid).is_some_and(|stat| stat.parent == own);
-            pids().into_iter().filter(of_ours).collect()
-        }
+        let own = std::process::id();
+        let of_ours = |pid: &u32| stat(*pid).is_some_and(|stat| stat.parent == own);
+        pids().into_iter().filter(of_ours).collect()
     };
     let pids = numbers.into_iter();
     pids.filter_map(|pid| Pid::from_raw(pid.cast_signed()))
@@ -188,10 +188,21 @@ impl Marks<'_> {
 
 /// Whether the process was started with this nonce.
 pub(crate) fn has_nonce(pid: u32, nonce: &str) -> bool {
+    has_variable(pid, NONCE_VARIABLE, nonce)
+}
+
+/// Whether any process was started with this nonce, but not from this state
+/// directory.
+pub(crate) fn has_strangers(nonce: &str, state: &str) -> bool {
+    let mut named = pids().into_iter().filter(|pid| has_nonce(*pid, nonce));
+    named.any(|pid| !has_variable(pid, STATE_VARIABLE, state))
+}
+
+fn has_variable(pid: u32, name: &str, value: &str) -> bool {
     let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else {
         return false;
     };
-    let wanted = format!("{NONCE_VARIABLE}={nonce}");
+    let wanted = format!("{name}={value}");
     environ
         .split(|byte| *byte == 0)
         .any(|variable| variable == wanted.as_bytes())

@@ -1,6 +1,7 @@
 //! What the last run left: workers that are adopted, and remains that are ended.
 //!
-//! It decides by records and by the marks of processes alone; whether a worker
+//! No process is touched that was not started from this very state directory. It
+//! decides by records and by the marks of processes alone; whether a worker
 //! that is found is well is not its to know.
 
 use std::sync::PoisonError;
@@ -23,6 +24,10 @@ impl Inner {
                 continue;
             }
             let same_boot = record.boot_id == self.boot_id;
+            if same_boot && !self.is_ours(&record) {
+                self.leave_alone(&record.nonce, &record.deployment);
+                continue;
+            }
             if let Some(worker) = Worker::found(&record).filter(|_| same_boot) {
                 living.push(self.keep(nonce, worker));
             } else {
@@ -31,6 +36,10 @@ impl Inner {
             }
         }
         for nonce in self.journal.set_aside() {
+            if proc::has_strangers(&nonce, &self.identity) {
+                self.leave_alone(&nonce, "unknown");
+                continue;
+            }
             let groups = self.groups.as_ref();
             let cgroup = groups.map(|groups| groups.path(places::short(&nonce)));
             let record = Record::of_nonce(nonce, self.boot_id.clone(), cgroup);
@@ -40,6 +49,23 @@ impl Inner {
         let known: Vec<Nonce> = known.keys().cloned().collect();
         self.places.clean_others(&known);
         Ok(living)
+    }
+
+    /// Whether a record was written here, and did not come with a copy of another
+    /// state directory.
+    fn is_ours(&self, record: &Record) -> bool {
+        match &record.state {
+            Some(state) => *state == self.identity,
+            // Of a version that did not write it down: then the log's place tells.
+            None => record.log.starts_with(&self.places.logs),
+        }
+    }
+
+    /// Touches no process of a worker that another gateway may run.
+    fn leave_alone(&self, nonce: &str, deployment: &str) {
+        tracing::warn!(deployment.id = %deployment, worker.nonce = %nonce,
+            "a record of a worker came with a copy of another state directory: it is laid aside, and that worker, which may be another gateway's, is left alone; end it by hand if it is not");
+        self.journal.lay_aside(nonce);
     }
 
     async fn end_remains(&self, record: &Record, same_boot: bool) {

@@ -15,7 +15,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::cgroup::{GROUP_VARIABLE, Group};
 use super::log::{Followers, Following, Tail};
-use super::proc::{self, Marks, NONCE_VARIABLE};
+use super::proc::{self, Marks, NONCE_VARIABLE, STATE_VARIABLE};
 use super::{keeper, places, shared};
 use crate::config::{Address, OffloadTo};
 use crate::lifecycle::command::{CommandLine, LOOPBACK};
@@ -83,6 +83,7 @@ impl Worker {
             command
                 .envs(line.env.iter().map(|(name, value)| (name, value)))
                 .env(NONCE_VARIABLE, &record.nonce)
+                .envs(record.state.iter().map(|state| (STATE_VARIABLE, state)))
                 .env("VLLM_API_KEY", &record.api_key)
                 .env("TMPDIR", origin.temporary)
                 .env("VLLM_RPC_BASE_PATH", origin.temporary)

@@ -12,6 +12,7 @@ use super::names::{
 
 /// Describes every name.
 pub(super) fn describe() {
+    describe_logs();
     describe_counter!(REQUESTS, "Requests by how they ended.");
     describe_histogram!(
         DURATION,
@@ -72,14 +73,6 @@ pub(super) fn describe() {
     );
     describe_gauge!(BUILD_INFO, "The version that runs.");
     describe_gauge!(CONNECTIONS, "Open client connections.");
-    describe_counter!(
-        LOG_DROPPED,
-        "Access log lines lost because the other side was full or too slow."
-    );
-    describe_counter!(
-        OWN_LOG_DROPPED,
-        "Lines of the process's own log lost because the other side was full or too slow."
-    );
     describe_counter!(
         REPLAYS,
         "Requests sent again because a kept connection had died."
@@ -146,5 +139,16 @@ fn describe_tokens() {
     describe_counter!(
         USAGE_LOST,
         "Requests that no token's usage counts, as too many tokens were in use."
+    );
+}
+
+fn describe_logs() {
+    describe_counter!(
+        LOG_DROPPED,
+        "Access log lines lost because the other side was full or too slow."
+    );
+    describe_counter!(
+        OWN_LOG_DROPPED,
+        "Lines of the process's own log lost because the other side was full or too slow."
     );
 }

@@ -1,9 +1,9 @@
 //! Take-overs during which one of the two is killed, at any moment.
 
-use std::sync::Mutex;
-use std::time::Instant;
-
 use rustix::process::{Pid, Signal, kill_process};
+use std::sync::Mutex;
+
+use tokio::time::Instant;
 
 use super::*;
 
@@ -67,16 +67,60 @@ impl One {
     }
 }
 
-/// The number of the next that is ready.
+/// Waits for the next that is ready: its number.
 fn ready(manager: &UnixDatagram) -> Pid {
     loop {
         let mut text = [0; 256];
         let length = manager.recv(&mut text).unwrap();
-        let text = std::str::from_utf8(&text[..length]).unwrap();
+        let text = String::from_utf8_lossy(text.get(..length).unwrap());
         if let Some(pid) = text.strip_prefix("READY=1\nMAINPID=") {
             return Pid::from_raw(pid.parse().unwrap()).unwrap();
         }
     }
+}
+
+/// What became of a take-over whose new gateway was killed.
+enum Outcome {
+    /// Who serves now.
+    Serves(One),
+    /// It served already, and the old one had gone: a lone gateway was killed.
+    TooLate,
+}
+
+/// Kills the old one; the new one serves then.
+fn kill_old(old: One, new: One, manager: &UnixDatagram) -> One {
+    old.kill();
+    assert_eq!(ready(manager), new.pid);
+    new
+}
+
+/// Kills the new one; `from`: where the old one's log stood before it came.
+fn kill_new(mut old: One, new: One, from: usize, manager: &UnixDatagram) -> Outcome {
+    new.kill();
+    let said = old.says(from, &["broke off", "the new gateway serves"]);
+    let gave_way = old.log.lock().unwrap()[from..].contains("given way: serving");
+    if said == 0 && !gave_way {
+        return Outcome::Serves(old);
+    }
+    // One that it starts itself, before it ends.
+    let pid = (said == 0).then(|| ready(manager));
+    if let Some(child) = &mut old.child {
+        assert!(child.wait().unwrap().success());
+    }
+    pid.map_or(Outcome::TooLate, |pid| {
+        Outcome::Serves(One {
+            pid,
+            log: old.log,
+            child: None,
+        })
+    })
+}
+
+fn ask(place: &Place) -> std::io::Result<String> {
+    let mut stream = BufReader::new(connect(place.address)?);
+    let request = place.post(1, false);
+    stream.get_mut().write_all(request.as_bytes())?;
+    answer(&mut stream)
 }
 
 /// How often clients were served, refused, and broken off.
@@ -95,22 +139,28 @@ fn comes(
 ) -> thread::JoinHandle<()> {
     let (place, ending, counts) = (Arc::clone(place), Arc::clone(ending), Arc::clone(counts));
     thread::spawn(move || {
-        let request = place.post(1, false);
         while !ending.load(Ordering::Relaxed) {
-            let count = match connect(place.address).map(BufReader::new) {
-                Err(_) => &counts.refused,
-                Ok(mut stream) => {
-                    let sent = stream.get_mut().write_all(request.as_bytes());
-                    match sent.and_then(|()| answer(&mut stream)) {
-                        Ok(head) if head.starts_with("http/1.1 200") => &counts.served,
-                        // Held by the one that was killed.
-                        _ => &counts.broken,
-                    }
+            let count = match ask(&place) {
+                Ok(head) if head.starts_with("http/1.1 200") => &counts.served,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    &counts.refused
                 }
+                // Held by the one that was killed.
+                _ => &counts.broken,
             };
             count.fetch_add(1, Ordering::Relaxed);
         }
     })
+}
+
+fn dice() -> impl FnMut() -> u64 {
+    let mut state = 88_172_645_463_325_252_u64;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 8
+    }
 }
 
 #[test]
@@ -119,69 +169,51 @@ fn whoever_is_killed_during_a_take_over_one_serves_and_no_connection_is_refused(
     let place = Arc::new(Place::new());
     let manager = UnixDatagram::bind(place.path().join("notify")).unwrap();
     manager.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut one = One::start(&place, &[]);
-    assert_eq!(ready(&manager), one.pid);
-    let ending = Arc::new(AtomicBool::new(false));
-    let counts = Arc::new(Counts::default());
+    let first = || {
+        let one = One::start(&place, &[]);
+        assert_eq!(ready(&manager), one.pid);
+        one
+    };
+    let mut one = first();
+    let (ending, counts) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(Counts::default()),
+    );
     let clients: Vec<_> = (0..2).map(|_| comes(&place, &ending, &counts)).collect();
-    let (mut done, mut too_late, mut excused, mut dice) = (0, 0, 0, 88_172_645_463_325_252_u64);
+    let (mut done, mut too_late, mut excused, mut dice) = (0, 0, 0, dice());
     while done < kills {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        let from = one.log.lock().unwrap().len();
         let refused = counts.refused.load(Ordering::Relaxed);
+        let from = one.log.lock().unwrap().len();
         let next = One::start(&place, &["--take-over"]);
         next.says(0, &["\"taking over\""]);
         // The moment is what is tried here; nothing is waited for.
-        thread::sleep(Duration::from_millis((dice >> 8) % DELAY_MAX_MS));
-        if dice.is_multiple_of(2) {
-            one.kill();
-            assert_eq!(ready(&manager), next.pid);
-            one = next;
+        thread::sleep(Duration::from_millis(dice() % DELAY_MAX_MS));
+        let outcome = if dice().is_multiple_of(2) {
+            Outcome::Serves(kill_old(one, next, &manager))
         } else {
-            next.kill();
-            if one.says(from, &["broke off", "the new gateway serves"]) == 1 {
-                // The take-over was over: a lone gateway was killed.
-                too_late += 1;
-                if let Some(child) = &mut one.child {
-                    child.wait().unwrap();
-                }
-                one = One::start(&place, &[]);
-                while ready(&manager) != one.pid {}
-                excused += counts.refused.load(Ordering::Relaxed) - refused;
-                continue;
-            }
-            if one.log.lock().unwrap()[from..].contains("given way: serving") {
-                let pid = ready(&manager);
-                if let Some(child) = &mut one.child {
-                    assert!(child.wait().unwrap().success());
-                }
-                one = One {
-                    pid,
-                    log: one.log,
-                    child: None,
-                };
-            }
-        }
-        done += 1;
-        let mut stream = BufReader::new(connect(place.address).unwrap());
-        let request = place.post(1, false);
-        stream.get_mut().write_all(request.as_bytes()).unwrap();
-        let head = answer(&mut stream).unwrap();
-        assert!(head.starts_with("http/1.1 200"), "{head}");
+            kill_new(one, next, from, &manager)
+        };
+        one = if let Outcome::Serves(one) = outcome {
+            done += 1;
+            one
+        } else {
+            let one = first();
+            too_late += 1;
+            excused += counts.refused.load(Ordering::Relaxed) - refused;
+            one
+        };
+        assert!(ask(&place).unwrap().starts_with("http/1.1 200"));
     }
     ending.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().unwrap();
     }
     eprintln!("{done} kills, and {too_late} after the take-over, which cost {excused}: {counts:?}");
-    let pidfd = rustix::process::pidfd_open(one.pid, rustix::process::PidfdFlags::empty()).unwrap();
+    let pidfd = rustix::process::pidfd_open(one.pid, rustix::process::PidfdFlags::empty());
+    let pidfd = pidfd.unwrap();
     kill_process(one.pid, Signal::TERM).unwrap();
-    let mut waiting = [rustix::event::PollFd::new(
-        &pidfd,
-        rustix::event::PollFlags::IN,
-    )];
+    let ended = rustix::event::PollFlags::IN;
+    let mut waiting = [rustix::event::PollFd::new(&pidfd, ended)];
     assert_eq!(rustix::event::poll(&mut waiting, None), Ok(1));
     if let Some(mut child) = one.child {
         child.wait().unwrap();

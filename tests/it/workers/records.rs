@@ -56,3 +56,50 @@ async fn no_record_comes_back_of_a_worker_that_is_gone() {
         assert_eq!(left.count(), 0);
     }
 }
+
+/// A second gateway on a copy of the state directory, whole or torn, with and
+/// without what an older version did not write.
+#[tokio::test]
+async fn on_a_copy_of_the_state_directory_no_worker_of_the_first_is_touched() {
+    let bench = Bench::new("echo \"pid $$\"; sleep 67");
+    let first = bench.open().unwrap();
+    let launched = launch(&first, &bench).await;
+    bench.said("pid ").await;
+    let records = |bench: &Bench| {
+        let dir = fs::read_dir(bench.state().join("workers")).unwrap();
+        let paths = dir.map(|entry| entry.unwrap().path());
+        let records = paths.filter(|path| path.extension().is_some());
+        records.collect::<Vec<PathBuf>>()
+    };
+    let [original] = &records(&bench)[..] else {
+        panic!("not one record");
+    };
+    let text = fs::read_to_string(original).unwrap();
+    let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for field in ["state", "keeper", "pipe"] {
+        old.as_object_mut().unwrap().remove(field);
+    }
+    let torn = text[..text.len() / 2].to_owned();
+    for copied in [text, old.to_string(), torn] {
+        let copy = Bench::new("exit 0");
+        drop(copy.open().unwrap());
+        let path = copy
+            .state()
+            .join("workers")
+            .join(original.file_name().unwrap());
+        fs::write(&path, copied).unwrap();
+        let second = copy.open().unwrap();
+        assert!(second.list().await.unwrap().is_empty());
+        assert!(lives(&launched.pid.unwrap().to_string()), "it is not ours");
+        assert_eq!(records(&copy), [path.with_extension("foreign")]);
+    }
+    // The same directory under another name is the same.
+    drop(first);
+    let moved = bench.dir.path().join("moved");
+    fs::rename(bench.state(), &moved).unwrap();
+    fs::rename(&moved, bench.state()).unwrap();
+    let again = bench.open().unwrap();
+    assert_eq!(again.list().await.unwrap().len(), 1);
+    again.kill(&launched.nonce);
+    exited(&again, &launched.nonce).await;
+}
