@@ -37,7 +37,7 @@ use tokio::sync::Notify;
 use crate::admin::{self, Admin};
 use crate::auth::certs::ensure_server_pair;
 use crate::auth::{Keys, Revocations, RevokedSet, Verifier};
-use crate::config::{self, Catalog, LostStore, Settings};
+use crate::config::{self, Catalog, LostStore, Memory, Settings};
 use crate::deployment::Registry;
 use crate::gateway::Gateway;
 use crate::gateway::tls::Certificates;
@@ -382,7 +382,27 @@ fn open_access_log(settings: &Settings) -> Result<AccessLog, AccessLogError> {
     opened.map_err(|source| AccessLogError { path, source })
 }
 
-/// Reads routes and instances again, on top of what is in effect.
+/// Reads routes and instances: again, on top of what is in effect, or for the first
+/// time.
 fn reload(settings: &Settings, previous: Option<&Catalog>) -> Catalog {
-    config::load_catalog(&settings.gateway.routes, &settings.queues, previous)
+    let (dir, queues) = (&settings.gateway.routes, &settings.queues);
+    let file = settings.gateway.state.join(Memory::FILE);
+    let (before, catalog) = match previous {
+        Some(previous) => {
+            let catalog = config::load_catalog(dir, queues, Some(previous));
+            (previous.memory(), catalog)
+        }
+        None => {
+            let memory = Memory::read(&file);
+            let catalog = config::load_first(dir, queues, &memory);
+            (memory, catalog)
+        }
+    };
+    let now = catalog.memory();
+    if now != before
+        && let Err(error) = write_whole(&file, &now.to_json())
+    {
+        tracing::warn!(%error, "could not write {}: after a restart, of files that clash none is served", file.display());
+    }
+    catalog
 }

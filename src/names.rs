@@ -4,16 +4,22 @@
 //! and nowhere else, so nothing inside checks it again.
 
 use std::borrow::Borrow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Longest plain name, in bytes.
 pub const NAME_BYTES_MAX: usize = 63;
 /// Longest model name, in bytes.
 pub const MODEL_BYTES_MAX: usize = 256;
+
+/// Longest file name that is made of an id, in bytes; those who use it add an ending.
+pub const STEM_BYTES_MAX: usize = 128;
+/// What such a name keeps of an id that is not used as it is.
+const BEGIN_BYTES_MAX: usize = 64;
 
 /// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -193,9 +199,32 @@ impl DeploymentId {
         Arc::clone(&self.0)
     }
 
-    /// A file name for what belongs to this deployment: no `/` inside.
+    /// A file name for what belongs to this deployment, and to no other: `team--qwen3`.
+    /// Whatever the id is made of, it has at most [`STEM_BYTES_MAX`] plain bytes: of an id
+    /// that is longer, or would be like another's, its begin and a digest.
     pub fn file_stem(&self) -> String {
-        self.0.replace('/', "--")
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'#');
+        let bytes = || self.0.bytes();
+        let length = self.0.len() + bytes().filter(|b| *b == b'/').count();
+        let is_itself = length <= STEM_BYTES_MAX
+            && bytes().all(|b| is_plain(b) || b == b'/')
+            && !self.0.contains("--")
+            && !self.0.contains("-/")
+            && !self.0.contains("/-")
+            && !self.0.contains("//");
+        if is_itself {
+            return self.0.replace('/', "--");
+        }
+        let begin = bytes().map(|b| if is_plain(b) { char::from(b) } else { '_' });
+        let mut stem: String = begin.take(BEGIN_BYTES_MAX).collect();
+        // No name above has this in it.
+        stem.push('~');
+        let digest = digest(&SHA256, self.0.as_bytes());
+        for byte in digest.as_ref().iter().take(8) {
+            // Writing to a string can't fail.
+            write!(stem, "{byte:02x}").ok();
+        }
+        stem
     }
 }
 
@@ -272,5 +301,41 @@ mod tests {
         assert_eq!(DeploymentId::parse(id.as_str()).unwrap(), id);
         assert_eq!(id.file_stem(), "team--Qwen--Qwen3-8B");
         assert!(DeploymentId::parse("nothing").is_err());
+    }
+
+    #[test]
+    fn a_file_name_is_bounded_plain_and_of_one_id_only() {
+        let long = "x".repeat(MODEL_BYTES_MAX);
+        let names: [&str; 16] = [
+            "a",
+            "a/b",
+            "a--b",
+            "a-/b",
+            "a/-b",
+            "a//b",
+            "-a",
+            "a-",
+            "../x",
+            "模型",
+            "a:b",
+            "a_b",
+            "a~b",
+            &long,
+            &format!("{}y", &long[1..]),
+            &"模".repeat(85),
+        ];
+        let mut stems = std::collections::HashSet::new();
+        for instance in ["i", "i-", "i--a", &"i".repeat(NAME_BYTES_MAX)] {
+            let instance = InstanceName::new(instance).unwrap();
+            for name in names {
+                let id = DeploymentId::new(&instance, &ModelName::new(name).unwrap());
+                for id in [id.replica(1), id.replica(2)] {
+                    let stem = id.file_stem();
+                    assert!(stem.len() <= STEM_BYTES_MAX, "{stem}");
+                    assert!(stem.is_ascii() && !stem.contains('/'), "{stem}");
+                    assert!(stems.insert(stem.clone()), "{id}: {stem} is another's");
+                }
+            }
+        }
     }
 }

@@ -260,6 +260,9 @@ fn report_activity(
     }
 }
 
+/// How long a file may be gone and be the same one when it is there again.
+const REWRITTEN_WITHIN: Duration = Duration::from_secs(1);
+
 /// Takes changed files into effect: the conductor first, then the gateway.
 async fn reload_on_change(
     mut watcher: Watcher,
@@ -275,6 +278,15 @@ async fn reload_on_change(
             () = ending.cancelled() => return,
         }
         let (settings, previous) = (Arc::clone(&admin.settings), admin.catalog.load_full());
+        // Deleted and written again is how rsync, git and editors change a file.
+        let known = Arc::clone(&previous);
+        let gone = tokio::task::spawn_blocking(move || known.misses_a_file()).await;
+        if gone.is_ok_and(|is_gone| is_gone) {
+            tokio::select! {
+                () = sleep(REWRITTEN_WITHIN) => {}
+                () = ending.cancelled() => return,
+            }
+        }
         let before = Arc::clone(&previous);
         let since = Instant::now();
         let read = tokio::task::spawn_blocking(move || reload(&settings, Some(&previous))).await;

@@ -17,6 +17,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::files::{PRIVATE, Staged};
+use super::pem::{Wanted, fault};
 
 mod rotate;
 
@@ -50,6 +51,14 @@ pub enum KeyError {
     Invalid {
         /// The key's file.
         path: PathBuf,
+    },
+    /// The file holds something else than a key that can be read.
+    #[error("the token signing key {path} can't be used: {why}")]
+    Wrong {
+        /// The key's file.
+        path: PathBuf,
+        /// What it holds instead, and what to do.
+        why: &'static str,
     },
     /// There was no file and none could be made.
     #[error(
@@ -172,8 +181,12 @@ impl SigningKey {
         file.take(KEY_FILE_BYTES_MAX)
             .read_to_end(&mut content)
             .map_err(read)?;
-        let key = Self::from_pem(&content).ok_or_else(|| KeyError::Invalid {
-            path: path.to_owned(),
+        let key = Self::from_pem(&content).ok_or_else(|| {
+            let path = path.to_owned();
+            match fault(&content, Wanted::PrivateKey) {
+                Some(why) => KeyError::Wrong { path, why },
+                None => KeyError::Invalid { path },
+            }
         })?;
         let note = readable_by_others("the token signing key", path, mode);
         Ok(Some(LoadedKey {

@@ -23,6 +23,7 @@ pub mod jwks;
 pub mod keeper;
 pub mod keys;
 pub mod pattern;
+pub mod pem;
 pub mod principal;
 pub mod refetch;
 pub mod revoked;

@@ -10,6 +10,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::pem::{self, Wanted};
+
 /// Where distributions keep the authorities that they trust.
 const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -32,6 +34,14 @@ pub enum RootsError {
         /// What reading it said.
         #[source]
         source: io::Error,
+    },
+    /// The file holds something else than certificates.
+    #[error("the certificate authorities in {path} can't be used: {why}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What it holds instead, and what to do.
+        why: &'static str,
     },
     /// The file has no usable certificate.
     #[error("{path} holds no usable certificate in PEM form: set ca to one that does")]
@@ -68,7 +78,10 @@ pub fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError>
     let (usable, _) = roots.add_parsable_certificates(certificates);
     let empty = || RootsError::Empty { path: path.clone() };
     if usable == 0 {
-        return Err(empty());
+        return Err(match pem::fault(&text, Wanted::Certificate) {
+            Some(why) => RootsError::Wrong { path, why },
+            None => empty(),
+        });
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -2,13 +2,16 @@
 //!
 //! Each file takes effect whole or not at all. A file that can't be read, is
 //! wrong in itself, or clashes with others keeps the state that it had in the
-//! catalog before. Who was there first stays: a clash is charged to a file that
-//! changed, and among those to one that did not have what it claims.
+//! catalog before. Who was there first stays: a clash is charged to the files that
+//! changed, and among those to the ones that did not have what they claim. Where
+//! that tells none from another, none of them takes effect: which file sorts first
+//! never matters. What was in effect is remembered over a restart ([`Memory`]).
 
 mod kept;
+mod listing;
+mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,9 +25,10 @@ use super::tree::FILE_BYTES_MAX;
 use super::{Access, Catalog, Deployment, Instance, Route, RouteLimits, Timeouts};
 use crate::names::QueueName;
 use kept::Kept;
-
-/// Most files that are read.
-const FILES_MAX: usize = 10_000;
+pub(super) use listing::is_route_file;
+use listing::list;
+pub use listing::unread;
+pub use memory::Memory;
 
 /// What each file said and which of it is in effect, kept for the next load.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +50,15 @@ struct FileState {
 /// `queues` are those of the settings. What is wrong stands in
 /// [`Catalog::errors`], and never takes away what was in effect before.
 pub fn load_catalog(dir: &Path, queues: &[QueueName], previous: Option<&Catalog>) -> Catalog {
+    load(dir, queues, previous, &Memory::default())
+}
+
+/// The same at a start: files that were in effect before it hold what they claim.
+pub fn load_first(dir: &Path, queues: &[QueueName], memory: &Memory) -> Catalog {
+    load(dir, queues, None, memory)
+}
+
+fn load(dir: &Path, queues: &[QueueName], previous: Option<&Catalog>, memory: &Memory) -> Catalog {
     let old = previous.map(|catalog| &catalog.files.0);
     let (files, mut errors) = match list(dir) {
         Ok(found) => found,
@@ -61,7 +74,9 @@ pub fn load_catalog(dir: &Path, queues: &[QueueName], previous: Option<&Catalog>
         let Some((digest, present)) = read(&path, queues, before) else {
             continue;
         };
+        let is_known = memory.has(&path, digest.as_deref());
         work.add(path, digest, present, before);
+        work.known.push(is_known);
     }
     work.settle();
     errors.append(&mut work.errors);
@@ -133,6 +148,12 @@ impl Catalog {
         })
     }
 
+    /// Whether a file is gone that was there at the last look. Blocks on the disk.
+    pub fn misses_a_file(&self) -> bool {
+        let mut known = self.files.0.keys();
+        known.any(|path| fs::symlink_metadata(path).is_err())
+    }
+
     /// Whether a file is among those that were read.
     pub fn has_file(&self, path: &Path) -> bool {
         self.files.0.contains_key(path)
@@ -146,43 +167,6 @@ fn whole_file(path: &Path, message: String) -> FileError {
         key: String::new(),
         message,
     }
-}
-
-/// The route files of a directory, by name; else why there are none.
-fn list(dir: &Path) -> Result<(Vec<PathBuf>, Vec<FileError>), FileError> {
-    let refused = |error: std::io::Error| {
-        let message = match Unread::from(error) {
-            Unread::Missing => "this directory does not exist: create it".to_owned(),
-            other => other.to_string(),
-        };
-        whole_file(dir, message)
-    };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(refused)? {
-        let name = entry.map_err(refused)?.file_name();
-        if is_route_file(&name) {
-            files.push(dir.join(name));
-        }
-    }
-    files.sort();
-    let mut errors = Vec::new();
-    if files.len() > FILES_MAX {
-        let message = format!("there are more than {FILES_MAX} files here: merge some");
-        errors.push(whole_file(dir, message));
-        files.truncate(FILES_MAX);
-    }
-    Ok((files, errors))
-}
-
-/// Whether a name is that of a route file, and not of an editor's or the
-/// system's own files.
-pub(super) fn is_route_file(name: &OsStr) -> bool {
-    let hidden = name
-        .as_encoded_bytes()
-        .first()
-        .is_none_or(|&b| b == b'.' || b == b'#');
-    let extension = Path::new(name).extension();
-    !hidden && extension.is_some_and(|extension| extension == "toml" || extension == "json")
 }
 
 type Present = (Option<Vec<u8>>, Result<Arc<Parts>, Vec<FileError>>);
@@ -212,6 +196,8 @@ struct Work {
     old: Vec<Option<Arc<Parts>>>,
     /// To be in effect.
     now: Vec<Option<Arc<Parts>>>,
+    /// Whether the present content was in effect before a restart.
+    known: Vec<bool>,
     errors: Vec<FileError>,
 }
 
@@ -245,17 +231,24 @@ impl Work {
         link::link(&parts)
     }
 
+    /// What each file had in effect.
+    fn held(&self) -> Vec<BTreeSet<Claim>> {
+        let files = self.old.iter().zip(&self.now).enumerate();
+        let held = files.map(|(file, (old, now))| {
+            let is_known = self.known.get(file).is_some_and(|is_known| *is_known);
+            let before = old.as_deref().or(now.as_deref().filter(|_| is_known));
+            before.map(link::claims).unwrap_or_default()
+        });
+        held.collect()
+    }
+
     /// Takes files back until the rest goes together.
     fn settle(&mut self) {
-        let held: Vec<BTreeSet<Claim>> = self
-            .old
-            .iter()
-            .map(|old| old.as_deref().map(link::claims).unwrap_or_default())
-            .collect();
+        let held: Vec<BTreeSet<Claim>> = self.held();
         // Each round takes at least one file one step back, from its new state
         // to its old one or from that to none.
         for _ in 0..=2 * self.paths.len() {
-            let clashes = self.links().clashes;
+            let clashes = together(self.links().clashes);
             let mut back = BTreeMap::new();
             let mut dangling = Vec::new();
             for clash in clashes {
@@ -267,12 +260,11 @@ impl Work {
                 {
                     continue;
                 }
-                match self.judge(&clash, &held) {
-                    Some((file, error)) => {
-                        back.insert(file, error);
-                    }
-                    None => dangling.push(clash),
+                let losers = self.judge(&clash, &held);
+                if losers.is_empty() {
+                    dangling.push(clash);
                 }
+                back.extend(losers);
             }
             if back.is_empty() {
                 let told: Vec<FileError> = dangling
@@ -305,36 +297,59 @@ impl Work {
         }
     }
 
-    /// The file that gives way, and what it is told. `None` when none does: an
+    /// The files that give way, each with what it is told. Empty when none does: an
     /// instance whose route was deleted stays, without an entrance.
-    fn judge(&self, clash: &Clash, held: &[BTreeSet<Claim>]) -> Option<(usize, FileError)> {
+    fn judge(&self, clash: &Clash, held: &[BTreeSet<Claim>]) -> Vec<(usize, FileError)> {
         let holds = |file: usize| {
             held.get(file)
                 .is_some_and(|held| held.contains(&clash.claim))
         };
         if let (Claim::Leads(route), [party]) = (&clash.claim, clash.parties.as_slice()) {
             if !holds(party.file) {
-                return Some((party.file, self.error(clash, party)));
+                return vec![(party.file, self.error(clash, party))];
             }
-            // The route was there: did a change take it away?
-            let claim = Claim::Route(route.clone());
-            let mut files = held.iter().enumerate();
-            let (file, _) =
-                files.find(|(file, held)| held.contains(&claim) && self.is_fresh(*file))?;
-            let place = link::place(party, &self.paths);
-            let message = format!(
-                "this change takes away the route {route:?}, to which {place} leads: change that first"
-            );
-            let path = self.paths.get(file)?;
-            return Some((file, whole_file(path, message)));
+            return self.taken_away(route, party, held).into_iter().collect();
         }
-        let loser = clash
-            .parties
-            .iter()
-            .filter(|party| self.is_fresh(party.file))
-            .max_by_key(|party| (!holds(party.file), party.file))
-            .or_else(|| clash.parties.last())?;
-        Some((loser.file, self.error(clash, loser)))
+        let fresh = || {
+            clash
+                .parties
+                .iter()
+                .filter(|party| self.is_fresh(party.file))
+        };
+        let mut losers: Vec<&Party> = fresh().filter(|party| !holds(party.file)).collect();
+        if losers.is_empty() {
+            losers = fresh().collect();
+        }
+        // An instance depends on a route, and not the other way round.
+        let is_route = |party: &&Party| party.key.starts_with("route.");
+        if !losers.iter().all(is_route) {
+            losers.retain(|party| !is_route(party));
+        }
+        if losers.is_empty() {
+            losers.extend(clash.parties.last());
+        }
+        let told = losers.into_iter();
+        told.map(|party| (party.file, self.error(clash, party)))
+            .collect()
+    }
+
+    /// The file whose change took a route away that was there, and to which a party
+    /// leads.
+    fn taken_away(
+        &self,
+        route: &str,
+        party: &Party,
+        held: &[BTreeSet<Claim>],
+    ) -> Option<(usize, FileError)> {
+        let claim = Claim::Route(route.to_owned());
+        let mut files = held.iter().enumerate();
+        let (file, _) = files.find(|(file, held)| held.contains(&claim) && self.is_fresh(*file))?;
+        let place = link::place(party, &self.paths);
+        let message = format!(
+            "this change takes away the route {route:?}, to which {place} leads: change that first"
+        );
+        let path = self.paths.get(file)?;
+        Some((file, whole_file(path, message)))
     }
 
     fn error(&self, clash: &Clash, party: &Party) -> FileError {
@@ -446,6 +461,26 @@ impl Work {
             ephemeral: draft.is_none(),
         }
     }
+}
+
+/// One clash for each claim, with all that make it, so that who is looked at first does
+/// not matter. In the order of the claims.
+fn together(clashes: Vec<Clash>) -> Vec<Clash> {
+    let mut all: BTreeMap<Claim, Clash> = BTreeMap::new();
+    let mut alone = Vec::new();
+    for clash in clashes {
+        if let Claim::Leads(_) = clash.claim {
+            alone.push(clash);
+        } else if let Some(known) = all.get_mut(&clash.claim) {
+            let further = clash.parties.into_iter();
+            let new = further.filter(|party| !known.parties.contains(party));
+            let new: Vec<Party> = new.collect();
+            known.parties.extend(new);
+        } else {
+            all.insert(clash.claim.clone(), clash);
+        }
+    }
+    all.into_values().chain(alone).collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! `tidegate check`: everything that is wrong, or what would be served.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::catalog::load_catalog;
+use super::catalog::{Memory, load_first, unread};
 use super::error::FileError;
 use super::gateway;
 use super::{ApiKeySource, Catalog};
@@ -20,6 +20,8 @@ pub struct Summary {
     pub instances: Vec<InstanceName>,
     /// Deployments, by the name of their instance.
     pub deployments: Vec<DeploymentId>,
+    /// What stands beside the route files and is not read, each with the reason.
+    pub unread: Vec<(PathBuf, &'static str)>,
 }
 
 impl fmt::Display for Summary {
@@ -37,6 +39,9 @@ impl fmt::Display for Summary {
         }
         for deployment in &self.deployments {
             write!(f, "\n  deployment {deployment}")?;
+        }
+        for (path, why) in &self.unread {
+            write!(f, "\n  not read: {} ({why})", path.display())?;
         }
         Ok(())
     }
@@ -75,7 +80,8 @@ fn unread_secrets(catalog: &Catalog) -> Vec<FileError> {
 /// Everything that is wrong in any of them, at once.
 pub fn check(config: Option<&Path>) -> Result<Summary, Vec<FileError>> {
     let (settings, mut errors) = gateway::load_with_errors(config);
-    let catalog = load_catalog(&settings.gateway.routes, &settings.queues, None);
+    let memory = Memory::read(&settings.gateway.state.join(Memory::FILE));
+    let catalog = load_first(&settings.gateway.routes, &settings.queues, &memory);
     errors.extend(unread_secrets(&catalog));
     errors.extend(catalog.errors);
     if !errors.is_empty() {
@@ -86,6 +92,7 @@ pub fn check(config: Option<&Path>) -> Result<Summary, Vec<FileError>> {
         .iter()
         .flat_map(|instance| &instance.deployments);
     Ok(Summary {
+        unread: unread(&settings.gateway.routes),
         deployments: deployments
             .map(|deployment| deployment.id.clone())
             .collect(),

@@ -35,7 +35,7 @@ use std::time::Duration;
 use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
 
 pub use balancing::{Ejection, LoadBalancing, Policy, Retries, RetryOn};
-pub use catalog::{load_catalog, with_file, without_file};
+pub use catalog::{Memory, load_catalog, load_first, with_file, without_file};
 pub use check::check;
 pub use edge::{Cors, Gateway, Telemetry, Tls};
 pub use error::FileError;

@@ -111,6 +111,10 @@ pub(super) fn parse(file: &Path, content: &[u8]) -> Result<Node, Vec<FileError>>
         key: String::new(),
         message: error.message,
     };
+    if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
+        let message = "this file is UTF-16: save it as UTF-8".to_owned();
+        return Err(vec![in_file(SyntaxError { line: 1, message })]);
+    }
     let text = std::str::from_utf8(content).map_err(|error| {
         let before = content.get(..error.valid_up_to()).unwrap_or_default();
         vec![in_file(SyntaxError {

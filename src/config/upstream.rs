@@ -110,7 +110,13 @@ pub enum ApiKeyError {
     /// It holds nothing that could be sent.
     #[error("api_key_file: {} must hold the key alone, on one line of printable characters", .0.display())]
     NotKey(PathBuf),
+    /// It holds a key of TLS.
+    #[error("api_key_file: {} holds a PEM, which is for TLS: write the server's API key into a file of its own", .0.display())]
+    Pem(PathBuf),
 }
+
+/// Longest address, in bytes: it is a label of metrics.
+const URL_BYTES_MAX: usize = 512;
 
 /// Largest key file, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -138,8 +144,12 @@ impl ApiKeySource {
                         path: path.clone(),
                         reason: unread.to_string(),
                     })?;
+                if text.starts_with(b"-----BEGIN ") {
+                    return Err(ApiKeyError::Pem(path.clone()));
+                }
                 let key = String::from_utf8(text).unwrap_or_default();
-                let key = key.trim().to_owned();
+                // Windows' editors begin a text with a byte order mark.
+                let key = key.trim_start_matches('\u{feff}').trim().to_owned();
                 if is_sendable(&key) {
                     Ok(Secret::new(key))
                 } else {
@@ -302,6 +312,12 @@ impl FromStr for Url {
                     "write the whole path of the socket, as \"unix:/run/vllm.sock\"",
                 ));
             }
+            // What the kernel takes, with a zero byte behind it.
+            if path.len() > 107 {
+                return Err(NotUrl(
+                    "write a path of at most 107 bytes: the system takes no longer one for a socket",
+                ));
+            }
             return Ok(Self {
                 scheme: Scheme::Unix,
                 address: Address::Unix(path.into()),
@@ -309,6 +325,9 @@ impl FromStr for Url {
             });
         }
         let wrong = NotUrl("write \"http://HOST:PORT\", \"https://HOST:PORT\" or \"unix:/PATH\"");
+        if text.len() > URL_BYTES_MAX {
+            return Err(NotUrl("write an address of at most 512 bytes"));
+        }
         let Ok(uri) = text.parse::<http::Uri>() else {
             return Err(wrong);
         };
@@ -412,6 +431,8 @@ mod tests {
             "unix:",
             "ftp://a",
             "http://a b",
+            &format!("http://a/{}", "x".repeat(600)),
+            &format!("unix:/{}", "x".repeat(107)),
         ] {
             assert!(bad.parse::<Url>().is_err(), "{bad:?}");
         }

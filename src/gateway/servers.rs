@@ -74,7 +74,10 @@ impl Servers {
         n: usize,
         clock: Clock,
     ) -> Arc<Server> {
-        let label = label(upstream);
+        let mut label = label(upstream);
+        if n > 0 {
+            label = Arc::from(format!("{label}#{}", n + 1));
+        }
         let key = (route.name.as_str().to_owned(), Arc::clone(&label), n);
         let figures = route.load_balancing.engine_figures;
         if let Some(known) = self.known.get_mut(&key)

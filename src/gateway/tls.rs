@@ -23,6 +23,7 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedCipherSuite, version};
 
+use crate::auth::pem::{self, Wanted};
 use crate::config::Tls;
 use crate::config::edge::Pair;
 use crate::time::unix_time;
@@ -43,6 +44,16 @@ pub enum TlsError {
         /// The cause.
         #[source]
         source: rustls::pki_types::pem::Error,
+    },
+    /// A file holds something else than it should.
+    #[error("the {what} {path} can't be used: {why}")]
+    Wrong {
+        /// Certificate or key.
+        what: &'static str,
+        /// The file.
+        path: String,
+        /// What it holds instead, and what to do.
+        why: &'static str,
     },
     /// Certificate and key do not belong together, or are of a kind that is not
     /// supported.
@@ -336,11 +347,8 @@ fn read_pair(
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
     let chain = read_certificates("certificate", certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Read {
-        what: "private key",
-        path: key.display().to_string(),
-        source,
-    })?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|source| unread("private key", key, Wanted::PrivateKey, source))?;
     CertifiedKey::from_der(chain, private, provider).map_err(|source| TlsError::Pair {
         certificate: certificate.display().to_string(),
         key: key.display().to_string(),
@@ -358,11 +366,22 @@ fn read_certificates(
         [] => Err(rustls::pki_types::pem::Error::NoItemsFound),
         _ => Ok(chain),
     });
-    chain.map_err(|source| TlsError::Read {
-        what,
-        path: path.display().to_string(),
-        source,
-    })
+    chain.map_err(|source| unread(what, path, Wanted::Certificate, source))
+}
+
+/// Why a file can't be used: what it holds instead, where that is known.
+fn unread(
+    what: &'static str,
+    path: &Path,
+    wanted: Wanted,
+    source: rustls::pki_types::pem::Error,
+) -> TlsError {
+    let content = std::fs::read(path).unwrap_or_default();
+    let path = path.display().to_string();
+    match pem::fault(&content, wanted) {
+        Some(why) => TlsError::Wrong { what, path, why },
+        None => TlsError::Read { what, path, source },
+    }
 }
 
 /// Makes and reads tickets, with keys that can be forgotten.

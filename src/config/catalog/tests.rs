@@ -126,33 +126,47 @@ fn the_default_name_of_a_route_with_several_models_leads_nowhere() {
 }
 
 #[test]
-fn of_files_that_clash_the_later_is_refused() {
+fn of_files_that_clash_at_a_first_start_none_is_served_and_later_the_first_stays() {
     let named = |name, more| (name, more);
     for ((name_a, text_a), (name_b, text_b), expected) in [
         (
             named("a.toml", route("r", "")),
             named("b.toml", route("r", "")),
-            "b.toml:2: route.name: the route \"r\" stands in a.toml:2 too: write another name",
+            &[
+                "a.toml:2: route.name: the route \"r\" stands in b.toml:2 too: write another name",
+                "b.toml:2: route.name: the route \"r\" stands in a.toml:2 too: write another name",
+            ][..],
         ),
         (
             named("a.toml", route("r", "path = \"/x\"")),
             named("b.toml", route("s", "path = \"/x\"")),
-            "b.toml:3: route.path: the path \"/x\" is taken by a.toml:3: write another",
+            &[
+                "a.toml:3: route.path: the path \"/x\" is taken by b.toml:3: write another",
+                "b.toml:3: route.path: the path \"/x\" is taken by a.toml:3: write another",
+            ],
         ),
         (
             named("a.toml", instance("i", "", "x")),
             named("b.toml", instance("i", "", "y")),
-            "b.toml:2: instance.name: the instance \"i\" stands in a.toml:2 too: write another name",
+            &[
+                "a.toml:2: instance.name: the instance \"i\" stands in b.toml:2 too: write another name",
+                "b.toml:2: instance.name: the instance \"i\" stands in a.toml:2 too: write another name",
+            ],
         ),
         (
             named("a.toml", instance("i", "", "x")),
             named("b.toml", instance("j", "", "x")),
-            "b.toml:5: deployment.endpoint_name: the model name \"x\" is taken by a.toml:5: write another in models or endpoint_name",
+            &[
+                "a.toml:5: deployment.endpoint_name: the model name \"x\" is taken by b.toml:5: write another in models or endpoint_name",
+                "b.toml:5: deployment.endpoint_name: the model name \"x\" is taken by a.toml:5: write another in models or endpoint_name",
+            ],
         ),
         (
             named("a.toml", route("chat", "")),
             named("b.toml", instance("j", "route = \"chta\"", "x")),
-            "b.toml:4: instance.route: the route \"chta\" does not exist: did you mean \"chat\"?",
+            &[
+                "b.toml:4: instance.route: the route \"chta\" does not exist: did you mean \"chat\"?",
+            ],
         ),
         (
             named("a.toml", route("chat", "project = \"p\"")),
@@ -160,18 +174,25 @@ fn of_files_that_clash_the_later_is_refused() {
                 "b.toml",
                 instance("j", "route = \"chat\"\nproject = \"q\"", "x"),
             ),
-            "b.toml:2: instance.project: route \"chat\" and its instances belong to different projects (\"p\", \"q\"): write the same project here and in a.toml:2",
+            &[
+                "b.toml:2: instance.project: route \"chat\" and its instances belong to different projects (\"p\", \"q\"): write the same project here and in a.toml:2",
+            ],
         ),
         (
             named("a.toml", route("chat", "[[upstream]]\nurl = \"http://a\"")),
             named("b.toml", instance("j", "route = \"chat\"", "x")),
-            "b.toml:2: instance.route: the route \"chat\" has upstreams of its own in a.toml:2: a route leads to upstreams or to instances, not both",
+            &[
+                "b.toml:2: instance.route: the route \"chat\" has upstreams of its own in a.toml:2: a route leads to upstreams or to instances, not both",
+            ],
         ),
     ] {
         let dir = Dir::new(&[(name_a, &text_a), (name_b, &text_b)]);
         let catalog = dir.load(None);
-        assert_eq!(dir.errors(&catalog), [expected]);
-        assert_eq!(catalog.routes.len(), 1);
+        assert_eq!(dir.errors(&catalog), expected);
+        assert_eq!(catalog.routes.len(), 2 - expected.len());
+        // Which file sorts first does not matter.
+        let turned = Dir::new(&[("z.toml", &text_a), (name_b, &text_b)]);
+        assert_eq!(served(&turned.load(None)), served(&catalog));
         // Whoever was there first stays, even if its name comes later.
         dir.remove(name_a);
         let first = Dir::new(&[(name_b, &text_b)]);
@@ -343,9 +364,55 @@ fn many_files_that_all_clash_are_settled_in_one_round() {
         dir.write(&format!("{number:04}.toml"), &instance("same", "", "x"));
     }
     let catalog = dir.load(None);
-    assert_eq!(catalog.instances.len(), 1);
-    assert_eq!(catalog.errors.len(), 299);
-    assert!(catalog.instances[0].file.ends_with("0000.toml"));
+    assert_eq!(catalog.instances.len(), 0);
+    assert_eq!(catalog.errors.len(), 300);
+}
+
+#[test]
+fn a_restart_serves_what_was_served_whichever_file_sorts_first() {
+    let dir = Dir::new(&[("m.toml", &instance("i", "", "x"))]);
+    let first = dir.load(None);
+    dir.write("a.toml", &instance("i", "", "y"));
+    dir.write("z.toml", &instance("j", "", "x"));
+    let second = dir.load(Some(&first));
+    assert_eq!(served(&second), ["i [] -> [i/x]"]);
+    let path = dir.0.path().join("memory");
+    fs::write(&path, second.memory().to_json()).unwrap();
+    let memory = Memory::read(&path);
+    assert_eq!(memory, second.memory());
+    let again = load_first(dir.0.path(), &[local_queue()], &memory);
+    assert_eq!(served(&again), served(&second));
+    assert_eq!(again.errors, second.errors);
+    // A file that changed meanwhile holds nothing.
+    dir.write("m.toml", &instance("i", "", "z"));
+    let changed = load_first(dir.0.path(), &[local_queue()], &memory);
+    assert_eq!(served(&changed), ["j [] -> [j/x]"]);
+    assert_eq!(Memory::read(Path::new("/nowhere")), Memory::default());
+}
+
+#[test]
+fn what_is_not_read_is_named() {
+    let dir = Dir::new(&[
+        ("a.toml", ""),
+        ("b.tml", ""),
+        (".c.toml", ""),
+        ("d.toml.bak", ""),
+    ]);
+    fs::create_dir(dir.0.path().join("more")).unwrap();
+    fs::create_dir(dir.0.path().join("..data")).unwrap();
+    let named: Vec<_> = unread(dir.0.path())
+        .into_iter()
+        .map(|(path, why)| format!("{}: {why}", path.file_name().unwrap().display()))
+        .collect();
+    assert_eq!(
+        named,
+        [
+            ".c.toml: its name begins like that of a hidden or an editor's file",
+            "b.tml: its name ends in neither .toml nor .json",
+            "d.toml.bak: its name ends in neither .toml nor .json",
+            "more: a directory: only files directly in this one are read",
+        ]
+    );
 }
 
 #[test]
@@ -398,9 +465,9 @@ fn names_of_adapters_are_claimed_like_those_of_models() {
     ]);
     let catalog = dir.load(None);
     let names: Vec<_> = catalog.instances.iter().map(|i| i.name.as_str()).collect();
-    assert_eq!(names, ["a", "d"]);
+    assert_eq!(names, ["d"]);
     let errors = dir.errors(&catalog);
-    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert_eq!(errors.len(), 3, "{errors:#?}");
     assert!(
         errors
             .iter()
