@@ -112,16 +112,19 @@ pub(super) fn principal(
     if text("iss")? != &*terms.issuer || !is_for_us {
         return None;
     }
-    let workspace = match &terms.workspace {
-        WorkspaceFrom::Fixed(workspace) => workspace.clone(),
-        WorkspaceFrom::Claim(name) => Workspace::new(text(name)?).ok()?,
+    let (workspace, named) = match &terms.workspace {
+        WorkspaceFrom::Fixed(workspace) => (workspace.clone(), None),
+        WorkspaceFrom::Claim(name) => {
+            let named = text(name)?;
+            (Workspace::new(named).ok()?, Some(named))
+        }
     };
     let issued_at = optional_moment(claims, "iat")?;
     let not_before = optional_moment(claims, "nbf")?;
     let principal = Principal {
         workspace,
         subject: Arc::from(subject),
-        token_id: token_id(&terms.issuer, subject),
+        token_id: token_id(&terms.issuer, named, subject),
         kind: TokenKind::User,
         role: Role::User,
         projects: projects(terms, claims)?,
@@ -137,13 +140,18 @@ pub(super) fn principal(
     Some((principal, not_before))
 }
 
-/// Stands for all tokens of one subject of one issuer. They live for minutes, so
-/// limits, usage and revocations by token id go by who holds them; and an id that
-/// the issuer chose could be one of ours.
-fn token_id(issuer: &str, subject: &str) -> Arc<str> {
+/// Stands for all tokens of one subject of one issuer, in the workspace that they name
+/// if they do. They live for minutes, so limits, usage and revocations by token id go
+/// by who holds them; and an id that the issuer chose could be one of ours.
+fn token_id(issuer: &str, workspace: Option<&str>, subject: &str) -> Arc<str> {
     let mut context = Context::new(&SHA256);
     context.update(issuer.as_bytes());
     context.update(&[0]);
+    // Neither a name nor a subject has a zero byte in it.
+    if let Some(workspace) = workspace {
+        context.update(workspace.as_bytes());
+        context.update(&[0]);
+    }
     context.update(subject.as_bytes());
     let hash = context.finish();
     let half = hash.as_ref().get(..16).unwrap_or_default();

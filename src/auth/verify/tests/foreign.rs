@@ -117,6 +117,11 @@ fn claims_give_workspace_and_projects_or_the_token_is_refused() {
     let who = verify(org(json!("blue"))).unwrap();
     assert_eq!(who.workspace.as_str(), "blue");
     assert_eq!(who.projects.len(), 3);
+    // The same subject in another tenant is someone else: for limits, usage and
+    // revocations, which go by this id.
+    let other = verify(org(json!("green"))).unwrap();
+    assert_eq!(other.subject, who.subject);
+    assert_ne!(other.token_id, who.token_id);
     let who = verify(without(org(json!("blue")), "groups")).unwrap();
     assert_eq!(who.projects, [Project::new("shared").unwrap()]);
     let who = verify(with(org(json!("blue")), "groups", json!("nlp"))).unwrap();
