@@ -143,6 +143,18 @@ name!(
     ModelName, "model name", is_model, MODEL_RULE
 );
 
+/// To whom a route or an instance belongs.
+///
+/// What names no workspace is shared: every workspace that has a project of that
+/// name meets there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Belonging<'a> {
+    /// The one tenant that it is for.
+    pub workspace: Option<&'a Workspace>,
+    /// The project in it; without one it is for admins, or for all of the tenant.
+    pub project: Option<&'a Project>,
+}
+
 /// One model of one instance: `team-llms/qwen3-8b`. Label of metrics and logs.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeploymentId(Arc<str>);

@@ -6,7 +6,11 @@
 //! ask lets no one in.
 //!
 //! A `user` has no business here; an `operator` sees and changes what belongs to
-//! their projects; an `admin` everything.
+//! their projects, within their workspace and what all workspaces share; a
+//! `workspace-admin` what belongs to their workspace too; an `admin` everything.
+//!
+//! Who someone is, are workspace and subject together: two tenants may have a
+//! person of the same name.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,9 +19,10 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use super::api::ApiError;
-use super::session::Session;
+use super::session::{Grant, GrantToken, Session};
 use crate::auth::{Principal, Role};
-use crate::names::{Project, Workspace};
+use crate::config::{Access, Route};
+use crate::names::{Belonging, Project, Workspace};
 
 /// How a caller came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +62,8 @@ pub struct Caller {
     pub role: Role,
     /// Projects that an operator works on.
     pub projects: Arc<[Project]>,
-    /// The tenant of their token; none on the socket and of a one-time link.
-    pub workspace: Option<Workspace>,
+    /// Their token; none on the socket and of a one-time link.
+    pub token: Option<Arc<GrantToken>>,
     /// How they came in.
     pub via: Via,
     /// Where they are; none on the socket.
@@ -76,7 +81,7 @@ impl Caller {
             name: Arc::from("admin socket"),
             role: Role::Admin,
             projects: Arc::from([]),
-            workspace: None,
+            token: None,
             via: Via::Socket,
             peer: None,
         }
@@ -85,12 +90,8 @@ impl Caller {
     /// The holder of a token; `None` for one whose role has no business here.
     pub fn of_token(principal: &Principal, peer: Option<IpAddr>) -> Option<Self> {
         principal.is_operator().then(|| Self {
-            name: Arc::clone(&principal.subject),
-            role: principal.role,
-            projects: principal.projects.clone().into(),
-            workspace: Some(principal.workspace.clone()),
-            via: Via::Token,
             peer,
+            ..Self::of_grant(&Grant::of(principal), Via::Token)
         })
     }
 
@@ -101,31 +102,88 @@ impl Caller {
         csrf: Arc<str>,
         peer: Option<IpAddr>,
     ) -> Self {
-        let grant = &session.grant;
+        let via = Via::Session {
+            id,
+            csrf,
+            expires: session.expires,
+        };
+        Self {
+            peer,
+            ..Self::of_grant(&session.grant, via)
+        }
+    }
+
+    /// Whoever was granted this.
+    pub(super) fn of_grant(grant: &Grant, via: Via) -> Self {
         Self {
             name: grant.subject.as_str().into(),
             role: grant.role,
             projects: grant.projects.clone().into(),
-            workspace: grant.token.as_ref().map(|token| token.workspace.clone()),
-            via: Via::Session {
-                id,
-                csrf,
-                expires: session.expires,
-            },
-            peer,
+            token: grant.token.clone().map(Arc::new),
+            via,
+            peer: None,
         }
     }
 
-    /// Whether they may do everything.
+    /// What they were granted.
+    pub(super) fn grant(&self) -> Grant {
+        Grant {
+            subject: self.name.to_string(),
+            role: self.role,
+            projects: self.projects.to_vec(),
+            token: self.token.as_deref().cloned(),
+        }
+    }
+
+    /// Their tenant; none on the socket and of a one-time link.
+    pub fn workspace(&self) -> Option<&Workspace> {
+        self.token.as_ref().map(|token| &token.workspace)
+    }
+
+    /// Whether they may do everything, in every workspace.
     pub fn is_admin(&self) -> bool {
         self.role == Role::Admin
     }
 
+    /// The workspace that they do not reach beyond; none of an admin.
+    pub fn confined_to(&self) -> Option<&Workspace> {
+        if self.is_admin() {
+            None
+        } else {
+            self.workspace()
+        }
+    }
+
+    /// Whether what is of this workspace is theirs to rule, what is higher than they
+    /// are left out.
+    pub fn rules(&self, workspace: Option<&Workspace>, role: Role) -> bool {
+        let own = || workspace.is_some() && workspace == self.workspace();
+        self.is_admin() || (self.role == Role::WorkspaceAdmin && own() && role <= self.role)
+    }
+
+    /// Whether this is they: the subject of that workspace, or none of a workspace.
+    pub fn is(&self, workspace: Option<&Workspace>, subject: &str) -> bool {
+        workspace == self.workspace() && *self.name == *subject
+    }
+
+    /// Whether they may see what of this workspace is open to all who come here.
+    pub fn is_of(&self, workspace: Option<&Workspace>) -> bool {
+        self.is_admin() || workspace.is_none() || workspace == self.workspace()
+    }
+
+    /// Whether they see a route: what they work on, and what is open to their kind.
+    pub fn sees(&self, route: &Route) -> bool {
+        let open = route.access == Access::Public && self.is_of(route.workspace.as_ref());
+        open || self.works_on(route.belonging())
+    }
+
     /// Whether they may see and change what belongs to this project; what
     /// belongs to none is for admins.
-    pub fn works_on(&self, project: Option<&Project>) -> bool {
+    pub fn works_on(&self, of: Belonging<'_>) -> bool {
         let own = |project: &Project| self.projects.contains(project);
-        self.is_admin() || (self.role >= Role::Operator && project.is_some_and(own))
+        let operates = self.role >= Role::Operator && self.is_of(of.workspace);
+        let rules = self.rules(of.workspace, Role::User);
+        rules || (operates && of.project.is_some_and(own))
     }
 }
 
@@ -142,28 +200,58 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 mod tests {
     use super::*;
 
+    fn caller(role: Role, workspace: &str) -> Caller {
+        let grant = Grant {
+            subject: "user:ana".to_owned(),
+            role,
+            projects: vec![Project::new("research").unwrap()],
+            token: Some(GrantToken {
+                jti: "01A".to_owned(),
+                workspace: Workspace::new(workspace).unwrap(),
+                issued: 1,
+                expires: 2,
+            }),
+        };
+        Caller::of_grant(&grant, Via::Token)
+    }
+
     #[test]
-    fn an_operator_works_on_own_projects_only() {
-        let research = Project::new("research").unwrap();
-        let other = Project::new("other").unwrap();
-        let operator = Caller {
-            role: Role::Operator,
-            projects: Arc::from([research.clone()]),
-            ..Caller::socket()
-        };
-        let user = Caller {
-            role: Role::User,
-            ..operator.clone()
-        };
-        for (who, project, may) in [
-            (&operator, Some(&research), true),
-            (&operator, Some(&other), false),
-            (&operator, None, false),
-            (&user, Some(&research), false),
-            (&Caller::socket(), Some(&other), true),
-            (&Caller::socket(), None, true),
+    fn each_role_works_on_its_own_only() {
+        let [research, hidden] = ["research", "hidden"].map(|name| Project::new(name).unwrap());
+        let [acme, other] = ["acme", "other"].map(|name| Workspace::new(name).unwrap());
+        let (research, hidden) = (Some(&research), Some(&hidden));
+        // What a user, an operator, an admin of acme and an admin of all work on.
+        for (workspace, project, expected) in [
+            (None, research, [false, true, true, true]),
+            (None, hidden, [false, false, false, true]),
+            (None, None, [false, false, false, true]),
+            (Some(&acme), research, [false, true, true, true]),
+            (Some(&acme), hidden, [false, false, true, true]),
+            (Some(&acme), None, [false, false, true, true]),
+            (Some(&other), research, [false, false, false, true]),
+            (Some(&other), hidden, [false, false, false, true]),
+            (Some(&other), None, [false, false, false, true]),
         ] {
-            assert_eq!(who.works_on(project), may, "{:?} {project:?}", who.role);
+            let of = Belonging { workspace, project };
+            for (role, may) in Role::ALL.into_iter().zip(expected) {
+                assert_eq!(caller(role, "acme").works_on(of), may, "{role:?} {of:?}");
+            }
+            assert!(Caller::socket().works_on(of));
         }
+    }
+
+    #[test]
+    fn someone_is_known_by_workspace_and_subject_together() {
+        let ana = caller(Role::Operator, "acme");
+        let [acme, other] = ["acme", "other"].map(|name| Workspace::new(name).unwrap());
+        assert!(ana.is(Some(&acme), "user:ana"));
+        assert!(!ana.is(Some(&other), "user:ana") && !ana.is(None, "user:ana"));
+        assert!(!ana.is(Some(&acme), "user:bob"));
+        let ruler = caller(Role::WorkspaceAdmin, "acme");
+        assert!(ruler.rules(Some(&acme), Role::WorkspaceAdmin));
+        assert!(!ruler.rules(Some(&acme), Role::Admin), "who is above them");
+        assert!(!ruler.rules(Some(&other), Role::User) && !ruler.rules(None, Role::User));
+        assert_eq!(ruler.confined_to(), Some(&acme));
+        assert_eq!(caller(Role::Admin, "acme").confined_to(), None);
     }
 }

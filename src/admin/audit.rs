@@ -109,6 +109,8 @@ impl Audit {
         let event = AuditEvent {
             at: unix_seconds(),
             who: "-".to_owned(),
+            workspace: None,
+            role: None,
             via: stranger.via.to_owned(),
             peer: stranger.peer.map(|peer| peer.to_string()),
             action: cut(action),
@@ -153,6 +155,8 @@ fn event(caller: &Caller, action: &str, target: &str, outcome: &str, detail: &st
     AuditEvent {
         at: unix_seconds(),
         who: caller.name.to_string(),
+        workspace: caller.workspace().cloned(),
+        role: Some(caller.role),
         via: caller.via.as_str().to_owned(),
         peer: caller.peer.map(|peer| peer.to_string()),
         action: cut(action),

@@ -16,9 +16,8 @@ use super::access::Caller;
 use super::api::ApiError;
 use super::api::commands::not_yours;
 use super::api::error::on_disk;
-use crate::config::{self, Access, Catalog, Engine, FileError, Route};
+use crate::config::{self, Catalog, Engine, FileError, Instance, Route};
 use crate::lifecycle::command::{Engines, Place};
-use crate::names::Project;
 use crate::store::secrets::Secrets;
 use crate::store::whole::write_durable;
 use crate::time::{sleep, timeout};
@@ -60,6 +59,7 @@ pub(super) fn tried(
         None => config::without_file(&before, path),
     };
     check_owner(caller, &after, path)?;
+    check_confined(caller, &before, &after, path)?;
     check_options(admin, caller, &after, path)?;
     let new = after
         .errors
@@ -83,7 +83,7 @@ pub(super) fn check_owner(caller: &Caller, catalog: &Catalog, path: &Path) -> Re
         return Ok(());
     }
     for instance in catalog.instances.iter().filter(|i| i.file == path) {
-        if !caller.works_on(instance.project.as_ref()) {
+        if !caller.works_on(instance.belonging()) {
             return Err(not_yours(&instance.name));
         }
         let route = catalog
@@ -98,6 +98,47 @@ pub(super) fn check_owner(caller: &Caller, catalog: &Catalog, path: &Path) -> Re
     routes
         .into_iter()
         .try_for_each(|route| check_route(caller, route))
+}
+
+/// Whoever is of a workspace opens nothing to others: what they write is for their
+/// own workspace, but for what was shared before, and for instances of a route that is.
+fn check_confined(
+    caller: &Caller,
+    before: &Catalog,
+    after: &Catalog,
+    path: &Path,
+) -> Result<(), ApiError> {
+    let Some(own) = caller.confined_to() else {
+        return Ok(());
+    };
+    let outside = |name: &dyn std::fmt::Display, table: &str| {
+        ApiError::forbidden(&format!(
+            "`{name}` would be open to all workspaces: write {table}.workspace = \"{own}\", or ask an admin"
+        ))
+    };
+    let route_of = |instance: &Instance| {
+        let mut routes = after.routes.iter();
+        routes.find(|route| route.name == instance.route).cloned()
+    };
+    let here = |instance: &&std::sync::Arc<Instance>| instance.file == path;
+    for instance in after.instances.iter().filter(here) {
+        let mut earlier = before.instances.iter().filter(here);
+        let was_shared = earlier.any(|i| i.name == instance.name && i.workspace.is_none());
+        let joins_shared =
+            route_of(instance).is_some_and(|route| route.file != path && route.workspace.is_none());
+        if instance.workspace.is_none() && !was_shared && !joins_shared {
+            return Err(outside(&instance.name, "instance"));
+        }
+    }
+    let here = |route: &&std::sync::Arc<Route>| route.file == path;
+    for route in after.routes.iter().filter(here) {
+        let mut earlier = before.routes.iter().filter(here);
+        let was_shared = earlier.any(|r| r.name == route.name && r.workspace.is_none());
+        if route.workspace.is_none() && !was_shared {
+            return Err(outside(&route.name, "route"));
+        }
+    }
+    Ok(())
 }
 
 /// What an operator launches stays within what `[engines.vllm.allowed]` says;
@@ -134,11 +175,7 @@ fn check_options(
 }
 
 fn check_route(caller: &Caller, route: &Route) -> Result<(), ApiError> {
-    let project: Option<&Project> = match &route.access {
-        Access::Project(project) => Some(project),
-        Access::Public | Access::Admins => None,
-    };
-    if !caller.works_on(project) {
+    if !caller.works_on(route.belonging()) {
         return Err(ApiError::forbidden(&format!(
             "the route `{}` must have a project that you work on: write route.project, or ask an admin",
             route.name

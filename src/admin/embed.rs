@@ -2,7 +2,8 @@
 //!
 //! A link holds the id of a record and a signature of it. The record says what is
 //! shown, until when, and holds the key of the signature; deleting it ends the
-//! link at once. Under the link stand a live page for iframes, and a picture for
+//! link at once. It shows what whoever made it may see, and ends with their right:
+//! with their token, and when what it shows is no longer theirs. Under the link stand a live page for iframes, and a picture for
 //! places that take only pictures. Other sites may frame the page, and nothing
 //! else of ours.
 
@@ -22,13 +23,15 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::access::Caller;
+use super::Admin;
+use super::access::{Caller, Via};
 use super::api::ApiError;
 use super::api::error::{Answer, on_disk};
 use super::api::series::{check_scope, parse_metrics, span, title};
+use super::session::{self, Grant};
 use super::view::{EmbedRequest, EmbedView, ErrorView};
-use super::{Admin, session};
 use crate::auth::{NoRandomBytes, ulid};
+use crate::names::Workspace;
 use crate::store::records::Kind;
 use crate::store::{Store, StoreError};
 use crate::telemetry::history::Scope;
@@ -57,6 +60,9 @@ struct Embed {
     span: u64,
     title: String,
     created_by: String,
+    /// By what right; none of a link of before this was kept.
+    #[serde(default)]
+    maker: Option<Grant>,
     created: u64,
     expires: u64,
     /// Key of the signature.
@@ -75,6 +81,38 @@ impl Embed {
         URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()))
     }
 
+    /// The tenant of whoever made it.
+    fn workspace(&self) -> Option<&Workspace> {
+        let token = self.maker.as_ref()?.token.as_ref()?;
+        Some(&token.workspace)
+    }
+
+    /// Whether whoever made it may still see what it shows.
+    fn is_rightful(&self, admin: &Admin) -> bool {
+        let Some(maker) = &self.maker else {
+            // Of before makers were kept: no token has a subject with a space, so that
+            // these two are who they say, and others are no one that is known.
+            return [&*Caller::socket().name, &Grant::link().subject].contains(&&*self.created_by);
+        };
+        let scope = self.scope.parse::<Scope>();
+        let caller = Caller::of_grant(maker, Via::Token);
+        !maker.is_revoked(&admin.revocations)
+            && scope.is_ok_and(|scope| check_scope(admin, &caller, &scope).is_ok())
+    }
+
+    /// Whether a caller sees and ends it: what is of their workspace and theirs to see.
+    fn is_of(&self, admin: &Admin, caller: &Caller) -> Result<(), ApiError> {
+        let scope = self.scope.parse::<Scope>();
+        let scope = scope.map_err(|error| ApiError::bad(&error))?;
+        check_scope(admin, caller, &scope)?;
+        if caller.is_admin() || caller.workspace() == self.workspace() {
+            return Ok(());
+        }
+        Err(ApiError::forbidden(
+            "this link was made by someone of another workspace: ask an admin",
+        ))
+    }
+
     fn view(&self, id: &str, base: &str) -> EmbedView {
         let url = format!("{base}/embed/{id}.{}", self.signature(id));
         let title: String = self
@@ -89,6 +127,7 @@ impl Embed {
             span_seconds: self.span,
             title: self.title.clone(),
             created_by: self.created_by.clone(),
+            created_by_workspace: self.workspace().map(ToString::to_string),
             created: self.created,
             expires: self.expires,
             svg_url: format!("{url}/plot.svg"),
@@ -131,7 +170,12 @@ impl Embeds {
     }
 
     /// The link of an id and signature, while it works.
-    fn find(&self, link: &str) -> Option<Arc<Embed>> {
+    fn find(&self, admin: &Admin, link: &str) -> Option<Arc<Embed>> {
+        self.signed(link).filter(|embed| embed.is_rightful(admin))
+    }
+
+    /// The link of an id and signature, until it ends, whoever made it.
+    fn signed(&self, link: &str) -> Option<Arc<Embed>> {
         let (id, signature) = link.split_once('.')?;
         let all = self.all.load();
         let (_, embed) = all.iter().find(|(known, _)| known == id)?;
@@ -191,7 +235,8 @@ pub(super) fn api() -> OpenApiRouter<Admin> {
         .routes(routes!(revoke))
 }
 
-/// Links that work: an operator sees those of their projects.
+/// Links that work: an operator sees those of their projects that were made in their
+/// workspace.
 #[utoipa::path(get, path = "/embeds", tag = "history", responses(
     (status = 200, body = Vec<EmbedView>), (status = 401, body = ErrorView)))]
 async fn list(State(admin): State<Admin>, caller: Caller) -> Json<Vec<EmbedView>> {
@@ -199,8 +244,7 @@ async fn list(State(admin): State<Admin>, caller: Caller) -> Json<Vec<EmbedView>
     let base = admin.url().unwrap_or_default();
     let all = admin.embeds.all.load();
     let seen = all.iter().filter(|(_, embed)| {
-        let scope = embed.scope.parse::<Scope>();
-        embed.expires > now && scope.is_ok_and(|scope| check_scope(&admin, &caller, &scope).is_ok())
+        embed.expires > now && embed.is_of(&admin, &caller).is_ok() && embed.is_rightful(&admin)
     });
     Json(seen.map(|(id, embed)| embed.view(id, base)).collect())
 }
@@ -273,6 +317,10 @@ fn embed(caller: &Caller, scope: &Scope, request: &EmbedRequest) -> Result<Embed
     };
     let heading = heading.map_or_else(made, str::to_owned);
     let plain = |c: &char| !c.is_control();
+    let token_ends = caller
+        .token
+        .as_ref()
+        .map_or(u64::MAX, |token| token.expires);
     Ok(Embed {
         scope: scope.to_string(),
         metrics: metrics.iter().map(ToString::to_string).collect(),
@@ -283,8 +331,9 @@ fn embed(caller: &Caller, scope: &Scope, request: &EmbedRequest) -> Result<Embed
             .take(TITLE_CHARS_MAX)
             .collect(),
         created_by: caller.name.to_string(),
+        maker: Some(caller.grant()),
         created: now,
-        expires: now + ttl,
+        expires: (now + ttl).min(token_ends),
         key: session::random().map_err(|error: NoRandomBytes| ApiError::internal(&error))?,
     })
 }
@@ -304,11 +353,7 @@ async fn revoke(
         return Err(ApiError::not_found("there is no such link"));
     };
     let target = format!("embed:{}", embed.scope);
-    let scope = embed
-        .scope
-        .parse::<Scope>()
-        .map_err(|error| ApiError::bad(&error))?;
-    if let Err(error) = check_scope(&admin, &caller, &scope) {
+    if let Err(error) = embed.is_of(&admin, &caller) {
         admin
             .audit
             .refused(&caller, "embed.revoke", &target, &error.1)

@@ -203,7 +203,7 @@ pub(super) fn find(catalog: &Catalog, name: &str) -> Result<Arc<Instance>, ApiEr
 
 fn find_own(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Arc<Instance>, ApiError> {
     let instance = find(catalog, name)?;
-    if caller.works_on(instance.project.as_ref()) {
+    if caller.works_on(instance.belonging()) {
         Ok(instance)
     } else {
         Err(not_yours(&instance.name))
@@ -282,11 +282,15 @@ async fn create(
     let name = exchange.name().clone();
     let secrets = exchange.take_secrets();
     if let Ok(there) = find(&admin.catalog.load(), name.as_str()) {
-        if !caller.works_on(there.project.as_ref()) {
+        if !caller.works_on(there.belonging()) {
             return Err(not_yours(&name));
+        }
+        if let (Some(_), Some(own)) = (caller.confined_to(), &there.workspace) {
+            exchange.belong_to(own);
         }
         return same(&there, &exchange).await;
     }
+    confine(&admin.catalog.load(), caller, &mut exchange);
     let (syntax, text) = exchange.file();
     let routes = &admin.settings.gateway.routes;
     let path = routes.join(format!("{name}.{}", syntax.extension()));
@@ -311,6 +315,21 @@ async fn create(
         file: path.display().to_string(),
         unchanged: false,
     }))
+}
+
+/// What someone of a workspace launches is that workspace's, unless it joins a route
+/// that all share.
+pub(super) fn confine(catalog: &Catalog, caller: &Caller, exchange: &mut Exchange) {
+    let Some(own) = caller.confined_to() else {
+        return;
+    };
+    let joined = exchange.joins().and_then(|name| {
+        let mut routes = catalog.routes.iter();
+        routes.find(|route| route.name.as_str() == name)
+    });
+    if joined.is_none_or(|route| route.workspace.is_some()) {
+        exchange.belong_to(own);
+    }
 }
 
 /// An operator's file names secrets of its own instance only, not those that

@@ -90,7 +90,8 @@ impl Grant {
         }
     }
 
-    fn is_revoked(&self, revocations: &Revocations) -> bool {
+    /// Whether the token that it hangs on was revoked.
+    pub(super) fn is_revoked(&self, revocations: &Revocations) -> bool {
         let Some(token) = &self.token else {
             return false;
         };

@@ -5,7 +5,7 @@
 
 use super::Admin;
 use super::access::Caller;
-use super::api::commands::project_of;
+use super::api::commands::works_on;
 use super::view::{EventView, ExplainView};
 
 /// What stands in place of a name that is not the reader's to know.
@@ -28,7 +28,7 @@ impl Sight {
             .all()
             .iter()
             .map(|handle| handle.spec().instance.to_string())
-            .filter(|instance| !caller.works_on(project_of(admin, instance).as_ref()))
+            .filter(|instance| !works_on(admin, caller, instance))
             .collect();
         hidden.sort_unstable();
         hidden.dedup();

@@ -109,6 +109,8 @@ mod tests {
         AuditEvent {
             at,
             who: who.to_owned(),
+            workspace: None,
+            role: None,
             via: "token".to_owned(),
             peer: None,
             action: action.to_owned(),

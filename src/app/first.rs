@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::demo::Demo;
 use crate::auth::certs::Made;
 use crate::auth::{Principal, Verifier};
-use crate::config::{Access, Catalog, Settings};
+use crate::config::{Access, Catalog, Route, Settings};
 use crate::gateway::listener::Listener;
 use crate::telemetry::metrics;
 use crate::units::counted;
@@ -103,15 +103,18 @@ impl Welcome {
 fn demo_model(catalog: &Catalog, demo: &Demo, verifier: &Verifier) -> Option<String> {
     let token = fs::read_to_string(&demo.path).ok()?;
     let principal = verifier.verify(token.trim(), verifier.now()).ok()?;
-    let enters = |principal: &Principal, access: &Access| match access {
-        Access::Public => true,
-        Access::Project(project) => principal.reads(project),
-        Access::Admins => principal.is_admin(),
+    let enters = |principal: &Principal, route: &Route| {
+        let workspace = route.workspace.as_ref();
+        match &route.access {
+            Access::Public => principal.is_of(workspace),
+            Access::Project(project) => principal.reads(workspace, project),
+            Access::Admins => principal.rules(workspace),
+        }
     };
     let open = catalog
         .routes
         .iter()
-        .filter(|route| route.enabled && enters(&principal, &route.access));
+        .filter(|route| route.enabled && enters(&principal, route));
     open.filter_map(|route| {
         let own = route
             .deployments

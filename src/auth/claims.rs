@@ -41,16 +41,29 @@ pub enum Role {
     User,
     /// Launch, stop and watch the instances of their projects.
     Operator,
-    /// Everything.
+    /// The same for all that belongs to their workspace, and its tokens. A gateway
+    /// that does not know this role yet refuses the token.
+    #[serde(rename = "workspace-admin")]
+    WorkspaceAdmin,
+    /// Everything, of every workspace.
     Admin,
 }
 
 impl Role {
+    /// The roles, the least first.
+    pub const ALL: [Self; 4] = [
+        Self::User,
+        Self::Operator,
+        Self::WorkspaceAdmin,
+        Self::Admin,
+    ];
+
     /// The role as text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Operator => "operator",
+            Self::WorkspaceAdmin => "workspace-admin",
             Self::Admin => "admin",
         }
     }
@@ -59,10 +72,10 @@ impl Role {
 impl std::str::FromStr for Role {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::User, Self::Operator, Self::Admin]
+        Self::ALL
             .into_iter()
             .find(|role| role.as_str() == text)
-            .ok_or_else(|| "write user, operator or admin".to_owned())
+            .ok_or_else(|| "write user, operator, workspace-admin or admin".to_owned())
     }
 }
 

@@ -87,6 +87,10 @@ pub struct TokenRecord {
     pub expires: u64,
     /// Who asked for it; set by whoever calls [`Issuer::issue`].
     pub created_by: Option<String>,
+    /// The workspace of whoever asked for it; none of the command line, the socket, and
+    /// where it was not kept. It is part of who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by_workspace: Option<Workspace>,
     /// When it was revoked, in seconds since 1970.
     pub revoked: Option<u64>,
     /// Who issued it, where this gateway did not. All else is then what the newest
@@ -117,6 +121,7 @@ impl TokenRecord {
             created,
             expires: holder.expires_at,
             created_by: None,
+            created_by_workspace: None,
             revoked: None,
             issuer: Some(holder.issuer.to_string()),
         }
@@ -230,6 +235,7 @@ impl Issuer {
             created: now.as_secs(),
             expires: claims.exp,
             created_by: None,
+            created_by_workspace: None,
             revoked: None,
             issuer: None,
         };

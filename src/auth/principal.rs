@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::claims::{Role, TokenKind, TokenLimits};
 use super::pattern::Pattern;
-use crate::names::{Project, Workspace};
+use crate::names::{Belonging, Project, Workspace};
 
 /// The holder of a verified token. Shared, never changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,9 +42,23 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Whether it may read what belongs to a project. An admin reads every one.
-    pub fn reads(&self, project: &Project) -> bool {
-        self.role == Role::Admin || self.projects.contains(project)
+    /// Whether what belongs to this workspace is open to its kind at all: what is
+    /// shared by all, what is its own workspace's, and for an admin everything.
+    pub fn is_of(&self, workspace: Option<&Workspace>) -> bool {
+        self.is_admin() || workspace.is_none_or(|workspace| *workspace == self.workspace)
+    }
+
+    /// Whether all that belongs to this workspace is its to rule. What is shared
+    /// belongs to no workspace, and is for admins of the whole gateway.
+    pub fn rules(&self, workspace: Option<&Workspace>) -> bool {
+        let own = workspace == Some(&self.workspace);
+        self.is_admin() || (self.role == Role::WorkspaceAdmin && own)
+    }
+
+    /// Whether it may read what belongs to a project of a workspace.
+    pub fn reads(&self, workspace: Option<&Workspace>, project: &Project) -> bool {
+        let own = self.is_of(workspace) && self.projects.contains(project);
+        self.rules(workspace) || own
     }
 
     /// Whether its list of endpoints, where it has one, names the route or the model.
@@ -62,17 +76,19 @@ impl Principal {
 
     /// Whether it may use a model that a route leads to. The one rule of access:
     ///
+    /// - what belongs to a workspace is for its own tokens, whatever they list;
     /// - an endpoint token must list the route or the model; if it names projects too,
     ///   it must also read the route's, and if it names none, its list is enough;
     /// - any other token must read the route's project;
     /// - a route without a project is open to every token, as far as its list goes.
-    pub fn may_use(&self, project: Option<&Project>, route: &str, model: &str) -> bool {
+    pub fn may_use(&self, of: Belonging<'_>, route: &str, model: &str) -> bool {
         let by_list_alone = self.kind == TokenKind::Endpoint && self.projects.is_empty();
-        let enters = project.is_none_or(|project| by_list_alone || self.reads(project));
+        let reads = |project| by_list_alone || self.reads(of.workspace, project);
+        let enters = self.is_of(of.workspace) && of.project.is_none_or(reads);
         enters && self.allows_endpoint(route, model)
     }
 
-    /// Whether it may do everything.
+    /// Whether it may do everything, whatever workspace it is of.
     pub fn is_admin(&self) -> bool {
         self.role == Role::Admin
     }
@@ -149,10 +165,47 @@ mod tests {
                 ("chat", None, chat_public),
                 ("code", None, code_public),
             ] {
-                let may = who.may_use(project, route, "qwen3-8b");
+                let shared = Belonging {
+                    workspace: None,
+                    project,
+                };
+                let may = who.may_use(shared, route, "qwen3-8b");
                 assert_eq!(may, expected, "{name}, {route}, {project:?}");
+                // Within its own workspace all is the same, and in another's nothing
+                // is left but what an admin may do.
+                for (name_of, left) in [("acme", expected), ("other", who.is_admin() && expected)] {
+                    let workspace = Workspace::new(name_of).unwrap();
+                    let of = Belonging {
+                        workspace: Some(&workspace),
+                        project,
+                    };
+                    let may = who.may_use(of, route, "qwen3-8b");
+                    assert_eq!(may, left, "{name}, {route}, {project:?} of {name_of}");
+                }
             }
         }
-        assert!(!by_model.may_use(None, "chat", "llama"));
+        assert!(!by_model.may_use(Belonging::default(), "chat", "llama"));
+    }
+
+    #[test]
+    fn an_admin_of_a_workspace_rules_that_and_nothing_that_is_shared() {
+        let ruler = holder(Role::WorkspaceAdmin, &["research"], &[]);
+        let [acme, other] = ["acme", "other"].map(|name| Workspace::new(name).unwrap());
+        let [research, hidden] = ["research", "hidden"].map(|name| Project::new(name).unwrap());
+        for (workspace, project, may) in [
+            (Some(&acme), Some(&hidden), true),
+            (Some(&acme), Some(&research), true),
+            (Some(&acme), None, true),
+            (Some(&other), Some(&research), false),
+            (Some(&other), None, false),
+            (None, Some(&research), true),
+            (None, Some(&hidden), false),
+            (None, None, true),
+        ] {
+            let of = Belonging { workspace, project };
+            assert_eq!(ruler.may_use(of, "chat", "m"), may, "{of:?}");
+        }
+        assert!(ruler.rules(Some(&acme)) && !ruler.rules(Some(&other)) && !ruler.rules(None));
+        assert!(!ruler.is_admin() && ruler.is_operator());
     }
 }

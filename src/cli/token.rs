@@ -78,7 +78,8 @@ struct Create {
     /// more than once
     #[arg(long = "endpoint", value_name = "ENDPOINT")]
     endpoints: Vec<Pattern>,
-    /// What it may do: user, operator or admin
+    /// What it may do: user; operator, for the instances of its projects;
+    /// workspace-admin, for all of its workspace; admin, for everything
     #[arg(long, default_value = "user")]
     role: Role,
     /// Whom or what it is for

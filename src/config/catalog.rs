@@ -407,6 +407,7 @@ impl Work {
         let draft = parts.instance.as_ref()?;
         Some(Instance {
             name: draft.name.value.clone(),
+            workspace: draft.workspace.as_ref().map(|found| found.value.clone()),
             project: draft.project.as_ref().map(|project| project.value.clone()),
             queue: draft.queue.clone(),
             route: link::route_name(parts)?.parse().ok()?,
@@ -445,6 +446,7 @@ impl Work {
                 .and_then(|draft| draft.host.as_ref())
                 .map(|host| host.value.clone()),
             models: link::aliases(linked),
+            workspace: link::workspace(linked).cloned(),
             access: access.map_or(inherited, |access| access.value.clone()),
             enabled: draft.is_none_or(|draft| draft.enabled),
             limits: draft.map_or_else(RouteLimits::default, |draft| draft.limits),

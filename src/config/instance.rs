@@ -10,12 +10,15 @@ use super::problems::{cut, nearest};
 use super::reader::{Found, Reader};
 use super::route::segment_fault;
 use super::{Deployment, Engine, Idle, Levels, Offload, Replicas, Roll, Sim, Start, Vllm};
-use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
+use crate::names::{
+    DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName, Workspace,
+};
 
 /// An instance as its file describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct InstanceDraft {
     pub(super) name: Found<InstanceName>,
+    pub(super) workspace: Option<Found<Workspace>>,
     pub(super) project: Option<Found<Project>>,
     pub(super) queue: QueueName,
     pub(super) route: RouteChoice,
@@ -76,6 +79,7 @@ pub(super) fn read(
 ) -> Option<InstanceDraft> {
     let name = table.parsed::<InstanceName>("name");
     table.missing_unless(name.is_some(), "name", "a name, as \"team-llms\"");
+    let workspace = table.parsed::<Workspace>("workspace");
     let project = table.parsed::<Project>("project");
     let queue = queue(&mut table, queues);
     let route = route(&mut table, name.as_ref(), has_route);
@@ -116,6 +120,7 @@ pub(super) fn read(
     table.finish();
     Some(InstanceDraft {
         name: name?,
+        workspace,
         project,
         queue,
         route,

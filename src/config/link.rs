@@ -8,8 +8,8 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-pub(super) use rules::aliases;
-use rules::{ambiguous, mixed, model_claims, strangers};
+pub(super) use rules::{aliases, workspace};
+use rules::{ambiguous, foreigners, mixed, model_claims, strangers};
 
 use super::file::Parts;
 use super::instance::{InstanceDraft, RouteChoice};
@@ -318,6 +318,7 @@ impl<'a> Links<'a> {
             };
             let faults = [
                 mixed(linked, draft),
+                foreigners(linked),
                 strangers(linked, draft),
                 ambiguous(linked, draft),
             ];

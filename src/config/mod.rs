@@ -32,7 +32,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::names::{DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName};
+use crate::names::{
+    Belonging, DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName, Workspace,
+};
 
 pub use balancing::{Ejection, LoadBalancing, Policy, Retries, RetryOn};
 pub use catalog::{Memory, load_catalog, load_first, with_file, without_file};
@@ -73,6 +75,8 @@ pub struct Route {
     /// Names by which requests on `/v1` reach its targets. Beside these, each
     /// deployment is reached by its endpoint name.
     pub models: Vec<ModelName>,
+    /// The one workspace that it is for; `None`: those of all workspaces may enter.
+    pub workspace: Option<Workspace>,
     /// Who may enter.
     pub access: Access,
     /// Whether it serves.
@@ -99,10 +103,24 @@ pub struct Route {
     pub ephemeral: bool,
 }
 
+impl Route {
+    /// To whom it belongs.
+    pub fn belonging(&self) -> Belonging<'_> {
+        let project = match &self.access {
+            Access::Project(project) => Some(project),
+            Access::Public | Access::Admins => None,
+        };
+        Belonging {
+            workspace: self.workspace.as_ref(),
+            project,
+        }
+    }
+}
+
 /// Who may enter a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Any valid token of any workspace.
+    /// Any valid token: of any workspace, or of the one that the route belongs to.
     Public,
     /// Tokens with access to this project.
     Project(Project),
@@ -161,6 +179,9 @@ pub struct Timeouts {
 pub struct Instance {
     /// Its name.
     pub name: InstanceName,
+    /// The one workspace that it is for; `None`: its project is shared by all that
+    /// have one of this name.
+    pub workspace: Option<Workspace>,
     /// The project that its users need access to.
     pub project: Option<Project>,
     /// Where its workers are placed.
@@ -171,6 +192,16 @@ pub struct Instance {
     pub deployments: Vec<Arc<Deployment>>,
     /// The file that it stands in.
     pub file: PathBuf,
+}
+
+impl Instance {
+    /// To whom it belongs.
+    pub fn belonging(&self) -> Belonging<'_> {
+        Belonging {
+            workspace: self.workspace.as_ref(),
+            project: self.project.as_ref(),
+        }
+    }
 }
 
 /// One model of an instance: all that its lifecycle and its requests need.

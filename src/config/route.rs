@@ -11,7 +11,7 @@ use super::{
     Access, Ejection, LoadBalancing, Retries, RouteLimits, Streams, Timeouts, Upstream, balancing,
     upstream,
 };
-use crate::names::{ModelName, Project, RouteName};
+use crate::names::{ModelName, Project, RouteName, Workspace};
 
 /// A route as its file describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub(super) struct RouteDraft {
     /// `None` when the file says nothing: then the route's name, if that leads
     /// to one model.
     pub(super) models: Option<Found<Vec<ModelName>>>,
+    /// `None` when the file says nothing: then that of its instances.
+    pub(super) workspace: Option<Found<Workspace>>,
     /// `None` when the file says nothing: then that of its instances.
     pub(super) access: Option<Found<Access>>,
     pub(super) enabled: bool,
@@ -137,6 +139,7 @@ pub(super) fn read(
     if let Some(models) = &models {
         no_twins(&table, models);
     }
+    let workspace = table.parsed::<Workspace>("workspace");
     let access = access(&mut table);
     let enabled = table.flag("enabled").is_none_or(|flag| flag.value);
     let limits = limits(&mut table);
@@ -162,6 +165,7 @@ pub(super) fn read(
         path: path?,
         host,
         models,
+        workspace,
         access,
         enabled,
         limits,

@@ -120,7 +120,7 @@ fn keys(table: &mut Reader<'_>) -> Option<TrustedKeys> {
 pub(super) fn read_hs256(mut table: Reader<'_>) -> Option<SharedSecret> {
     let issuer = table.required_words("issuer");
     let kid = table.words("kid");
-    let roles = [Role::User, Role::Operator, Role::Admin].map(|role| (role.as_str(), role));
+    let roles = Role::ALL.map(|role| (role.as_str(), role));
     let role = table.choice("role_max", &roles);
     let file = table.words("secret_file");
     let env = table.words("secret_env");

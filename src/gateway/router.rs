@@ -419,11 +419,9 @@ fn called(found: &Found<'_, Arc<Destination>>, name: &str) -> Option<Arc<Destina
 /// Whether a token may use what a name leads to. The one place that asks.
 pub fn may_use(principal: &Principal, destination: &Destination) -> bool {
     let route = &destination.route;
-    let project = match &route.access {
-        Access::Public => None,
-        Access::Project(project) => Some(project),
-        Access::Admins if principal.is_admin() => None,
-        Access::Admins => return false,
-    };
-    principal.may_use(project, route.name.as_str(), destination.name.as_str())
+    if route.access == Access::Admins && !principal.rules(route.workspace.as_ref()) {
+        return false;
+    }
+    let name = destination.name.as_str();
+    principal.may_use(route.belonging(), route.name.as_str(), name)
 }

@@ -8,6 +8,8 @@ use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransacti
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
+use crate::auth::Role;
+use crate::names::Workspace;
 
 /// Events by number.
 pub(super) const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
@@ -29,6 +31,12 @@ pub struct AuditEvent {
     pub at: u64,
     /// Who did it; `-` for a stranger.
     pub who: String,
+    /// Their tenant, which is part of who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Workspace>,
+    /// Their role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// How they came.
     pub via: String,
     /// From where.
@@ -135,6 +143,8 @@ mod tests {
         AuditEvent {
             at: 1,
             who: who.to_owned(),
+            workspace: None,
+            role: None,
             via: "token".to_owned(),
             peer: None,
             action: "stop".to_owned(),

@@ -173,6 +173,7 @@ fn catalog(spec: &Arc<Deployment>) -> Catalog {
     let mut catalog = Catalog::default();
     catalog.instances.push(Arc::new(Instance {
         name: InstanceName::new("team").unwrap(),
+        workspace: None,
         project: None,
         queue: QueueName::new("local").unwrap(),
         route: RouteName::new("team").unwrap(),

@@ -16,7 +16,7 @@ use crate::admin::access::Caller;
 use crate::admin::view::{Accepted, ErrorView};
 use crate::deployment::Handle;
 use crate::lifecycle::Command;
-use crate::names::Project;
+use crate::names::Belonging;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(command))
@@ -30,14 +30,13 @@ pub(super) struct Which {
     pub(super) deployment: Option<String>,
 }
 
-/// The project of an instance; `None` where it has none, or there is no such.
-pub(in crate::admin) fn project_of(admin: &Admin, instance: &str) -> Option<Project> {
+/// Whether a caller works on the instance of this name; on one that stands in no
+/// file any more, only admins do.
+pub(in crate::admin) fn works_on(admin: &Admin, caller: &Caller, instance: &str) -> bool {
     let catalog = admin.catalog.load();
-    let found = catalog
-        .instances
-        .iter()
-        .find(|i| i.name.as_str() == instance);
-    found.and_then(|instance| instance.project.clone())
+    let mut instances = catalog.instances.iter();
+    let found = instances.find(|found| found.name.as_str() == instance);
+    caller.works_on(found.map_or_else(Belonging::default, |found| found.belonging()))
 }
 
 /// The deployments that a name means, if they are the caller's: an instance's, or
@@ -62,15 +61,14 @@ pub(super) fn find(
         .collect();
     if let Some(first) = chosen.first() {
         let instance = first.spec().instance.clone();
-        let project = project_of(admin, instance.as_str());
-        if caller.works_on(project.as_ref()) {
+        if works_on(admin, caller, instance.as_str()) {
             return Ok(chosen);
         }
         return Err(not_yours(&instance));
     }
-    let seen = all.iter().filter(|handle| {
-        caller.works_on(project_of(admin, handle.spec().instance.as_str()).as_ref())
-    });
+    let mut seen = all.clone();
+    seen.retain(|handle| works_on(admin, caller, handle.spec().instance.as_str()));
+    let seen = seen.iter();
     let known = seen.map(|handle| handle.spec().instance.to_string());
     let nearest = known.min_by_key(|known| strsim::levenshtein(known, name));
     let hint = nearest.map_or_else(

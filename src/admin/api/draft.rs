@@ -1,7 +1,7 @@
 //! What the launch form asks while someone writes: would this file hold, and what
 //! would run. Nothing is taken in, nothing is installed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -11,12 +11,13 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::{Answer, on_disk};
+use super::error::{Answer, ApiError, on_disk};
 use crate::admin::access::Caller;
+use crate::admin::exchange::confine;
 use crate::admin::view::{CommandView, DraftError, DraftView, ErrorView};
 use crate::admin::{Admin, change, exchange};
 use crate::config::exchange::{ExchangeError, Syntax};
-use crate::config::{self, Deployment, Engine, Exchange, FileError};
+use crate::config::{self, Catalog, Deployment, Engine, Exchange, FileError};
 use crate::lifecycle::command::{self, Engines};
 use crate::vllm::options::OptionError;
 
@@ -89,9 +90,13 @@ fn tried(admin: &Admin, caller: &Caller, replaced: Option<&PathBuf>, body: &[u8]
         .iter()
         .filter(|error| !before.errors.contains(error));
     draft.errors.extend(new.map(other));
-    if let Err(refused) = change::check_owner(caller, &after, &path) {
-        draft.errors.push(DraftError::plain(refused.1));
-    }
+    let refused = match caller.confined_to() {
+        None => change::check_owner(caller, &after, &path).err(),
+        Some(_) => confined(admin, caller, &before, &path, exchange.clone()),
+    };
+    draft
+        .errors
+        .extend(refused.map(|refused| DraftError::plain(refused.1)));
     let engines = Engines::new(&admin.settings);
     let own = after
         .instances
@@ -110,6 +115,21 @@ fn tried(admin: &Admin, caller: &Caller, replaced: Option<&PathBuf>, body: &[u8]
     }
     draft.ok = draft.errors.is_empty();
     draft
+}
+
+/// Why someone of a workspace may not launch this, as it is when it is launched.
+fn confined(
+    admin: &Admin,
+    caller: &Caller,
+    before: &Catalog,
+    path: &Path,
+    mut exchange: Exchange,
+) -> Option<ApiError> {
+    confine(before, caller, &mut exchange);
+    let text = exchange.text_for(path).ok()?;
+    // What else is wrong with it is said already.
+    let after = config::with_file(before, &admin.settings.queues, path, text.as_bytes()).ok()?;
+    change::check_owner(caller, &after, path).err()
 }
 
 /// Why a text is no route file. One that only lacks a name is looked at whole.

@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::{Which, find, project_of};
+use super::commands::{Which, find, works_on};
 use super::error::Answer;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
@@ -47,8 +47,8 @@ async fn events(
         .iter()
         .rev()
         .filter(|happening| {
-            let project = project_of(&admin, &instance(happening.deployment.as_str()));
-            caller.works_on(project.as_ref())
+            let instance = instance(happening.deployment.as_str());
+            works_on(&admin, &caller, &instance)
         })
         .take(tail)
         .map(|happening| sight.event(happening.into()))

@@ -5,7 +5,7 @@ use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::project_of;
+use super::commands::works_on;
 use super::error::{ApiError, on_disk};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
@@ -39,9 +39,7 @@ fn view(admin: &Admin, caller: &Caller) -> GpusView {
     let sample = inventory.readings.latest();
     let handles = admin.registry.all();
     let shown = |handle: &Handle| {
-        let project = project_of(admin, handle.spec().instance.as_str());
-        let own = caller.works_on(project.as_ref());
-        if own {
+        if works_on(admin, caller, handle.spec().instance.as_str()) {
             handle.id.to_string()
         } else {
             "-".to_owned()

@@ -40,7 +40,7 @@ async fn list(
     let catalog = admin.catalog.load_full();
     let seen = catalog.instances.iter();
     let seen: Vec<Arc<Instance>> = seen
-        .filter(|instance| caller.works_on(instance.project.as_ref()))
+        .filter(|instance| caller.works_on(instance.belonging()))
         .cloned()
         .collect();
     on_disk(move || {
@@ -63,7 +63,7 @@ async fn show(
 ) -> Result<Response, ApiError> {
     let catalog = admin.catalog.load_full();
     let instance = exchange::find(&catalog, &name)?;
-    if !caller.works_on(instance.project.as_ref()) {
+    if !caller.works_on(instance.belonging()) {
         return Err(not_yours(&instance.name));
     }
     let config = exchange::exported(&instance).await?;
@@ -81,7 +81,7 @@ async fn show(
             commands: commands.collect(),
             instance: view(&admin, &catalog, &instance),
             config,
-            access: route.map_or_else(|| "admins".to_owned(), |route| access(&route.access)),
+            access: route.map_or_else(|| "admins".to_owned(), |route| access(route)),
             ca: admin.ca.as_ref().map(|ca| ca.display().to_string()),
         };
         let tag = detail.instance.revision.as_deref().unwrap_or_default();
@@ -91,11 +91,15 @@ async fn show(
 }
 
 /// Who may enter, in words.
-pub(super) fn access(access: &Access) -> String {
-    match access {
+pub(super) fn access(route: &Route) -> String {
+    let who = match &route.access {
         Access::Public => "public".to_owned(),
         Access::Project(project) => format!("project {project}"),
         Access::Admins => "admins".to_owned(),
+    };
+    match &route.workspace {
+        Some(workspace) => format!("{who} of workspace {workspace}"),
+        None => who,
     }
 }
 
@@ -155,6 +159,7 @@ pub(super) fn view(admin: &Admin, catalog: &Catalog, instance: &Instance) -> Ins
     let live = admin.recorder.live(&Scope::Instance(instance.name.clone()));
     InstanceView {
         name: instance.name.to_string(),
+        workspace: instance.workspace.as_ref().map(ToString::to_string),
         project: instance.project.as_ref().map(ToString::to_string),
         queue: instance.queue.to_string(),
         route: instance.route.to_string(),

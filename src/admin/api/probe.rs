@@ -27,7 +27,6 @@ use utoipa_axum::routes;
 
 use super::commands::not_yours;
 use super::error::{Answer, ApiError};
-use super::routes::{project, sees};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
 use crate::admin::view::{ErrorView, RouteTest, RouteTestRequest, TestStep};
@@ -83,7 +82,7 @@ async fn test(
         let name: String = name.chars().take(80).collect();
         return Err(ApiError::not_found(format!("there is no route `{name}`")));
     };
-    if !sees(&caller, route) || !caller.works_on(project(route)) {
+    if !caller.works_on(route.belonging()) {
         return Err(not_yours(&route.name));
     }
     let started = Instant::now();
@@ -273,10 +272,13 @@ fn ready(
 /// A token that is good for this route, and for nothing else.
 fn token(admin: &Admin, route: &Route) -> Result<String, String> {
     let spec = TokenSpec {
-        workspace: Workspace::new("tidegate").map_err(|error| error.to_string())?,
+        workspace: match &route.workspace {
+            Some(workspace) => workspace.clone(),
+            None => Workspace::new("tidegate").map_err(|error| error.to_string())?,
+        },
         subject: Some("svc:route-test".to_owned()),
         role: Role::User,
-        projects: project(route).cloned().into_iter().collect(),
+        projects: route.belonging().project.cloned().into_iter().collect(),
         endpoints: vec![Pattern::new(route.name.as_str()).map_err(|error| error.to_string())?],
         label: Some("route test".to_owned()),
         ttl: TOKEN_TTL,

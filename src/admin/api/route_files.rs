@@ -17,7 +17,6 @@ use utoipa_axum::routes;
 use super::commands::not_yours;
 use super::error::{Answer, ApiError, on_disk};
 use super::files::{check_revision, revision};
-use super::routes::{project, sees};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
 use crate::admin::change::{self, conflict};
@@ -47,7 +46,7 @@ fn find(catalog: &Catalog, name: &str) -> Result<Arc<Route>, ApiError> {
 /// The route of this name, if the caller may change it.
 fn find_own(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Arc<Route>, ApiError> {
     let route = find(catalog, name)?;
-    if caller.works_on(project(&route)) {
+    if caller.works_on(route.belonging()) {
         Ok(route)
     } else {
         Err(not_yours(&route.name))
@@ -74,7 +73,7 @@ async fn show(
 ) -> Result<Response, ApiError> {
     let catalog = admin.catalog.load_full();
     let route = find(&catalog, &name)?;
-    if !sees(&caller, &route) || !caller.works_on(project(&route)) {
+    if !caller.works_on(route.belonging()) {
         return Err(not_yours(&route.name));
     }
     alone(&catalog, &route)?;
@@ -149,7 +148,7 @@ async fn try_put(
     dry_run: bool,
 ) -> Answer<RouteChanged> {
     let name = RouteName::new(name).map_err(|error| ApiError::bad(&error))?;
-    let new = RouteFile::read(body)?;
+    let mut new = RouteFile::read(body)?;
     if *new.name() != name {
         return Err(ApiError::bad_text(format!(
             "the body describes the route `{}`, and the path says `{name}`: write one name in both",
@@ -163,7 +162,12 @@ async fn try_put(
     }
     let turn = change::turn(admin).await;
     let catalog = admin.catalog.load_full();
-    let path = match find(&catalog, name.as_str()) {
+    let found = find(&catalog, name.as_str());
+    let was_shared = found.as_ref().is_ok_and(|route| route.workspace.is_none());
+    if let Some(own) = caller.confined_to().filter(|_| !was_shared) {
+        new.belong_to(own);
+    }
+    let path = match found {
         Ok(route) if route.ephemeral => {
             return Err(conflict(format!(
                 "the route `{name}` was made for the instance of that name: give this one another name"

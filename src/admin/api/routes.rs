@@ -15,7 +15,7 @@ use crate::admin::Admin;
 use crate::admin::access::Caller;
 use crate::admin::touched::Touched;
 use crate::admin::view::{EndpointView, ErrorView, RouteView, UpstreamView};
-use crate::config::{Access, Catalog, Deployment, Route};
+use crate::config::{Catalog, Deployment, Route};
 use crate::deployment::{Handle, Status};
 use crate::names::Project;
 use crate::store::history::History;
@@ -31,10 +31,7 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
 
 /// The project that a route belongs to.
 pub(in crate::admin) fn project(route: &Route) -> Option<&Project> {
-    match &route.access {
-        Access::Project(project) => Some(project),
-        Access::Public | Access::Admins => None,
-    }
+    route.belonging().project
 }
 
 /// The servers behind each route, workers among them, and how each stands: in,
@@ -54,7 +51,7 @@ async fn upstreams(State(admin): State<Admin>, caller: Caller) -> Json<Vec<Upstr
 
 /// Whether a caller sees a route: theirs, and public ones.
 pub(super) fn sees(caller: &Caller, route: &Route) -> bool {
-    route.access == Access::Public || caller.works_on(project(route))
+    caller.sees(route)
 }
 
 /// Every route that the caller sees.
@@ -101,7 +98,8 @@ pub(super) fn view(admin: &Admin, catalog: &Catalog, route: &Route) -> RouteView
         kind: kind(route).to_owned(),
         load_balancing: balancing(route).to_owned(),
         status: status(admin, route).to_owned(),
-        access: access(&route.access),
+        access: access(route),
+        workspace: route.workspace.as_ref().map(ToString::to_string),
         project: project(route).map(ToString::to_string),
         enabled: route.enabled,
         ephemeral: route.ephemeral,

@@ -8,12 +8,11 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::{not_yours, project_of};
+use super::commands::{not_yours, works_on};
 use super::error::{ApiError, on_disk};
 use crate::admin::access::Caller;
 use crate::admin::view::{ErrorView, MetricView, PlotSeries, SeriesView};
 use crate::admin::{Admin, exchange};
-use crate::config::Access;
 use crate::names::{InstanceName, ModelName};
 use crate::store::history::History;
 use crate::telemetry::history::{Count, Gauge, Metric, Quantile, Scope, Times};
@@ -113,22 +112,18 @@ pub(in crate::admin) fn check_scope(
 ) -> Result<(), ApiError> {
     let may = match scope {
         Scope::Host | Scope::Gpu(_) => true,
-        Scope::Instance(name) => caller.works_on(project_of(admin, name.as_str()).as_ref()),
+        Scope::Instance(name) => works_on(admin, caller, name.as_str()),
         Scope::Deployment(id) | Scope::Worker(id) => {
             let instance = id
                 .as_str()
                 .split_once('/')
                 .map_or("", |(instance, _)| instance);
-            caller.works_on(project_of(admin, instance).as_ref())
+            works_on(admin, caller, instance)
         }
         Scope::Route(name) => {
             let catalog = admin.catalog.load();
             let route = catalog.routes.iter().find(|route| route.name == *name);
-            match route.map(|route| &route.access) {
-                Some(Access::Public) => true,
-                Some(Access::Project(project)) => caller.works_on(Some(project)),
-                Some(Access::Admins) | None => caller.is_admin(),
-            }
+            route.map_or_else(|| caller.is_admin(), |route| caller.sees(route))
         }
     };
     if may { Ok(()) } else { Err(not_yours(scope)) }

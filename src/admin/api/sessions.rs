@@ -8,6 +8,7 @@ use utoipa_axum::routes;
 
 use super::error::{Answer, ApiError, on_disk};
 use crate::admin::access::{Caller, Via};
+use crate::admin::session::Grant;
 use crate::admin::view::{ErrorView, LoginLinkView, SessionEntry, SessionView};
 use crate::admin::{Admin, login};
 
@@ -29,6 +30,7 @@ pub(in crate::admin) fn session_view(caller: &Caller) -> SessionView {
     };
     SessionView {
         subject: caller.name.to_string(),
+        workspace: caller.workspace().map(ToString::to_string),
         role: caller.role.as_str().to_owned(),
         projects: caller.projects.iter().map(ToString::to_string).collect(),
         via: caller.via.as_str().to_owned(),
@@ -55,7 +57,15 @@ async fn logout(State(admin): State<Admin>, caller: Caller) -> Result<Response, 
     Ok((http::StatusCode::NO_CONTENT, login::no_cookie()).into_response())
 }
 
-/// Sessions that go on: one's own; an admin sees all.
+/// Whether a session is the caller's to see and end.
+fn is_theirs(caller: &Caller, grant: &Grant) -> bool {
+    let workspace = grant.token.as_ref().map(|token| &token.workspace);
+    // Nor one of the same name that can do more.
+    let own = caller.is(workspace, &grant.subject) && grant.role <= caller.role;
+    own || caller.rules(workspace, grant.role)
+}
+
+/// Sessions that go on: one's own; an admin sees all, or all of their workspace.
 #[utoipa::path(get, path = "/sessions", tag = "session", responses(
     (status = 200, body = Vec<SessionEntry>), (status = 401, body = ErrorView)))]
 async fn list(State(admin): State<Admin>, caller: Caller) -> Json<Vec<SessionEntry>> {
@@ -64,11 +74,12 @@ async fn list(State(admin): State<Admin>, caller: Caller) -> Json<Vec<SessionEnt
         Via::Socket | Via::Token => None,
     };
     let all = admin.sessions.list().into_iter();
-    let seen = all.filter(|(_, s)| caller.is_admin() || *s.grant.subject == *caller.name);
+    let seen = all.filter(|(_, s)| is_theirs(&caller, &s.grant));
     let entry =
         |(id, session): (std::sync::Arc<str>, crate::admin::session::Session)| SessionEntry {
             current: own == Some(&id),
             id: id.to_string(),
+            workspace: session.grant.token.map(|token| token.workspace.to_string()),
             subject: session.grant.subject,
             role: session.grant.role.as_str().to_owned(),
             created: session.created,
@@ -80,7 +91,7 @@ async fn list(State(admin): State<Admin>, caller: Caller) -> Json<Vec<SessionEnt
     Json(seen.map(entry).collect())
 }
 
-/// End a session: one's own; an admin any.
+/// End a session: one's own; an admin any, or any of their workspace.
 #[utoipa::path(delete, path = "/sessions/{id}", tag = "session",
     params(("id" = String, Path, description = "Its id")), responses(
     (status = 204, description = "The session has ended"),
@@ -93,7 +104,7 @@ async fn close(
     let all = admin.sessions.list();
     let found = all.iter().find(|(known, _)| **known == *id);
     match found {
-        Some((_, session)) if caller.is_admin() || *session.grant.subject == *caller.name => {
+        Some((_, session)) if is_theirs(&caller, &session.grant) => {
             end(&admin, &caller, &id).await?;
             Ok(http::StatusCode::NO_CONTENT)
         }

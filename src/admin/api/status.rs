@@ -11,6 +11,7 @@ use super::error::{Answer, on_disk};
 use crate::admin::access::Caller;
 use crate::admin::view::{AuditPage, AuditView, ErrorView, FileErrorView, StatusView};
 use crate::admin::{Admin, Front};
+use crate::auth::Role;
 use crate::config::{FileError, LostStore};
 use crate::time::unix_seconds;
 
@@ -96,7 +97,8 @@ struct AuditQuery {
     tail: Option<usize>,
 }
 
-/// Who changed what, the newest first: an operator sees their own deeds, an admin all.
+/// Who changed what, the newest first: an operator sees their own deeds, an admin all, or
+/// those of their workspace.
 #[utoipa::path(get, path = "/audit", tag = "status", params(AuditQuery), responses(
     (status = 200, body = AuditPage), (status = 401, body = ErrorView)))]
 async fn audit(
@@ -111,7 +113,9 @@ async fn audit(
     let store = admin.store.clone();
     let events = on_disk(move || {
         let seen = |event: &crate::store::audit::AuditEvent| {
-            caller.is_admin() || event.who == *caller.name
+            let workspace = event.workspace.as_ref();
+            let role = event.role.unwrap_or(Role::Admin);
+            caller.rules(workspace, role) || caller.is(workspace, &event.who)
         };
         store.audit(query.before, limit, seen)
     })
@@ -123,6 +127,7 @@ async fn audit(
         id,
         at: event.at,
         who: event.who,
+        workspace: event.workspace.map(|workspace| workspace.to_string()),
         via: event.via,
         peer: event.peer,
         action: event.action,

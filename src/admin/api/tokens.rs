@@ -16,7 +16,8 @@ use crate::admin::view::{
 };
 use crate::auth::keys::{Rotated, rotate};
 use crate::auth::{Role, TokenRecord};
-use crate::names::Workspace;
+use crate::config::Catalog;
+use crate::names::{Belonging, Project, Workspace};
 use crate::store::refusals::Refused;
 
 /// Records of one page.
@@ -61,13 +62,23 @@ fn note_seen(admin: &Admin) {
     }
 }
 
-/// Whether a token is one that an operator made, or could have made.
+/// Whether a token is one that the caller rules; for an operator, one of their
+/// workspace that they made, or could have made.
 fn is_theirs(caller: &Caller, record: &TokenRecord) -> bool {
-    if caller.is_admin() || record.created_by.as_deref() == Some(&*caller.name) {
+    let workspace = Some(&record.workspace);
+    if caller.rules(workspace, record.role) {
         return true;
     }
+    if caller.role != Role::Operator || caller.workspace() != workspace {
+        return false;
+    }
+    let maker = record.created_by_workspace.as_ref();
+    let made = record.created_by.as_deref();
     let own = |project| caller.projects.contains(project);
-    record.role == Role::User && !record.projects.is_empty() && record.projects.iter().all(own)
+    made.is_some_and(|made| caller.is(maker, made))
+        || record.role == Role::User
+            && !record.projects.is_empty()
+            && record.projects.iter().all(own)
 }
 
 /// Tokens that were issued, the newest first, and who showed tokens of other issuers,
@@ -145,7 +156,7 @@ async fn create(
     caller: Caller,
     Json(request): Json<TokenRequest>,
 ) -> Answer<TokenMade> {
-    if let Err(error) = may_give(&caller, &request) {
+    if let Err(error) = may_give(&admin.catalog.load(), &caller, &request) {
         let target = format!("workspace:{}", request.workspace);
         admin
             .audit
@@ -159,6 +170,7 @@ async fn create(
         .map_err(|error| ApiError::bad(&error))?;
     let (token, mut record) = made;
     record.created_by = Some(caller.name.to_string());
+    record.created_by_workspace = caller.workspace().cloned();
     let (store, kept) = (admin.store.clone(), record.clone());
     on_disk(move || store.put_token(&kept)).await??;
     let target = format!("token:{}", record.jti);
@@ -175,35 +187,59 @@ async fn create(
     Ok(Json(TokenMade { token, record }))
 }
 
-/// An operator gives out users of their own projects, and nothing beyond. A list
+/// An operator gives out users of their own projects, and nothing beyond; an admin of
+/// a workspace also operators and admins of it, for any project that is its own. A list
 /// of endpoints alone would enter any project, so it takes a project too.
-fn may_give(caller: &Caller, request: &TokenRequest) -> Result<(), ApiError> {
+fn may_give(catalog: &Catalog, caller: &Caller, request: &TokenRequest) -> Result<(), ApiError> {
     if caller.is_admin() {
         return Ok(());
     }
-    if request.role != Role::User {
-        return Err(ApiError::forbidden(
-            "an operator makes tokens with the role user only: ask an admin for others",
-        ));
+    if caller.workspace() != Some(&request.workspace) {
+        return Err(ApiError::forbidden(&format!(
+            "{} makes tokens of their own workspace only: ask an admin for others",
+            person(caller)
+        )));
     }
-    if caller.workspace.as_ref() != Some(&request.workspace) {
-        return Err(ApiError::forbidden(
-            "an operator makes tokens of their own workspace only: ask an admin for others",
-        ));
+    let rules = caller.rules(caller.workspace(), request.role);
+    if !rules && request.role != Role::User {
+        return Err(ApiError::forbidden(&format!(
+            "{} makes no tokens with the role {}: ask an admin for others",
+            person(caller),
+            request.role.as_str()
+        )));
     }
-    if request.projects.is_empty() {
+    if request.projects.is_empty() && (!rules || !request.endpoints.is_empty()) {
         return Err(ApiError::forbidden(
             "name a project of yours: without one a token's endpoints could be of any project",
         ));
     }
-    match request
-        .projects
-        .iter()
-        .find(|project| !caller.projects.contains(project))
-    {
+    let own = |project: &Project| {
+        caller.projects.contains(project) || (rules && !is_shared(catalog, project))
+    };
+    match request.projects.iter().find(|project| !own(project)) {
         None => Ok(()),
         Some(project) => Err(super::commands::not_yours(project)),
     }
+}
+
+fn person(caller: &Caller) -> &'static str {
+    match caller.role {
+        Role::WorkspaceAdmin => "an admin of a workspace",
+        _ => "an operator",
+    }
+}
+
+/// Whether a token of any workspace enters something by this project. That is not an
+/// admin's of one workspace to give away.
+fn is_shared(catalog: &Catalog, project: &Project) -> bool {
+    let shared = |of: Belonging<'_>| {
+        of.workspace.is_none() && of.project.is_some_and(|name| name == project)
+    };
+    catalog.routes.iter().any(|route| shared(route.belonging()))
+        || catalog
+            .instances
+            .iter()
+            .any(|instance| shared(instance.belonging()))
 }
 
 /// Revoke a token: it is refused from its next request on.

@@ -71,7 +71,7 @@ const SHARED: (HeaderName, &str) = (
 
 /// The live page: the same plot as on the dashboard, with values under the pointer.
 async fn page(State(admin): State<Admin>, Path(link): Path<String>) -> Response {
-    if admin.embeds.find(&link).is_none() {
+    if admin.embeds.find(&admin, &link).is_none() {
         return gone();
     }
     ([SHARED], dashboard::embedded(&link)).into_response()
@@ -83,7 +83,7 @@ async fn picture(
     Path(link): Path<String>,
     Query(query): Query<LookQuery>,
 ) -> Response {
-    let Some(embed) = admin.embeds.find(&link) else {
+    let Some(embed) = admin.embeds.find(&admin, &link) else {
         return gone();
     };
     let look = Look::new(query.width, query.height, query.theme());
@@ -116,7 +116,7 @@ struct Values {
 
 /// The values, for a page that draws them itself.
 async fn data(State(admin): State<Admin>, Path(link): Path<String>) -> Response {
-    let Some(embed) = admin.embeds.find(&link) else {
+    let Some(embed) = admin.embeds.find(&admin, &link) else {
         return gone();
     };
     match ask(&admin, &embed, |view| Ok(view.clone())).await {

@@ -20,7 +20,7 @@ fn a_link_works_until_it_is_revoked_and_only_as_it_was_signed() {
     assert!(!view.html.contains("<b>"), "{}", view.html);
     assert_eq!(view.page_url, format!("https://gw/embed/{link}"));
     embeds.add("01A".to_owned(), made).unwrap();
-    assert!(embeds.find(&link).is_some());
+    assert!(embeds.signed(&link).is_some());
     for bad in [
         "",
         "01A",
@@ -29,13 +29,13 @@ fn a_link_works_until_it_is_revoked_and_only_as_it_was_signed() {
         &link[..link.len() - 1],
         &format!("{link}A"),
     ] {
-        assert!(embeds.find(bad).is_none(), "{bad}");
+        assert!(embeds.signed(bad).is_none(), "{bad}");
     }
     drop(embeds);
     let embeds = Embeds::open(Store::open(dir.path()).unwrap()).unwrap();
-    assert!(embeds.find(&link).is_some(), "it outlives a restart");
+    assert!(embeds.signed(&link).is_some(), "it outlives a restart");
     embeds.remove("01A").unwrap();
-    assert!(embeds.find(&link).is_none());
+    assert!(embeds.signed(&link).is_none());
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_link_that_has_ended_shows_nothing_and_makes_room() {
     made.expires = unix_seconds();
     let link = format!("01A.{}", made.signature("01A"));
     embeds.add("01A".to_owned(), made.clone()).unwrap();
-    assert!(embeds.find(&link).is_none());
+    assert!(embeds.signed(&link).is_none());
     made.expires += 100;
     embeds.add("01B".to_owned(), made).unwrap();
     assert_eq!(embeds.all.load().len(), 1);

@@ -82,6 +82,9 @@ async fn try_replace(
             path.display()
         )));
     }
+    if let (Some(_), Some(own)) = (caller.confined_to(), &instance.workspace) {
+        exchange.belong_to(own);
+    }
     let secrets = exchange.take_secrets();
     let text = exchange.text_for(&path)?;
     change::tried(admin, caller, &path, Some(&text))?;

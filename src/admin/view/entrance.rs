@@ -28,8 +28,12 @@ pub struct RouteView {
     /// now: the next request starts one), `routing`.
     #[serde(default)]
     pub status: String,
-    /// `public`, `project NAME` or `admins`.
+    /// `public`, `project NAME` or `admins`; where it is for one workspace, and
+    /// ` of workspace NAME`.
     pub access: String,
+    /// The one workspace that it is for; none: all.
+    #[serde(default)]
+    pub workspace: Option<String>,
     /// The project, where access is by one.
     #[serde(default)]
     pub project: Option<String>,

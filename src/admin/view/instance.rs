@@ -10,6 +10,8 @@ pub struct InstanceView {
     pub name: String,
     /// The project that its users need.
     pub project: Option<String>,
+    /// The one workspace that it is for; none: all that have a project of this name.
+    pub workspace: Option<String>,
     /// The queue that its workers are placed in.
     pub queue: String,
     /// The route that leads to it.

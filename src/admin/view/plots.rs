@@ -79,9 +79,12 @@ pub struct EmbedView {
     pub title: String,
     /// Who made it.
     pub created_by: String,
+    /// Their tenant; none on the socket and of a one-time link.
+    pub created_by_workspace: Option<String>,
     /// When, seconds since 1970.
     pub created: u64,
-    /// Until when it works, seconds since 1970.
+    /// Until when it works, seconds since 1970: not longer than the token of whoever
+    /// made it. It ends at once when that is revoked, or may no longer see this.
     pub expires: u64,
     /// The live page, for iframes: shown to whoever made it, and to admins.
     pub page_url: String,

@@ -52,7 +52,9 @@ pub struct FileErrorView {
 pub struct SessionView {
     /// `user:ana`.
     pub subject: String,
-    /// `operator` or `admin`.
+    /// The tenant; none on the socket and of a one-time link.
+    pub workspace: Option<String>,
+    /// `operator`, `workspace-admin` or `admin`.
     pub role: String,
     /// Projects that an operator works on. An admin works on all.
     pub projects: Vec<String>,
@@ -95,6 +97,8 @@ pub struct SessionEntry {
     pub id: String,
     /// Who logged in.
     pub subject: String,
+    /// Their tenant; none of a one-time link.
+    pub workspace: Option<String>,
     /// What they may do.
     pub role: String,
     /// Whether it is the one that asks.
@@ -129,6 +133,8 @@ pub struct AuditView {
     pub at: u64,
     /// `user:ana`, `admin socket`, or `-` for someone unknown.
     pub who: String,
+    /// Their tenant; none on the socket, of a one-time link, and of someone unknown.
+    pub workspace: Option<String>,
     /// `session`, `token`, `socket`, or `none`.
     pub via: String,
     /// Address of the client, where there is one.

@@ -127,8 +127,9 @@ pub struct TokenRequest {
     /// Whom it is for; default: a name from the label.
     #[serde(default)]
     pub subject: Option<String>,
-    /// What it may do: `user`, `operator` or `admin`. An operator gives out
-    /// `user` only, and only for projects of their own.
+    /// What it may do: `user`, `operator`, `workspace-admin` or `admin`. An operator
+    /// gives out `user` only, and only for projects of their own; an admin of a
+    /// workspace all but `admin`, for that workspace.
     #[serde(default)]
     #[schema(value_type = String)]
     pub role: Role,
@@ -253,7 +254,7 @@ pub(crate) struct TokenRecordSchema {
     subject: String,
     /// `user` or `endpoint`.
     kind: String,
-    /// `user`, `operator` or `admin`.
+    /// `user`, `operator`, `workspace-admin` or `admin`.
     role: String,
     /// Projects that it may read.
     projects: Vec<String>,
@@ -272,6 +273,8 @@ pub(crate) struct TokenRecordSchema {
     expires: u64,
     /// Who asked for it.
     created_by: Option<String>,
+    /// The workspace of whoever asked for it; left out where there is none.
+    created_by_workspace: Option<String>,
     /// When it was revoked, in seconds since 1970.
     revoked: Option<u64>,
     /// Who issued it, where this gateway did not. All else is then what the newest

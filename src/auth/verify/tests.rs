@@ -95,8 +95,8 @@ fn an_issued_token_says_what_it_was_issued_for_with_and_without_prefix() {
     assert_eq!(who.metadata.as_deref().unwrap()["team"], "nlp");
     assert_eq!((who.issued_at, who.expires_at), (NOW, NOW + 3_600));
     assert_eq!((record.created, record.expires), (NOW, NOW + 3_600));
-    assert!(who.reads(&Project::new("research").unwrap()));
-    assert!(!who.reads(&Project::new("other").unwrap()));
+    assert!(who.reads(None, &Project::new("research").unwrap()));
+    assert!(!who.reads(None, &Project::new("other").unwrap()));
     assert!(who.is_operator() && !who.is_admin());
     let bare = token.strip_prefix("tgw_").unwrap();
     let same = verifier.verify(bare, NOW).unwrap();

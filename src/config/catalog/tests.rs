@@ -5,7 +5,7 @@ mod histories;
 use super::*;
 use crate::config::check;
 use crate::config::gateway::local_queue;
-use crate::names::ModelName;
+use crate::names::{ModelName, Workspace};
 
 /// A directory of route files.
 struct Dir(tempfile::TempDir);
@@ -123,6 +123,30 @@ fn the_default_name_of_a_route_with_several_models_leads_nowhere() {
     assert!(dir.errors(&errors)[0].starts_with(
         "a.toml:3: route.models: the name \"r\" in models of route \"r\" could mean \"m\" or \"n\": take it out"
     ));
+}
+
+#[test]
+fn an_instance_of_another_workspace_does_not_take_a_route_over() {
+    for (of_route, named) in [
+        ("workspace = \"v\"", "\"v\""),
+        ("project = \"p\"", "(none)"),
+    ] {
+        let instance = instance("j", "route = \"chat\"\nworkspace = \"w\"", "x");
+        let (route, shared) = (route("chat", of_route), route("chat", ""));
+        let dir = Dir::new(&[("a.toml", &route), ("b.toml", &instance)]);
+        let catalog = dir.load(None);
+        let expected = format!(
+            "b.toml:2: instance.workspace: the route \"chat\" is for the workspace {named} and an instance of it for \"w\": write the same workspace here and in a.toml:2"
+        );
+        assert_eq!(dir.errors(&catalog), [expected]);
+        assert_eq!(catalog.routes.len(), 1);
+        // In one file the route is its instance's.
+        let dir = Dir::new(&[("a.toml", &format!("{shared}\n{instance}"))]);
+        let catalog = dir.load(None);
+        assert_eq!(dir.errors(&catalog), [""; 0]);
+        let workspace = catalog.routes[0].workspace.as_ref();
+        assert_eq!(workspace.map(Workspace::as_str), Some("w"));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{Claim, Clash, Linked, Party, in_order, place_of};
 use crate::config::Access;
 use crate::config::route::RouteDraft;
-use crate::names::{ModelName, Project};
+use crate::names::{ModelName, Project, Workspace};
 
 fn group(linked: &Linked<'_>, key: &'static str, claim: Claim, message: String) -> Clash {
     let instances = linked.instances.iter().map(|(file, instance)| Party {
@@ -43,6 +43,32 @@ pub(super) fn mixed(linked: &Linked<'_>, draft: &RouteDraft) -> Option<Clash> {
         "the route {name:?} has upstreams of its own in {{other}}: a route leads to upstreams or to instances, not both"
     );
     Some(group(linked, "instance.route", leads(linked), message))
+}
+
+/// The workspace that a route is for: its own word, or that of the instance in its
+/// file. An instance of another file joins the route, and does not take it over.
+pub(in crate::config) fn workspace<'a>(linked: &'a Linked<'_>) -> Option<&'a Workspace> {
+    let own = linked.draft.and_then(|draft| draft.workspace.as_ref());
+    let mut instances = linked.instances.iter();
+    let beside = instances.find(|(file, _)| *file == linked.file);
+    let beside = || beside.and_then(|(_, instance)| instance.workspace.as_ref());
+    own.or_else(beside).map(|found| &found.value)
+}
+
+/// Instances of another workspace than the route.
+pub(super) fn foreigners(linked: &Linked<'_>) -> Option<Clash> {
+    let of_route = workspace(linked);
+    let mut instances = linked.instances.iter();
+    let foreign = instances.find_map(|(_, instance)| {
+        let found = instance.workspace.as_ref()?;
+        (of_route != Some(&found.value)).then_some(&found.value)
+    })?;
+    let of_route = of_route.map_or_else(|| "(none)".to_owned(), |name| format!("{name:?}"));
+    let message = format!(
+        "the route {:?} is for the workspace {of_route} and an instance of it for {foreign:?}: write the same workspace here and in {{other}}",
+        linked.name,
+    );
+    Some(group(linked, "instance.workspace", leads(linked), message))
 }
 
 /// Instances whose project is not that of the route.

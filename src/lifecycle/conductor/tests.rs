@@ -141,6 +141,7 @@ impl Stage {
 fn catalog(specs: &[Arc<Deployment>]) -> Catalog {
     let instance = Instance {
         name: InstanceName::new("t").unwrap(),
+        workspace: None,
         project: None,
         queue: QueueName::new("local").unwrap(),
         route: RouteName::new("t").unwrap(),

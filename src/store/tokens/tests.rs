@@ -24,6 +24,7 @@ fn record(jti: &str, workspace: &str) -> TokenRecord {
         created: NOW,
         expires: NOW + 60,
         created_by: Some("admin.sock".to_owned()),
+        created_by_workspace: None,
         revoked: None,
         issuer: None,
     }

@@ -35,7 +35,7 @@ pub(super) struct Gate {
     roots: Arc<ClientConfig>,
 }
 
-fn instance(name: &str, project: &str) -> String {
+pub(super) fn instance(name: &str, project: &str) -> String {
     format!(
         "[instance]\nname = \"{name}\"\nproject = \"{project}\"\nengine = \"sim\"\n\
          [[deployment]]\nmodel = \"m\"\nendpoint_name = \"{name}-model\"\n\
@@ -46,11 +46,21 @@ fn instance(name: &str, project: &str) -> String {
 
 impl Gate {
     pub(super) async fn start() -> Self {
+        Self::with_files(&[
+            ("ours.toml", instance("ours", "research")),
+            ("theirs.toml", instance("theirs", "other")),
+        ])
+        .await
+    }
+
+    /// A gateway with these route files.
+    pub(super) async fn with_files(files: &[(&str, String)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let routes = dir.path().join("routes.d");
         fs::create_dir(&routes).unwrap();
-        fs::write(routes.join("ours.toml"), instance("ours", "research")).unwrap();
-        fs::write(routes.join("theirs.toml"), instance("theirs", "other")).unwrap();
+        for (name, text) in files {
+            fs::write(routes.join(name), text).unwrap();
+        }
         let settings = "[gateway]\nlisten = [\"127.0.0.1:0\"]\naccess_log = \"access.log\"\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n[metrics]\nlisten = \"off\"\n\
              [gpus]\nsource = \"simulated\"\nsimulated = [{ memory = \"16GiB\" }]\n\
@@ -116,8 +126,20 @@ impl Gate {
 
     /// A token of the workspace `acme`.
     pub(super) async fn token(&self, role: &str, projects: &[&str]) -> String {
-        let body = json!({"workspace": "acme", "role": role, "projects": projects, "ttl": "1h",
-            "subject": format!("user:{role}")});
+        self.token_of("acme", &format!("user:{role}"), role, projects)
+            .await
+    }
+
+    /// A token of any workspace and subject.
+    pub(super) async fn token_of(
+        &self,
+        workspace: &str,
+        subject: &str,
+        role: &str,
+        projects: &[&str],
+    ) -> String {
+        let body = json!({"workspace": workspace, "role": role, "projects": projects,
+            "ttl": "1h", "subject": subject});
         let made = self.socket(Method::POST, "tokens", body).await;
         json_of(&made)["token"].as_str().unwrap().to_owned()
     }
@@ -170,6 +192,17 @@ impl Gate {
             .headers_mut()
             .insert("host", http::HeaderValue::from_static("localhost"));
         exchange(self.connect(&self.front).await, request).await
+    }
+
+    /// The models that a token may use.
+    pub(super) async fn ask_models(&self, token: &str) -> Value {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str())];
+        let mut request = request(Method::GET, "/v1/models", &headers, String::new());
+        request
+            .headers_mut()
+            .insert("host", http::HeaderValue::from_static("localhost"));
+        json_of(&exchange(self.connect(&self.front).await, request).await)
     }
 
     async fn connect(&self, address: &str) -> tokio_rustls::client::TlsStream<TcpStream> {

@@ -129,8 +129,9 @@ fn route() -> Json {
             "path": { "type": "string", "pattern": "^/[A-Za-z0-9._~-]{1,63}$", "description": "First path segment under which it stands. Unset: its name." },
             "host": { "type": "string", "minLength": 1, "description": "Host name under which it stands, instead of a path." },
             "models": { "type": "array", "items": model(), "description": "Names that reach it on /v1. Unset: its name." },
+            "workspace": said(name(), "The one workspace that it is for. Unset: that of its instances, else all."),
             "project": said(name(), "The project that tokens need read access to."),
-            "public": { "type": "boolean", "description": "Lets any valid token of any workspace in." },
+            "public": { "type": "boolean", "description": "Lets any valid token of any workspace in, or of the one that is named." },
             "enabled": { "type": "boolean", "default": true },
             "max_concurrent_requests": said(count(1), "Requests at once. Unset: no limit."),
             "queue_requests_max": said(count(0), "Requests that may wait; 0 denies at once."),
@@ -190,6 +191,7 @@ fn instance(version: Version) -> Json {
         &["name"],
         &json!({
             "name": said(name(), help("instance_name")),
+            "workspace": said(name(), "The one workspace that it is for. Unset: every workspace that has a project of this name."),
             "project": said(name(), help("project")),
             "queue": said(name(), help("queue")),
             "route": said(name(), help("route")),

@@ -91,7 +91,7 @@ export function generateToken(preset = {}, after = () => {}) {
   const projects = input({ value: (preset.projects ?? []).join(", "), placeholder: "research, demo" });
   const endpoints = input({ value: (preset.endpoints ?? []).join(", "), placeholder: "qwen3-*" });
   const subject = input({ placeholder: "user:ana" });
-  const role = el("select", {}, ["user", "operator", "admin"].map((name) => el("option", {}, name)));
+  const role = el("select", {}, ["user", "operator", "workspace-admin", "admin"].map((name) => el("option", {}, name)));
   const ttl = el("select", {}, [["1h", "1 hour"], ["1d", "1 day"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["365d", "1 year"]]
     .map(([value, name]) => el("option", { value }, name)));
   ttl.value = "30d";
@@ -106,7 +106,7 @@ export function generateToken(preset = {}, after = () => {}) {
     field("Projects", projects, "Projects that it may read, separated by commas."),
     field("Endpoints", endpoints, "Routes or models, * matches any. Makes an endpoint token, which may use only these; without, it is a user token."),
     el("details", {}, el("summary", {}, "More"), el("div", { class: "stack" },
-      el("div", { class: "columns" }, field("Subject", subject, "Whom it names in logs."), field("Role", role, "operator and admin also open this dashboard.")),
+      el("div", { class: "columns" }, field("Subject", subject, "Whom it names in logs."), field("Role", role, "operator, workspace-admin and admin also open this dashboard.")),
       field("Requests per minute", limits.rpm), field("Tokens per minute", limits.tpm), field("Requests at once", limits.conc),
       field("Metadata", metadata, "A JSON object for the access log."))),
     wrong, el("div", { class: "actions" }, go));
