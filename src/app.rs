@@ -299,9 +299,6 @@ fn open_store(settings: &Settings) -> Result<(Store, Arc<Revocations>), Failure>
         tracing::error!("{note}");
     }
     let store = opened.store;
-    let clock = Arc::clone(store.clock());
-    store.purge_expired_tokens(clock.seconds())?;
-    store.purge_cutoffs(clock.seconds())?;
     for warning in store.warnings(settings.tokens.lost_store == LostStore::Accept) {
         tracing::warn!("{warning}");
     }

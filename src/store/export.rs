@@ -89,15 +89,15 @@ impl Store {
     ///
     /// [`StoreError`] when they can't be kept.
     pub fn put_rows(&self, rows: &[Row]) -> Result<(), StoreError> {
+        if let Some(Row::State(head)) = rows.first() {
+            self.clock().learn(head.time);
+        }
         self.try_write(|transaction| {
             for row in rows {
                 put(transaction, row)?;
             }
             Ok(())
-        })?;
-        let known = self.meta(TIME_KEY)?;
-        self.clock().learn(known);
-        Ok(())
+        })
     }
 }
 

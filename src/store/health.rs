@@ -20,6 +20,10 @@ pub const TEND: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause: within a minute it is tried again.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Between two times that what has ended is forgotten, and the first: not at the start,
+/// when a wrong clock may not be set right yet.
+const PURGE: Duration = Duration::from_hours(24);
+const PURGE_FIRST: Duration = Duration::from_hours(1);
 /// Between two writes of the newest time, where nothing else is written.
 const TIME_KEPT: Duration = Duration::from_mins(1);
 
@@ -32,6 +36,8 @@ struct State {
     fault: Option<Fault>,
     /// When something was written last.
     written: Option<Instant>,
+    /// When what has ended is forgotten next.
+    purge: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -106,6 +112,18 @@ impl Health {
         state.fault.take().is_some()
     }
 
+    /// Whether it is time to forget what has ended.
+    fn is_purge_due(&self) -> bool {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let due = *state.purge.get_or_insert(now + PURGE_FIRST);
+        let is_due = now >= due;
+        if is_due {
+            state.purge = Some(now + PURGE);
+        }
+        is_due
+    }
+
     fn is_time_due(&self) -> bool {
         self.lock()
             .written
@@ -148,12 +166,24 @@ impl Store {
         }
         self.look();
         let health = &self.0.health;
+        if health.is_purge_due() {
+            self.purge();
+        }
         if health.may_try().is_err() || (health.fault().is_none() && !health.is_time_due()) {
             return;
         }
         self.reopen();
         // It says itself how it went.
         drop(self.try_write(|_| Ok(())));
+    }
+
+    /// Forgets what ended long ago by the time that is sure.
+    fn purge(&self) {
+        let now = self.0.clock.remembered().as_secs();
+        let purged = self.purge_expired_tokens(now);
+        if let Err(error) = purged.and_then(|_| self.purge_cutoffs(now)) {
+            tracing::warn!(error = %error, "tokens that ended long ago could not be forgotten");
+        }
     }
 
     /// Sees to a file that was deleted or replaced while it is open.

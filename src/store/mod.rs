@@ -234,9 +234,13 @@ impl Store {
             mark,
             clock,
         }));
-        store.try_write(|transaction| prepare(transaction, &store.0.path))?;
-        let known = store.meta(TIME_KEY)?;
-        store.0.clock.learn(known);
+        // What it knows is read before the present time is written into it.
+        let known = store.transaction(|transaction| {
+            prepare(transaction, &store.0.path)?;
+            let meta = transaction.open_table(META)?;
+            Ok(meta.get(TIME_KEY)?.map_or(0, |value| value.value()))
+        })?;
+        store.0.clock.resume(known);
         Ok(store)
     }
 

@@ -294,3 +294,56 @@ fn a_closed_store_holds_nothing_and_says_who_to_ask() {
     assert!(matches!(error, StoreError::Closed), "{error:?}");
     assert_eq!((store.held(), store.fault()), (0, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_has_ended_is_forgotten_an_hour_after_the_start_by_a_time_that_is_sure() {
+    let wall = Arc::new(std::sync::atomic::AtomicU64::new(1_000_000_000));
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let (read, path) = (Arc::clone(&wall), dir.path().join(FILE));
+        let clock = NewestTime::of(move || Duration::from_secs(read.load(Ordering::Relaxed)));
+        let file = path.clone();
+        Store::at_time(
+            path,
+            Box::new(move || file::open(&file)),
+            None,
+            Arc::new(clock),
+        )
+        .unwrap()
+    };
+    let decades = 20 * 365 * 86_400;
+    let store = open();
+    store.revoke_token("01A", store.clock().seconds()).unwrap();
+    drop(store);
+    // A clock that is wrong at the start, and set right within minutes.
+    wall.fetch_add(decades, Ordering::Relaxed);
+    let store = open();
+    store.tend();
+    tokio::time::advance(Duration::from_mins(4)).await;
+    wall.fetch_add(240, Ordering::Relaxed);
+    store.tend();
+    wall.fetch_sub(decades, Ordering::Relaxed);
+    let is_known = |store: &Store| store.revoked_tokens().unwrap().tokens.contains("01A");
+    for _ in 0..70 {
+        tokio::time::advance(Duration::from_mins(1)).await;
+        wall.fetch_add(60, Ordering::Relaxed);
+        store.tend();
+    }
+    assert!(is_known(&store));
+    assert_eq!(store.clock().behind(), None);
+    // One that stays is believed.
+    wall.fetch_add(decades, Ordering::Relaxed);
+    for _ in 0..25 {
+        tokio::time::advance(Duration::from_hours(1)).await;
+        wall.fetch_add(3_600, Ordering::Relaxed);
+        store.tend();
+    }
+    assert!(!is_known(&store));
+    drop(store);
+    // And known after a restart, with a clock that went back meanwhile.
+    wall.fetch_sub(decades, Ordering::Relaxed);
+    assert_eq!(
+        open().clock().behind().unwrap().as_secs() / 86_400,
+        decades / 86_400
+    );
+}

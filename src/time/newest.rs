@@ -4,7 +4,7 @@
 //! ```text
 //!  wall goes on            follow it
 //!  wall steps back         stay, and go on by the monotonic clock; [`NewestTime::behind`] tells
-//!  wall leaps ahead        follow it; remember it once it has stayed there for a minute
+//!  wall leaps ahead        follow it; remember it once it has stayed there for minutes
 //! ```
 //!
 //! Keeping the newest time over a restart is `store`'s, which gives it back with
@@ -27,9 +27,9 @@ pub const LAG_MAX: Duration = Duration::from_secs(10);
 /// A step ahead by more than this is a leap.
 const LEAP: Duration = Duration::from_mins(1);
 
-/// How long a leap must last to be remembered: a clock that is wrong for a moment must
-/// not end every token.
-const LEAP_LASTS: Duration = Duration::from_mins(1);
+/// How long a leap must last to be remembered: a clock that is wrong for a moment, as
+/// before the first answer of a time server, must not end every token.
+const LEAP_LASTS: Duration = Duration::from_mins(5);
 
 /// A wall clock: time since 1970.
 type Wall = Box<dyn Fn() -> Duration + Send + Sync>;
@@ -91,6 +91,19 @@ impl NewestTime {
         let _steps = self.lock();
         let known = known.saturating_mul(1000);
         self.floor.fetch_max(known, Ordering::Relaxed);
+    }
+
+    /// Goes on from a time that was known before a restart, in seconds since 1970; zero
+    /// for none. That the wall clock is far ahead of it counts as a leap.
+    pub fn resume(&self, known: u64) {
+        let _steps = self.lock();
+        let (known, wall) = (Duration::from_secs(known), (self.wall)());
+        let floor = if known.is_zero() || known + LEAP >= wall {
+            known.max(wall)
+        } else {
+            known
+        };
+        self.floor.store(millis(floor), Ordering::Relaxed);
     }
 
     /// Follows the clocks. To be called every [`TICK`].
@@ -200,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_leap_ahead_is_believed_at_once_and_remembered_after_a_minute() {
+    async fn a_leap_ahead_is_believed_at_once_and_remembered_after_minutes() {
         let (wall, newest) = clocks();
         wall.fetch_add(1_000 * HOUR, Ordering::Relaxed);
         pass(&wall, &newest, 30).await;
@@ -209,18 +222,27 @@ mod tests {
         pass(&wall, &newest, 1).await;
         assert_eq!((newest.seconds(), newest.behind()), (NOW + 31, None));
         wall.fetch_add(1_000 * HOUR, Ordering::Relaxed);
-        pass(&wall, &newest, 70).await;
+        pass(&wall, &newest, 310).await;
         wall.fetch_sub(1_000 * HOUR, Ordering::Relaxed);
         pass(&wall, &newest, 1).await;
         assert_eq!(newest.behind(), Some(Duration::from_secs(1_000 * HOUR)));
         newest.set_back();
-        assert_eq!((newest.seconds(), newest.behind()), (NOW + 102, None));
+        assert_eq!((newest.seconds(), newest.behind()), (NOW + 342, None));
     }
 
     #[test]
     fn a_time_that_was_known_before_a_restart_counts() {
         let (_, newest) = clocks();
-        newest.learn(NOW + HOUR);
+        newest.resume(NOW - HOUR);
+        assert_eq!((newest.seconds(), newest.behind()), (NOW, None));
+        assert_eq!(
+            newest.remembered().as_secs(),
+            NOW - HOUR,
+            "it may be a mistake"
+        );
+        newest.resume(NOW - 1);
+        assert_eq!(newest.remembered().as_secs(), NOW);
+        newest.resume(NOW + HOUR);
         newest.learn(NOW + 1);
         assert_eq!(newest.seconds(), NOW + HOUR);
         assert_eq!(newest.behind(), Some(Duration::from_secs(HOUR)));
