@@ -377,6 +377,11 @@ def stop(report, browser, gateway):
         browser.click("Wake", within=".head")
         wait_for("it is idle", lambda: "idle" in browser.text(".head"), 20)
         check.figure = "offloaded, then idle"
+    with report.check("unload: it ends, and its next request would start it"):
+        browser.click("Unload", within=".head")
+        wait_for("it is stopped", lambda: "stopped" in browser.text(".head"), 20)
+        browser.click("Start", within=".head")
+        wait_for("it is idle again", lambda: "idle" in browser.text(".head"), 30)
     with report.check("stop: asked first, then stopped"):
         browser.click("Stop", within=".head")
         browser.wait_text("Stop from-form?")

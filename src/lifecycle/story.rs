@@ -51,7 +51,7 @@ pub(super) fn event_of(command: Command, member: &Member) -> Result<Event, Strin
         },
         Command::Offload if member.policy.offload_to.is_none() => Err(format!(
             "{id} can't be offloaded: set automatic_cpu_offloading or disk_swapping in its \
-             instance's options"
+             instance's options, or levels = [\"cpu\", \"disk\"] in [instance.idle]"
         )),
         Command::Offload => match phase {
             _ if is_up => Ok(Event::Offload),

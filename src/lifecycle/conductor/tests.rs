@@ -55,13 +55,15 @@ impl Stage {
     }
 
     async fn of(fake: Fake, gpus: &[u64], specs: &[Arc<Deployment>], settings: Settings) -> Self {
-        Self::knowing(fake, gpus, specs, settings, Timings::default()).await
+        let timings = Timings::default();
+        Self::knowing(fake, (gpus, 1 << 40), specs, settings, timings).await
     }
 
-    /// With what an earlier process has written down.
+    /// With what an earlier process has written down, on these GPUs and so much host
+    /// memory.
     async fn knowing(
         fake: Fake,
-        gpus: &[u64],
+        (gpus, host_memory): (&[u64], u64),
         specs: &[Arc<Deployment>],
         settings: Settings,
         timings: Timings,
@@ -78,7 +80,7 @@ impl Stage {
             calls: Arc::new(fake.clone()),
             gpus: Inventory::simulated(gpus),
             timings,
-            host_memory: 1 << 40,
+            host_memory,
         };
         let conductor = Conductor::start(parts, &catalog(specs)).await.unwrap();
         Self {

@@ -72,9 +72,12 @@ pub fn best_offline(trace: &Trace, params: Params) -> Outcome {
                 };
                 let ours = Ours::new(trace, params, Some(Arc::clone(&known)));
                 let outcome = World::new(trace, ours, false).run();
-                let better = best
-                    .as_ref()
-                    .is_none_or(|best| outcome.total_wait < best.total_wait);
+                // Who serves fewer has less to wait for.
+                let better = best.as_ref().is_none_or(|best| {
+                    let stuck = outcome.stuck.cmp(&best.stuck);
+                    let waits = outcome.total_wait.total_cmp(&best.total_wait);
+                    stuck.then(waits).is_lt()
+                });
                 if better {
                     best = Some(outcome);
                 }

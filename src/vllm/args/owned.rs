@@ -14,7 +14,7 @@ const OWNED: &[(&str, &str)] = &[
     ("--dp-supervisor-", PLACES),
     (
         "--enable-sleep-mode",
-        "set automatic_cpu_offloading or disk_swapping",
+        "set automatic_cpu_offloading or disk_swapping, or levels in [instance.idle]",
     ),
     ("--enable-ssl-refresh", LISTENS),
     ("--grpc", LISTENS),

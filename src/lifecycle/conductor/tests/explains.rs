@@ -103,7 +103,7 @@ async fn how_much_it_is_asked_for_is_known_after_a_restart_and_with_other_option
     let begin = async |specs: &[Arc<Deployment>]| {
         let timings = Timings::open(path.clone());
         let (fake, settings) = (Fake::default(), Settings::default());
-        Stage::knowing(fake, &[80 << 30], specs, settings, timings).await
+        Stage::knowing(fake, (&[80 << 30], 1 << 40), specs, settings, timings).await
     };
     let expected = async |stage: &Stage| {
         let id = DeploymentId::parse("t/a").unwrap();

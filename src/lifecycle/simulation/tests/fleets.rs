@@ -1,4 +1,6 @@
 //! Whoever fits an empty machine is served, whatever the others are.
+//!
+//! `TIDEGATE_FLEETS=10000` makes it long.
 
 use super::*;
 use crate::config::OffloadTo;
@@ -14,6 +16,8 @@ use crate::time::Uptime;
 
 const GIB: u64 = 1 << 30;
 const GPU: u64 = 80 * GIB;
+/// Fleets of a run where no number is named.
+const FLEETS: u64 = 200;
 
 /// Our placement, and after each pass: what it would answer about each claim that
 /// waits must be what it finds there.
@@ -177,7 +181,9 @@ fn checked(trace: &Trace) -> Outcome {
 
 #[test]
 fn whoever_fits_an_empty_machine_is_served_within_the_bound() {
-    for seed in 0..600 {
+    let fleets = std::env::var("TIDEGATE_FLEETS").ok();
+    let fleets = fleets.map_or(FLEETS, |text| text.parse().unwrap());
+    for seed in 0..fleets {
         let trace = fleet(seed);
         let outcome = checked(&trace);
         assert_eq!(

@@ -32,7 +32,7 @@ async function fill(detail, body) {
     facts([["Name", instance.name], ["Service Project", instance.project ?? "none: admins only"], ["Queue", instance.queue ?? "local"],
       ["AI Gateway Route", instance.route ?? (config.route ? `${config.route.name} (its own)` : "none: ephemeral endpoint")], ["Engine", instance.engine === "sim" ? "stand-in" : "vLLM"],
       ["vLLM Version", instance.engine === "sim" ? null : instance.vllm_version ?? "the one on PATH"], ["Idle Time Limit", instance.idle?.time_limit ?? "none"],
-      ["Offload after", instance.idle?.offload_after ?? "never"], ["Last Action Report Interval", instance.idle?.last_action_report_interval ?? "10s"], ["File", detail.file]]),
+      ["Offload after", instance.idle?.offload_after ?? "never"], ["Where weights may go", instance.idle?.levels?.join(" or ") ?? "as the options of the group Advanced say"], ["Last Action Report Interval", instance.idle?.last_action_report_interval ?? "10s"], ["File", detail.file]]),
     (config.deployment ?? []).map((table) => el("fieldset", {}, el("legend", {}, table.endpoint_name ?? table.model), el("div", { class: "stack" },
       facts([["Model", table.model], ["Model Endpoint Name", table.endpoint_name ?? table.model], ["Max Concurrent Requests", table.max_concurrent_requests ?? "no limit"],
         ["Start", table.start ?? "on-demand"], ["Makes room for others", table.keep ? "never" : "yes"]]),
