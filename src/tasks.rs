@@ -93,6 +93,21 @@ impl Tasks {
         });
     }
 
+    /// As [`Self::spawn_vital`], for a future that may be dropped at any point.
+    pub fn spawn_vital_until_end(
+        &self,
+        name: &'static str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let ending = self.ending();
+        self.spawn_vital(name, async move {
+            tokio::select! {
+                () = future => {}
+                () = ending.cancelled() => {}
+            }
+        });
+    }
+
     /// Resolves once a task has ended on which all depends, of this set or of one
     /// that it is a child of or a parent to. Cancel-safe.
     pub async fn fallen(&self) -> Fallen {

@@ -114,6 +114,6 @@ fn inventory(settings: &Settings, tasks: &Tasks) -> Result<Inventory, Failure> {
     }
     tracing::info!("GPUs: {inventory}");
     let monitor = Monitor::new(nvml, &mut inventory, settings.gpus.poll);
-    tasks.spawn("gpus", monitor.run(tasks.ending()));
+    tasks.spawn_vital("gpus", monitor.run(tasks.ending()));
     Ok(inventory)
 }

@@ -119,7 +119,7 @@ impl Conductor {
         let now_on_gpus = readings.latest();
         let prefetch = parts.settings.placement.prefetch;
         let watching = observe::watch(readings, Arc::clone(&effects.launcher), observed_in);
-        tasks.spawn_until_end("gpu observer", watching);
+        tasks.spawn_vital_until_end("gpu observer", watching);
         let mut conductor = Self {
             gpu_memory: largest(&parts.gpus.devices),
             placement: Placement::new(

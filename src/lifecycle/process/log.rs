@@ -153,25 +153,27 @@ fn follow_all(inbox: &Receiver<Option<Followed>>) {
 pub(super) struct Tail {
     path: PathBuf,
     handle: Arc<Handle>,
-    /// Which file was read last.
+    /// Which file was read last; `None` before the first look.
     file: Option<u64>,
     position: u64,
+    from: From,
     lines: Lines,
 }
 
 impl Tail {
+    /// Looks at the disk only to know where the end is: not in a task for
+    /// [`From::End`].
     pub(super) fn new(path: PathBuf, handle: Arc<Handle>, from: From) -> Self {
-        let meta = fs::metadata(&path).ok();
-        let end = meta.as_ref().map_or(0, fs::Metadata::len);
-        let position = match from {
-            From::End => end,
-            From::LastLines => end.saturating_sub(LOOK_BACK),
+        let end = match from {
+            From::End => fs::metadata(&path).ok(),
+            From::LastLines => None,
         };
         Self {
             path,
             handle,
-            file: meta.map(|meta| meta.ino()),
-            position,
+            file: end.as_ref().map(MetadataExt::ino),
+            position: end.map_or(0, |end| end.len()),
+            from,
             lines: Lines::default(),
         }
     }
@@ -189,7 +191,11 @@ impl Tail {
 
     fn read_on(&mut self) -> io::Result<()> {
         let file = File::open(&self.path)?;
-        let now = file.metadata()?.ino();
+        let meta = file.metadata()?;
+        let now = meta.ino();
+        if matches!(self.from, From::LastLines) && self.file.is_none() {
+            self.position = meta.len().saturating_sub(LOOK_BACK);
+        }
         if self.file.is_some_and(|known| known != now) {
             // It was moved aside: first its rest, if it is still there.
             if let Ok(before) = File::open(older(&self.path))
