@@ -84,7 +84,7 @@ enum Word {
 pub(super) enum HandoverError {
     /// It does not answer.
     #[error(
-        "the running gateway does not answer who wants to take over: it may be taken over from by another already; see its log"
+        "the running gateway does not answer who wants to take over: it may be taken over from by another already, or be the first process of a container; see its log"
     )]
     Talk(#[source] io::Error),
     /// It says something else.
@@ -150,6 +150,9 @@ async fn talk(stream: UnixStream, answers: &Answers) -> io::Result<()> {
     let (handles, store) = (&answers.handles, &answers.store);
     match listen(&stream, TALK_MAX).await?.0 {
         Word::TakeOver { version } => {
+            if let Some(why) = stays(std::process::id()) {
+                return Err(io::Error::other(why));
+            }
             tracing::info!("tidegate {version} is about to take over");
         }
         // From the one before us.
@@ -190,6 +193,13 @@ async fn talk(stream: UnixStream, answers: &Answers) -> io::Result<()> {
     tracing::info!("the new gateway serves");
     serves.send(()).unwrap_or_default();
     Ok(())
+}
+
+/// Why a process with this number can't give way to another.
+fn stays(pid: u32) -> Option<&'static str> {
+    (pid == 1).then_some(
+        "this gateway is the first process of its container, which would end with it: start a container anew instead",
+    )
 }
 
 /// A gateway that is being taken over from.
@@ -387,6 +397,12 @@ mod tests {
             ending.cancel();
         };
         tokio::join!(answering, old, new);
+    }
+
+    #[test]
+    fn the_first_process_of_a_container_stays() {
+        assert!(stays(1).is_some());
+        assert!(stays(std::process::id()).is_none());
     }
 
     #[tokio::test]
