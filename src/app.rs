@@ -306,6 +306,12 @@ fn open_store(settings: &Settings) -> Result<(Store, Arc<Revocations>), Failure>
     Ok((store, revocations))
 }
 
+/// Whether a gateway of this state directory answers gateways that would take over: it
+/// runs, also where its admin socket is gone.
+pub fn is_running(state: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(handover::socket(state)).is_ok()
+}
+
 /// What a store says is revoked, and by which clock.
 ///
 /// # Errors

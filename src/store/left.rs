@@ -2,7 +2,7 @@
 //! while another one has the store, or when the store fails at the end.
 //!
 //! ```text
-//!  gives way: usage-ID.journal, locked, a line each half second ──┐ unlocked when it ends,
+//!  gives way: usage-ID.journal, locked, a line each 20 ms ────────┐ unlocked when it ends,
 //!  end with a store that fails: the same, one line ───────────────┤ however it does
 //!                                                                 ▼
 //!  whoever has the store: finds it, locks it, adds it in one transaction with its ID, removes it
@@ -16,6 +16,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{ReadableTableMetadata, TableDefinition, WriteTransaction};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,9 @@ use crate::time::{sleep, unix_time};
 
 /// Journals that were added already, by id, so that none counts twice.
 const ADDED: TableDefinition<'_, &str, ()> = TableDefinition::new("usage_journals");
+
+/// Between two lines of a gateway that has given way.
+const PACE: Duration = Duration::from_millis(20);
 
 /// Most ids that are kept.
 const ADDED_MAX: u64 = 1_000;
@@ -103,6 +107,16 @@ impl Journal {
         }
         written?;
         self.is_empty = false;
+        Ok(())
+    }
+
+    /// Forces what was written to the disk: a kill takes nothing of it before either, a
+    /// loss of power may.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 }
@@ -115,14 +129,14 @@ impl Drop for Journal {
     }
 }
 
-/// Writes a ledger down every [`usage::FLUSH`] until told to end, and once more then:
-/// for a gateway that has given its store away.
+/// Writes a ledger down every [`PACE`] until told to end, and once more then: for a
+/// gateway that has given its store away, and may be killed for that.
 pub async fn keep(state: PathBuf, ledger: Arc<Ledger>, ending: CancellationToken) {
     let mut journal = None;
     let mut is_last = false;
     while !is_last {
         tokio::select! {
-            () = sleep(usage::FLUSH) => {}
+            () = sleep(PACE) => {}
             () = ending.cancelled() => is_last = true,
         }
         let (state, ledger, held) = (state.clone(), Arc::clone(&ledger), journal.take());
@@ -131,8 +145,11 @@ pub async fn keep(state: PathBuf, ledger: Arc<Ledger>, ending: CancellationToken
                 Some(journal) => journal,
                 None => Journal::begin(&state)?,
             };
-            let taken = journal.take(&ledger);
-            taken.map(|()| journal)
+            journal.take(&ledger)?;
+            if is_last {
+                journal.sync()?;
+            }
+            Ok::<_, io::Error>(journal)
         };
         // A task that was cancelled at the end of the runtime has nothing to say.
         match tokio::task::spawn_blocking(work).await {

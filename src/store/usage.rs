@@ -117,7 +117,9 @@ async fn leave(store: &Store, ledger: &Arc<Ledger>) {
     let (store, ledger) = (store.clone(), Arc::clone(ledger));
     let work = move || {
         let state = store.directory().ok_or(io::ErrorKind::NotFound)?;
-        left::Journal::begin(state)?.take(&ledger)
+        let mut journal = left::Journal::begin(state)?;
+        journal.take(&ledger)?;
+        journal.sync()
     };
     if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
         tracing::error!(error = %error, "the last usage of tokens is lost");

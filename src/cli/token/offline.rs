@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::client::ClientError;
 use super::super::{Failure, out};
+use crate::app;
 use crate::config::Settings;
 use crate::store::{self, Store, mark};
 
@@ -25,6 +26,11 @@ enum NothingHere {
          `tidegate state import`, or start `tidegate serve`, which refuses tokens of before"
     )]
     Store { socket: PathBuf, store: PathBuf },
+    #[error(
+        "nothing was done: a gateway runs here that is giving way to another one, and would not hear \
+         of it; try again when that serves"
+    )]
+    GivingWay,
 }
 
 /// Whether no gateway runs, so that the files may be opened here.
@@ -35,6 +41,9 @@ pub(crate) fn is_offline<T>(result: &Result<T, Failure>) -> bool {
 /// Opens the store of these settings, and tells what is wrong with it.
 pub(crate) fn open(settings: &Settings) -> Result<Store, Failure> {
     let key = has_key(settings)?;
+    if app::is_running(&settings.gateway.state) {
+        return Err(NothingHere::GivingWay.into());
+    }
     let file = settings.gateway.state.join(store::FILE);
     if !file.exists() && mark::is_known(key)? {
         let (socket, store) = (settings.admin.socket.clone(), file);
