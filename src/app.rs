@@ -390,16 +390,13 @@ fn open_access_log(settings: &Settings) -> Result<AccessLog, AccessLogError> {
 fn reload(settings: &Settings, previous: Option<&Catalog>) -> Catalog {
     let (dir, queues) = (&settings.gateway.routes, &settings.queues);
     let file = settings.gateway.state.join(Memory::FILE);
-    let (before, catalog) = match previous {
-        Some(previous) => {
-            let catalog = config::load_catalog(dir, queues, Some(previous));
-            (previous.memory(), catalog)
-        }
-        None => {
-            let memory = Memory::read(&file);
-            let catalog = config::load_first(dir, queues, &memory);
-            (memory, catalog)
-        }
+    let (before, catalog) = if let Some(previous) = previous {
+        let catalog = config::load_catalog(dir, queues, Some(previous));
+        (previous.memory(), catalog)
+    } else {
+        let memory = Memory::read(&file);
+        let catalog = config::load_first(dir, queues, &memory);
+        (memory, catalog)
     };
     let now = catalog.memory();
     if now != before

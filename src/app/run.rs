@@ -18,6 +18,7 @@ use super::systemd::Notifier;
 use super::{App, Failure, certs, health, plots, reload};
 use crate::admin::{self, Admin, socket};
 use crate::auth::Keys;
+use crate::config::Catalog;
 use crate::config::watch::Watcher;
 use crate::deployment::{Registry, Status};
 use crate::gateway::{Gateway, lookout};
@@ -263,6 +264,18 @@ fn report_activity(
 /// How long a file may be gone and be the same one when it is there again.
 const REWRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
+/// Waits for a file that is gone: deleted and written again is how rsync, git and
+/// editors change one.
+async fn settled(known: Arc<Catalog>) {
+    let gone = tokio::task::spawn_blocking(move || known.misses_a_file()).await;
+    if gone.is_ok_and(|is_gone| is_gone) {
+        tracing::info!(
+            "a route file is gone; what it says ends unless it is there again within {REWRITTEN_WITHIN:?}"
+        );
+        sleep(REWRITTEN_WITHIN).await;
+    }
+}
+
 /// Takes changed files into effect: the conductor first, then the gateway.
 async fn reload_on_change(
     mut watcher: Watcher,
@@ -278,14 +291,9 @@ async fn reload_on_change(
             () = ending.cancelled() => return,
         }
         let (settings, previous) = (Arc::clone(&admin.settings), admin.catalog.load_full());
-        // Deleted and written again is how rsync, git and editors change a file.
-        let known = Arc::clone(&previous);
-        let gone = tokio::task::spawn_blocking(move || known.misses_a_file()).await;
-        if gone.is_ok_and(|is_gone| is_gone) {
-            tokio::select! {
-                () = sleep(REWRITTEN_WITHIN) => {}
-                () = ending.cancelled() => return,
-            }
+        tokio::select! {
+            () = settled(Arc::clone(&previous)) => {}
+            () = ending.cancelled() => return,
         }
         let before = Arc::clone(&previous);
         let since = Instant::now();

@@ -118,6 +118,9 @@ pub enum ApiKeyError {
 /// Longest address, in bytes: it is a label of metrics.
 const URL_BYTES_MAX: usize = 512;
 
+/// Longest path of a socket that the kernel takes, with a zero byte behind it.
+const SOCKET_BYTES_MAX: usize = 107;
+
 /// Largest key file, in bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -302,27 +305,32 @@ impl fmt::Display for NotUrl {
     }
 }
 
+impl Url {
+    fn of_socket(path: &str) -> Result<Self, NotUrl> {
+        if !path.starts_with('/') || path.chars().any(char::is_control) {
+            return Err(NotUrl(
+                "write the whole path of the socket, as \"unix:/run/vllm.sock\"",
+            ));
+        }
+        if path.len() > SOCKET_BYTES_MAX {
+            return Err(NotUrl(
+                "write a path of at most 107 bytes: the system takes no longer one for a socket",
+            ));
+        }
+        Ok(Self {
+            scheme: Scheme::Unix,
+            address: Address::Unix(path.into()),
+            base_path: String::new(),
+        })
+    }
+}
+
 impl FromStr for Url {
     type Err = NotUrl;
 
     fn from_str(text: &str) -> Result<Self, NotUrl> {
         if let Some(path) = text.strip_prefix("unix:") {
-            if !path.starts_with('/') || path.chars().any(char::is_control) {
-                return Err(NotUrl(
-                    "write the whole path of the socket, as \"unix:/run/vllm.sock\"",
-                ));
-            }
-            // What the kernel takes, with a zero byte behind it.
-            if path.len() > 107 {
-                return Err(NotUrl(
-                    "write a path of at most 107 bytes: the system takes no longer one for a socket",
-                ));
-            }
-            return Ok(Self {
-                scheme: Scheme::Unix,
-                address: Address::Unix(path.into()),
-                base_path: String::new(),
-            });
+            return Self::of_socket(path);
         }
         let wrong = NotUrl("write \"http://HOST:PORT\", \"https://HOST:PORT\" or \"unix:/PATH\"");
         if text.len() > URL_BYTES_MAX {

@@ -129,20 +129,37 @@ fn judge(
     server: &Arc<Server>,
 ) {
     use StatusCode as S;
-    let fault = match result {
+    let refusal = match result {
         Ok(answered) => match answered.response.status() {
             status @ (S::INTERNAL_SERVER_ERROR
             | S::BAD_GATEWAY
             | S::SERVICE_UNAVAILABLE
-            | S::GATEWAY_TIMEOUT) => Fault::Status(status),
+            | S::GATEWAY_TIMEOUT) => {
+                let ejection = destination.route.ejection;
+                let is_last = || destination.is_last(server);
+                return attempt.failed(&Fault::Status(status), ejection, is_last);
+            }
             _ => return attempt.succeeded(),
         },
-        Err(Refusal::Unreached(failure)) => Fault::Unreached(failure),
-        Err(Refusal::UpstreamBroke) => Fault::Broke,
-        Err(Refusal::UpstreamTimeout) => Fault::Silent,
-        Err(Refusal::KeyRefused { status }) => Fault::Key(*status),
-        Err(Refusal::Redirected { status }) => Fault::Redirect(*status),
-        Err(_) => return,
+        Err(refusal) => refusal,
+    };
+    blame(attempt, refusal, destination, server);
+}
+
+/// Tells a server's health why a request to it failed, where that speaks against it.
+pub(super) fn blame(
+    attempt: Attempt,
+    refusal: &Refusal,
+    destination: &Destination,
+    server: &Arc<Server>,
+) {
+    let fault = match refusal {
+        Refusal::Unreached(failure) => Fault::Unreached(failure),
+        Refusal::UpstreamBroke => Fault::Broke,
+        Refusal::UpstreamTimeout => Fault::Silent,
+        Refusal::KeyRefused { status } => Fault::Key(*status),
+        Refusal::Redirected { status } => Fault::Redirect(*status),
+        _ => return,
     };
     let ejection = destination.route.ejection;
     attempt.failed(&fault, ejection, || destination.is_last(server));

@@ -149,17 +149,19 @@ fn an_instance_of_another_workspace_does_not_take_a_route_over() {
     }
 }
 
-#[test]
-fn of_files_that_clash_at_a_first_start_none_is_served_and_later_the_first_stays() {
+type Named = (&'static str, String);
+
+/// Two files that clash, and what is said of them.
+fn clashing() -> Vec<(Named, Named, &'static [&'static str])> {
     let named = |name, more| (name, more);
-    for ((name_a, text_a), (name_b, text_b), expected) in [
+    vec![
         (
             named("a.toml", route("r", "")),
             named("b.toml", route("r", "")),
             &[
                 "a.toml:2: route.name: the route \"r\" stands in b.toml:2 too: write another name",
                 "b.toml:2: route.name: the route \"r\" stands in a.toml:2 too: write another name",
-            ][..],
+            ],
         ),
         (
             named("a.toml", route("r", "path = \"/x\"")),
@@ -209,7 +211,12 @@ fn of_files_that_clash_at_a_first_start_none_is_served_and_later_the_first_stays
                 "b.toml:2: instance.route: the route \"chat\" has upstreams of its own in a.toml:2: a route leads to upstreams or to instances, not both",
             ],
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn of_files_that_clash_at_a_first_start_none_is_served_and_later_the_first_stays() {
+    for ((name_a, text_a), (name_b, text_b), expected) in clashing() {
         let dir = Dir::new(&[(name_a, &text_a), (name_b, &text_b)]);
         let catalog = dir.load(None);
         assert_eq!(dir.errors(&catalog), expected);

@@ -28,6 +28,15 @@ fn usage_of_every_api_is_read_whatever_the_frames() {
             r#"{"id":"c","choices":[{"message":{"content":"} \"usage\":{\"prompt_tokens\":9} \\"}}],"usage":{"prompt_tokens":6,"total_tokens":14,"completion_tokens":8,"prompt_tokens_details":{"cached_tokens":4,"multimodal_tokens":null},"completion_tokens_details":null},"metrics":null}"#,
             Some(usage(6, 8, 4)),
         ),
+        // as some servers count, and with PHP's empty list for an empty object
+        (
+            r#"{"usage":{"prompt_tokens":7.0,"completion_tokens":2e0,"prompt_tokens_details":[],"completion_tokens_details":[]}}"#,
+            Some(usage(7, 2, 0)),
+        ),
+        (
+            r#"{"usage":{"prompt_tokens":7.5,"completion_tokens":2}}"#,
+            None,
+        ),
         // embeddings
         (
             r#"{"object":"list","data":[{"embedding":[0.5,-1e-3,[{}]]}],"usage":{"prompt_tokens":5,"total_tokens":5,"completion_tokens":0,"prompt_tokens_details":null}}"#,
