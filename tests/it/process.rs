@@ -1,6 +1,7 @@
 //! The gateway as a process: taken over while clients come and go, passed its
 //! sockets, short of descriptors.
 
+mod files;
 mod kills;
 mod output;
 

@@ -17,8 +17,9 @@ use hyper_util::rt::TokioIo;
 
 use super::{Caller, has_token};
 use crate::gateway::admit::{Admission, Again, Asked, admit};
+use crate::gateway::balance::Pick;
 use crate::gateway::error::Refusal;
-use crate::gateway::forward::forwarded_headers;
+use crate::gateway::forward::{blame, forwarded_headers};
 use crate::gateway::pool::Occupied;
 use crate::gateway::record::{Phase, Record};
 use crate::gateway::router::Destination;
@@ -78,25 +79,7 @@ pub(super) async fn connect(
         charge.sent();
     }
     let timeouts = &destination.route.timeouts;
-    let limits = Limits {
-        connect: timeouts.connect,
-        tls_handshake: timeouts.tls_handshake,
-    };
-    let mut again = Again::default();
-    let (occupied, socket) = loop {
-        record.phase = Phase::Connect;
-        let pool = Arc::clone(&admission.place.server.pool);
-        let occupied = pool.occupy();
-        match pool.reach(limits).await {
-            Ok(socket) => break (occupied, socket),
-            Err(_) if admission.is_replaced() => {
-                drop(occupied);
-                let next = admission.again(&mut again, pick, &destination, record);
-                next.await?;
-            }
-            Err(failure) => return Err(Refusal::Unreached(failure)),
-        }
-    };
+    let (occupied, socket) = reached(&mut admission, pick, &destination, record).await?;
     let (target, server) = (&admission.place.target, &admission.place.server);
     let in_flight = target.metrics.inside();
     record.phase = Phase::FirstByte;
@@ -111,7 +94,16 @@ pub(super) async fn connect(
     let request = opening(&path, headers, &key)?;
     let opened = timeout(timeouts.first_byte, upgrade(socket, request, &key)).await;
     record.waits.first_byte = sent.elapsed();
-    let upgraded = opened.map_err(|_| Refusal::UpstreamTimeout)??;
+    let opened = opened.unwrap_or(Err(Refusal::UpstreamTimeout));
+    let attempt = server.health.begin();
+    let upgraded = match opened {
+        Ok(upgraded) => upgraded,
+        Err(refusal) => {
+            blame(attempt, &refusal, &destination, server);
+            return Err(refusal);
+        }
+    };
+    attempt.succeeded();
     record.phase = Phase::Stream;
     let model = target.model.as_ref().unwrap_or(&destination.name);
     Ok(Line {
@@ -125,6 +117,40 @@ pub(super) async fn connect(
             _in_flight: in_flight,
         },
     })
+}
+
+/// A stream to the admitted server, or to the one that takes the place of its worker.
+async fn reached(
+    admission: &mut Admission,
+    pick: Pick<'_>,
+    destination: &Destination,
+    record: &mut Record,
+) -> Result<(Occupied, Socket), Refusal> {
+    let timeouts = &destination.route.timeouts;
+    let limits = Limits {
+        connect: timeouts.connect,
+        tls_handshake: timeouts.tls_handshake,
+    };
+    let mut again = Again::default();
+    loop {
+        record.phase = Phase::Connect;
+        let pool = Arc::clone(&admission.place.server.pool);
+        let occupied = pool.occupy();
+        match pool.reach(limits).await {
+            Ok(socket) => return Ok((occupied, socket)),
+            Err(_) if admission.is_replaced() => {
+                drop(occupied);
+                let next = admission.again(&mut again, pick, destination, record);
+                next.await?;
+            }
+            Err(failure) => {
+                let refusal = Refusal::Unreached(failure);
+                let server = &admission.place.server;
+                blame(server.health.begin(), &refusal, destination, server);
+                return Err(refusal);
+            }
+        }
+    }
 }
 
 /// The request that opens it. Nothing of the client's goes along: its headers

@@ -284,6 +284,33 @@ async fn a_stream_that_is_packed_or_in_lines_of_json_is_read_all_the_same() {
         let got = ask(answer, CHAT, ASK).await;
         assert_eq!(got.body.as_bytes(), whole);
     }
+    // All of it is counted.
+    let lines = format!("{}{}", line(TEXT), line(USAGE));
+    for (headers, body, path, expected) in [
+        (headers.as_str(), packed, STREAM, (3, 1)),
+        (
+            "Content-Type: application/x-ndjson\r\n",
+            lines.into_bytes(),
+            STREAM,
+            (3, 1),
+        ),
+        (json, gzip(whole), ASK, (7, 0)),
+    ] {
+        let answer = framings("200 OK", headers, &body).remove(0);
+        let bench = Bench::new(&[answering(answer).await], "").await;
+        assert_eq!(bench.ask(bench.post(path)).await.status, 200);
+        // The record is written when the body is dropped, at the latest with its connection.
+        let ledger = bench.gateway.ledger();
+        while ledger.all_pending().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let (_, tally) = ledger.take().remove(0);
+        assert_eq!(
+            (tally.prompt_tokens, tally.completion_tokens),
+            expected,
+            "{headers}"
+        );
+    }
     // What can't be unpacked is no answer.
     let odd = "Content-Type: application/json\r\nContent-Encoding: br\r\n";
     let got = ask(framings("200 OK", odd, b"x").remove(0), CHAT, ASK).await;
