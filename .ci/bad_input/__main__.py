@@ -104,9 +104,9 @@ def failed(report, name, words, model, environment=None, settings=""):
         gateway.route("lab", INSTANCE.format(model=model.format(directory=gateway.directory)))
         gateway.start()
         token = gateway.token("--workspace", "w1", "--project", "research")
-        error = raised(openai.InternalServerError, lambda: openai_client.client(
+        error = raised(openai.APIStatusError, lambda: openai_client.client(
             gateway, token, timeout=30).chat.completions.create(model="lab", messages=hello()))
-        expect(error.status_code == 503 and error.code == "model_failed", f"{error.status_code} {error.body}")
+        expect(error.status_code == 424 and error.code == "model_failed", f"{error.status_code} {error.body}")
         for word in (str(gateway.directory), *words):
             expect(word not in str(error), f"{word} is told to the client: {error}")
         shown = gateway.wait_status("lab/lab", "failed", 10)

@@ -1,11 +1,16 @@
 //! Serving: the tasks, and their end in order.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderValue};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -164,16 +169,47 @@ impl App {
     }
 }
 
+/// A page of metrics, packed for those who take it so: thousands of lines that differ in a
+/// word each.
+fn page(asked: &HeaderMap, text: String) -> (HeaderMap, Vec<u8>) {
+    let mut headers = HeaderMap::new();
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4");
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if !takes_gzip(asked) {
+        return (headers, text.into_bytes());
+    }
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = packed.write_all(text.as_bytes());
+    match written.and_then(|()| packed.finish()) {
+        Ok(bytes) => {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            (headers, bytes)
+        }
+        // Writing to memory can't fail.
+        Err(_) => (headers, text.into_bytes()),
+    }
+}
+
+/// Whether a client takes gzip: it names it, or anything, and not with `q=0`.
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    let values = asked.get_all(ACCEPT_ENCODING).iter();
+    let mut codings = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','));
+    codings.any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().trim_start_matches("q=");
+        let is_none = weight.starts_with('0') && weight.trim_matches(['0', '.']).is_empty();
+        name.trim().eq_ignore_ascii_case("gzip") && !is_none
+    })
+}
+
 /// Serves `GET /metrics`.
 async fn scrape(socket: TcpListener, handle: PrometheusHandle, ending: CancellationToken) {
-    let render = move || {
+    let render = move |headers: HeaderMap| {
         let handle = handle.clone();
-        async move {
-            (
-                [("content-type", "text/plain; version=0.0.4")],
-                handle.render(),
-            )
-        }
+        async move { page(&headers, handle.render()) }
     };
     let router = Router::new().route("/metrics", get(render));
     let until = ending.clone();
@@ -320,5 +356,39 @@ async fn reload_on_change(
             "routes are in effect"
         );
         admin.catalog.store(catalog);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn metrics_are_packed_for_those_who_take_it_so() {
+        let text = "tidegate_requests_total{route=\"chat\"} 1\n".repeat(1_000);
+        for (asked, is_packed) in [
+            ("gzip", true),
+            ("deflate, GZip;q=0.5", true),
+            ("", false),
+            ("identity", false),
+            ("gzip;q=0", false),
+            ("gzip;q=0.0, br", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(asked));
+            let (head, bytes) = page(&headers, text.clone());
+            assert_eq!(head.contains_key(CONTENT_ENCODING), is_packed, "{asked}");
+            let mut read = String::new();
+            if is_packed {
+                assert!(bytes.len() * 10 < text.len());
+                let mut packed = flate2::read::GzDecoder::new(&bytes[..]);
+                packed.read_to_string(&mut read).unwrap();
+            } else {
+                read = String::from_utf8(bytes).unwrap();
+            }
+            assert!(read == text, "{asked}");
+        }
     }
 }

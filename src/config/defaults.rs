@@ -67,6 +67,7 @@ impl Default for Gateway {
             },
             proxies: Proxies::default(),
             heads: Heads::default(),
+            forward_headers: None,
         }
     }
 }

@@ -8,9 +8,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use http::header::HeaderName;
 use http::uri::Authority;
 
 use super::network::Network;
@@ -52,6 +54,9 @@ pub struct Gateway {
     pub proxies: Proxies,
     /// Bounds of a request's head.
     pub heads: Heads,
+    /// Headers of clients that go on to servers beside those that servers need; `None`
+    /// for no more.
+    pub forward_headers: Option<Arc<[HeaderName]>>,
 }
 
 /// Proxies before us that are believed.
@@ -121,7 +126,8 @@ pub enum Need {
 pub struct Cors {
     /// Whose; nothing is answered to others.
     pub origins: Origins,
-    /// Request headers that they may send beside those of the SDKs, in lower case.
+    /// Request headers that they may send beside those of the SDKs, in lower case; `*` for
+    /// whatever they ask for.
     pub headers: Vec<String>,
     /// Whether browsers may send credentials of their own, such as certificates.
     pub credentials: bool,

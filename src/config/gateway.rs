@@ -162,6 +162,7 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
         access_logs,
         proxies,
         heads,
+        forward_headers,
     } = to;
     set(listen, addresses(table, "listen"));
     set(plain_listen, addresses(table, "plain_listen"));
@@ -200,6 +201,7 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
     set(&mut access_logs.files_max, files);
     edge::proxies(table, proxies);
     edge::heads(table, heads);
+    edge::forward_headers(table, forward_headers);
     edge::proxies_fit(table, to);
 }
 

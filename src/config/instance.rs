@@ -415,6 +415,7 @@ impl Default for Sim {
             tokens_per_second: 50.0,
             weights: 16 << 30,
             context: 1 << 30,
+            max_model_len: 131_072,
             faults: Vec::new(),
         }
     }
@@ -430,6 +431,7 @@ fn sim(mut table: Reader<'_>) -> Sim {
     let speed = table.number("tokens_per_second", 0.001..=1_000_000.0);
     let weights = table.size("weights", 0..=1024 * TIB);
     let context = table.size("context", 0..=1024 * TIB);
+    let length = table.whole("max_model_len", 2..=16_777_216);
     let faults = table.parsed_list::<String>("faults");
     if let Some(faults) = &faults {
         for fault in &faults.value {
@@ -448,6 +450,7 @@ fn sim(mut table: Reader<'_>) -> Sim {
         tokens_per_second: speed.unwrap_or(default.tokens_per_second),
         weights: weights.unwrap_or(default.weights),
         context: context.unwrap_or(default.context),
+        max_model_len: length.unwrap_or(default.max_model_len),
         faults: faults.map_or(default.faults, |faults| faults.value),
     }
 }

@@ -420,6 +420,8 @@ pub struct Sim {
     pub weights: u64,
     /// Memory kept while asleep, in bytes.
     pub context: u64,
+    /// Longest prompt and answer together, in tokens.
+    pub max_model_len: u32,
     /// Faults, as `tidegate sim --fault` takes them.
     pub faults: Vec<String>,
 }

@@ -102,7 +102,7 @@ pub fn preflight(
     let mut response = Response::new(Body::full(bytes::Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let answer = response.headers_mut();
-    let methods = HeaderValue::from_static("GET, POST");
+    let methods = HeaderValue::from_static("GET, POST, DELETE");
     answer.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     let asked = headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS);
     let names = asked.iter().filter_map(|value| value.to_str().ok());
@@ -128,7 +128,10 @@ pub fn preflight(
 fn may_send(cors: &Cors, name: &str) -> bool {
     OF_SDKS.contains(&name)
         || name.starts_with("x-stainless-")
-        || cors.headers.iter().any(|known| known == name)
+        || cors
+            .headers
+            .iter()
+            .any(|known| known == name || known == "*")
 }
 
 /// Marks a response for the page's browser, and takes out what a server said.

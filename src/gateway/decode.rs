@@ -1,7 +1,8 @@
 //! Request bodies that come compressed.
 //!
 //! `gzip` and `deflate` are decoded, as every HTTP client of every language can
-//! send them and prompts of megabytes shrink to a tenth; others are refused with
+//! send them and prompts of megabytes shrink to a tenth, and `zstd`, which Codex sends;
+//! others are refused with
 //! the list of what is taken. A body is never passed on unread. The bound of
 //! bodies holds for what comes out: a bomb is given up there, however small it
 //! came, and others are served in between.
@@ -12,6 +13,8 @@ use bytes::{Bytes, BytesMut};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::error::Refusal;
 use crate::pieces::Pieces;
@@ -28,6 +31,8 @@ pub enum Coding {
     Gzip,
     /// RFC 1950; what clients send bare (RFC 1951) is taken too.
     Deflate,
+    /// RFC 8878, with the window of RFC 9659.
+    Zstd,
 }
 
 impl Coding {
@@ -45,6 +50,7 @@ impl Coding {
                     "identity" => continue,
                     "gzip" | "x-gzip" => Self::Gzip,
                     "deflate" => Self::Deflate,
+                    "zstd" => Self::Zstd,
                     _ => return Err(Refusal::ContentEncoding),
                 };
                 if coding != Self::Identity {
@@ -54,6 +60,21 @@ impl Coding {
             }
         }
         Ok(coding)
+    }
+}
+
+impl Coding {
+    /// Reads it in the headers of an answer, which may come packed only in ways that
+    /// servers use unasked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn of_answer(headers: &HeaderMap) -> Result<Self, Refusal> {
+        match Self::read(headers)? {
+            Self::Zstd => Err(Refusal::ContentEncoding),
+            coding => Ok(coding),
+        }
     }
 }
 
@@ -71,12 +92,51 @@ pub async fn decode(body: Pieces, coding: Coding, max: u64) -> Result<Pieces, Re
     let is_zlib = body.first().is_some_and(|b| b & 0x8f == 0x08);
     let unpacked = if coding == Coding::Gzip {
         unpack(MultiGzDecoder::new(&body[..]), max).await
+    } else if coding == Coding::Zstd {
+        let packed = Zstd {
+            rest: &body,
+            frame: None,
+        };
+        unpack(packed, max).await
     } else if is_zlib {
         unpack(ZlibDecoder::new(&body[..]), max).await
     } else {
         unpack(DeflateDecoder::new(&body[..]), max).await
     };
     unpacked.map(Pieces::from)
+}
+
+/// Frames of zstd, one behind the other. Frames that are to be skipped carry nothing of
+/// a body, and are refused.
+struct Zstd<'a> {
+    rest: &'a [u8],
+    frame: Option<StreamingDecoder<&'a [u8], FrameDecoder>>,
+}
+
+impl Read for Zstd<'_> {
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        /// Most that is kept of what came out, in bytes: RFC 9659, section 3.
+        const WINDOW_MAX: u64 = 8 << 20;
+        loop {
+            let mut frame = match self.frame.take() {
+                Some(frame) => frame,
+                // No body is packed as nothing.
+                None if self.rest.is_empty() => return Ok(0),
+                None => StreamingDecoder::new_with_max_window_size(self.rest, WINDOW_MAX)
+                    .map_err(io::Error::other)?,
+            };
+            let count = frame.read(piece)?;
+            if count > 0 {
+                self.frame = Some(frame);
+                return Ok(count);
+            }
+            let told = frame.decoder.get_checksum_from_data();
+            if told.is_some() && told != frame.decoder.get_calculated_checksum() {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.rest = frame.into_inner();
+        }
+    }
 }
 
 async fn unpack(mut packed: impl Read, max: u64) -> Result<Bytes, Refusal> {
@@ -173,6 +233,44 @@ mod tests {
         }
     }
 
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        let level = ruzstd::encoding::CompressionLevel::Fastest;
+        ruzstd::encoding::compress_to_vec(bytes, level)
+    }
+
+    #[tokio::test]
+    async fn zstd_comes_out_to_the_byte_within_the_same_bounds() {
+        let text = b"{\"model\":\"chat\"}".repeat(20_000);
+        let of = |packed: Vec<u8>, max| decode(Bytes::from(packed).into(), Coding::Zstd, max);
+        let body = of(zstd(&text), 1 << 20).await.unwrap();
+        assert!(body.into_one() == text);
+        let twice = [zstd(&text[..100]), zstd(&text[100..])].concat();
+        assert!(of(twice, 1 << 20).await.unwrap().into_one() == text);
+        let bomb = zstd(&vec![0; 8 << 20]);
+        assert!(bomb.len() < 64 << 10, "{}", bomb.len());
+        let refused = of(bomb.clone(), 1 << 20).await;
+        assert!(matches!(refused, Err(Refusal::TooLarge { max }) if max == 1 << 20));
+        let mut flipped = zstd(&text);
+        *flipped.last_mut().unwrap() ^= 1;
+        // Magic, a window of 1 GiB, a raw block of one byte that is the last.
+        let wide = b"\x28\xb5\x2f\xfd\x00\xa0\x09\x00\x00a";
+        let skipped = b"\x50\x2a\x4d\x18\x01\x00\x00\x00x";
+        for damaged in [
+            &bomb[..bomb.len() - 9],
+            b"{}",
+            b"\x28\xb5",
+            &flipped,
+            wide,
+            skipped,
+        ] {
+            let refused = of(damaged.to_vec(), 1 << 30).await;
+            assert!(
+                matches!(refused, Err(Refusal::DamagedEncoding)),
+                "{refused:.40?}"
+            );
+        }
+    }
+
     #[test]
     fn one_coding_is_taken_and_others_are_not() {
         let read = |values: &[&'static str]| {
@@ -186,9 +284,9 @@ mod tests {
         assert_eq!(read(&["identity"]), Some(Coding::Identity));
         assert_eq!(read(&["GZip"]), Some(Coding::Gzip));
         assert_eq!(read(&["identity, deflate"]), Some(Coding::Deflate));
+        assert_eq!(read(&["zstd"]), Some(Coding::Zstd));
         for bad in [
             &["br"][..],
-            &["zstd"],
             &["gzip, gzip"],
             &["gzip", "deflate"],
             &[""],

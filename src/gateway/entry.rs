@@ -14,7 +14,7 @@ use crate::openai::api::Api;
 pub enum Entry {
     /// `GET /healthz`: does the process live?
     Health,
-    /// `GET /readyz`: does it accept work?
+    /// `GET /readyz`, or `/health`, as tools made for vLLM ask it: does it accept work?
     Ready,
     /// `GET /.well-known/jwks.json`: our public keys.
     Jwks,
@@ -89,9 +89,14 @@ impl Entry {
         if absolute || !path.starts_with('/') {
             return Err(Refusal::BadTarget);
         }
+        // What joins a base address that ends with a slash with a path asks so.
+        let path = path
+            .strip_prefix('/')
+            .filter(|rest| rest.starts_with("/v1/"))
+            .unwrap_or(path);
         match path {
             "/healthz" => return only(method, &Method::GET, Self::Health),
-            "/readyz" => return only(method, &Method::GET, Self::Ready),
+            "/readyz" | "/health" => return only(method, &Method::GET, Self::Ready),
             "/.well-known/jwks.json" => return only(method, &Method::GET, Self::Jwks),
             _ => {}
         }
@@ -175,7 +180,7 @@ fn stored(method: &Method, route: Option<String>, rest: &str) -> Result<Entry, R
     let (id, action) = match rest.strip_suffix("/cancel") {
         Some(id) if *method == Method::POST => (id, Action::Cancel),
         Some(_) => return Err(Refusal::Method { allow: "POST" }),
-        None if *method == Method::GET => (rest, Action::Get),
+        None if matches!(*method, Method::GET | Method::HEAD) => (rest, Action::Get),
         None if *method == Method::DELETE => (rest, Action::Delete),
         None => {
             let allow = "GET, DELETE";
@@ -211,6 +216,51 @@ pub(super) fn percent_decoded(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_doubled_slash_before_the_version_is_one_and_no_other_is() {
+        let read = |path: &str| {
+            let uri: Uri = path.parse().unwrap();
+            Entry::read(
+                &Method::POST,
+                &uri,
+                Version::HTTP_11,
+                None,
+                &Table::default(),
+            )
+        };
+        for path in ["/v1/chat/completions", "//v1/chat/completions"] {
+            assert_eq!(read(path).unwrap().api(), Some(Api::Chat), "{path}");
+        }
+        for path in [
+            "///v1/chat/completions",
+            "//healthz",
+            "/v1//chat/completions",
+        ] {
+            assert!(matches!(read(path), Err(Refusal::UnknownPath)), "{path}");
+        }
+    }
+
+    #[test]
+    fn head_is_taken_wherever_get_is() {
+        for path in [
+            "/healthz",
+            "/readyz",
+            "/health",
+            "/v1/models",
+            "/v1/models/a",
+            "/v1/responses/a",
+        ] {
+            let uri: Uri = path.parse().unwrap();
+            let read =
+                |method| Entry::read(&method, &uri, Version::HTTP_11, None, &Table::default());
+            assert_eq!(
+                read(Method::HEAD).unwrap(),
+                read(Method::GET).unwrap(),
+                "{path}"
+            );
+        }
+    }
 
     #[test]
     fn our_keys_are_read_at_their_one_address_and_never_written() {

@@ -29,6 +29,8 @@ use crate::telemetry::metrics::Outcome;
 /// Longest `Retry-After` that is ever sent: the SDKs give up or ignore longer ones.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
 /// Why a request was refused.
 #[derive(Debug)]
 pub enum Refusal {
@@ -45,6 +47,11 @@ pub enum Refusal {
     BadTarget,
     /// The request target is too long.
     TargetTooLong {
+        /// What is allowed, in bytes.
+        max: u32,
+    },
+    /// The head is too long.
+    HeadTooLong {
         /// What is allowed, in bytes.
         max: u32,
     },
@@ -174,6 +181,7 @@ impl Refusal {
             Self::Method { allow } => format!("This path takes {allow} only."),
             Self::BadTarget => "The request target must be a plain path on this host.".to_owned(),
             Self::TargetTooLong { max } => format!("The request target is longer than the {max} bytes that are allowed."),
+            Self::HeadTooLong { max } => format!("The headers are longer than the {max} bytes that are allowed: send fewer, or shorter ones."),
             Self::Misdirected => "This connection was opened to another host name: open a new one to the host that the request names.".to_owned(),
             Self::Origin => "Web pages of this origin may not call this gateway: its operator must name the origin under [cors].".to_owned(),
             Self::Host => "The request must name one host, in one Host header.".to_owned(),
@@ -183,7 +191,7 @@ impl Refusal {
             Self::NoModel => "you must provide a model parameter: the name of one of the models of GET /v1/models".to_owned(),
             Self::Body(error) => error.to_string(),
             Self::ContentType { expected } => format!("This path takes a body of the type {expected}: set the header Content-Type to it."),
-            Self::ContentEncoding => "A request body may be packed with gzip or deflate, once: send it so, or without Content-Encoding.".to_owned(),
+            Self::ContentEncoding => "A request body may be packed with gzip, zstd or deflate, once: send it so, or without Content-Encoding.".to_owned(),
             Self::DamagedEncoding => "The request body is not what its Content-Encoding says, or breaks off.".to_owned(),
             Self::TooLarge { max } => format!("The request body is larger than the {} that are allowed.", crate::units::Bytes(*max)),
             Self::BodyTimeout => "The request body did not arrive whole.".to_owned(),
@@ -242,7 +250,10 @@ impl Refusal {
                 headers.insert(http::header::ALLOW, HeaderValue::from_static(allow));
             }
             Self::ContentEncoding => {
-                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
+                headers.insert(
+                    ACCEPT_ENCODING,
+                    HeaderValue::from_static("gzip, zstd, deflate"),
+                );
             }
             _ => {}
         }
@@ -254,9 +265,8 @@ impl Refusal {
 /// What the SDKs obey: seconds, milliseconds, and whether to try at all.
 fn retry_headers(face: &Face, headers: &mut http::HeaderMap) {
     const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-    const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
     let Some(after) = face.retry else {
-        if face.status.is_server_error() || face.status == StatusCode::TOO_MANY_REQUESTS {
+        if !mends_by_itself(face.code) {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         return;
@@ -266,6 +276,22 @@ fn retry_headers(face: &Face, headers: &mut http::HeaderMap) {
     headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1_000)));
     headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
     headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+}
+
+/// Whether the same request may well succeed at once, on another connection or when its
+/// body comes whole: so nothing is said against it.
+fn mends_by_itself(code: &str) -> bool {
+    matches!(code, "misdirected_request" | "request_body_incomplete")
+}
+
+/// Says of a server's refusal that the same request comes to nothing again, where that is
+/// sure and the server says nothing of it. There are clients (Claude Code) that repeat it
+/// for minutes else.
+pub fn put_no_retry(status: StatusCode, headers: &mut http::HeaderMap) {
+    let may_pass = matches!(status.as_u16(), 408 | 409 | 421 | 423 | 425 | 429);
+    if status.is_client_error() && !may_pass && !headers.contains_key(SHOULD_RETRY) {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
 }
 
 /// Up to a quarter longer, by chance: who was refused together does not come back
@@ -289,6 +315,7 @@ fn anthropic_kind(status: StatusCode) -> &'static str {
         StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+        StatusCode::FAILED_DEPENDENCY => "api_error",
         status if status.is_server_error() => "api_error",
         _ => "invalid_request_error",
     }
@@ -384,6 +411,43 @@ mod tests {
             assert!(whole <= 60 && millis <= 60_000 && millis.div_ceil(1_000) == whole);
         }
         assert_eq!(pause(&loading(0)), (1, 100));
+    }
+
+    #[test]
+    fn a_client_is_told_where_a_repetition_mends_nothing() {
+        let told = |refusal: &Refusal| {
+            let response = refusal.response(None);
+            let value = response.headers().get(SHOULD_RETRY);
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        for denied in [
+            Denied::Missing,
+            Denied::Expired,
+            Denied::Revoked,
+            Denied::Invalid,
+        ] {
+            assert_eq!(told(&Refusal::Token(denied)).as_deref(), Some("false"));
+        }
+        let unknown = Refusal::UnknownModel("m".to_owned());
+        assert_eq!(told(&unknown).as_deref(), Some("false"));
+        assert_eq!(
+            told(&Refusal::TooLarge { max: 1 }).as_deref(),
+            Some("false")
+        );
+        assert_eq!(told(&Refusal::Full { limit: 1 }).as_deref(), Some("true"));
+        assert_eq!(told(&Refusal::Misdirected), None);
+        assert_eq!(told(&Refusal::BodyTimeout), None);
+        for (status, said) in [
+            (400, true),
+            (404, true),
+            (409, false),
+            (429, false),
+            (500, false),
+        ] {
+            let mut headers = http::HeaderMap::new();
+            put_no_retry(StatusCode::from_u16(status).unwrap(), &mut headers);
+            assert_eq!(headers.contains_key(SHOULD_RETRY), said, "{status}");
+        }
     }
 
     #[test]

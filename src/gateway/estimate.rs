@@ -24,6 +24,7 @@ impl PromptRate {
     /// A request of so many bytes had so many tokens.
     pub fn learn(&self, bytes: u64, tokens: u64) {
         let all = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let tokens = tokens.min(bytes);
         self.tokens.fetch_add(tokens, Ordering::Relaxed);
         if all > MEMORY_BYTES {
             self.bytes.fetch_sub(all / 2, Ordering::Relaxed);
@@ -40,13 +41,26 @@ impl PromptRate {
         }
         let tokens = u128::from(self.tokens.load(Ordering::Relaxed));
         let estimate = u128::from(bytes) * tokens / u128::from(known);
-        u64::try_from(estimate).unwrap_or(u64::MAX)
+        // No text has more tokens than bytes, whatever a server told of others.
+        u64::try_from(estimate).unwrap_or(u64::MAX).min(bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_estimate_never_exceeds_the_bytes_whatever_a_server_tells() {
+        let rate = PromptRate::default();
+        rate.learn(100, 1_000_000);
+        rate.learn(100, u64::MAX);
+        assert_eq!(rate.estimate(40), 40);
+        for _ in 0..1_000 {
+            rate.learn(1_000, 250);
+        }
+        assert!(rate.estimate(1_000) < 260, "a lie is forgotten");
+    }
 
     #[test]
     fn estimates_follow_what_was_told_last() {

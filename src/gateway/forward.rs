@@ -303,7 +303,7 @@ fn path(base: &str, outgoing: &Outgoing<'_>) -> Result<PathAndQuery, Refusal> {
 
 /// The client's headers without what must not go on, and with where it came from.
 pub fn forwarded_headers(given: HeaderMap, record: &mut Record) -> Onward {
-    let mut onward = Onward::new(given);
+    let mut onward = Onward::new(given).with(record.forwards.take());
     record.origin.put(&mut onward);
     record.trace.put(&mut onward, record.is_recorded());
     if let Ok(value) = HeaderValue::from_str(&record.request_id) {

@@ -39,7 +39,8 @@ pub fn check(parts: &Parts) -> Result<(), Refusal> {
 /// authority, and HTTP/1.0 may leave it out.
 fn host(parts: &Parts) -> Result<(), Refusal> {
     let user = |authority: &Authority| authority.as_str().contains('@');
-    if parts.uri.authority().is_some_and(user) {
+    let odd = |authority: &Authority| user(authority) || !has_good_port(authority);
+    if parts.uri.authority().is_some_and(odd) {
         return Err(Refusal::Host);
     }
     let mut given = parts.headers.get_all(HOST).iter();
@@ -57,7 +58,7 @@ fn host(parts: &Parts) -> Result<(), Refusal> {
     let named = Authority::try_from(first.as_bytes()).map_err(|_| Refusal::Host)?;
     let other =
         parts.version > Version::HTTP_11 && parts.uri.authority().is_some_and(|uri| *uri != named);
-    if named.as_str().contains('@') || other {
+    if odd(&named) || other {
         return Err(Refusal::Host);
     }
     Ok(())
@@ -70,8 +71,16 @@ fn is_plain(host: &[u8]) -> bool {
     let (name, port) = host.split_at(name.unwrap_or(host.len()));
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let port = port.strip_prefix(b":").unwrap_or(b"0");
-    let is_port = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
+    // Five digits may be too many, which is seen by whoever reads it whole.
+    let is_port = (1..=4).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
     !name.is_empty() && name.iter().all(is_name) && is_port
+}
+
+/// Whether what stands behind the colon, if there is one, is a port.
+fn has_good_port(authority: &Authority) -> bool {
+    let behind = authority.as_str().rsplit_once(authority.host());
+    let port = behind.map_or("", |(_, port)| port);
+    port.is_empty() || port == ":" || authority.port_u16().is_some()
 }
 
 /// Whether the connection must end with this request. hyper drops a
@@ -108,6 +117,14 @@ mod tests {
             (&[("host", "a, b")], false),
             (&[("host", "u@a")], false),
             (&[("host", "a/b")], false),
+            (&[("host", "a:65535")], true),
+            (&[("host", "a:65536")], false),
+            (&[("host", "a:99999")], false),
+            (&[("host", "a:x")], false),
+            (&[("host", "a:-1")], false),
+            (&[("host", "a:80:80")], false),
+            (&[("host", "[::1]:99999")], false),
+            (&[("host", "[::1]x")], false),
         ] {
             assert_eq!(checked(Version::HTTP_11, "/", headers), ok, "{headers:?}");
         }
@@ -116,6 +133,7 @@ mod tests {
         assert!(checked(Version::HTTP_2, "https://a/", &[("host", "a")]));
         assert!(!checked(Version::HTTP_2, "https://a/", &[("host", "b")]));
         assert!(!checked(Version::HTTP_2, "https://u@a/", &[]));
+        assert!(!checked(Version::HTTP_2, "https://a:99999/", &[]));
     }
 
     #[test]

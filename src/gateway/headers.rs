@@ -43,31 +43,48 @@ fn is_for_one_hop(name: &str) -> bool {
     )
 }
 
-/// Whether the client says it to us, not to the server: its credentials above all.
-fn is_ours(name: &str) -> bool {
+/// Whether servers may need a header of a client. A list of what goes on, as what must
+/// not (credentials, whatever claims where a request came from or meant to go) has
+/// endless spellings: `x_forwarded_for` is `X-Forwarded-For` to many a server.
+fn is_for_servers(name: &str) -> bool {
     matches!(
         name,
-        "accept-encoding"
-            | "access-control-request-headers"
-            | "access-control-request-method"
-            | "api-key"
-            | "authorization"
-            // The body is passed on decoded.
-            | "content-encoding"
-            | "content-length"
-            | "cookie"
-            | "expect"
-            | "forwarded"
-            | "host"
-            // Which pages may call us is between the browser and us.
-            | "origin"
-            | "x-api-key"
-            | "x-forwarded-for"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-proto"
-            | "x-real-ip"
-    )
+        "accept"
+            | "accept-language"
+            | "baggage"
+            | "content-language"
+            | "content-type"
+            | "idempotency-key"
+            | "traceparent"
+            | "tracestate"
+            | "user-agent"
+            | "x-correlation-id"
+            // vLLM 0.32 reads these three.
+            | "x-data-parallel-rank"
+            | "x-request-id"
+            | "x-session-id"
+    ) || ["anthropic-", "openai-", "x-stainless-", "x-vllm-"]
+        .iter()
+        .any(|family| name.starts_with(family))
+}
+
+/// Whether a header must not go on even where `forward_headers` names it: what is
+/// between the client and us, and what we say ourselves.
+pub fn is_never_forwarded(name: &str) -> bool {
+    is_for_one_hop(name)
+        || matches!(
+            name,
+            "accept-encoding"
+                | "api-key"
+                | "authorization"
+                // The body is passed on decoded.
+                | "content-encoding"
+                | "content-length"
+                | "cookie"
+                | "expect"
+                | "host"
+                | "x-api-key"
+        )
 }
 
 /// Takes off every header whose name is `unwanted`. Most are not there, so names are
@@ -97,9 +114,10 @@ pub fn strip_named(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a header of a request is for its server as well.
-pub fn goes_on(name: &HeaderName) -> bool {
-    !is_for_one_hop(name.as_str()) && !is_ours(name.as_str())
+/// Whether a header of a request is for its server as well: one of the list, or of
+/// those `more` that the operator named.
+pub fn goes_on(name: &HeaderName, more: &[HeaderName]) -> bool {
+    is_for_servers(name.as_str()) || more.contains(name) && !is_never_forwarded(name.as_str())
 }
 
 /// Whether a header of an answer is about the answer itself. What speaks for the
@@ -175,6 +193,15 @@ fn pause(text: &str, most: u32) -> Option<u32> {
     let now = i64::try_from(unix_seconds()).unwrap_or(i64::MAX);
     let left = date.saturating_sub(now).clamp(0, i64::from(most));
     u32::try_from(left).ok()
+}
+
+/// Bytes of a head as they count against `head_bytes_max`: names and values, and the
+/// four that stand around them in a line.
+pub fn head_bytes(uri: &http::Uri, headers: &HeaderMap) -> usize {
+    let lines = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    super::host::target_bytes(uri) + lines.sum::<usize>()
 }
 
 /// The media type of a body, without parameters.

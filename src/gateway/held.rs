@@ -24,6 +24,7 @@ use super::body::Body;
 use super::headers;
 use crate::openai;
 use crate::openai::api::Api;
+use crate::openai::error::Broken;
 use crate::time::{Instant, sleep_until, timeout};
 
 /// One line, without a blank one behind it: some readers take that for an event.
@@ -118,7 +119,12 @@ impl Held {
             }
             _ => {
                 let words = "The server of this model did not answer with a stream.";
-                let error = openai::error::stream_error(self.api, words, "upstream_error");
+                let error = openai::error::stream_error(
+                    self.api,
+                    words,
+                    "upstream_error",
+                    Broken::default(),
+                );
                 Next::Error(error)
             }
         }

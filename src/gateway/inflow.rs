@@ -103,7 +103,8 @@ macro_rules! each {
 impl Unpack {
     fn new(coding: Coding) -> Option<Self> {
         let decoder = match coding {
-            Coding::Identity => return None,
+            // Of answers zstd is not taken.
+            Coding::Identity | Coding::Zstd => return None,
             Coding::Gzip => Some(Decoder::Gzip(MultiGzDecoder::new(Vec::new()))),
             Coding::Deflate => None,
         };

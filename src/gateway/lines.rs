@@ -3,7 +3,9 @@
 //! hyper takes a bare LF for the end of a line too. A proxy before us may not:
 //! what it passed on as one header would be two here, and the second could frame
 //! the body anew. This follows heads and bodies as they pass, and turns a bare LF
-//! within a head into a byte that hyper refuses with 400. It judges nothing else.
+//! within a head into a byte that hyper refuses with 400. So it does with `#` in a
+//! target, from which on hyper would leave it out, and with control characters in the
+//! lines of chunks, which hyper passes over. It judges nothing else.
 //!
 //! hyper does not look at a head that came in pieces before it sees its end, which
 //! may never come where a line end was spoiled: so the head ends there, and with it
@@ -57,6 +59,8 @@ struct Walk {
     within: bool,
     /// What the head says of its body.
     length: u64,
+    /// Whether the lines at hand are those of chunks.
+    in_chunks: bool,
 }
 
 /// How far the requests of a connection are followed.
@@ -66,6 +70,8 @@ enum Follow {
     All,
     /// The request of this head is the last.
     ThisHead,
+    /// The same, and its body comes in chunks.
+    ThisBody,
     Nothing,
 }
 
@@ -99,6 +105,12 @@ impl Walk {
     fn take(&mut self, piece: &mut [u8], ends: bool) -> bool {
         let text = piece.len() - usize::from(ends);
         let (before, feed) = piece.split_at_mut(text);
+        if let Some(bad) = self.bad(before) {
+            // As a line feed it is refused in the line of a chunk, and as NUL elsewhere.
+            *bad = if self.in_chunks { b'\n' } else { 0 };
+            self.follow = Follow::Nothing;
+            return false;
+        }
         if let Some(last) = before.last() {
             self.after_cr = *last == b'\r';
         }
@@ -107,22 +119,56 @@ impl Walk {
             .extend_from_slice(before.get(..room.min(text)).unwrap_or_default());
         let [feed] = feed else { return true };
         if !self.after_cr {
-            *feed = 0;
+            // hyper refuses a bare LF there by itself.
+            *feed = if self.in_chunks { b'\n' } else { 0 };
             self.follow = Follow::Nothing;
-            return false;
+            return self.in_chunks;
         }
         self.after_cr = false;
         self.end_line();
         true
     }
 
+    /// What must not stand in the piece of a line.
+    fn bad<'a>(&self, piece: &'a mut [u8]) -> Option<&'a mut u8> {
+        let at = if self.in_chunks {
+            let is_control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r');
+            piece.iter().position(is_control)
+        } else if self.within {
+            None
+        } else {
+            memchr::memchr(b'#', piece)
+        };
+        piece.get_mut(at?)
+    }
+
+    /// Behind the line of a chunk. Trailers are not followed.
+    fn end_chunk_line(&mut self) {
+        let digits = self.line.iter().take_while(|byte| byte.is_ascii_hexdigit());
+        let digits = self.line.get(..digits.count()).unwrap_or_default();
+        let size = std::str::from_utf8(digits).unwrap_or_default();
+        match u64::from_str_radix(size, 16) {
+            // With the line break behind it.
+            Ok(size) if size > 0 => self.body = size.saturating_add(2),
+            // What is no size is refused.
+            _ => self.follow = Follow::Nothing,
+        }
+    }
+
     fn end_line(&mut self) {
+        if self.in_chunks {
+            self.end_chunk_line();
+            self.line.clear();
+            return;
+        }
         let is_empty = self.line == b"\r" || self.line.is_empty();
         if is_empty && self.within {
             self.body = std::mem::take(&mut self.length);
             self.within = false;
-            if self.follow == Follow::ThisHead {
-                self.follow = Follow::Nothing;
+            match self.follow {
+                Follow::ThisHead => self.follow = Follow::Nothing,
+                Follow::ThisBody => (self.in_chunks, self.body) = (true, 0),
+                Follow::All | Follow::Nothing => {}
             }
         } else if !is_empty {
             self.within = true;
@@ -134,9 +180,12 @@ impl Walk {
                 let text = std::str::from_utf8(value).unwrap_or_default();
                 // What is no length is refused, and ends the connection.
                 self.length = text.trim().parse().unwrap_or(0);
-            } else if value("transfer-encoding:").is_some() || value("upgrade:").is_some() {
-                // Both end the connection, or its HTTP.
+            } else if value("upgrade:").is_some() {
+                // It ends the connection's HTTP.
                 self.follow = Follow::ThisHead;
+            } else if value("transfer-encoding:").is_some() && self.follow == Follow::All {
+                // It ends the connection.
+                self.follow = Follow::ThisBody;
             }
         }
         self.line.clear();
@@ -254,12 +303,26 @@ mod tests {
     }
 
     #[test]
+    fn a_control_character_in_the_line_of_a_chunk_is_spoiled() {
+        const HEAD: &str = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        for (lines, spoiled) in [
+            ("1;a=\0\r\nx\r\n0\r\n\r\n", "1;a=\n"),
+            ("1\r\nx\r\n1;\u{7f}\r\nx\r\n", "1\r\nx\r\n1;\n"),
+        ] {
+            let all = through(&[HEAD, lines].concat(), &[1]);
+            assert_eq!(all, [HEAD, spoiled, "\r\n\r\n"].concat(), "{lines:?}");
+        }
+    }
+
+    #[test]
     fn a_bare_lf_is_spoiled_and_ends_heads_and_is_let_be_elsewhere() {
         for text in [
             POST,
             "\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n",
             "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\n\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;a=\tb\r\n\0\n#\r\n0\r\nX: y\r\n\r\n",
+            "GET / HTTP/1.1\r\nX: #\r\n\r\n",
         ] {
             assert_eq!(through(text, &[7]), text);
         }
@@ -274,6 +337,7 @@ mod tests {
                 "GET /\r\nTransfer-Encoding: chunked\r\nX: y\n",
                 "GET /\r\nTransfer-Encoding: chunked\r\nX: y\0",
             ),
+            ("GET /a#b HTTP/1.1\r\n\r\n", "GET /a\0b "),
         ] {
             assert_eq!(through(text, &[3]), format!("{spoiled}\r\n\r\n"));
         }

@@ -346,7 +346,9 @@ impl Connection {
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(heads.streams_max)
-            .max_header_list_size(heads.bytes_max)
+            // Above this the connection ends without a word, so it is above what is
+            // answered with 431.
+            .max_header_list_size(heads.bytes_max.saturating_mul(4))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING)

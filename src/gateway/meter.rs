@@ -27,6 +27,7 @@ use super::respond::Passing;
 use super::stored;
 use crate::openai;
 use crate::openai::api::Api;
+use crate::openai::error::Broken;
 use crate::openai::sse::StreamTap;
 use crate::openai::usage::JsonTap;
 use crate::telemetry::metrics::{Counted, Outcome};
@@ -305,7 +306,11 @@ fn epitaph(api: Api, tap: &StreamTap, outcome: Outcome) -> Bytes {
 
 /// What a stream ends with that did not end by itself: a message and a code.
 fn ended(api: Api, tap: &StreamTap, (message, code): (&str, &str)) -> Bytes {
-    let event = openai::error::stream_error(api, message, code);
+    let broken = Broken {
+        events: tap.events(),
+        response_id: tap.response_id(),
+    };
+    let event = openai::error::stream_error(api, message, code, broken);
     if tap.at_event_boundary() {
         return event;
     }

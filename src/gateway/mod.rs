@@ -25,6 +25,7 @@ pub mod figures;
 pub mod forward;
 pub mod frames;
 pub mod framing;
+pub mod head;
 pub mod headers;
 pub mod health;
 pub mod held;

@@ -4,6 +4,8 @@
 //! are passed over as they stand, and each one of ours takes the place of the client's
 //! of its name.
 
+use std::sync::Arc;
+
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
@@ -16,6 +18,8 @@ const OURS: usize = 6;
 #[derive(Debug)]
 pub struct Onward {
     theirs: HeaderMap,
+    /// Names of theirs that go on beside those of our list.
+    more: Option<Arc<[HeaderName]>>,
     /// `None` for one that the client's must not be.
     ours: Vec<(HeaderName, Option<HeaderValue>)>,
 }
@@ -26,8 +30,16 @@ impl Onward {
         headers::strip_named(&mut theirs);
         Self {
             theirs,
+            more: None,
             ours: Vec::with_capacity(OURS),
         }
+    }
+
+    /// Lets go on, of the client's, what is named in `more` as well.
+    #[must_use]
+    pub fn with(mut self, more: Option<Arc<[HeaderName]>>) -> Self {
+        self.more = more;
+        self
     }
 
     /// Says `name` ourselves, once, whatever the client says.
@@ -48,8 +60,9 @@ impl Onward {
         let more = more.iter().map(|(name, value)| (name, value));
         let ours = self.ours.iter();
         let ours = ours.filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
-        let theirs = self.theirs.iter().filter(|(name, _)| {
-            headers::goes_on(name) && !self.ours.iter().any(|(our, _)| our == *name)
+        let more_of_theirs = self.more.as_deref().unwrap_or_default();
+        let theirs = self.theirs.iter().filter(move |(name, _)| {
+            headers::goes_on(name, more_of_theirs) && !self.ours.iter().any(|(our, _)| our == *name)
         });
         more.chain(ours).chain(theirs)
     }
@@ -78,6 +91,11 @@ mod tests {
             ("x-private", "1"),
             ("te", "trailers"),
             ("x-forwarded-for", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-original-url", "/admin"),
+            ("x-client-ip", "6.6.6.6"),
+            ("cf-connecting-ip", "6.6.6.6"),
+            ("via", "1.1 x"),
             ("content-type", "application/json"),
             ("x-stainless-lang", "python"),
             ("accept", "a"),
@@ -92,13 +110,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_between_the_client_and_us_does_not_go_on_even_where_it_is_named() {
+        let named = ["authorization", "cookie", "transfer-encoding", "x-mine"];
+        let pairs = named.map(|name| (name, "1"));
+        let onward = Onward::new(map(&pairs)).with(Some(named.map(HeaderName::from_static).into()));
+        let left: Vec<_> = onward.iter(&[]).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(left, ["x-mine"]);
+    }
+
+    #[test]
     fn what_we_say_stands_once_and_what_we_withhold_never() {
         let mut onward = Onward::new(map(&[
             ("traceparent", "theirs"),
             ("traceparent", "theirs again"),
             ("tracestate", "theirs"),
             ("x-mine", "1"),
-        ]));
+            ("x-other", "1"),
+        ]))
+        .with(Some([HeaderName::from_static("x-mine")].into()));
         let traceparent = HeaderName::from_static("traceparent");
         onward.say(traceparent, HeaderValue::from_static("ours"));
         onward.withhold(HeaderName::from_static("tracestate"));

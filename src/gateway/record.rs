@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use http::header::HeaderName;
 
 use super::error::Refusal;
+use super::head::Head;
 use super::peer::{Origin, Peer};
 use super::quota::Charge;
 use super::rate::Standings;
@@ -86,6 +88,8 @@ pub struct Record {
     started: Instant,
     /// Its id, ours or the client's.
     pub request_id: Arc<str>,
+    /// What was asked for.
+    pub head: Head,
     /// The other end of the connection.
     pub peer: Arc<Peer>,
     /// Where the request came from.
@@ -94,6 +98,8 @@ pub struct Record {
     pub trace: Trace,
     /// Who asks.
     pub principal: Option<Arc<Principal>>,
+    /// Names of headers that go on to servers beside those of our list.
+    pub forwards: Option<Arc<[HeaderName]>>,
     /// Which API.
     pub api: Option<Api>,
     /// What the name led to.
@@ -181,10 +187,12 @@ impl Record {
             sink,
             started: Instant::now(),
             request_id,
+            head: Head::default(),
             peer,
             origin,
             trace,
             principal: None,
+            forwards: None,
             api: None,
             destination: None,
             target: None,
@@ -362,6 +370,7 @@ impl Record {
         line.text("request_id", &self.request_id);
         line.hex("trace_id", self.trace.id.0, 32);
         line.address("peer", self.origin.client);
+        self.head.put(line);
         if let Some(principal) = self.principal.as_deref() {
             line.text("workspace", principal.workspace.as_str());
             line.text("subject", &principal.subject);
@@ -441,9 +450,12 @@ impl Drop for Record {
         if let Some(charge) = self.charge.take() {
             charge.close(self);
         }
-        // Health checks and the like would drown the rest.
-        if self.outcome != Outcome::Local {
+        let is_ours = self.outcome == Outcome::Local;
+        // Health checks and the like would drown the rest; a list of models is a client's.
+        if !is_ours || self.principal.is_some() {
             self.log(total);
+        }
+        if !is_ours {
             if self.trace.sampled
                 && let Some(traces) = &self.sink.traces
             {

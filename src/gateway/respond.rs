@@ -14,7 +14,7 @@ use http::{HeaderValue, Response};
 use super::admit::Admission;
 use super::body::Body;
 use super::decode::Coding;
-use super::error::{Refusal, foreign};
+use super::error::{Refusal, foreign, put_no_retry};
 use super::forward::Answered;
 use super::headers;
 use super::inflow::Inflow;
@@ -63,7 +63,7 @@ pub async fn pass_on(
     let failed = head.status.is_client_error() || head.status.is_server_error();
     let media = headers::media_type(&head.headers).to_owned();
     let kind = Kind::of(&media);
-    let coding = Coding::read(&head.headers);
+    let coding = Coding::of_answer(&head.headers);
     headers::strip_response(
         &mut head.headers,
         matches!(kind, Kind::Events | Kind::Lines),
@@ -177,6 +177,7 @@ fn error(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     record.status = Some(head.status);
+    put_no_retry(head.status, headers);
     record.outcome = Outcome::UpstreamStatus;
     record.bytes_out = bytes.len() as u64;
     Response::from_parts(head, Body::full(bytes))

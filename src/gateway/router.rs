@@ -102,6 +102,14 @@ pub enum Backend {
     },
 }
 
+impl Destination {
+    /// Whether workers of ours answer, not servers that someone else runs.
+    pub fn is_ours(&self) -> bool {
+        let backend = self.targets.first().map(|target| &target.backend);
+        matches!(backend, Some(Backend::Deployment { .. }))
+    }
+}
+
 impl Table {
     /// Where a request on `/v1` with this model goes.
     pub fn by_model(&self, name: &str) -> Option<Arc<Destination>> {

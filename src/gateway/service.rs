@@ -20,6 +20,7 @@ use super::decode::decode;
 use super::entry::Entry;
 use super::error::Refusal;
 use super::forward::{Answered, Outgoing, forward, forwarded_headers};
+use super::head::Head;
 use super::peer::Peer;
 use super::realtime::{self, Opening};
 use super::receive::Received;
@@ -87,6 +88,10 @@ pub async fn handle(
         || gateway.is_taken_over() && request.version() <= Version::HTTP_11;
     let sink = gateway.sink.clone();
     let mut record = Record::start(sink, request_id, Arc::clone(&peer), origin, trace);
+    record.head = Head::read(request.method(), request.uri(), request.headers());
+    record
+        .forwards
+        .clone_from(&settings.gateway.forward_headers);
     let (version, expects) = (request.version(), request.headers().contains_key(EXPECT));
     let (parts, mut body) = request.into_parts();
     let answering = async {
@@ -145,6 +150,10 @@ fn read_head(
     let max = gateway.settings.gateway.heads.target_bytes_max;
     if host::target_bytes(&parts.uri) > max as usize {
         return Err(Refusal::TargetTooLong { max });
+    }
+    let max = gateway.settings.gateway.heads.bytes_max;
+    if headers::head_bytes(&parts.uri, &parts.headers) > max as usize {
+        return Err(Refusal::HeadTooLong { max });
     }
     if cors::is_preflight(&parts.method, &parts.headers)
         && let Some(response) = cors::preflight(&gateway.settings.cors, page, &parts.headers)?
@@ -262,6 +271,11 @@ async fn infer(
     record.stream = scan.stream;
     let destination = models::find(called.table, called.route, scan.model.as_deref(), principal)?;
     record.destination = Some(Arc::clone(&destination));
+    if destination.is_ours()
+        && let Some(odd) = scan.odd
+    {
+        return Err(Refusal::Body(odd));
+    }
 
     if let Some(open_after) = destination.route.stream.open_after
         && scan.stream
@@ -430,7 +444,8 @@ fn prepare<'a>(
         api, body, scan, ..
     } = *asking;
     let asked = scan.usage_was_asked();
-    let ask_usage = scan.stream && api.usage_in_stream_needs_asking() && !asked;
+    let ask_usage =
+        scan.stream && scan.odd.is_none() && api.usage_in_stream_needs_asking() && !asked;
     let outgoing = Outgoing {
         api,
         method: Method::POST,

@@ -236,6 +236,9 @@ impl Engines {
         set("--tokens-per-second", sim.tokens_per_second.to_string());
         set("--weights", size(sim.weights));
         set("--context", size(sim.context));
+        if sim.max_model_len != config::Sim::default().max_model_len {
+            set("--max-model-len", sim.max_model_len.to_string());
+        }
         for fault in &sim.faults {
             set("--fault", fault.clone());
         }

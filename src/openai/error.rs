@@ -53,6 +53,16 @@ struct ResponsesEvent<'a> {
     code: &'a str,
     message: &'a str,
     param: Option<&'a str>,
+    sequence_number: u64,
+}
+
+/// How far a stream had come when it broke: what is told of it follows on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Broken<'a> {
+    /// Events that have passed. Those of the responses API are numbered, from 0.
+    pub events: u64,
+    /// The id of the response, where it was told.
+    pub response_id: Option<&'a str>,
 }
 
 /// The type that a server's own failure has in all of these APIs.
@@ -113,15 +123,10 @@ pub fn anthropic_body(kind: &str, message: &str) -> Bytes {
 ///
 /// It must start where an event may start; see
 /// [`StreamTap::at_event_boundary`](super::sse::StreamTap::at_event_boundary).
-pub fn stream_error(api: Api, message: &str, code: &str) -> Bytes {
+pub fn stream_error(api: Api, message: &str, code: &str, broken: Broken<'_>) -> Bytes {
     match api {
-        Api::Responses => event(&json(&ResponsesEvent {
-            class: "error",
-            code,
-            message,
-            param: None,
-        })),
-        Api::Messages | Api::CountTokens => event(&json(&anthropic("api_error", message))),
+        Api::Responses => failed(broken, message, code, None),
+        Api::Messages | Api::CountTokens => event("error", &json(&anthropic("api_error", message))),
         _ => done_behind(&body(message, SERVER_ERROR, None, Some(code))),
     }
 }
@@ -145,6 +150,7 @@ pub fn stream_error_of(api: Api, text: &[u8]) -> Bytes {
             api,
             "The server of this model answered with an error.",
             "upstream_error",
+            Broken::default(),
         );
     };
     // vLLM writes the status there, as a number.
@@ -155,13 +161,12 @@ pub fn stream_error_of(api: Api, text: &[u8]) -> Bytes {
     });
     let kind = inner.r#type.as_deref().unwrap_or(SERVER_ERROR);
     match api {
-        Api::Responses => event(&json(&ResponsesEvent {
-            class: "error",
-            code: code.as_deref().unwrap_or(kind),
-            message: &inner.message,
-            param: inner.param.as_deref(),
-        })),
-        Api::Messages | Api::CountTokens => event(&json(&anthropic(kind, &inner.message))),
+        Api::Responses => {
+            let (param, code) = (inner.param.as_deref(), code.as_deref());
+            let never = Broken::default();
+            failed(never, &inner.message, code.unwrap_or(kind), param)
+        }
+        Api::Messages | Api::CountTokens => event("error", &json(&anthropic(kind, &inner.message))),
         _ => {
             let (param, code) = (inner.param.as_deref(), code.as_deref());
             done_behind(&body(&inner.message, kind, param, code))
@@ -180,8 +185,52 @@ fn anthropic<'a>(kind: &'a str, message: &'a str) -> AnthropicBody<'a> {
     }
 }
 
-fn event(data: &[u8]) -> Bytes {
-    [b"event: error\ndata: ", data, b"\n\n"].concat().into()
+fn event(class: &str, data: &[u8]) -> Bytes {
+    let begin = ["event: ", class, "\ndata: "].concat();
+    [begin.as_bytes(), data, b"\n\n"].concat().into()
+}
+
+/// The end of a response that broke: `response.failed`, which agents such as Codex read,
+/// and `error`, which SDKs look for. One that had not begun is begun first, as SDKs take
+/// no end of what did not begin.
+fn failed(broken: Broken<'_>, message: &str, code: &str, param: Option<&str>) -> Bytes {
+    let id = broken.response_id.unwrap_or("resp_failed");
+    let mut next = broken.events;
+    let mut bytes = Vec::new();
+    if next == 0 {
+        let created = response(id, "in_progress", serde_json::Value::Null);
+        bytes.extend(numbered("response.created", &created, next));
+        next += 1;
+    }
+    let error = serde_json::json!({ "code": code, "message": message });
+    let ended = response(id, "failed", error);
+    bytes.extend(numbered("response.failed", &ended, next));
+    let error = ResponsesEvent {
+        class: "error",
+        code,
+        message,
+        param,
+        sequence_number: next + 1,
+    };
+    bytes.extend(event("error", &json(&error)));
+    bytes.into()
+}
+
+fn numbered(class: &str, response: &serde_json::Value, number: u64) -> Bytes {
+    let data = serde_json::json!({
+        "type": class, "sequence_number": number, "response": response,
+    });
+    event(class, &json(&data))
+}
+
+/// A response of which nothing is known, with all that its schema asks for.
+fn response(id: &str, status: &str, error: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({
+        "id": id, "object": "response", "created_at": crate::time::unix_seconds(),
+        "status": status, "error": error, "incomplete_details": null, "instructions": null,
+        "metadata": {}, "model": "", "output": [], "parallel_tool_calls": false,
+        "temperature": null, "tool_choice": "auto", "tools": [], "top_p": null, "usage": null,
+    })
 }
 
 /// Serialises into memory; strings in named fields cannot fail to.
@@ -222,20 +271,23 @@ mod tests {
         );
         let vllm =
             br#"{"error":{"message":"a\nb","type":"BadRequestError","param":"n","code":400}}"#;
-        for (api, expected) in [
-            (
-                Api::Responses,
-                json!({"type": "error", "code": "400", "message": "a\nb", "param": "n"}),
-            ),
-            (
-                Api::Messages,
-                json!({"type": "error", "error": {"type": "BadRequestError", "message": "a\nb"}}),
-            ),
-        ] {
-            let bytes = stream_error_of(api, vllm);
-            let data = bytes.strip_prefix(b"event: error\ndata: ").unwrap();
-            assert_eq!(parsed(data), expected, "{api:?}");
-        }
+        let bytes = stream_error_of(Api::Messages, vllm);
+        let data = bytes.strip_prefix(b"event: error\ndata: ").unwrap();
+        assert_eq!(
+            parsed(data),
+            json!({"type": "error", "error": {"type": "BadRequestError", "message": "a\nb"}})
+        );
+        let all = events(&stream_error_of(Api::Responses, vllm));
+        let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["response.created", "response.failed", "error"]);
+        assert_eq!(
+            all[1].1["response"]["error"],
+            json!({"code": "400", "message": "a\nb"})
+        );
+        assert_eq!(
+            all[2].1,
+            json!({"type": "error", "code": "400", "message": "a\nb", "param": "n", "sequence_number": 2})
+        );
         let html = stream_error_of(Api::Chat, b"<html>");
         assert!(html.starts_with(b"data: {") && html.ends_with(b"[DONE]\n\n"));
     }
@@ -243,7 +295,8 @@ mod tests {
     #[test]
     fn stream_errors_speak_the_language_of_the_api() {
         let message = "line 1\nline 2";
-        let chat = stream_error(Api::Chat, message, "upstream_disconnected");
+        let never = Broken::default();
+        let chat = stream_error(Api::Chat, message, "upstream_disconnected", never);
         let data = std::str::from_utf8(&chat)
             .unwrap()
             .strip_prefix("data: ")
@@ -254,24 +307,57 @@ mod tests {
             parsed(data.as_bytes())["error"],
             json!({"message": message, "type": "server_error", "param": null, "code": "upstream_disconnected"})
         );
-        for (api, expected) in [
+        let messages = stream_error(Api::Messages, message, "c", never);
+        assert_eq!(
+            events(&messages),
+            [(
+                "error".to_owned(),
+                json!({"type": "error", "error": {"type": "api_error", "message": message}})
+            )]
+        );
+    }
+
+    #[test]
+    fn a_response_that_breaks_ends_with_its_own_id_and_numbers() {
+        let broken = Broken {
+            events: 7,
+            response_id: Some("resp_1"),
+        };
+        let all = events(&stream_error(Api::Responses, "a\nb", "c", broken));
+        let [(first, failed), (second, error)] = &all[..] else {
+            panic!("{all:?}");
+        };
+        assert_eq!(
+            (first.as_str(), second.as_str()),
+            ("response.failed", "error")
+        );
+        assert_eq!(
+            (&failed["type"], &failed["sequence_number"]),
+            (&json!("response.failed"), &json!(7))
+        );
+        let response = &failed["response"];
+        assert_eq!(
+            (&response["id"], &response["status"]),
+            (&json!("resp_1"), &json!("failed"))
+        );
+        assert_eq!(response["error"], json!({"code": "c", "message": "a\nb"}));
+        assert_eq!(
+            *error,
+            json!({"type": "error", "code": "c", "message": "a\nb", "param": null, "sequence_number": 8})
+        );
+    }
+
+    /// The names and the data of events.
+    fn events(bytes: &[u8]) -> Vec<(String, Value)> {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let all = text.split_terminator("\n\n").map(|event| {
+            let (name, data) = event.split_once('\n').unwrap();
+            let data = data.strip_prefix("data: ").unwrap();
             (
-                Api::Responses,
-                json!({"type": "error", "code": "c", "message": message, "param": null}),
-            ),
-            (
-                Api::Messages,
-                json!({"type": "error", "error": {"type": "api_error", "message": message}}),
-            ),
-        ] {
-            let bytes = stream_error(api, message, "c");
-            let data = std::str::from_utf8(&bytes)
-                .unwrap()
-                .strip_prefix("event: error\ndata: ")
-                .and_then(|rest| rest.strip_suffix("\n\n"))
-                .unwrap();
-            assert!(!data.contains('\n'));
-            assert_eq!(parsed(data.as_bytes()), expected, "{api:?}");
-        }
+                name.strip_prefix("event: ").unwrap().to_owned(),
+                parsed(data.as_bytes()),
+            )
+        });
+        all.collect()
     }
 }

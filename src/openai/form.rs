@@ -7,7 +7,7 @@
 //!
 //! Readers of forms differ in what they forgive. Whatever two of them could read
 //! in two ways is refused here: folded or repeated headers, names with escapes,
-//! text before the first boundary or behind the last.
+//! text before the first boundary or behind the last, but for blank lines.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -57,6 +57,7 @@ pub fn boundary(content_type: &str) -> Result<String, ScanError> {
 pub fn scan<'a>(body: &'a [u8], boundary: &str) -> Result<Scan<'a>, ScanError> {
     let mut parts = Parts::open(body, boundary)?;
     let mut found = Scan::of_form(body.len(), boundary);
+    found.layout.begin = parts.begin;
     let mut options = StreamOptions::default();
     let mut seen = Vec::new();
     let mut count = 0;
@@ -119,6 +120,15 @@ fn broken<T>(at: usize, expected: &'static str) -> Result<T, ScanError> {
     Err(ScanError::Form { at, expected })
 }
 
+/// How many bytes of line breaks stand first.
+fn blank_lines(text: &[u8]) -> usize {
+    /// More are no oversight.
+    const LINES_MAX: usize = 16;
+    let (pairs, _) = text.as_chunks::<2>();
+    let lines = pairs.iter().take_while(|pair| *pair == b"\r\n");
+    lines.take(LINES_MAX).count() * 2
+}
+
 /// One part: its name and where its value lies.
 #[derive(Debug)]
 struct Part<'a> {
@@ -130,6 +140,8 @@ struct Part<'a> {
 /// The parts of a form, one after the other.
 struct Parts<'a> {
     body: &'a [u8],
+    /// Where the first boundary stands.
+    begin: usize,
     /// Behind a boundary.
     at: usize,
     /// A line break, two dashes and the boundary.
@@ -140,12 +152,19 @@ impl<'a> Parts<'a> {
     fn open(body: &'a [u8], boundary: &str) -> Result<Self, ScanError> {
         let end = format!("\r\n--{boundary}").into_bytes();
         let first = end.get(2..).unwrap_or_default();
-        if !body.starts_with(first) {
-            return broken(0, "the boundary that Content-Type names");
+        // Some clients write blank lines before it.
+        let begin = blank_lines(body);
+        if !body.get(begin..).unwrap_or_default().starts_with(first) {
+            return broken(begin, "the boundary that Content-Type names");
         }
-        let at = first.len();
+        let at = begin + first.len();
         let end = Finder::new(&end).into_owned();
-        Ok(Self { body, at, end })
+        Ok(Self {
+            body,
+            begin,
+            at,
+            end,
+        })
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -155,7 +174,7 @@ impl<'a> Parts<'a> {
     fn next(&mut self) -> Result<Option<Part<'a>>, ScanError> {
         let rest = self.rest();
         if let Some(behind) = rest.strip_prefix(b"--") {
-            if matches!(behind, b"" | b"\r\n") {
+            if blank_lines(behind) == behind.len() {
                 return Ok(None);
             }
             return broken(self.at + 2, "the end of the body");

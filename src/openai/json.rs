@@ -67,6 +67,15 @@ impl<'a> Reader<'a> {
         self.base + self.at
     }
 
+    /// Passes over a byte order mark, if one is next.
+    pub(super) fn skip_mark(&mut self) -> bool {
+        const MARK: &[u8] = b"\xef\xbb\xbf";
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let found = rest.starts_with(MARK);
+        self.at += if found { MARK.len() } else { 0 };
+        found
+    }
+
     /// Goes back to a position where it stood before.
     pub(super) fn back_to(&mut self, at: usize) {
         self.at = at.saturating_sub(self.base);

@@ -49,6 +49,9 @@ pub struct Scan<'a> {
     /// Where the prompt lies in the body: the value of `messages`, `prompt` or
     /// `input`, whichever comes first. Only a hint: it is not read.
     pub prompt: Range<usize>,
+    /// Why vLLM would refuse the first field that can't be read. Other servers may take
+    /// it, such as `max_tokens: -1` for no limit, so that is theirs to say.
+    pub odd: Option<ScanError>,
     /// Where an edit would go.
     pub(super) layout: Layout,
 }
@@ -68,6 +71,8 @@ pub struct StreamOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) body_len: usize,
+    /// What stands before this is left out: a byte order mark, or blank lines.
+    pub(super) begin: usize,
     /// Behind the opening brace.
     pub(super) inside: usize,
     pub(super) is_empty: bool,
@@ -178,10 +183,37 @@ impl From<Fault> for ScanError {
 /// [`ScanError`] where the body is not one JSON object, where a key that matters
 /// is repeated, or where such a field has a type that the API does not allow.
 pub fn scan(body: &[u8]) -> Result<Scan<'_>, ScanError> {
+    utf8(body, 0)?;
     let mut reader = Reader::new(body);
     let mut walk = Walk::default();
     walk.run(&mut reader)?;
     walk.end(&mut reader)
+}
+
+/// Checks that a part of the body, which lies at `base` of it, is UTF-8 throughout: a
+/// worker may read what is not in another way than we do. Returns how many bytes were
+/// read: those behind it begin a character whose end is still to come.
+fn utf8_part(bytes: &[u8], base: usize) -> Result<usize, ScanError> {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => Ok(bytes.len()),
+        Err(error) if error.error_len().is_none() => Ok(error.valid_up_to()),
+        Err(error) => Err(ScanError::Malformed {
+            at: base + error.valid_up_to(),
+            expected: "UTF-8",
+        }),
+    }
+}
+
+/// The same for the end of the body, where every character must be whole.
+fn utf8(bytes: &[u8], base: usize) -> Result<(), ScanError> {
+    let read = utf8_part(bytes, base)?;
+    if read == bytes.len() {
+        return Ok(());
+    }
+    Err(ScanError::Malformed {
+        at: base + read,
+        expected: "UTF-8",
+    })
 }
 
 impl<'a> Scan<'a> {
@@ -209,6 +241,7 @@ impl<'a> Scan<'a> {
             background: self.background,
             store: self.store,
             prompt: self.prompt,
+            odd: self.odd,
             layout: self.layout,
         }
     }
@@ -237,6 +270,7 @@ impl<'a> Scan<'a> {
     }
 
     fn read(&mut self, key: Field, reader: &mut Reader<'a>) -> Result<(), ScanError> {
+        let odd = &mut self.odd;
         match key {
             Field::Model => {
                 if reader.peek() != Some(b'"') {
@@ -246,16 +280,16 @@ impl<'a> Scan<'a> {
                 self.model = Some(text.decode().ok_or(ScanError::Model)?);
                 self.layout.model = Some(text.span);
             }
-            Field::Stream => self.stream = flag(key, reader)?.unwrap_or(false),
+            Field::Stream => self.stream = flag(key, reader, odd)?.unwrap_or(false),
             Field::StreamOptions => self.read_stream_options(reader)?,
-            Field::MaxTokens => self.max_tokens = count(key, reader)?,
-            Field::MaxCompletionTokens => self.max_completion_tokens = count(key, reader)?,
-            Field::MaxOutputTokens => self.max_output_tokens = count(key, reader)?,
-            Field::N => self.n = count(key, reader)?,
-            Field::User => self.user = words(key, reader)?,
-            Field::PromptCacheKey => self.prompt_cache_key = words(key, reader)?,
-            Field::Background => self.background = flag(key, reader)?,
-            Field::Store => self.store = flag(key, reader)?,
+            Field::MaxTokens => self.max_tokens = count(key, reader, odd)?,
+            Field::MaxCompletionTokens => self.max_completion_tokens = count(key, reader, odd)?,
+            Field::MaxOutputTokens => self.max_output_tokens = count(key, reader, odd)?,
+            Field::N => self.n = count(key, reader, odd)?,
+            Field::User => self.user = words(key, reader, odd)?,
+            Field::PromptCacheKey => self.prompt_cache_key = words(key, reader, odd)?,
+            Field::Background => self.background = flag(key, reader, odd)?,
+            Field::Store => self.store = flag(key, reader, odd)?,
             Field::IncludeUsage | Field::ContinuousUsageStats => {}
         }
         Ok(())
@@ -265,9 +299,11 @@ impl<'a> Scan<'a> {
         reader.peek();
         let start = reader.at();
         if reader.peek() == Some(b'{') {
-            self.stream_options = Some(StreamOptions::read(reader)?);
+            self.stream_options = Some(StreamOptions::read(reader, &mut self.odd)?);
         } else if reader.literal() != Some(Literal::Null) {
-            return Err(Field::StreamOptions.must_be("an object"));
+            reader.back_to(start);
+            let odd = &mut self.odd;
+            Field::StreamOptions.is_odd::<()>("an object", reader, odd)?;
         }
         self.layout.stream_options = Some(start..reader.at());
         Ok(())
@@ -275,7 +311,7 @@ impl<'a> Scan<'a> {
 }
 
 impl StreamOptions {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, ScanError> {
+    fn read(reader: &mut Reader<'_>, odd: &mut Option<ScanError>) -> Result<Self, ScanError> {
         let mut found = Self::default();
         found.layout.inside = reader.at() + 1;
         let mut seen = Seen::default();
@@ -289,7 +325,7 @@ impl StreamOptions {
                     seen.add(key)?;
                     reader.peek();
                     let start = reader.at();
-                    let value = flag(key, reader)?;
+                    let value = flag(key, reader, odd)?;
                     let span = Some(start..reader.at());
                     if key == Field::IncludeUsage {
                         (found.include_usage, found.layout.include_usage) = (value, span);
@@ -376,11 +412,17 @@ impl Field {
         })
     }
 
-    const fn must_be(self, expected: &'static str) -> ScanError {
-        ScanError::Field {
-            key: self.name(),
-            expected,
-        }
+    /// Passes over a value that is not `expected`, and notes it.
+    fn is_odd<T>(
+        self,
+        expected: &'static str,
+        reader: &mut Reader<'_>,
+        odd: &mut Option<ScanError>,
+    ) -> Result<Option<T>, ScanError> {
+        reader.skip_value(2)?;
+        let key = self.name();
+        odd.get_or_insert(ScanError::Field { key, expected });
+        Ok(None)
     }
 }
 
@@ -399,26 +441,72 @@ impl Seen {
     }
 }
 
-/// Pydantic, in vLLM, also takes 1, "yes" and "on" for true; we would have to
-/// read them as it does, so we refuse them.
-fn flag(key: Field, reader: &mut Reader<'_>) -> Result<Option<bool>, ScanError> {
+/// A switch, also where it was spelled `"false"` or `1`, which pydantic, in vLLM, reads so.
+fn flag(
+    key: Field,
+    reader: &mut Reader<'_>,
+    odd: &mut Option<ScanError>,
+) -> Result<Option<bool>, ScanError> {
     match reader.literal() {
-        Some(Literal::Bool(value)) => Ok(Some(value)),
-        Some(Literal::Null) => Ok(None),
-        None => Err(key.must_be("true, false or null")),
+        Some(Literal::Bool(value)) => return Ok(Some(value)),
+        Some(Literal::Null) => return Ok(None),
+        None => {}
     }
+    let at = reader.at();
+    let found = match reader.peek() {
+        Some(b'"') => reader.string()?.decode().as_deref().and_then(switch),
+        Some(b'0' | b'1') => match whole(reader.number()?) {
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            _ => None,
+        },
+        _ => None,
+    };
+    if found.is_some() {
+        return Ok(found);
+    }
+    reader.back_to(at);
+    key.is_odd("true, false or null", reader, odd)
 }
 
-fn count(key: Field, reader: &mut Reader<'_>) -> Result<Option<u64>, ScanError> {
-    let wrong = || key.must_be("a non-negative integer or null");
-    match reader.peek() {
-        Some(b'-' | b'0'..=b'9') => {
-            let number = reader.number()?;
-            whole(number).map(Some).ok_or_else(wrong)
-        }
-        _ if reader.literal() == Some(Literal::Null) => Ok(None),
-        _ => Err(wrong()),
+/// What pydantic reads as true and false, beside those.
+fn switch(text: &str) -> Option<bool> {
+    const TRUE: [&str; 6] = ["true", "1", "yes", "on", "t", "y"];
+    const FALSE: [&str; 6] = ["false", "0", "no", "off", "f", "n"];
+    let is_among = |words: [&str; 6]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    is_among(TRUE)
+        .then_some(true)
+        .or(is_among(FALSE).then_some(false))
+}
+
+fn count(
+    key: Field,
+    reader: &mut Reader<'_>,
+    odd: &mut Option<ScanError>,
+) -> Result<Option<u64>, ScanError> {
+    reader.peek();
+    let at = reader.at();
+    if reader.literal() == Some(Literal::Null) {
+        return Ok(None);
     }
+    reader.back_to(at);
+    let found = match reader.peek() {
+        Some(b'-' | b'0'..=b'9') => whole(reader.number()?),
+        // As pydantic reads it.
+        Some(b'"') => reader.string()?.decode().as_deref().and_then(spelled),
+        _ => None,
+    };
+    if found.is_some() {
+        return Ok(found);
+    }
+    reader.back_to(at);
+    key.is_odd("a non-negative integer or null", reader, odd)
+}
+
+/// A count that was spelled out as text, with nothing but digits.
+fn spelled(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then(|| text.parse().ok())?
 }
 
 /// A count, also where it was spelled `16.0` or `1e3`, as Python clients may.
@@ -441,15 +529,24 @@ fn whole(number: &str) -> Option<u64> {
     Some(count)
 }
 
-fn words<'a>(key: Field, reader: &mut Reader<'a>) -> Result<Option<Cow<'a, str>>, ScanError> {
-    let wrong = || key.must_be("a string of valid Unicode text, or null");
-    if reader.peek() == Some(b'"') {
-        return reader.string()?.decode().map(Some).ok_or_else(wrong);
-    }
+fn words<'a>(
+    key: Field,
+    reader: &mut Reader<'a>,
+    odd: &mut Option<ScanError>,
+) -> Result<Option<Cow<'a, str>>, ScanError> {
+    reader.peek();
+    let at = reader.at();
     if reader.literal() == Some(Literal::Null) {
         return Ok(None);
     }
-    Err(wrong())
+    reader.back_to(at);
+    if reader.peek() == Some(b'"')
+        && let Some(text) = reader.string()?.decode()
+    {
+        return Ok(Some(text));
+    }
+    reader.back_to(at);
+    key.is_odd("a string of valid Unicode text, or null", reader, odd)
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub struct Edits<'a> {
 pub fn splice(body: &Pieces, scan: &Scan<'_>, edits: Edits<'_>) -> Pieces {
     assert_eq!(body.len(), scan.layout.body_len, "scan of another body");
     let mut patches: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+    if scan.layout.begin > 0 {
+        patches.push((0..scan.layout.begin, Vec::new()));
+    }
     if let Some(boundary) = &scan.layout.form {
         patch_form(boundary, scan, edits, &mut patches);
         return patched(body, patches);
@@ -72,11 +75,12 @@ fn patch_form(
     edits: Edits<'_>,
     patches: &mut Vec<(Range<usize>, Vec<u8>)>,
 ) {
+    let begin = scan.layout.begin;
     let mut set = |name: &str, place: Option<&Range<usize>>, value: &str| {
         patches.push(match place {
             Some(place) => (place.clone(), value.as_bytes().to_vec()),
             None => (
-                0..0,
+                begin..begin,
                 format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
                     .into_bytes(),
             ),

@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long)]
     pub max_num_queued_reqs: Option<u32>,
     /// Longest prompt and answer together, in tokens.
-    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(2..=16_777_216))]
+    #[arg(long, default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(2..=16_777_216))]
     pub max_model_len: u32,
     /// What the model does, which decides the routes that exist.
     #[arg(long, value_enum, default_value_t = Kind::Generate)]

@@ -142,6 +142,7 @@ fn spec() -> Arc<Deployment> {
             tokens_per_second: 100.0,
             weights: 0,
             context: 0,
+            max_model_len: 131_072,
             faults: Vec::new(),
         }),
     })

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -60,6 +61,13 @@ pub(super) fn heads(table: &mut Reader<'_>, to: &mut Heads) {
     set(bytes_max, size("head_bytes_max", 8 << 10..=1 << 20));
     set(target_bytes_max, size("target_bytes_max", 256..=64 << 10));
     set(streams_max, table.whole("streams_max", 1..=10_000));
+}
+
+pub(super) fn forward_headers(table: &mut Reader<'_>, to: &mut Option<Arc<[HeaderName]>>) {
+    if let Some(list) = table.parsed_list::<HeaderName>("forward_headers") {
+        bounded(table, "forward_headers", list.value.len());
+        *to = (!list.value.is_empty()).then(|| list.value.into());
+    }
 }
 
 fn bounded(table: &Reader<'_>, key: &str, count: usize) {

@@ -61,6 +61,13 @@ impl Refusal {
                 Outcome::BadRequest,
                 None,
             ),
+            Self::HeadTooLong { .. } => (
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                INVALID,
+                "head_too_long",
+                Outcome::BadRequest,
+                None,
+            ),
             Self::Misdirected => (
                 S::MISDIRECTED_REQUEST,
                 INVALID,
@@ -208,8 +215,9 @@ impl Refusal {
                 Outcome::Unavailable,
                 None,
             ),
+            // Not 503, which clients repeat for minutes: only an operator mends it.
             Self::Failed => (
-                S::SERVICE_UNAVAILABLE,
+                S::FAILED_DEPENDENCY,
                 SERVER,
                 "model_failed",
                 Outcome::Unavailable,

@@ -35,6 +35,7 @@ pub(crate) fn spec(id: &str) -> Arc<Deployment> {
             tokens_per_second: 1_000.0,
             weights: 16 << 30,
             context: 1 << 30,
+            max_model_len: 131_072,
             faults: Vec::new(),
         }),
     })

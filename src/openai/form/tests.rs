@@ -87,6 +87,30 @@ fn only_the_value_of_the_model_changes() {
 }
 
 #[test]
+fn blank_lines_around_a_form_are_let_be() {
+    let body = form(&[(&field("model"), "w"), (FILE, "x")]);
+    let around = Bytes::from(format!("\r\n\r\n{body}\r\n\r\n"));
+    let found = scan(&around, "X").unwrap();
+    assert_eq!(found.model.as_deref(), Some("w"));
+    let mut edits = Edits {
+        model: None,
+        include_usage: false,
+    };
+    // Those before it are taken out: not every reader lets them be.
+    let sent = splice(&around.clone().into(), &found, edits).into_one();
+    assert_eq!(sent, format!("{body}\r\n\r\n"));
+    let bare = Bytes::from(format!("\r\n{}", form(&[(FILE, "x")])));
+    edits.model = Some("v");
+    let named = splice(&bare.clone().into(), &scan(&bare, "X").unwrap(), edits).into_one();
+    assert!(named.starts_with(b"--X\r\n"), "{named:?}");
+    assert_eq!(scan(&named, "X").unwrap().model.as_deref(), Some("v"));
+    for bad in ["\n--X--", " \r\n--X--", "--X--\r\nx", "--X--\n"] {
+        assert!(scan(bad.as_bytes(), "X").is_err(), "{bad:?}");
+    }
+    assert!(scan(("\r\n".repeat(17) + "--X--").as_bytes(), "X").is_err());
+}
+
+#[test]
 fn what_can_be_read_in_two_ways_is_refused() {
     let model = field("model");
     let good = form(&[(&model, "m")]);

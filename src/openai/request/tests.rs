@@ -52,26 +52,34 @@ fn bodies_that_others_could_read_differently_are_refused() {
         (br#"{"model":["a"]}"#, "invalid_model"),
         (br#"{"model":"\ud800"}"#, "invalid_model"),
         (br#"{"model":"\x41"}"#, "invalid_model"),
-        (b"{\"model\":\"\xff\"}", "invalid_model"),
+        (b"{\"model\":\"\xff\"}", "invalid_json"),
+        (b"{\"x\":\"\xff\"}", "invalid_json"),
+        (b"{\"x\":\"\xc3\"}", "invalid_json"),
+        (b"{\"x\":\"\xed\xa0\x80\"}", "invalid_json"),
+        (b"{\"x\":1}\xc3", "invalid_json"),
+        (b"{\"messages\":[{\"content\":\"a\xfeb\"}]}", "invalid_json"),
         (b"{\"model\":\"a\nb\"}", "invalid_model"),
-        (br#"{"stream":1}"#, "invalid_value"),
-        (br#"{"stream":"true"}"#, "invalid_value"),
+        (br#"{"stream":2}"#, "invalid_value"),
+        (br#"{"stream":"maybe"}"#, "invalid_value"),
         (br#"{"stream_options":[]}"#, "invalid_value"),
         (
-            br#"{"stream_options":{"include_usage":1}}"#,
+            br#"{"stream_options":{"include_usage":2}}"#,
             "invalid_value",
         ),
-        (br#"{"max_tokens":"16"}"#, "invalid_value"),
+        (br#"{"max_tokens":"many"}"#, "invalid_value"),
         (br#"{"max_tokens":-1}"#, "invalid_value"),
         (br#"{"max_tokens":1.5}"#, "invalid_value"),
         (br#"{"user":7}"#, "invalid_value"),
-        (br#"{"store":"yes"}"#, "invalid_value"),
+        (br#"{"store":"perhaps"}"#, "invalid_value"),
         (b"", "invalid_json"),
         (b"  ", "invalid_json"),
         (b"[]", "invalid_json"),
         (b"[{\"model\":\"a\"}]", "invalid_json"),
         (b"null", "invalid_json"),
-        (b"\xef\xbb\xbf{}", "invalid_json"),
+        (b"\xef\xbb{}", "invalid_json"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf{}", "invalid_json"),
+        (b" \xef\xbb\xbf{}", "invalid_json"),
+        (b"\xff\xfe{\0}\0", "invalid_json"),
         (b"{\0\"\0}\0", "invalid_json"),
         (b"\0{\0}", "invalid_json"),
         (b"{} {}", "invalid_json"),
@@ -100,8 +108,8 @@ fn bodies_that_others_could_read_differently_are_refused() {
     ] {
         let text = String::from_utf8_lossy(body);
         assert_eq!(
-            scan(body).map_err(|error| error.code()),
-            Err(code),
+            strict(body).map_err(|error| error.code()).err(),
+            Some(code),
             "{text}"
         );
     }
@@ -114,9 +122,68 @@ fn an_error_tells_the_client_what_to_look_at() {
         error.to_string(),
         "the request body is not valid JSON: expected a value at byte 17"
     );
-    let error = scan(br#"{"model":"a","stream":2}"#).unwrap_err();
+    let error = strict(br#"{"model":"a","stream":2}"#).unwrap_err();
     assert_eq!(error.to_string(), "`stream` must be true, false or null");
     assert_eq!(error.param(), Some("stream"));
+}
+
+/// As for our own workers, which take what vLLM takes.
+fn strict(body: &[u8]) -> Result<Scan<'_>, ScanError> {
+    let mut scan = scan(body)?;
+    scan.odd.take().map_or(Ok(scan), Err)
+}
+
+#[test]
+fn what_other_servers_may_take_is_noted_and_the_rest_is_read() {
+    let body = br#"{"max_tokens":-1,"n":[1,{"a":2}],"user":7,"stream":{},"model":"m","stream_options":"x","store":true}"#;
+    let found = scan(body).unwrap();
+    let expected = "a non-negative integer or null";
+    let key = "max_tokens";
+    assert_eq!(found.odd, Some(ScanError::Field { key, expected }));
+    assert_eq!(found.model.as_deref(), Some("m"));
+    assert_eq!(
+        (found.max_tokens, found.n, found.store),
+        (None, None, Some(true))
+    );
+    assert!(!found.stream && found.user.is_none() && found.stream_options.is_none());
+}
+
+#[test]
+fn counts_and_switches_may_be_spelled_as_pydantic_takes_them() {
+    let found = strict(br#"{"max_tokens":"100","stream":"false","store":1,"background":"On"}"#);
+    let found = found.unwrap();
+    assert_eq!((found.max_tokens, found.stream), (Some(100), false));
+    assert_eq!((found.store, found.background), (Some(true), Some(true)));
+    assert!(strict(br#"{"stream":"TRUE"}"#).unwrap().stream);
+    for odd in [
+        r#""-1""#,
+        r#""1e3""#,
+        r#""""#,
+        r#"" 1""#,
+        r#""99999999999999999999""#,
+    ] {
+        let body = format!("{{\"max_tokens\":{odd}}}");
+        assert!(strict(body.as_bytes()).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_read_over_and_not_passed_on() {
+    let body = b"\xef\xbb\xbf {\"model\":\"a\"}";
+    let scan = scan(body).unwrap();
+    assert_eq!(scan.model.as_deref(), Some("a"));
+    for (model, sent) in [
+        (None, " {\"model\":\"a\"}"),
+        (Some("b"), " {\"model\":\"b\"}"),
+    ] {
+        let edits = crate::openai::splice::Edits {
+            model,
+            include_usage: false,
+        };
+        let whole = bytes::Bytes::from_static(body).into();
+        let spliced = crate::openai::splice::splice(&whole, &scan, edits);
+        assert_eq!(spliced.into_one(), sent);
+    }
 }
 
 #[test]
@@ -141,7 +208,7 @@ fn nesting_has_a_bound() {
     ));
 }
 
-/// What a field's value means by the rules of the API; `Err` where it is refused.
+/// What a field's value means by the rules of the API; `Err` where it is odd.
 fn expected_count(value: Option<&Value>) -> Result<Option<u64>, ()> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -159,15 +226,24 @@ fn expected_count(value: Option<&Value>) -> Result<Option<u64>, ()> {
             }
             _ => Err(()),
         },
+        Some(Value::String(text)) if !text.contains('+') => text.parse().map(Some).map_err(|_| ()),
         Some(_) => Err(()),
     }
 }
 
 fn expected_flag(value: Option<&Value>) -> Result<Option<bool>, ()> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(value)) => Ok(Some(*value)),
-        Some(_) => Err(()),
+    let word = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Bool(value)) => return Ok(Some(*value)),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::String(text)) if text.contains('.') => return Err(()),
+        Some(Value::String(text)) => text.to_ascii_lowercase(),
+        Some(_) => return Err(()),
+    };
+    match word.as_str() {
+        "true" | "1" | "1.0" | "yes" | "on" | "t" | "y" => Ok(Some(true)),
+        "false" | "0" | "0.0" | "no" | "off" | "f" | "n" => Ok(Some(false)),
+        _ => Err(()),
     }
 }
 
@@ -179,38 +255,49 @@ fn expected_words(value: Option<&Value>) -> Result<Option<Cow<'_, str>>, ()> {
     }
 }
 
-fn expected_options(value: Option<&Value>) -> Result<Option<StreamOptions>, ()> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(map)) => Ok(Some(StreamOptions {
-            include_usage: expected_flag(map.get("include_usage"))?,
-            continuous_usage_stats: expected_flag(map.get("continuous_usage_stats"))?,
-            layout: OptionsLayout::default(),
-        })),
-        Some(_) => Err(()),
-    }
+/// A value that is odd is taken for none, and noted.
+fn noted<T>(found: Result<Option<T>, ()>, is_odd: &mut bool) -> Option<T> {
+    *is_odd |= found.is_err();
+    found.unwrap_or_default()
 }
 
-/// What `scan` should find, worked out of serde's tree.
-fn expected(map: &Map<String, Value>) -> Result<Scan<'_>, ()> {
+fn expected_options(value: Option<&Value>, is_odd: &mut bool) -> Option<StreamOptions> {
+    let map = match value {
+        None | Some(Value::Null) => return None,
+        Some(Value::Object(map)) => map,
+        Some(_) => return noted(Err(()), is_odd),
+    };
+    let mut flag = |key| noted(expected_flag(map.get(key)), is_odd);
+    Some(StreamOptions {
+        include_usage: flag("include_usage"),
+        continuous_usage_stats: flag("continuous_usage_stats"),
+        layout: OptionsLayout::default(),
+    })
+}
+
+/// What `scan` should find, worked out of serde's tree, and whether something is odd.
+fn expected(map: &Map<String, Value>) -> Result<(Scan<'_>, bool), ()> {
     if map.get("model").is_some_and(Value::is_null) {
         return Err(());
     }
-    Ok(Scan {
+    let mut odd = false;
+    let scan = Scan {
         model: expected_words(map.get("model"))?,
-        stream: expected_flag(map.get("stream"))?.unwrap_or(false),
-        stream_options: expected_options(map.get("stream_options"))?,
-        max_tokens: expected_count(map.get("max_tokens"))?,
-        max_completion_tokens: expected_count(map.get("max_completion_tokens"))?,
-        max_output_tokens: expected_count(map.get("max_output_tokens"))?,
-        n: expected_count(map.get("n"))?,
-        user: expected_words(map.get("user"))?,
-        prompt_cache_key: expected_words(map.get("prompt_cache_key"))?,
-        background: expected_flag(map.get("background"))?,
-        store: expected_flag(map.get("store"))?,
+        stream: noted(expected_flag(map.get("stream")), &mut odd).unwrap_or(false),
+        stream_options: expected_options(map.get("stream_options"), &mut odd),
+        max_tokens: noted(expected_count(map.get("max_tokens")), &mut odd),
+        max_completion_tokens: noted(expected_count(map.get("max_completion_tokens")), &mut odd),
+        max_output_tokens: noted(expected_count(map.get("max_output_tokens")), &mut odd),
+        n: noted(expected_count(map.get("n")), &mut odd),
+        user: noted(expected_words(map.get("user")), &mut odd),
+        prompt_cache_key: noted(expected_words(map.get("prompt_cache_key")), &mut odd),
+        background: noted(expected_flag(map.get("background")), &mut odd),
+        store: noted(expected_flag(map.get("store")), &mut odd),
         prompt: 0..0,
+        odd: None,
         layout: Layout::default(),
-    })
+    };
+    Ok((scan, odd))
 }
 
 fn without_layout(mut scan: Scan<'_>) -> Scan<'_> {
@@ -252,22 +339,24 @@ const LEFT_TO_THE_WORKER: [&str; 7] = [
 
 pub(in super::super) fn agrees_with_serde(body: &[u8]) {
     let text = String::from_utf8_lossy(body);
-    let theirs = serde_json::from_slice::<Map<String, Value>>(body);
+    // The mark is ours to take.
+    let bare = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let theirs = serde_json::from_slice::<Map<String, Value>>(bare);
     match (scan(body), theirs) {
-        (Ok(ours), Ok(map)) => {
-            assert_eq!(Ok(without_layout(ours)), expected(&map), "{text}");
+        (Ok(mut ours), Ok(map)) => {
+            let is_odd = ours.odd.take().is_some();
+            assert_eq!(Ok((without_layout(ours), is_odd)), expected(&map), "{text}");
         }
         (Ok(_), Err(error)) => {
             let error = error.to_string();
             let is_left = LEFT_TO_THE_WORKER.iter().any(|left| error.contains(left));
             assert!(is_left, "{error}: {text}");
         }
-        (Err(ScanError::Model | ScanError::Field { .. }), Ok(map)) if !repeats_a_key(body) => {
+        (Err(ScanError::Model), Ok(map)) if !repeats_a_key(body) => {
             assert_eq!(expected(&map), Err(()), "{text}");
         }
         // Serde takes the last of duplicates, silently.
-        (Err(ScanError::Duplicate { .. } | ScanError::Model | ScanError::Field { .. }), Ok(_))
-        | (Err(_), Err(_)) => {}
+        (Err(ScanError::Duplicate { .. } | ScanError::Model), Ok(_)) | (Err(_), Err(_)) => {}
         (Err(error), Ok(_)) => panic!("{error}: {text}"),
     }
 }
@@ -407,6 +496,8 @@ fn a_body_cut_anywhere_says_the_same() {
         r#"{"model":"a","x":tru}"#,
         r#"{"model":"a"}}"#,
         r#"["model"]"#,
+        "\u{feff}{\"user\":\"é🌊\",\"ü\":\"日本\"}",
+        r#"{"max_tokens":-12,"n":"3","stream":"false","store":1,"user":0.5e1,"model":"m"}"#,
         r#"{"n":1"#,
         r#"{"n":-"#,
         r#"{"x":1"#,
@@ -425,6 +516,36 @@ fn a_body_cut_anywhere_says_the_same() {
         }
         let each: Vec<usize> = (0..body.len()).collect();
         assert_eq!(in_pieces(body, &each), whole, "byte by byte");
+    }
+}
+
+#[test]
+fn what_is_no_utf_8_is_refused_however_it_is_cut() {
+    for body in [
+        &b"{\"x\":\"a\xc3\xa9\xff\"}"[..],
+        b"{\"x\":\"\xf0\x9f\x8c\"}",
+        b"{}\xe2\x82",
+    ] {
+        let whole = scan(body);
+        assert!(
+            matches!(
+                whole,
+                Err(ScanError::Malformed {
+                    expected: "UTF-8",
+                    ..
+                })
+            ),
+            "{whole:?}"
+        );
+        for first in 0..=body.len() {
+            for second in first..=body.len() {
+                let cut = in_pieces(body, &[first, second]);
+                assert_eq!(
+                    cut.map_err(|error| error.code()).err(),
+                    Some("invalid_json")
+                );
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{Buf, BytesMut};
 
 use super::super::json::{Reader, Skip};
-use super::{Field, Scan, ScanError, Seen};
+use super::{Field, Scan, ScanError, Seen, utf8_part};
 
 /// How far a body has been read.
 #[derive(Debug, Default)]
@@ -78,6 +78,10 @@ impl<'a> Walk<'a> {
     }
 
     fn open(&mut self, reader: &mut Reader<'a>) -> Result<Next, ScanError> {
+        // Python's reader takes it as well; it is not passed on.
+        if reader.at() == 0 && reader.skip_mark() {
+            self.found.layout.begin = reader.at();
+        }
         match reader.peek() {
             Some(b'{') => {}
             Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
@@ -120,9 +124,11 @@ impl<'a> Walk<'a> {
             }
             Some(key) => {
                 self.seen.add(key)?;
+                let odd = self.found.odd.clone();
                 self.found.read(key, reader)?;
                 // A number ends only where something else stands behind it.
                 if reader.peek().is_none() {
+                    self.found.odd = odd;
                     reader.fault("',' or '}'")?;
                 }
                 Ok(Next::Comma)
@@ -171,12 +177,21 @@ pub struct Scanner {
     /// time, so that a body in many pieces is not read over and over.
     again_at: usize,
     failed: Option<ScanError>,
+    is_no_text: Option<ScanError>,
+    /// The begin of a character that the last piece ended in.
+    half: Vec<u8>,
+    /// Bytes that have come.
+    came: usize,
 }
 
 impl Scanner {
     /// Reads the next piece.
     pub fn feed(&mut self, piece: &[u8]) {
-        if self.failed.is_some() {
+        // Also behind what is no JSON: what is no text is said first, however it came.
+        if self.is_no_text.is_none() {
+            self.is_no_text = self.check(piece).err();
+        }
+        if self.failed.is_some() || self.is_no_text.is_some() {
             return;
         }
         if self.held.is_empty() {
@@ -194,6 +209,28 @@ impl Scanner {
             self.held.advance(read);
         }
         self.again_at = self.held.len() * 2;
+    }
+
+    /// Checks that the characters go on.
+    fn check(&mut self, mut piece: &[u8]) -> Result<(), ScanError> {
+        /// Of a character.
+        const BYTES_MAX: usize = 4;
+        let begin = self.came - self.half.len();
+        self.came += piece.len();
+        while !self.half.is_empty() && self.half.len() < BYTES_MAX {
+            let Some((next, rest)) = piece.split_first() else {
+                return Ok(());
+            };
+            self.half.push(*next);
+            piece = rest;
+            if utf8_part(&self.half, begin)? == self.half.len() {
+                self.half.clear();
+            }
+        }
+        let read = utf8_part(piece, self.came - piece.len())?;
+        self.half
+            .extend_from_slice(piece.get(read..).unwrap_or_default());
+        Ok(())
     }
 
     /// Reads what lies at `at`; returns how much of it is done with.
@@ -217,6 +254,10 @@ impl Scanner {
     ///
     /// As [`scan`](super::scan).
     pub fn end(self) -> Result<Scan<'static>, ScanError> {
+        if let Some(failed) = self.is_no_text {
+            return Err(failed);
+        }
+        super::utf8(&self.half, self.came - self.half.len())?;
         if let Some(failed) = self.failed {
             return Err(failed);
         }

@@ -172,7 +172,10 @@ async fn a_body_that_is_not_a_plain_request_is_refused_in_words() {
         (answer.status, answer.code().as_str()),
         (415, "unsupported_content_encoding")
     );
-    assert_eq!(answer.header("accept-encoding"), Some("gzip, deflate"));
+    assert_eq!(
+        answer.header("accept-encoding"),
+        Some("gzip, zstd, deflate")
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! Requests that two readers would read in two ways, and targets that are none.
 
+use rustls::version::TLS13;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::bench::{Answer, Bench, OK, answering};
 
 const BODY: &str = r#"{"model":"chat"}"#;
@@ -88,6 +91,8 @@ async fn the_head_must_name_one_host() {
         ("Host: x/y\r\n", 400),
         ("Host: x, y\r\n", 400),
         ("Host: u@x\r\n", 400),
+        ("Host: x:65536\r\n", 400),
+        ("Host: x:https\r\n", 400),
     ] {
         let answer = ask(&bench, POST, &format!("{hosts}{length}"), BODY).await;
         assert_eq!(answer.status, status, "{hosts:?}: {answer:?}");
@@ -102,7 +107,11 @@ async fn only_the_paths_and_methods_of_the_list_exist() {
         ("POST /v1/chat/completions", 200),
         ("POST /v1/chat/completions/", 200),
         ("POST /chat/v1/chat/completions", 200),
-        ("POST //v1/chat/completions", 404),
+        ("POST //v1/chat/completions", 200),
+        ("GET /health", 200),
+        ("POST ///v1/chat/completions", 404),
+        ("POST /v1/chat/completions#x", 400),
+        ("POST /#/v1/chat/completions", 400),
         ("POST /v1//chat/completions", 404),
         ("POST /v1/chat/../chat/completions", 404),
         ("POST /v1/./chat/completions", 404),
@@ -128,6 +137,81 @@ async fn only_the_paths_and_methods_of_the_list_exist() {
     ] {
         let answer = ask(&bench, &format!("{target} HTTP/1.1"), &lines, BODY).await;
         assert_eq!(answer.status, status, "{target}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_control_character_in_the_line_of_a_chunk_is_refused() {
+    let bench = Bench::new(&[answering(OK).await], "").await;
+    let lines = "Host: x\r\nTransfer-Encoding: chunked";
+    for (extension, status) in [(";a=b", 200), (";a=\0b", 400), (";\u{1}", 400)] {
+        let body = format!("10{extension}\r\n{BODY}\r\n0\r\n\r\n");
+        let answer = ask(&bench, POST, lines, &body).await;
+        assert_eq!(answer.status, status, "{extension:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_counts_once_in_whatever_order() {
+    let bench = Bench::new(&[answering(OK).await], "").await;
+    let token = bench.token().0;
+    let good = format!("Authorization: Bearer {token}\r\n");
+    let key = format!("x-api-key: {token}\r\n");
+    const GARBAGE: &str = "Authorization: garbage\r\n";
+    const STALE: &str = "x-api-key: stale\r\n";
+    const BASIC: &str = "Authorization: Basic dTpw\r\n";
+    for (lines, status) in [
+        ([good.as_str(), STALE], 200),
+        ([STALE, &good], 200),
+        ([BASIC, &key], 200),
+        (["Authorization:\r\n", &key], 200),
+        ([&good, GARBAGE], 401),
+        ([GARBAGE, &good], 401),
+        ([&good, &good], 401),
+        ([&key, STALE], 401),
+        ([BASIC, ""], 401),
+    ] {
+        let head = lines.concat();
+        let request = format!("GET /v1/models HTTP/1.1\r\nHost: x\r\n{head}\r\n");
+        let answer = bench.ask(request).await;
+        assert_eq!(answer.status, status, "{head}");
+        let told = answer.header("x-should-retry");
+        assert_eq!(told, (status == 401).then_some("false"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_is_bounded_whatever_pieces_it_comes_in() {
+    let bench = Bench::new(&[answering(OK).await], "").await;
+    for (size, piece, status) in [
+        (60_000, 1 << 20, "200"),
+        (60_000, 8_000, "200"),
+        (65_600, 1 << 20, "431"),
+        (66_000, 8_000, "431"),
+        (71_680, 16_384, "431"),
+        (71_680, 1 << 20, "431"),
+    ] {
+        let mut client = bench.connect_tls(&TLS13, &["http/1.1"]).await;
+        let head = format!(
+            "GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: {}\r\n\r\n",
+            "a".repeat(size)
+        );
+        for part in head.as_bytes().chunks(piece) {
+            // The gateway may stop reading before all of it is sent.
+            if client
+                .0
+                .write_all(part)
+                .await
+                .and(client.0.flush().await)
+                .is_err()
+            {
+                break;
+            }
+        }
+        let mut told = [0; 12];
+        client.0.read_exact(&mut told).await.unwrap();
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.ends_with(status), "{size} in {piece}: {told}");
     }
 }
 

@@ -111,14 +111,28 @@ async fn credentials_stay_here_and_the_client_is_named() {
     let bench = Bench::new(&[address], "").await;
     let request = bench.post(ASK).replace(
         "Host: x",
-        "Host: x\r\nCookie: a=b\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Mine: 1",
+        "Host: x\r\nCookie: a=b\r\nX-Forwarded-For: 6.6.6.6\r\nx_forwarded_for: 6.6.6.6\r\nX-Original-URL: /admin\r\n\
+         Connection: X-Hop\r\nX-Hop: 1\r\nX-Mine: 1\r\nX-Stainless-Lang: python\r\nOpenAI-Beta: a",
     );
     assert_eq!(bench.ask(request).await.status, 200);
     let head = heads.recv().await.unwrap();
-    for gone in ["authorization", "cookie", "6.6.6.6", "x-hop", "bearer"] {
+    for gone in [
+        "authorization",
+        "cookie",
+        "6.6.6.6",
+        "x-hop",
+        "bearer",
+        "x-original-url",
+        "x-mine",
+    ] {
         assert!(!head.contains(gone), "{gone}: {head}");
     }
-    for there in ["x-mine: 1", "x-forwarded-for: 127.0.0.1", "x-request-id: "] {
+    for there in [
+        "x-stainless-lang: python",
+        "openai-beta: a",
+        "x-forwarded-for: 127.0.0.1",
+        "x-request-id: ",
+    ] {
         assert!(head.contains(there), "{there}: {head}");
     }
 }

@@ -169,6 +169,7 @@ fn upstream() -> Json {
             "tls_server_name": { "type": "string", "minLength": 1, "description": "The name that its certificate must have. Unset: that in url." },
             "max_concurrent_requests": said(count(1), "Requests at once. Unset: no limit of its own."),
             "keep_alive": said(span(), "How long it keeps an idle connection."),
+            "any_address": { "type": "boolean", "description": "Whether it may be link-local, or a cloud's metadata service." },
             "health_check": health_check
         }),
     )
@@ -211,6 +212,7 @@ fn deployment(version: Version) -> Json {
             "load": span(), "wake": span(), "sleep": span(), "first_token": span(),
             "tokens_per_second": { "type": "number", "exclusiveMinimum": 0 },
             "weights": size(), "context": size(),
+            "max_model_len": {"type": "integer", "minimum": 2, "maximum": 16_777_216},
             "faults": { "type": "array", "items": { "type": "string" } }
         }),
     );
