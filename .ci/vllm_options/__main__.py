@@ -11,7 +11,7 @@ from checks.openai_client import client, hello
 from checks.report import Report, exit_on_sigterm, expect, skip
 from checks.tidegate import Tidegate, binary
 from real_vllm import engine
-from vllm_options import wheel
+from vllm_options import sinks, wheel
 
 VERSION = "0.32.0"
 CONTEXT = 16384
@@ -59,7 +59,9 @@ lora_modules = ["tale={adapter}"]
 def settings(wheels):
     """tidegate.toml: no GPU, no vLLM found, versions installed from a directory alone."""
     arguments = json.dumps(["--no-index", "--find-links", str(wheels)])
-    return f'[gpus]\nsource = "none"\n[engines.vllm]\ncommand = "/no/vllm/here"\npip_arguments = {arguments}\n'
+    # Operators may write raw arguments, so that each key in them is judged.
+    return (f'[gpus]\nsource = "none"\n[engines.vllm]\ncommand = "/no/vllm/here"\npip_arguments = {arguments}\n'
+            '[engines.vllm.allowed]\nraw = true\ndirectories = ["/"]\n')
 
 
 def verdicts(report, programs):
@@ -138,6 +140,7 @@ def main():
         gateway.start()
         token = gateway.token("--workspace", "w1", "--project", "research")
         refused(report, gateway, good)
+        sinks.run(report, gateway, next((programs.parent / "lib").glob("python3*/site-packages/vllm")), model)
         starts(report, gateway, token)
         if report.failed:
             print(gateway.run("logs", "many", "--tail", "60", check=False).stdout, gateway.log()[-3000:])

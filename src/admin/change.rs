@@ -6,6 +6,7 @@
 //! that puts it into effect.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -16,7 +17,7 @@ use super::access::Caller;
 use super::api::ApiError;
 use super::api::commands::not_yours;
 use super::api::error::on_disk;
-use crate::config::{self, Catalog, Engine, FileError, Instance, Route};
+use crate::config::{self, Author, Catalog, Engine, Exchange, FileError, Instance, Route};
 use crate::lifecycle::command::{Engines, Place};
 use crate::store::secrets::Secrets;
 use crate::store::whole::write_durable;
@@ -33,7 +34,7 @@ pub(super) type Turn = OwnedMutexGuard<()>;
 
 /// Waits for one's turn to change files.
 pub(super) async fn turn(admin: &Admin) -> Turn {
-    std::sync::Arc::clone(&admin.changes).lock_owned().await
+    Arc::clone(&admin.changes).lock_owned().await
 }
 
 /// Tries a change: the new text of a file, or its end. Returns what would be in
@@ -60,7 +61,7 @@ pub(super) fn tried(
     };
     check_owner(caller, &after, path)?;
     check_confined(caller, &before, &after, path)?;
-    check_options(admin, caller, &after, path)?;
+    check_options(admin, caller, &signed(caller, after.clone(), path), path)?;
     let new = after
         .errors
         .iter()
@@ -120,7 +121,7 @@ fn check_confined(
         let mut routes = after.routes.iter();
         routes.find(|route| route.name == instance.route).cloned()
     };
-    let here = |instance: &&std::sync::Arc<Instance>| instance.file == path;
+    let here = |instance: &&Arc<Instance>| instance.file == path;
     for instance in after.instances.iter().filter(here) {
         let mut earlier = before.instances.iter().filter(here);
         let was_shared = earlier.any(|i| i.name == instance.name && i.workspace.is_none());
@@ -130,7 +131,7 @@ fn check_confined(
             return Err(outside(&instance.name, "instance"));
         }
     }
-    let here = |route: &&std::sync::Arc<Route>| route.file == path;
+    let here = |route: &&Arc<Route>| route.file == path;
     for route in after.routes.iter().filter(here) {
         let mut earlier = before.routes.iter().filter(here);
         let was_shared = earlier.any(|r| r.name == route.name && r.workspace.is_none());
@@ -141,25 +142,54 @@ fn check_confined(
     Ok(())
 }
 
-/// What an operator launches stays within what `[engines.vllm.allowed]` says;
-/// where that says nothing, models of the hub, without code of their own. The
-/// files of an admin, who may run any program here, are not held to that.
+/// Who a caller is as the author of a file.
+pub(super) fn author(caller: &Caller) -> Author {
+    if caller.is_admin() {
+        return Author::Admin;
+    }
+    let workspace = caller.workspace();
+    let name = match workspace {
+        Some(workspace) => format!("{} of {workspace}", caller.name),
+        None => caller.name.to_string(),
+    };
+    Author::Operator(name.into())
+}
+
+/// What would be in effect once this caller wrote a file: with its author. What an
+/// operator wrote stays an operator's when an admin copies it.
+pub(super) fn signed(caller: &Caller, mut catalog: Catalog, path: &Path) -> Catalog {
+    let author = author(caller);
+    if author == Author::Admin {
+        return catalog;
+    }
+    let own = catalog.instances.iter_mut().filter(|i| i.file == path);
+    for instance in own {
+        for spec in &mut Arc::make_mut(instance).deployments {
+            Arc::make_mut(spec).author = author.clone();
+        }
+    }
+    catalog
+}
+
+/// States an operator as the author of a file that is about to be written.
+pub(super) fn sign(caller: &Caller, exchange: &mut Exchange) {
+    if let Author::Operator(name) = author(caller) {
+        exchange.set_author(&name);
+    }
+}
+
+/// What an operator launches stays within what operators may do. The files of an
+/// admin, who may run any program here, are not held to that.
 fn check_options(
     admin: &Admin,
     caller: &Caller,
     catalog: &Catalog,
     path: &Path,
 ) -> Result<(), ApiError> {
-    if caller.is_admin() {
-        return Ok(());
-    }
-    let engines = Engines {
-        allowed: admin.settings.vllm.allowed.clone().unwrap_or_default(),
-        ..Engines::new(&admin.settings)
-    };
+    let engines = Engines::new(&admin.settings).within(catalog);
     let own = catalog.instances.iter().filter(|i| i.file == path);
     for spec in own.flat_map(|instance| &instance.deployments) {
-        let Engine::Vllm(vllm) = &spec.engine else {
+        let (Engine::Vllm(vllm), Author::Operator(_)) = (&spec.engine, &spec.author) else {
             continue;
         };
         let version = vllm.version.as_deref();
@@ -167,7 +197,12 @@ fn check_options(
         let line = known.map_err(|error| error.to_string());
         let line = line.and_then(|known| engines.vllm_line(spec, vllm, &known, Place::shown()));
         if let Err(error) = line {
-            let message = format!("{}: {error}", spec.id);
+            let adopt = if caller.is_admin() {
+                "; an operator wrote this file: take instance.author out to make it an admin's"
+            } else {
+                ""
+            };
+            let message = format!("{}: {error}{adopt}", spec.id);
             return Err(ApiError(StatusCode::UNPROCESSABLE_ENTITY, message));
         }
     }
@@ -240,7 +275,7 @@ async fn in_effect(
             let own = catalog.errors.iter().filter(|error| error.file == file);
             let errors: Vec<FileError> = own.cloned().collect();
             // Errors of the catalog before tell of the text before.
-            if !errors.is_empty() && !std::sync::Arc::ptr_eq(&catalog, &started) {
+            if !errors.is_empty() && !Arc::ptr_eq(&catalog, &started) {
                 return Err(refused(&errors));
             }
             sleep(LOOK_EVERY).await;

@@ -294,7 +294,11 @@ async fn create(
     let (syntax, text) = exchange.file();
     let routes = &admin.settings.gateway.routes;
     let path = routes.join(format!("{name}.{}", syntax.extension()));
+    // As it was sent, so that its lines are those that the sender knows.
     change::tried(admin, caller, &path, Some(&text))?;
+    change::sign(caller, &mut exchange);
+    let (syntax, text) = exchange.file();
+    let path = routes.join(format!("{name}.{}", syntax.extension()));
     let taken = ["toml", "json"].map(|end| routes.join(format!("{name}.{end}")));
     let taken = on_disk(move || {
         taken
@@ -365,9 +369,10 @@ fn check_secrets(
 
 /// A launch of what is there already: fine if it is the same.
 async fn same(there: &Instance, exchange: &Exchange) -> Answer<Launched> {
-    let mut old = read(there).await?.instance_only();
+    let mut old = read(there).await?.instance_only().without_author();
     old.take_secrets();
-    if old.export() == exchange.clone().instance_only().export() {
+    let new = exchange.clone().instance_only().without_author();
+    if old.export() == new.export() {
         return Ok(Json(Launched {
             instance: there.name.to_string(),
             file: there.file.display().to_string(),

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
+use axum::serve::Listener;
+use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::lifecycle::process::peer;
 use crate::time::sleep;
 
 /// Between two looks whether the file is there.
@@ -64,6 +67,35 @@ pub async fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(socket)
 }
 
+/// The socket, closed to workers: they run as our user, which is all that the
+/// permissions of its file ask for.
+#[derive(Debug)]
+struct Guarded(UnixListener);
+
+/// What a worker is told.
+const REFUSED: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\nthe admin socket is not for workers, nor for processes that can't gain privileges as they can't: run the command elsewhere, or use a token with --admin-url\n";
+
+impl Listener for Guarded {
+    type Io = UnixStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.0).await;
+            if !peer::is_worker(&stream) {
+                return (stream, address);
+            }
+            tracing::warn!("a worker, or what one started, was refused at the admin socket");
+            // It is not waited for: the words fit, or are not read anyway.
+            drop(stream.try_write(REFUSED));
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
 /// Serves until `ending`, then removes the socket's file. A file that someone else
 /// removes is made again: without it no command reaches us.
 pub async fn serve(
@@ -74,7 +106,7 @@ pub async fn serve(
 ) {
     loop {
         let until = ending.clone();
-        let served = axum::serve(socket, router.clone())
+        let served = axum::serve(Guarded(socket), router.clone())
             .with_graceful_shutdown(async move { until.cancelled().await });
         tokio::select! {
             served = served => {

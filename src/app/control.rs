@@ -47,6 +47,8 @@ pub(super) fn parts(
         bounds: Bounds {
             cgroups: settings.workers.cgroups,
             memory_max: settings.workers.memory_max,
+            sandbox: settings.workers.sandbox.clone(),
+            private: settings.private_paths(),
         },
         tasks: tasks.clone(),
     })?;

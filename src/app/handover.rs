@@ -42,6 +42,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::lifecycle::process::peer;
 use crate::store::Store;
 use crate::telemetry::usage::Tally;
 use crate::time::timeout;
@@ -136,6 +137,11 @@ pub(super) async fn answer(socket: UnixListener, answers: Answers, ending: Cance
             crate::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        // They run as our user, and get neither sockets nor an end of us.
+        if peer::is_worker(&stream) {
+            tracing::warn!("a worker, or what one started, was refused a take-over");
+            continue;
+        }
         let talk = talk(stream, &answers);
         tokio::select! {
             done = talk => if let Err(error) = done {

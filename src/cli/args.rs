@@ -26,7 +26,7 @@ impl Args {
         let others = config::load_catalog(&settings.gateway.routes, &settings.queues, None);
         let catalog = config::with_file(&others, &settings.queues, &self.file, &content)
             .map_err(InvalidSettings)?;
-        let engines = Engines::new(&settings);
+        let engines = Engines::new(&settings).within(&catalog);
         let mut refused = false;
         let own = catalog
             .instances

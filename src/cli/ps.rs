@@ -68,6 +68,9 @@ impl Ps {
                 out::line(format_args!("\n{}: {reason}", deployment.id))?;
             }
         }
+        if let Some(isolation) = &status.isolation {
+            out::line(format_args!("\n{isolation}"))?;
+        }
         for warning in &status.warnings {
             out::line(format_args!("\n{warning}"))?;
         }

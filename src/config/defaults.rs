@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::edge::{Heads, Proxies};
 use super::{
-    Admin, Cors, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Settings, Telemetry,
-    Tls, Tokens, VllmEngine, Workers,
+    Admin, Cors, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Sandbox, Settings,
+    Telemetry, Tls, Tokens, VllmEngine, Workers,
 };
 use crate::telemetry::output::Rotation;
 
@@ -183,6 +183,7 @@ impl Default for Workers {
             scale_up_after: Duration::from_secs(2),
             scale_down_after: Duration::from_mins(2),
             log_bytes_max: 16 * MIB,
+            sandbox: Sandbox::default(),
         }
     }
 }

@@ -61,7 +61,7 @@ fn versions(table: &mut Reader<'_>, to: &mut VllmEngine) {
 fn allowed(mut table: Reader<'_>) -> Allowed {
     let mut allowed = Allowed::default();
     if let Some(models) = table.parsed_list::<String>("models") {
-        allowed.sources = models.value;
+        allowed.sources = Some(models.value);
     }
     for (key, to) in [
         ("directories", &mut allowed.directories),
@@ -81,6 +81,9 @@ fn allowed(mut table: Reader<'_>) -> Allowed {
     }
     if let Some(code) = table.flag("code") {
         allowed.code = code.value;
+    }
+    if let Some(raw) = table.flag("raw") {
+        allowed.raw = raw.value;
     }
     table.finish();
     allowed

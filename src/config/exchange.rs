@@ -6,6 +6,7 @@
 //! that was written in place becomes a name. Pure; whether the result can be
 //! served is [`super::with_file`]'s to say, and files are the admin API's.
 
+mod author;
 mod tenant;
 
 use std::path::{Path, PathBuf};

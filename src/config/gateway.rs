@@ -18,6 +18,7 @@ use listen::{addresses, listener, listeners_differ};
 use super::error::FileError;
 use super::problems::{Problems, cut};
 use super::reader::Reader;
+use super::sandbox;
 use super::tree::{self, Entry, FILE_BYTES_MAX, Node, Value};
 use super::trusted;
 use super::{
@@ -363,6 +364,7 @@ fn workers(mut table: Reader<'_>, to: &mut Workers) {
         table.span("stable_after", bounds.clone()),
     );
     care(&mut table, to);
+    sandbox::read(&mut table, &mut to.sandbox);
     set(
         &mut to.log_bytes_max,
         table.size("log_bytes_max", 64 * 1024..=16 * GIB),

@@ -9,7 +9,7 @@ use super::options::{self, Options};
 use super::problems::{cut, nearest};
 use super::reader::{Found, Reader};
 use super::route::segment_fault;
-use super::{Deployment, Engine, Idle, Levels, Offload, Replicas, Roll, Sim, Start, Vllm};
+use super::{Author, Deployment, Engine, Idle, Levels, Offload, Replicas, Roll, Sim, Start, Vllm};
 use crate::names::{
     DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName, Workspace,
 };
@@ -36,6 +36,8 @@ pub(super) enum RouteChoice {
     Ephemeral,
 }
 
+/// Longest name of an author, in bytes.
+pub(super) const AUTHOR_BYTES_MAX: usize = 300;
 /// Most deployments of an instance.
 const DEPLOYMENTS_MAX: usize = 256;
 /// Most workers of a deployment.
@@ -61,6 +63,7 @@ struct Common<'a> {
     roll: Roll,
     idle: IdleDraft,
     options: Options<'a>,
+    author: Author,
 }
 
 struct IdleDraft {
@@ -91,6 +94,7 @@ pub(super) fn read(
     let words = [("idle", Roll::Idle), ("now", Roll::Now)];
     let roll = table.choice("roll", &words).map(|roll| roll.value);
     let idle = idle(&mut table);
+    let author = author(&mut table);
     let path = table.dotted("options");
     let options = Options {
         path: &path,
@@ -115,6 +119,7 @@ pub(super) fn read(
         roll: roll.unwrap_or_default(),
         idle,
         options,
+        author,
     };
     let deployments = read_deployments(deployments, &common);
     table.finish();
@@ -183,6 +188,20 @@ fn version(table: &mut Reader<'_>, kind: Kind) -> Option<String> {
         table.wrong(version.line, "vllm_version", message);
     }
     Some(version.value)
+}
+
+/// Whose file it is: what an operator wrote over the API says so, and holds the
+/// instance to what operators may do. It stands in the file so that it goes where the
+/// file goes and no other record can be lost; whoever edits files here may take it out.
+fn author(table: &mut Reader<'_>) -> Author {
+    let Some(author) = table.words("author") else {
+        return Author::Admin;
+    };
+    if author.value.len() > AUTHOR_BYTES_MAX {
+        let message = format!("a name has at most {AUTHOR_BYTES_MAX} bytes");
+        table.wrong(author.line, "author", message);
+    }
+    Author::Operator(author.value.into())
 }
 
 fn idle(table: &mut Reader<'_>) -> IdleDraft {
@@ -326,6 +345,7 @@ fn deployment(mut table: Reader<'_>, common: &Common<'_>) -> Option<Deployment> 
         keep,
         idle,
         engine,
+        author: common.author.clone(),
     })
 }
 

@@ -22,6 +22,7 @@ mod options;
 mod problems;
 mod reader;
 mod route;
+mod sandbox;
 mod settings;
 mod tree;
 mod trusted;
@@ -43,6 +44,7 @@ pub use edge::{Cors, Gateway, Telemetry, Tls};
 pub use error::FileError;
 pub use exchange::Exchange;
 pub use gateway::load;
+pub use sandbox::{Sandbox, SandboxMode};
 pub use settings::{
     Admin, GpuSource, Gpus, HostBudget, LostStore, Metrics, Placement, Settings, Tokens,
     VllmEngine, Workers,
@@ -231,6 +233,18 @@ pub struct Deployment {
     pub idle: Idle,
     /// What runs it.
     pub engine: Engine,
+    /// Who wrote its file.
+    pub author: Author,
+}
+
+/// Who wrote a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Author {
+    /// An admin, or who edits files on the disk, which is the same.
+    #[default]
+    Admin,
+    /// An operator, by this name, over the admin API.
+    Operator(Arc<str>),
 }
 
 impl Deployment {

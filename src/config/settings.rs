@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cors, Gateway, Telemetry, Tls};
+use super::{Cors, Gateway, Sandbox, Telemetry, Tls};
 use crate::auth::keeper::{KeySources, SharedSecret, TrustedIssuer};
 use crate::auth::keys::previous_beside;
 use crate::names::{QueueName, Workspace};
@@ -175,7 +175,7 @@ pub struct Placement {
 }
 
 /// `[workers]`: bounds that hold for every worker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Workers {
     /// Whether workers end with the gateway; else the next start adopts them.
     pub stop_on_exit: bool,
@@ -211,6 +211,8 @@ pub struct Workers {
     pub scale_down_after: Duration,
     /// Size at which a worker's log file is rotated, in bytes.
     pub log_bytes_max: u64,
+    /// What they are kept from.
+    pub sandbox: Sandbox,
 }
 
 /// `[engines.vllm]`: where vLLM comes from.

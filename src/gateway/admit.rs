@@ -398,6 +398,7 @@ mod tests {
             start: Start::OnDemand,
             replicas: crate::config::Replicas::default(),
             roll: crate::config::Roll::default(),
+            author: crate::config::Author::default(),
             keep: false,
             idle: Idle {
                 time_limit: None,

@@ -4,17 +4,22 @@
 //! worker of ours gets: its socket, its key, its own directories. Looks at the
 //! file system only to refuse what can't start.
 
+mod named;
+
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, GpuSource};
+use arc_swap::ArcSwap;
+
+use crate::config::{self, Author, Catalog, GpuSource};
 use crate::gpu;
 use crate::store::secrets::Secrets;
 use crate::vllm::args::{self, Launch, Listen, Sleep};
 use crate::vllm::install::Progress;
 use crate::vllm::installation::{Installation, InstallationError, Installations, Sources};
 use crate::vllm::options::{OptionError, Secret, SecretSource};
-use crate::vllm::rules::{Allowed, Machine};
+use crate::vllm::rules::{Allowed, Machine, Operator};
 use aws_lc_rs::digest;
 
 /// How long an idle connection to a worker stays open, in seconds; the
@@ -35,6 +40,8 @@ pub struct CommandLine {
     pub env: Vec<(String, String)>,
     /// What was left out or said in another way, for people.
     pub notes: Vec<String>,
+    /// Directories that its arguments have it write to.
+    pub writes: Vec<PathBuf>,
 }
 
 /// Where engines come from.
@@ -48,8 +55,13 @@ pub struct Engines {
     pub gpus: bool,
     /// What options name as `{ secret = "NAME" }`.
     pub secrets: Secrets,
-    /// What instances may load.
+    /// What instances may load whose files are an admin's.
     pub allowed: Allowed,
+    /// What the settings allow those of operators; [`Self::allowed_to`] adds what
+    /// admins named.
+    pub operators: Allowed,
+    /// What is in effect: what admins named in it, operators may name too.
+    pub catalog: Arc<ArcSwap<Catalog>>,
 }
 
 /// Where a worker listens: on its socket, or, where its version of vLLM knows no
@@ -91,6 +103,7 @@ impl Engines {
             gpus: gpus && gpu::has_any(Path::new(gpu::DRIVER_LIST)),
             // Route files are the admin's own, who may run any program here.
             allowed: settings.vllm.allowed.clone().unwrap_or_else(Allowed::all),
+            operators: settings.vllm.allowed.clone().unwrap_or_default(),
             ..Self::at(state, super::process::own_executable(), &settings.vllm)
         }
     }
@@ -115,6 +128,30 @@ impl Engines {
             gpus: false,
             secrets: Secrets::at(state),
             allowed: Allowed::all(),
+            operators: Allowed::default(),
+            catalog: Arc::default(),
+        }
+    }
+
+    /// The same, by what is or would be in effect.
+    #[must_use]
+    pub fn within(self, catalog: &Catalog) -> Self {
+        let catalog = Arc::new(ArcSwap::from_pointee(catalog.clone()));
+        Self { catalog, ..self }
+    }
+
+    /// What a spec may load and say, by the author of its file.
+    pub fn allowed_to(&self, spec: &config::Deployment) -> Cow<'_, Allowed> {
+        match &spec.author {
+            Author::Admin => Cow::Borrowed(&self.allowed),
+            Author::Operator(_) => {
+                let versions = self.vllm.sources().versions.keys().cloned().collect();
+                let named = named::of(&self.catalog.load(), spec);
+                Cow::Owned(Allowed {
+                    operator: Some(Operator { named, versions }),
+                    ..self.operators.clone()
+                })
+            }
         }
     }
 
@@ -133,6 +170,9 @@ impl Engines {
             config::Engine::Sim(_) => Ok(Engine::StandIn),
             config::Engine::Vllm(vllm) => {
                 let version = vllm.version.as_deref();
+                // Before it is installed: an install runs what comes with it.
+                let may = self.allowed_to(spec).version(version);
+                may.map_err(InstallationError::Refused)?;
                 self.vllm.get(version, progress).await.map(Engine::Vllm)
             }
         }
@@ -212,6 +252,8 @@ impl Engines {
         let config::Engine::Vllm(_) = &spec.engine else {
             return Ok(());
         };
+        // First whether it may be named: what is there is told to no one else.
+        drop(self.command_line(spec, engine, Place::shown())?);
         let model = &spec.model;
         let is_path = model.starts_with('/') || model.starts_with("./");
         if is_path && !Path::new(model).exists() {
@@ -219,7 +261,7 @@ impl Engines {
                 "there is no model at {model}: put it there, or name another one in deployment.model"
             ));
         }
-        self.command_line(spec, engine, Place::shown()).map(drop)
+        Ok(())
     }
 
     fn sim(&self, spec: &config::Deployment, sim: &config::Sim, socket: &Path) -> CommandLine {
@@ -250,6 +292,7 @@ impl Engines {
             args,
             env: dev_mode.into_iter().collect(),
             notes: Vec::new(),
+            writes: Vec::new(),
         }
     }
 
@@ -262,7 +305,9 @@ impl Engines {
     ) -> Result<CommandLine, String> {
         let line = self.vllm_line(spec, vllm, installation, place)?;
         let env = line.env.iter();
+        let writes = written(&line.argv);
         Ok(CommandLine {
+            writes,
             program: installation.program.clone(),
             env: env
                 .map(|(name, value)| (name.clone(), value.expose().to_owned()))
@@ -303,6 +348,9 @@ impl Engines {
         installation: &Installation,
         place: Place<'_>,
     ) -> Result<args::CommandLine, Vec<OptionError>> {
+        let allowed = self.allowed_to(spec);
+        let of_version = allowed.version(vllm.version.as_deref());
+        let of_version = of_version.map_err(|why| OptionError::new("vllm_version", why));
         let launch = Launch {
             model: &spec.model,
             served_names: &[spec.endpoint_name.as_str()],
@@ -319,15 +367,35 @@ impl Engines {
                 (Some(_), true) => Sleep::Yes,
                 (Some(_), false) => Sleep::RoutesOnly,
             },
-            allowed: &self.allowed,
+            allowed: &allowed,
             machine: Machine {
                 amd64: cfg!(target_arch = "x86_64"),
                 ..Machine::default()
             },
             resolve: &|source: &SecretSource| secret(source, &self.secrets),
         };
-        args::command_line(&launch)
+        match (args::command_line(&launch), of_version) {
+            (line, Ok(())) => line,
+            (Ok(_), Err(error)) => Err(vec![error]),
+            (Err(mut errors), Err(error)) => {
+                errors.insert(0, error);
+                Err(errors)
+            }
+        }
     }
+}
+
+/// The directories that vLLM's arguments have it write to.
+fn written(argv: &[String]) -> Vec<PathBuf> {
+    const FLAGS: [&str; 2] = ["--download-dir", "--mm-encoder-fp8-scale-save-path"];
+    let values = argv.iter().enumerate().filter_map(|(place, word)| {
+        let (flag, value) = match word.split_once('=') {
+            Some((flag, value)) => (flag, Some(value)),
+            None => (word.as_str(), argv.get(place + 1).map(String::as_str)),
+        };
+        value.filter(|_| FLAGS.contains(&flag)).map(PathBuf::from)
+    });
+    values.filter(|path| path.is_absolute()).collect()
 }
 
 /// The text of a secret, from where the file says.
@@ -351,20 +419,4 @@ fn secret(source: &SecretSource, secrets: &Secrets) -> Result<Secret, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_named_secret_comes_from_the_store_or_is_an_error() {
-        let state = tempfile::tempdir().unwrap();
-        let secrets = Secrets::at(state.path());
-        let source = SecretSource::Named("team.token".to_owned());
-        let error = secret(&source, &secrets).unwrap_err();
-        assert!(error.contains("no secret team.token"), "{error}");
-        let kept = Secret::new("hidden".to_owned());
-        secrets
-            .put(&[("team.token".to_owned(), kept.clone())])
-            .unwrap();
-        assert_eq!(secret(&source, &secrets), Ok(kept));
-    }
-}
+mod tests;

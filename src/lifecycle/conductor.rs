@@ -141,6 +141,7 @@ impl Conductor {
             ending: None,
             effects,
         };
+        conductor.effects.launcher.follow(catalog);
         for spec in specs(catalog) {
             conductor.insert(spec);
         }
@@ -336,6 +337,7 @@ impl Conductor {
 
     /// Follows a catalog by difference.
     fn apply(&mut self, catalog: &Catalog) {
+        self.effects.launcher.follow(catalog);
         let specs = specs(catalog);
         let gone: Vec<_> = self.members.keys().cloned().collect();
         for id in gone {

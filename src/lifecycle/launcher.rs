@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::config::{self, Address, OffloadTo};
+use crate::config::{self, Address, Catalog, OffloadTo};
 use crate::deployment;
 use crate::names::{DeploymentId, Generation};
 
@@ -166,6 +166,10 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// Digest of what this spec would launch: a worker whose digest differs must
     /// be replaced to follow the spec.
     fn fingerprint(&self, spec: &config::Deployment) -> Arc<str>;
+
+    /// Takes note of what is in effect from now on: what may be launched can depend
+    /// on it.
+    fn follow(&self, _catalog: &Catalog) {}
 
     /// Gets what this spec runs, where it is not here yet; what there is to say
     /// goes to the handle's console. Dropping the future ends it, and the next

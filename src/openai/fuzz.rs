@@ -185,6 +185,8 @@ proptest! {
     ) {
         // What is not JSON tells nothing that could be wrong.
         prop_assume!(serde_json::from_slice::<IgnoredAny>(&body).is_ok());
+        // Nor is it told which of two is right: readers differ about a key that is repeated.
+        prop_assume!(memchr::memmem::find_iter(&body, b"\"usage\"").count() <= 1);
         let mut tap = JsonTap::new(api);
         for piece in fuzz::pieces(&body, &cuts) {
             tap.feed(&Bytes::copy_from_slice(piece));

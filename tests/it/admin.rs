@@ -4,6 +4,7 @@
     reason = "a test that misses a field should say so at once"
 )]
 
+mod author;
 mod bench;
 mod door;
 mod tenants;

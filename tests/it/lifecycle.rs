@@ -59,7 +59,7 @@ pub(super) async fn run_on(
         log_bytes_max: 1 << 20,
         bounds: Bounds {
             cgroups: true,
-            memory_max: None,
+            ..Bounds::default()
         },
         gpus: gpus.clone(),
         tasks: tasks.clone(),
@@ -144,6 +144,7 @@ pub(super) fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
         start: Start::OnDemand,
         replicas: tidegate::config::Replicas::default(),
         roll: tidegate::config::Roll::default(),
+        author: tidegate::config::Author::default(),
         keep: false,
         idle: Idle {
             time_limit: None,
@@ -164,6 +165,7 @@ pub(super) fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
             tokens_per_second: 1e9,
             weights: 1 << 30,
             context: 1 << 20,
+            max_model_len: 4096,
             faults: faults.iter().map(|&fault| fault.to_owned()).collect(),
         }),
     })

@@ -74,7 +74,7 @@ impl Bench {
             log_bytes_max: 1 << 20,
             bounds: Bounds {
                 cgroups,
-                memory_max: None,
+                ..Bounds::default()
             },
             gpus: tidegate::gpu::Inventory::none(),
             tasks: self.tasks.clone(),
@@ -128,6 +128,7 @@ fn spec() -> Arc<Deployment> {
         start: Start::OnDemand,
         replicas: tidegate::config::Replicas::default(),
         roll: tidegate::config::Roll::default(),
+        author: tidegate::config::Author::default(),
         keep: false,
         idle: Idle {
             time_limit: None,

@@ -97,7 +97,8 @@ fn tried(admin: &Admin, caller: &Caller, replaced: Option<&PathBuf>, body: &[u8]
     draft
         .errors
         .extend(refused.map(|refused| DraftError::plain(refused.1)));
-    let engines = Engines::new(&admin.settings);
+    let after = change::signed(caller, after, &path);
+    let engines = Engines::new(&admin.settings).within(&after);
     let own = after
         .instances
         .iter()

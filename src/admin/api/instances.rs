@@ -68,7 +68,7 @@ async fn show(
     }
     let config = exchange::exported(&instance).await?;
     on_disk(move || {
-        let engines = Engines::new(&admin.settings);
+        let engines = Engines::new(&admin.settings).within(&catalog);
         let commands = instance
             .deployments
             .iter()

@@ -13,6 +13,7 @@ use crate::admin::view::{AuditPage, AuditView, ErrorView, FileErrorView, StatusV
 use crate::admin::{Admin, Front};
 use crate::auth::Role;
 use crate::config::{FileError, LostStore};
+use crate::lifecycle::process;
 use crate::time::unix_seconds;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
@@ -50,6 +51,7 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
         routes: catalog.routes.iter().filter(|route| route.enabled).count(),
         config_errors: config_errors.unwrap_or_default(),
         warnings: warnings.unwrap_or_default(),
+        isolation: isolation(&admin).ok().map(str::to_owned),
     })
 }
 
@@ -61,10 +63,16 @@ fn warnings(admin: &Admin) -> Vec<String> {
     });
     let accepts_lost = admin.settings.tokens.lost_store == LostStore::Accept;
     let store = admin.store.warnings(accepts_lost).into_iter();
+    let open = isolation(admin).err().map(str::to_owned);
     store
         .chain(admin.history.degraded())
         .chain(unread)
+        .chain(open)
         .collect()
+}
+
+fn isolation(admin: &Admin) -> Result<&'static str, &'static str> {
+    process::isolation(&admin.settings.workers.sandbox)
 }
 
 /// An error with the text of its line.

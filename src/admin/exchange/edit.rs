@@ -87,8 +87,15 @@ async fn try_replace(
     }
     let secrets = exchange.take_secrets();
     let text = exchange.text_for(&path)?;
-    change::tried(admin, caller, &path, Some(&text))?;
     let unchanged = text.as_bytes() == old;
+    // Whoever sends back what is there changes nothing, its author neither.
+    let text = if unchanged && secrets.is_empty() {
+        text
+    } else {
+        change::tried(admin, caller, &path, Some(&text))?;
+        change::sign(caller, &mut exchange);
+        exchange.text_for(&path)?
+    };
     if !dry_run && (!unchanged || !secrets.is_empty()) {
         change::write(admin, turn, &path, text, secrets).await?;
     }

@@ -29,6 +29,10 @@ pub struct StatusView {
     /// What a person must know and do, in words: a full disk, a lost device.
     /// Shown on every page.
     pub warnings: Vec<String>,
+    /// What keeps workers from what is the gateway's own; none where nothing does,
+    /// which is a warning.
+    #[serde(default)]
+    pub isolation: Option<String>,
 }
 
 /// One thing wrong with one file.

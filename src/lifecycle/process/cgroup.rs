@@ -155,6 +155,20 @@ pub(super) fn enter(group: &Path) -> io::Result<()> {
     fs::write(group.join("cgroup.procs"), "0")
 }
 
+/// Whether a process is in the group of a worker, of ours or of another gateway's.
+pub(super) fn is_of_worker(pid: u32) -> bool {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    own_group(&groups).is_some_and(is_below_ours)
+}
+
+/// Whether a group stands below one of ours.
+fn is_below_ours(group: &str) -> bool {
+    let mut parts = group
+        .split('/')
+        .skip_while(|part| !part.starts_with(PREFIX));
+    parts.next().is_some() && parts.next().is_some_and(|name| name != GATEWAY)
+}
+
 fn made(group: &Path) -> io::Result<()> {
     match fs::create_dir(group) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -214,6 +228,20 @@ mod tests {
         assert_eq!(own_group(groups), Some("/system.slice/tidegate.service"));
         assert_eq!(own_group("0::/../x\n"), None);
         assert_eq!(own_group("4:memory:/a\n"), None);
+    }
+
+    #[test]
+    fn a_worker_is_told_by_its_group() {
+        for (group, worker) in [
+            ("/a/tidegate-12ab/0123456789ab", true),
+            ("/tidegate-12ab/0123456789ab/deeper", true),
+            ("/a/gateway", false),
+            ("/system.slice/tidegate.service", false),
+            ("/system.slice/tidegate-other.service", false),
+            ("/", false),
+        ] {
+            assert_eq!(is_below_ours(group), worker, "{group}");
+        }
     }
 
     #[test]

@@ -4,17 +4,20 @@
 //! One that fails because what is ours can't be written, as on a full disk, says
 //! so: it is no fault of the model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::places::{self, Places};
+use super::walls::Walls;
 use super::worker::{self, Origin, Worker};
-use super::{Inner, chain, log};
-use crate::lifecycle::command::{Engine, Place};
+use super::{Bounds, Inner, chain, environment, log};
+use crate::config::SandboxMode;
+use crate::lifecycle::command::{CommandLine, Engine, Place};
 use crate::lifecycle::launcher::{LaunchError, Launched, Order, random_hex};
 use crate::store::workers::{JournalError, Record};
 
@@ -129,6 +132,45 @@ impl Inner {
         Ok(started?)
     }
 
+    /// What a worker with this environment may reach; `None` for all that we may.
+    fn walls(
+        &self,
+        line: &CommandLine,
+        kept: &[(OsString, OsString)],
+        temporary: &Path,
+    ) -> Option<Walls> {
+        let Bounds {
+            sandbox, private, ..
+        } = &self.options.bounds;
+        if sandbox.mode == SandboxMode::Off {
+            return None;
+        }
+        let own = line
+            .env
+            .iter()
+            .map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
+        let ours = kept
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        let variables: HashMap<&OsStr, &OsStr> = ours.chain(own).collect();
+        let caches = Walls::caches(|name| variables.get(OsStr::new(name)).copied());
+        let mut hidden = private.clone();
+        hidden
+            .extend([&self.places.run, &self.places.logs, &self.places.journal].map(Clone::clone));
+        let sources = self.options.engines.vllm.sources();
+        let written = line.writes.iter().chain(&sandbox.writable).cloned();
+        Some(Walls {
+            hidden,
+            shown: vec![sources.venvs.clone()],
+            writable: [temporary.to_owned()]
+                .into_iter()
+                .chain(written)
+                .chain(caches)
+                .collect(),
+            required: sandbox.mode == SandboxMode::Required,
+        })
+    }
+
     fn start(
         &self,
         order: &Order,
@@ -170,11 +212,16 @@ impl Inner {
         let tail = log::Tail::new(record.log.clone(), handle, log::From::End);
         let opened = log::open(&record.log);
         let errors = opened.map_err(StartError::own("its log", &record.log))?;
+        let sandbox = &self.options.bounds.sandbox;
+        let author = &order.spec.author;
+        let kept = environment::kept(std::env::vars_os(), &sandbox.environment, author);
         let origin = Origin {
             own: &self.options.own,
             bytes_max: self.options.log_bytes_max,
             temporary: &temporary,
             errors,
+            walls: self.walls(&line, &kept, &temporary),
+            environment: kept,
         };
         let worker = Worker::spawn(origin, &line, record.clone());
         let worker = worker.map_err(StartError::other)?;

@@ -9,16 +9,19 @@
 //! opened before its identity was checked.
 
 mod cgroup;
+mod environment;
 pub mod exec;
 pub mod keep;
 mod keeper;
 mod launch;
 mod log;
+pub mod peer;
 mod places;
 pub(crate) mod proc;
 mod reaper;
 mod remains;
 mod shared;
+mod walls;
 mod worker;
 
 use std::collections::HashMap;
@@ -34,7 +37,7 @@ use super::command::{Engine, Engines};
 use super::launcher::{
     Activity, Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, Owner,
 };
-use crate::config::{self, OffloadTo};
+use crate::config::{self, Catalog, OffloadTo, Sandbox, SandboxMode};
 use crate::deployment::Handle;
 use crate::gpu::Inventory;
 use crate::names::DeploymentId;
@@ -74,13 +77,40 @@ pub enum ProcessError {
     NoLimit(String),
 }
 
-/// How workers are kept together, and what each may take.
-#[derive(Clone, Copy, Debug, Default)]
+/// How workers are kept together, and what each may take and reach.
+#[derive(Clone, Debug, Default)]
 pub struct Bounds {
     /// Whether each gets a control group, where that is allowed.
     pub cgroups: bool,
     /// Main memory of each, in bytes; `None` for no limit.
     pub memory_max: Option<u64>,
+    /// What they get of our environment and files.
+    pub sandbox: Sandbox,
+    /// Files and directories that are ours alone.
+    pub private: Vec<PathBuf>,
+}
+
+/// What keeps workers from what is the gateway's own, in words: `Ok` where the kernel
+/// does, `Err` where nothing does.
+///
+/// # Errors
+///
+/// What a worker can reach, and what to do about it.
+pub fn isolation(sandbox: &Sandbox) -> Result<&'static str, &'static str> {
+    match (sandbox.mode, walls::are_possible(), walls::close_sockets()) {
+        (SandboxMode::Off, ..) => Err(
+            "workers can read the keys, the state and the route files of this gateway: workers.sandbox is \"off\"",
+        ),
+        (_, false, _) => Err(
+            "workers can read the keys, the state and the route files of this gateway: this kernel has no Landlock; boot it with landlock in lsm=…",
+        ),
+        (_, true, false) => Ok(
+            "workers can't read this gateway's keys, state and route files (Landlock); to keep them from each other's sockets too takes Linux 7.1",
+        ),
+        (_, true, true) => Ok(
+            "workers can't read this gateway's keys, state and route files, nor reach each other's sockets (Landlock)",
+        ),
+    }
 }
 
 /// What the launcher is made of.
@@ -229,6 +259,7 @@ impl Inner {
             match error {
                 InstallationError::Missing(_)
                 | InstallationError::Mismatch { .. }
+                | InstallationError::Refused(_)
                 | InstallationError::Version(_) => LaunchError::Spec(text),
                 InstallationError::Install(_) | InstallationError::Introspect(_) => {
                     LaunchError::Now(text)
@@ -263,6 +294,11 @@ impl Launcher for ProcessLauncher {
         if let Err(error) = flock(&self.inner.lock, FlockOperation::Unlock) {
             tracing::error!(error = %error, "the lock of the state directory can't be released");
         }
+    }
+
+    fn follow(&self, catalog: &Catalog) {
+        let engines = &self.inner.options.engines;
+        engines.catalog.store(Arc::new(catalog.clone()));
     }
 
     fn fingerprint(&self, spec: &config::Deployment) -> Arc<str> {

@@ -61,7 +61,8 @@ impl Places {
 
     /// The socket of the worker with this nonce.
     pub(super) fn socket(&self, nonce: &str) -> PathBuf {
-        self.run.join(format!("{}.sock", short(nonce)))
+        // In a directory of its own: a worker may make files in that one alone.
+        self.temporary(nonce).join(SOCKET)
     }
 
     /// The directory of temporary files of the worker with this nonce.
@@ -72,7 +73,8 @@ impl Places {
     /// Removes what belongs to one worker that is gone.
     pub(super) fn clean(&self, nonce: &str) {
         for gone in [
-            fs::remove_file(self.socket(nonce)),
+            // Where older versions had the socket.
+            fs::remove_file(self.run.join(format!("{}.sock", short(nonce)))),
             fs::remove_dir_all(self.temporary(nonce)),
         ] {
             match gone {
@@ -89,6 +91,9 @@ impl Places {
 pub(super) fn short(nonce: &str) -> &str {
     nonce.get(..SHORT).unwrap_or(nonce)
 }
+
+/// Name of a worker's socket.
+const SOCKET: &str = "api.sock";
 
 /// Digits of a nonce in names.
 const SHORT: usize = 12;

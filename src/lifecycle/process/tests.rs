@@ -21,6 +21,7 @@ pub(crate) fn spec(id: &str) -> Arc<Deployment> {
         start: Start::OnDemand,
         replicas: crate::config::Replicas::default(),
         roll: crate::config::Roll::default(),
+        author: crate::config::Author::default(),
         keep: false,
         idle: Idle {
             time_limit: None,

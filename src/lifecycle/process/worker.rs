@@ -1,5 +1,6 @@
 //! One worker's processes: started, signalled, watched to the last.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,6 +17,7 @@ use tokio::net::unix::pipe::Receiver;
 use super::cgroup::{GROUP_VARIABLE, Group};
 use super::log::{Followers, Following, Tail};
 use super::proc::{self, Marks, NONCE_VARIABLE, STATE_VARIABLE};
+use super::walls::{WALLS_VARIABLE, Walls};
 use super::{keeper, places, shared};
 use crate::config::{Address, OffloadTo};
 use crate::lifecycle::command::{CommandLine, LOOPBACK};
@@ -61,6 +63,10 @@ pub(super) struct Origin<'a> {
     pub(super) temporary: &'a Path,
     /// Its log, for why it could not begin.
     pub(super) errors: File,
+    /// Variables of our environment; it gets no others.
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// What it may reach; `None` for all that we may.
+    pub(super) walls: Option<Walls>,
 }
 
 impl Worker {
@@ -70,6 +76,8 @@ impl Worker {
         line: &CommandLine,
         mut record: Record,
     ) -> io::Result<Self> {
+        let walls = origin.walls.as_ref().map(serde_json::to_string);
+        let walls = walls.transpose()?;
         let id = record.id().ok_or(io::ErrorKind::InvalidInput)?;
         let start = keeper::Start {
             own: origin.own,
@@ -81,13 +89,16 @@ impl Worker {
         };
         let begun = keeper::begin(start, |command| {
             command
+                .env_clear()
+                .envs(origin.environment)
                 .envs(line.env.iter().map(|(name, value)| (name, value)))
                 .env(NONCE_VARIABLE, &record.nonce)
                 .envs(record.state.iter().map(|state| (STATE_VARIABLE, state)))
                 .env("VLLM_API_KEY", &record.api_key)
                 .env("TMPDIR", origin.temporary)
                 .env("VLLM_RPC_BASE_PATH", origin.temporary)
-                .envs(record.cgroup.iter().map(|group| (GROUP_VARIABLE, group)));
+                .envs(record.cgroup.iter().map(|group| (GROUP_VARIABLE, group)))
+                .envs(walls.map(|walls| (WALLS_VARIABLE, walls)));
         });
         let opened = begun.and_then(|mut begun| {
             let held = open_pidfd(begun.engine.pid);

@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::Build;
 use super::item::Item;
+use super::operator;
 use super::owned::{self, Leads};
 use crate::vllm::options::{OptionError, adapter_parts, scaled};
 use crate::vllm::rules::Allowed;
@@ -18,7 +19,8 @@ impl Build<'_> {
             if let Err(message) = known(self.launch.knowledge, item) {
                 fail(message);
             }
-            if let Err(message) = allowed(self.launch.allowed, item) {
+            let may = allowed(self.launch.allowed, item);
+            if let Err(message) = may.and_then(|()| operator::item(self.launch, item)) {
                 fail(message);
             }
         }

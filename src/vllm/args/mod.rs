@@ -12,6 +12,7 @@
 mod check;
 mod forms;
 mod item;
+mod operator;
 mod owned;
 mod raw;
 mod split;
@@ -174,6 +175,7 @@ pub fn command_line(launch: &Launch<'_>) -> Result<CommandLine, Vec<OptionError>
         errors: rules::across(launch.options),
     };
     build.errors.extend(launch.machine.platform(launch.options));
+    build.errors.extend(operator::options(launch));
     if let Some(line) = launch.options.get_text("cli") {
         build.raw_line(line);
     } else {

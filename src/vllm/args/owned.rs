@@ -123,11 +123,18 @@ pub(super) fn leads(flag: &str) -> Option<Leads> {
 }
 
 /// Keys inside JSON arguments that name code to load.
-pub(super) const CODE_KEYS: [&str; 6] = [
+pub(super) const CODE_KEYS: [&str; 13] = [
+    "cache_policy_module_path",
     "ec_connector_module_path",
+    "encoder_cache_manager_cls",
+    "inductor_compile_config",
     "inductor_passes",
     "kv_connector_module_path",
+    "logits_processors",
+    "module_path",
     "post_grad_custom_post_pass",
+    "reasoning_parser_plugin",
+    "spec_module_path",
     "worker_cls",
     "worker_extension_cls",
 ];

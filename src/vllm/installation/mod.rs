@@ -86,6 +86,9 @@ pub enum InstallationError {
         /// The version that it has.
         found: String,
     },
+    /// It may not be run for who asks.
+    #[error("vllm_version: {0}")]
+    Refused(String),
     /// The version is none.
     #[error(transparent)]
     Version(#[from] InvalidVersion),

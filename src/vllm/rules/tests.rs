@@ -81,7 +81,7 @@ fn what_contradicts_is_refused() {
 fn only_allowed_sources_and_directories_pass() {
     let allowed = Allowed {
         directories: vec!["/srv/models".into()],
-        sources: vec!["Qwen/*".into(), "gpt2".into()],
+        sources: Some(vec!["Qwen/*".into(), "gpt2".into()]),
         ..Allowed::default()
     };
     for good in ["Qwen/Qwen3-8B", "gpt2", "/srv/models/llama", "/srv/models"] {

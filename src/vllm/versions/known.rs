@@ -206,6 +206,14 @@ impl VersionArgs {
         }
     }
 
+    /// Whether a version that is built in whole has a flag of this long name, so that
+    /// what it leads to was looked at.
+    pub fn is_classified(flag: &str) -> bool {
+        WHOLE
+            .iter()
+            .any(|(version, _)| observed(*version, flag) == Some(true))
+    }
+
     /// Reads the lines of [`Self::to_text`]; `None` if one does not fit.
     pub fn from_text(version: Version, text: &str) -> Option<Self> {
         let lines = text.lines().filter(|line| !line.starts_with('#'));

@@ -224,7 +224,7 @@ async fn a_head_without_bounds_is_refused() {
         let mut client = bench.connect().await;
         let head = format!("{POST}\r\nHost: x\r\n{bomb}\r\n");
         // The gateway may stop reading before all of it is sent.
-        drop(tokio::io::AsyncWriteExt::write_all(&mut client.0, head.as_bytes()).await);
+        drop(AsyncWriteExt::write_all(&mut client.0, head.as_bytes()).await);
         let head = client.until(b"\r\n").await;
         let refused = head.is_empty() || head.starts_with(b"HTTP/1.1 431");
         assert!(refused, "{}", String::from_utf8_lossy(&head));

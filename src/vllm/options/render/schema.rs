@@ -198,6 +198,7 @@ fn instance(version: Version) -> Json {
             "route": said(name(), help("route")),
             "engine": { "enum": ["vllm", "sim"], "default": "vllm", "description": "vLLM, or the built-in stand-in." },
             "vllm_version": { "type": "string", "pattern": "^[0-9][A-Za-z0-9.+-]{0,39}$", "description": help("vllm_version") },
+            "author": { "type": "string", "minLength": 1, "maxLength": 300, "description": "The operator who wrote this file over the admin API, which sets it: the instance may then do what operators may do. An admin who takes it out makes the file an admin's." },
             "roll": { "enum": ["idle", "now"], "default": "idle", "description": "When a worker follows changed engine options." },
             "idle": idle,
             "options": options(Scope::Instance, version)
