@@ -20,6 +20,7 @@ mod sockets;
 mod successor;
 mod systemd;
 mod traces;
+mod trim;
 
 use std::error::Error;
 use std::fs;

@@ -1,17 +1,19 @@
 //! A body in the pieces that it came in: passed on, cut and added to without being
 //! copied together.
 //!
-//! Owns the bound on what a piece costs: small ones are copied together, so that a body
-//! sent byte by byte takes no more memory than one sent at once.
+//! Owns the bound on what a piece costs: what comes in more than one piece is copied into
+//! room of its own, so that neither a body that is sent byte by byte nor one whose pieces
+//! are slices of larger buffers takes more memory than one that is sent at once.
 
+use std::collections::TryReserveError;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-/// A smaller piece is copied to those beside it.
-const PIECE_MIN: usize = 4 * 1024;
-/// So much is copied together, at most.
-const COPIED_MAX: usize = 64 * 1024;
+/// Room for the first pieces of a body whose length is not known.
+const ROOM_MIN: usize = 16 * 1024;
+/// Most that is copied into one piece, but for a body that has to be one.
+const ROOM_MAX: usize = 1024 * 1024;
 
 /// Bytes in pieces. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -107,29 +109,78 @@ impl Pieces {
 /// A body that is coming.
 #[derive(Debug, Default)]
 pub struct Gathering {
+    /// The first piece, as it came, until another comes.
+    first: Bytes,
     pieces: Pieces,
-    /// Small pieces, copied together.
-    small: BytesMut,
+    /// What is copied together.
+    room: Vec<u8>,
+    /// How long the body will be, where that is known.
+    expected: Option<usize>,
+    /// Whether it has to be one piece.
+    is_one: bool,
 }
 
 impl Gathering {
+    /// A body of `expected` bytes, where that is known; `is_one` to have it in one piece.
+    pub fn expecting(expected: Option<usize>, is_one: bool) -> Self {
+        Self {
+            expected,
+            is_one,
+            ..Self::default()
+        }
+    }
+
     /// Adds what came next.
-    pub fn push(&mut self, piece: Bytes) {
-        let is_alone = self.pieces.is_empty() && self.small.is_empty();
-        if is_alone || piece.len() >= PIECE_MIN {
-            self.close();
-            self.pieces.push(piece);
-            return;
+    ///
+    /// # Errors
+    ///
+    /// When the system has no memory for it.
+    pub fn push(&mut self, piece: Bytes) -> Result<(), TryReserveError> {
+        if self.is_empty() {
+            self.first = piece;
+            return Ok(());
         }
-        self.small.extend_from_slice(&piece);
-        if self.small.len() >= COPIED_MAX {
-            self.close();
+        let first = std::mem::take(&mut self.first);
+        self.copy(&first)?;
+        drop(first);
+        self.copy(&piece)
+    }
+
+    /// Adds a copy of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no memory for it.
+    pub fn copy(&mut self, mut bytes: &[u8]) -> Result<(), TryReserveError> {
+        while !bytes.is_empty() {
+            if self.room.len() == self.room.capacity() {
+                self.make_room(bytes.len())?;
+            }
+            let free = self.room.capacity() - self.room.len();
+            let (now, later) = bytes.split_at(free.min(bytes.len()));
+            self.room.extend_from_slice(now);
+            bytes = later;
         }
+        Ok(())
+    }
+
+    /// Makes room for the next bytes: as much as will come, or as has come already.
+    fn make_room(&mut self, least: usize) -> Result<(), TryReserveError> {
+        let came = self.len();
+        let wanted = match self.expected {
+            Some(all) => all.saturating_sub(came).max(least),
+            None => came.max(ROOM_MIN).max(least),
+        };
+        if self.is_one {
+            return self.room.try_reserve_exact(wanted);
+        }
+        self.close();
+        self.room.try_reserve_exact(wanted.min(ROOM_MAX))
     }
 
     /// Bytes that have come.
     pub fn len(&self) -> usize {
-        self.pieces.len() + self.small.len()
+        self.first.len() + self.pieces.len() + self.room.len()
     }
 
     /// Whether none has.
@@ -139,13 +190,17 @@ impl Gathering {
 
     /// All that came.
     pub fn end(mut self) -> Pieces {
+        if !self.first.is_empty() {
+            return self.first.into();
+        }
+        self.room.shrink_to_fit();
         self.close();
         self.pieces
     }
 
     fn close(&mut self) {
-        if !self.small.is_empty() {
-            self.pieces.push(self.small.split().freeze());
+        if !self.room.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.room).into());
         }
     }
 }
@@ -160,7 +215,8 @@ mod tests {
     fn a_body_sent_byte_by_byte_takes_few_pieces() {
         let mut gathering = Gathering::default();
         for at in 0..1_000_000_u32 {
-            gathering.push(Bytes::copy_from_slice(&at.to_le_bytes()[..1]));
+            let piece = Bytes::copy_from_slice(&at.to_le_bytes()[..1]);
+            gathering.push(piece).unwrap();
         }
         assert_eq!(gathering.len(), 1_000_000);
         let pieces = gathering.end();
@@ -172,10 +228,43 @@ mod tests {
     fn one_piece_is_never_copied() {
         let whole = Bytes::from_static(b"whole");
         let mut gathering = Gathering::default();
-        gathering.push(whole.clone());
+        gathering.push(whole.clone()).unwrap();
         let pieces = gathering.end();
         assert_eq!(pieces.as_one().unwrap().as_ptr(), whole.as_ptr());
         assert_eq!(pieces.into_one().as_ptr(), whole.as_ptr());
+    }
+
+    #[test]
+    fn a_byte_that_was_received_costs_hardly_more_than_a_byte() {
+        const LENGTH: usize = 10_000_000;
+        for (expected, is_one) in [
+            (Some(LENGTH), false),
+            (None, false),
+            (Some(LENGTH), true),
+            (None, true),
+        ] {
+            let mut gathering = Gathering::expecting(expected, is_one);
+            let mut rest = LENGTH;
+            while rest > 0 {
+                // As hyper gives them out: parts of buffers that are larger.
+                let buffer = Bytes::from(vec![7; 64 * 1024]);
+                let piece = buffer.slice(..rest.min(16 * 1024));
+                rest -= piece.len();
+                gathering.push(piece).unwrap();
+            }
+            let body = gathering.end();
+            assert_eq!(body.iter().count() == 1, is_one);
+            assert_eq!(body.len(), LENGTH);
+            let (first, rest) = body.split();
+            let held: usize = std::iter::once(first).chain(rest).map(room_of).sum();
+            assert!(held * 10 <= LENGTH * 11, "{expected:?} {is_one}: {held}");
+        }
+    }
+
+    /// The room that a piece takes.
+    fn room_of(piece: Bytes) -> usize {
+        let whole = piece.try_into_mut();
+        whole.expect("no one else has a part of it").capacity()
     }
 
     proptest! {
@@ -190,7 +279,7 @@ mod tests {
             let mut rest = whole.as_slice();
             for length in lengths {
                 let (piece, behind) = rest.split_at(length);
-                gathering.push(Bytes::copy_from_slice(piece));
+                gathering.push(Bytes::copy_from_slice(piece)).unwrap();
                 rest = behind;
             }
             let pieces = gathering.end();

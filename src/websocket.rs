@@ -110,6 +110,11 @@ impl Reader {
         }
     }
 
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.input.len() + self.raw.len() + self.payload.len()
+    }
+
     /// Takes longer messages from now on.
     pub fn allow(&mut self, max: usize) {
         self.max = max;

@@ -33,7 +33,6 @@ use tidegate::time::{Clock, unix_seconds, unix_time};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -326,8 +325,7 @@ impl World {
             .address()
             .during(|| "read the address of a socket".to_owned())?;
         let tasks = Tasks::new();
-        let places = Arc::new(Semaphore::new(16));
-        tasks.spawn_bare(listener.serve(gateway, places, tasks.child(), CancellationToken::new()));
+        tasks.spawn_bare(listener.serve(gateway, tasks.child(), CancellationToken::new()));
         let trust = Trust::Ca(certificate.ca.clone());
         let connector = TlsConnector::from(tls::client(&trust, b"http/1.1")?);
         let name = "localhost".try_into().map_err(said)?;

@@ -30,6 +30,10 @@ impl Doors {
         certificates: &Arc<Certificates>,
         sockets: &mut Sockets,
     ) -> Result<Self, Failure> {
+        let gateway = &settings.gateway;
+        let clients = gateway.listen.iter().chain(&gateway.plain_listen);
+        let ours = settings.metrics.listen.iter().chain(&settings.admin.listen);
+        sockets.expect(clients.chain(ours).copied());
         let tls = certificates.server_config()?;
         let mut listeners = Vec::new();
         let protocol = &settings.gateway.proxies.protocol;

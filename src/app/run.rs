@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::get;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -13,14 +14,14 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::end::End;
 use super::handover::{self, Answers};
 use super::signals::{Signals, Told};
 use super::systemd::Notifier;
-use super::{App, Failure, certs, health, plots, reload};
+use super::{App, Failure, certs, health, plots, reload, trim};
 use crate::admin::{self, Admin, socket};
 use crate::auth::Keys;
 use crate::config::Catalog;
@@ -113,10 +114,9 @@ impl App {
     /// Starts every task: those of clients on `front`, the others on our own.
     fn start(self, end: &End) {
         let (front, cut) = (&end.front, &end.cut);
-        let places = Arc::new(Semaphore::new(self.settings.gateway.connections_max));
         for listener in self.doors.listeners {
             let gateway = Arc::clone(&self.gateway);
-            let serving = listener.serve(gateway, Arc::clone(&places), front.clone(), cut.clone());
+            let serving = listener.serve(gateway, front.clone(), cut.clone());
             front.spawn_vital("listener", serving);
         }
         let talks = end.talks.ending();
@@ -133,7 +133,8 @@ impl App {
             self.tasks.spawn_vital("dashboard", serving);
         }
         if let Some(socket) = self.doors.metrics {
-            let scraped = scrape(socket, self.metrics.clone(), ending.clone());
+            let gateway = Arc::clone(&self.gateway);
+            let scraped = scrape(socket, self.metrics.clone(), gateway, ending.clone());
             self.tasks.spawn_vital("metrics", scraped);
         }
         let wrong = Arc::clone(&self.admin.certificate_errors);
@@ -141,6 +142,8 @@ impl App {
         let kept = certs::keep(self.certificates, wrong, asked, ending.clone());
         self.tasks.spawn_vital("certificates", kept);
         self.keys.start(&self.tasks);
+        let given_back = trim::keep(Arc::clone(&self.gateway), ending.clone());
+        self.tasks.spawn("trim", given_back);
         let looking = lookout::run(Arc::clone(&self.gateway), self.tasks.child());
         self.tasks.spawn_vital("lookout", looking);
         let ledger = Arc::clone(self.gateway.ledger());
@@ -205,13 +208,32 @@ fn takes_gzip(asked: &HeaderMap) -> bool {
     })
 }
 
-/// Serves `GET /metrics`.
-async fn scrape(socket: TcpListener, handle: PrometheusHandle, ending: CancellationToken) {
+/// Serves `GET /metrics`, and whether we live and accept work: so that neither is ever
+/// asked behind clients.
+async fn scrape(
+    socket: TcpListener,
+    handle: PrometheusHandle,
+    gateway: Arc<Gateway>,
+    ending: CancellationToken,
+) {
     let render = move |headers: HeaderMap| {
         let handle = handle.clone();
         async move { page(&headers, handle.render()) }
     };
-    let router = Router::new().route("/metrics", get(render));
+    let ready = async move || {
+        if gateway.is_ready() {
+            (StatusCode::OK, gateway.ready_text())
+        } else {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "shutting down\n".to_owned(),
+            )
+        }
+    };
+    let router = Router::new()
+        .route("/metrics", get(render))
+        .route("/healthz", get("ok\n"))
+        .route("/readyz", get(ready));
     let until = ending.clone();
     let served =
         axum::serve(socket, router).with_graceful_shutdown(async move { until.cancelled().await });
@@ -258,6 +280,7 @@ fn report_tokens(keys: &Keys, gateway: &Gateway) {
     metrics::usage_lost(gateway.ledger().lost());
     let own = output::used_stderr().map_or(0, Output::dropped);
     metrics::log_dropped(gateway.access_log().dropped(), own);
+    metrics::memory(gateway.memory().used(), gateway.memory().max());
 }
 
 /// Reports each deployment's status, and its last activity as often as its

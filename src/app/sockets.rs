@@ -4,6 +4,7 @@
 //! between the two: what comes meanwhile waits in it. It is taken for the
 //! address of the settings that it listens on.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +21,8 @@ pub(super) struct Sockets {
     passed: Vec<(SocketAddr, std::net::TcpListener)>,
     in_use: Vec<OwnedFd>,
     after_another: bool,
+    /// Ports that are listened on by IPv4 addresses too.
+    v4_ports: HashSet<u16>,
 }
 
 impl Sockets {
@@ -43,6 +46,13 @@ impl Sockets {
         sockets
     }
 
+    /// Says what will be listened on. Linux gives `[::]` the port of IPv4 too, where
+    /// `0.0.0.0` would then find it taken: where both are asked for, each has its own.
+    pub(super) fn expect(&mut self, addresses: impl Iterator<Item = SocketAddr>) {
+        let v4 = addresses.filter(SocketAddr::is_ipv4);
+        self.v4_ports = v4.map(|address| address.port()).collect();
+    }
+
     /// The socket that was passed for `address`, else a new one. `key` names the
     /// setting.
     pub(super) fn listen(
@@ -63,14 +73,15 @@ impl Sockets {
 
     fn bind(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let tries = if self.after_another { TRIES } else { 1 };
-        let mut bound = bind(address);
+        let is_apart = self.v4_ports.contains(&address.port());
+        let mut bound = bind(address, is_apart);
         for _ in 1..tries {
             match &bound {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 _ => break,
             }
             std::thread::sleep(PAUSE);
-            bound = bind(address);
+            bound = bind(address, is_apart);
         }
         bound
     }
@@ -98,7 +109,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// `is_apart`: an address of IPv6 leaves the port to others of IPv4.
+fn bind(address: SocketAddr, is_apart: bool) -> io::Result<std::net::TcpListener> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -107,6 +119,9 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    if is_apart && address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(std::net::TcpListener::from(socket))
@@ -150,6 +165,30 @@ mod tests {
             "{again}"
         );
         assert_eq!(sockets.finish().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn both_families_of_one_port_are_listened_on() {
+        let free = std::net::TcpListener::bind("[::]:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let both: Vec<SocketAddr> = ["[::]", "0.0.0.0"]
+            .iter()
+            .map(|host| format!("{host}:{port}").parse().unwrap())
+            .collect();
+        let mut sockets = Sockets::default();
+        sockets.expect(both.iter().copied());
+        for address in both {
+            let socket = sockets.listen(address, "test").unwrap();
+            let host = if address.is_ipv6() {
+                "[::1]"
+            } else {
+                "127.0.0.1"
+            };
+            let client = std::net::TcpStream::connect(format!("{host}:{port}")).unwrap();
+            let (_, peer) = socket.accept().await.unwrap();
+            assert_eq!(peer, client.local_addr().unwrap());
+        }
     }
 
     #[test]

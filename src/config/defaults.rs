@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::edge::{Heads, Proxies};
+use super::shares::{BodyTimes, Connections, Memory};
 use super::{
     Admin, Cors, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Sandbox, Settings,
     Telemetry, Tls, Tokens, VllmEngine, Workers,
@@ -53,10 +54,27 @@ impl Default for Gateway {
             routes: PathBuf::from("routes.d"),
             state: PathBuf::from(".tidegate"),
             request_body_max: 64 * MIB,
-            connections_max: 10_000,
+            connections: Connections {
+                max: 10_000,
+                per_client: None,
+                per_token: None,
+            },
+            memory: Memory {
+                budget: HostBudget::Share(0.5),
+                per_client: HostBudget::Share(0.5),
+                per_token: HostBudget::Share(0.25),
+                per_workspace: HostBudget::Share(0.5),
+            },
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
-            body_timeout: Duration::from_secs(30),
+            // Above the 60 s of nginx and AWS's balancers, which would else send a request
+            // into a connection that closes.
+            keep_alive: Duration::from_secs(75),
+            body_times: BodyTimes {
+                pause_max: Duration::from_secs(30),
+                time_max: Duration::from_mins(10),
+                rate_min: 1024,
+            },
             write_timeout: Duration::from_mins(2),
             shutdown_timeout: Duration::from_secs(30),
             unready_time: Duration::ZERO,

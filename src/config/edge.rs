@@ -17,6 +17,7 @@ use http::uri::Authority;
 
 use super::network::Network;
 use super::problems::cut;
+use super::shares::{BodyTimes, Connections, Memory};
 use crate::telemetry::output::Rotation;
 
 /// `[gateway]`: where clients come in, and the bounds that hold for all.
@@ -32,14 +33,18 @@ pub struct Gateway {
     pub state: PathBuf,
     /// Largest request body, in bytes.
     pub request_body_max: u64,
-    /// Connections open at once; further ones wait in the kernel's queue.
-    pub connections_max: usize,
+    /// Connections of clients, all and each.
+    pub connections: Connections,
+    /// Memory that is held for clients, for all and each.
+    pub memory: Memory,
     /// Limit of a TLS handshake.
     pub handshake_timeout: Duration,
-    /// Limit for the head of a request to arrive, and of an idle connection.
+    /// Limit for the head of a request to arrive.
     pub header_timeout: Duration,
-    /// Longest pause between two pieces of a request body.
-    pub body_timeout: Duration,
+    /// How long a connection stays open without a request.
+    pub keep_alive: Duration,
+    /// How a request's body has to come.
+    pub body_times: BodyTimes,
     /// Longest time that a client may leave the response unread.
     pub write_timeout: Duration,
     /// How long streams may go on after a shutdown was asked for.

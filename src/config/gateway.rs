@@ -7,6 +7,7 @@
 
 mod edge;
 mod listen;
+mod shares;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -152,10 +153,12 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
         routes,
         state,
         request_body_max,
-        connections_max,
+        connections,
+        memory,
         handshake_timeout,
         header_timeout,
-        body_timeout,
+        keep_alive,
+        body_times,
         write_timeout,
         shutdown_timeout,
         unready_time,
@@ -173,15 +176,16 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
         request_body_max,
         table.size("request_body_max", 1024..=4 * GIB),
     );
-    let most = table.whole("connections_max", 1..=1_000_000);
-    set(connections_max, most.and_then(|most| most.try_into().ok()));
+    shares::connections(table, connections);
+    shares::memory(table, memory, *request_body_max);
+    shares::body_times(table, body_times);
+    shares::keep_alive(table, keep_alive);
     let bounds = MILLISECOND..=DAY;
     set(
         handshake_timeout,
         table.span("handshake_timeout", bounds.clone()),
     );
     set(header_timeout, table.span("header_timeout", bounds.clone()));
-    set(body_timeout, table.span("body_timeout", bounds.clone()));
     set(write_timeout, table.span("write_timeout", bounds));
     set(
         shutdown_timeout,

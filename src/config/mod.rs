@@ -24,6 +24,7 @@ mod reader;
 mod route;
 mod sandbox;
 mod settings;
+pub mod shares;
 mod tree;
 mod trusted;
 mod upstream;

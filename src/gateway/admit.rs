@@ -1,7 +1,6 @@
 //! From a routed request to a server that takes it, or a refusal.
 //!
-//! First the counts of its token and workspace, which deny without a wait, and
-//! its token's budgets; then a place in the route, then one in the deployment, then the gate. Whoever
+//! It counts for its token and workspace from its head on. First its token's budgets; then a place in the route, then one in the deployment, then the gate. Whoever
 //! holds a place waits at a closed gate for the worker that its demand starts;
 //! once the gate opens, it is let in. Everything is held by value: a request
 //! that is dropped here, in whatever wait, leaves nothing behind.
@@ -21,8 +20,9 @@ use super::record::{Phase, Record};
 use super::router::{Backend, Destination, Target};
 use super::server::{Fleet, Server, is_among};
 use crate::auth::Principal;
+use crate::config::Route;
 use crate::deployment::{Handle, Permit, Refusal as WaitersRefused};
-use crate::names::Workspace;
+use crate::names::{RouteName, Workspace};
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::time::{Instant, timeout};
@@ -133,11 +133,17 @@ impl Place {
     }
 }
 
-/// Requests at work by workspace and by token, on all routes together.
+/// Requests of a route whose bodies may be on their way beside those that have a place or
+/// wait for one.
+const ON_THEIR_WAY: u32 = 64;
+
+/// Requests at work by workspace, by token and by route.
 #[derive(Debug)]
 pub struct Crowd {
     workspaces: Arc<Seats<Workspace>>,
     tokens: Arc<Seats<Arc<str>>>,
+    /// On their way to a route, waiting there, or at work.
+    routes: Arc<Seats<RouteName>>,
 }
 
 impl Default for Crowd {
@@ -145,19 +151,26 @@ impl Default for Crowd {
         Self {
             workspaces: Seats::new(),
             tokens: Seats::new(),
+            routes: Seats::new(),
         }
     }
 }
 
 /// Where a request counts, as far as there are limits.
 #[derive(Debug, Default)]
-struct Seating {
+pub struct Seating {
     _workspace: Option<Seat<Workspace>>,
     _token: Option<Seat<Arc<str>>>,
+    route: Option<Seat<RouteName>>,
 }
 
 impl Crowd {
-    fn seat(&self, principal: &Principal, workspace: Option<u32>) -> Result<Seating, Refusal> {
+    /// Counts a request for its workspace and its token, from its head on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Full`] when one of them has as many as it may have.
+    pub fn seat(&self, principal: &Principal, workspace: Option<u32>) -> Result<Seating, Refusal> {
         let full = |limit| Refusal::Full { limit };
         Ok(Seating {
             _workspace: match workspace {
@@ -174,7 +187,32 @@ impl Crowd {
                 }
                 None => None,
             },
+            route: None,
         })
+    }
+
+    /// Counts a request for its route, once that is known: from its head on where its
+    /// path says it, else from the `model` in its body. It takes no place yet, so that
+    /// one that sends slowly keeps no one from a server.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Full`] when all that could have a place, wait for one, or be on their
+    /// way are there.
+    pub fn enter(&self, route: &Route, seating: &mut Seating) -> Result<(), Refusal> {
+        let limits = &route.limits;
+        let Some(limit) = limits.max_concurrent_requests else {
+            return Ok(());
+        };
+        if seating.route.is_some() {
+            return Ok(());
+        }
+        let most = limit
+            .saturating_add(limits.queue_requests_max)
+            .saturating_add(ON_THEIR_WAY);
+        let seat = self.routes.take(&route.name, most);
+        seating.route = Some(seat.ok_or(Refusal::Full { limit })?);
+        Ok(())
     }
 }
 
@@ -187,24 +225,21 @@ pub struct Asked<'a> {
     pub api: Api,
     /// What the body says.
     pub scan: &'a Scan<'a>,
-    /// How many requests the workspace may have at work; `None` for no limit.
-    pub workspace_max: Option<u32>,
     /// What binds it to one of several servers.
     pub pick: Pick<'a>,
 }
 
-/// Lets a request in.
+/// Lets a request in that counts by `seats`.
 ///
 /// # Errors
 ///
 /// A [`Refusal`] when a limit is reached or no worker comes in time.
 pub async fn admit(
-    crowd: &Crowd,
+    seats: Seating,
     asked: Asked<'_>,
     destination: &Arc<Destination>,
     record: &mut Record,
 ) -> Result<Admission, Refusal> {
-    let seats = crowd.seat(asked.principal, asked.workspace_max)?;
     quota::reserve(destination, asked.principal, asked.api, asked.scan, record)?;
     let turn = Turn {
         workspace: &asked.principal.workspace,

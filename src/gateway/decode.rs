@@ -7,9 +7,10 @@
 //! bodies holds for what comes out: a bomb is given up there, however small it
 //! came, and others are served in between.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
@@ -17,7 +18,9 @@ use http::header::CONTENT_ENCODING;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::error::Refusal;
-use crate::pieces::Pieces;
+use super::memory::Lease;
+use super::receive::no_memory;
+use crate::pieces::{Gathering, Pieces};
 
 /// What is decoded in one go, in bytes.
 const STEP: usize = 64 * 1024;
@@ -78,52 +81,82 @@ impl Coding {
     }
 }
 
-/// Unpacks a body to at most `max` bytes.
+/// Unpacks a body to at most `max` bytes, which `held` holds beside what came, and alone
+/// in the end; `is_one` for one piece.
 ///
 /// # Errors
 ///
-/// A [`Refusal`] when it is damaged, or larger.
-pub async fn decode(body: Pieces, coding: Coding, max: u64) -> Result<Pieces, Refusal> {
+/// A [`Refusal`] when it is damaged, or larger, or memory is short.
+pub async fn decode(
+    body: Pieces,
+    coding: Coding,
+    (max, is_one): (u64, bool),
+    held: &mut Lease,
+) -> Result<Pieces, Refusal> {
     if coding == Coding::Identity {
         return Ok(body);
     }
-    let body = body.into_one();
     // The first byte of zlib names method 8 with a window of at most 32 KiB.
-    let is_zlib = body.first().is_some_and(|b| b & 0x8f == 0x08);
+    let first = body.iter().find_map(|piece| piece.first());
+    let is_zlib = first.is_some_and(|b| b & 0x8f == 0x08);
+    let packed = Packed(body.iter().cloned().collect());
+    drop(body);
+    let into = Gathering::expecting(None, is_one);
     let unpacked = if coding == Coding::Gzip {
-        unpack(MultiGzDecoder::new(&body[..]), max).await
+        unpack(MultiGzDecoder::new(packed), max, into, held).await
     } else if coding == Coding::Zstd {
         let packed = Zstd {
-            rest: &body,
+            rest: Some(packed),
             frame: None,
         };
-        unpack(packed, max).await
+        unpack(packed, max, into, held).await
     } else if is_zlib {
-        unpack(ZlibDecoder::new(&body[..]), max).await
+        unpack(ZlibDecoder::new(packed), max, into, held).await
     } else {
-        unpack(DeflateDecoder::new(&body[..]), max).await
-    };
-    unpacked.map(Pieces::from)
+        unpack(DeflateDecoder::new(packed), max, into, held).await
+    }?;
+    held.shrink(unpacked.len() as u64);
+    Ok(unpacked)
+}
+
+/// What came, of which each piece is let go once it was read.
+struct Packed(VecDeque<Bytes>);
+
+impl Read for Packed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(piece) = self.0.front_mut() else {
+            return Ok(0);
+        };
+        let count = piece.as_ref().read(into)?;
+        piece.advance(count);
+        if piece.is_empty() {
+            self.0.pop_front();
+        }
+        Ok(count)
+    }
 }
 
 /// Frames of zstd, one behind the other. Frames that are to be skipped carry nothing of
 /// a body, and are refused.
-struct Zstd<'a> {
-    rest: &'a [u8],
-    frame: Option<StreamingDecoder<&'a [u8], FrameDecoder>>,
+struct Zstd {
+    /// What was not begun yet; none while a frame is read.
+    rest: Option<Packed>,
+    frame: Option<StreamingDecoder<Packed, FrameDecoder>>,
 }
 
-impl Read for Zstd<'_> {
+impl Read for Zstd {
     fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
         /// Most that is kept of what came out, in bytes: RFC 9659, section 3.
         const WINDOW_MAX: u64 = 8 << 20;
         loop {
-            let mut frame = match self.frame.take() {
-                Some(frame) => frame,
+            let mut frame = match (self.frame.take(), self.rest.take()) {
+                (Some(frame), _) => frame,
+                (None, Some(rest)) if !rest.0.is_empty() => {
+                    StreamingDecoder::new_with_max_window_size(rest, WINDOW_MAX)
+                        .map_err(io::Error::other)?
+                }
                 // No body is packed as nothing.
-                None if self.rest.is_empty() => return Ok(0),
-                None => StreamingDecoder::new_with_max_window_size(self.rest, WINDOW_MAX)
-                    .map_err(io::Error::other)?,
+                (None, _) => return Ok(0),
             };
             let count = frame.read(piece)?;
             if count > 0 {
@@ -134,25 +167,33 @@ impl Read for Zstd<'_> {
             if told.is_some() && told != frame.decoder.get_calculated_checksum() {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            self.rest = frame.into_inner();
+            self.rest = Some(frame.into_inner());
         }
     }
 }
 
-async fn unpack(mut packed: impl Read, max: u64) -> Result<Bytes, Refusal> {
-    let mut all = BytesMut::new();
+async fn unpack(
+    mut packed: impl Read,
+    max: u64,
+    mut all: Gathering,
+    held: &mut Lease,
+) -> Result<Pieces, Refusal> {
     let mut piece = vec![0; STEP];
+    let came = held.bytes();
     loop {
         let count = match packed.read(&mut piece) {
-            Ok(0) => return Ok(all.freeze()),
+            Ok(0) => return Ok(all.end()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => return Err(Refusal::DamagedEncoding),
         };
-        if (all.len() + count) as u64 > max {
+        let length = (all.len() + count) as u64;
+        if length > max {
             return Err(Refusal::TooLarge { max });
         }
-        all.extend_from_slice(piece.get(..count).unwrap_or_default());
+        held.resize(came + length)?;
+        all.copy(piece.get(..count).unwrap_or_default())
+            .map_err(|error| no_memory(&error))?;
         // Others have their turn: this is work, not waiting.
         tokio::task::yield_now().await;
     }
@@ -169,6 +210,14 @@ mod tests {
 
     use super::*;
     use crate::fuzz;
+
+    /// Of an account that has room for any of these.
+    fn lease() -> Lease {
+        let settings = crate::config::Gateway::default();
+        let memory = super::super::memory::Memory::new(&settings, 1 << 40);
+        let holder = super::super::memory::Holder::default();
+        memory.lease(holder, 320_000).unwrap()
+    }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
@@ -192,8 +241,10 @@ mod tests {
             (bare.finish().unwrap(), Coding::Deflate),
         ] {
             let packed = Bytes::from(packed).into();
-            let body = decode(packed, coding, 1 << 20).await.unwrap();
-            assert!(body.into_one() == text, "{coding:?}");
+            let mut held = lease();
+            let body = decode(packed, coding, (1 << 20, false), &mut held).await;
+            assert!(body.unwrap().into_one() == text, "{coding:?}");
+            assert_eq!(held.bytes(), text.len() as u64);
         }
     }
 
@@ -203,14 +254,14 @@ mod tests {
         #[test]
         fn fuzz_packed_body(
             packed in fuzz::damaged(
-                &[gzip(b"{\"model\":\"chat\"}"), gzip(&[7; 3_000]), b"x\x9cKLJ\x06\0\x02M\x01'".to_vec()],
+                &[gzip(b"{\"model\":\"chat\"}"), gzip(&[7; 3_000]), b"x\x9cKLJ\x06\0\x02M\x01'".to_vec(), zstd(&[7; 3_000])],
                 &["\0", "\u{1}", "\u{1f}", "x", "\u{8}\u{8}"],
             ),
-            coding in proptest::sample::select(vec![Coding::Gzip, Coding::Deflate]),
+            coding in proptest::sample::select(vec![Coding::Gzip, Coding::Deflate, Coding::Zstd]),
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let body = Bytes::from(packed);
-            if let Ok(body) = runtime.block_on(decode(body.into(), coding, 2_000)) {
+            if let Ok(body) = runtime.block_on(decode(body.into(), coding, (2_000, false), &mut lease())) {
                 prop_assert!(body.len() <= 2_000);
             }
         }
@@ -221,11 +272,11 @@ mod tests {
         let bomb = gzip(&vec![0; 64 << 20]);
         assert!(bomb.len() < 400 << 10);
         let packed = Bytes::from(bomb.clone()).into();
-        let refused = decode(packed, Coding::Gzip, 1 << 20).await;
+        let refused = decode(packed, Coding::Gzip, (1 << 20, true), &mut lease()).await;
         assert!(matches!(refused, Err(Refusal::TooLarge { max }) if max == 1 << 20));
         for damaged in [&bomb[..bomb.len() - 9], b"", b"{}", &[0x1f, 0x8b]] {
             let body = Bytes::copy_from_slice(damaged);
-            let refused = decode(body.into(), Coding::Gzip, 1 << 30).await;
+            let refused = decode(body.into(), Coding::Gzip, (1 << 30, false), &mut lease()).await;
             assert!(
                 matches!(refused, Err(Refusal::DamagedEncoding)),
                 "{refused:.40?}"
@@ -241,7 +292,10 @@ mod tests {
     #[tokio::test]
     async fn zstd_comes_out_to_the_byte_within_the_same_bounds() {
         let text = b"{\"model\":\"chat\"}".repeat(20_000);
-        let of = |packed: Vec<u8>, max| decode(Bytes::from(packed).into(), Coding::Zstd, max);
+        let of = async |packed: Vec<u8>, max| {
+            let packed = Bytes::from(packed).into();
+            decode(packed, Coding::Zstd, (max, false), &mut lease()).await
+        };
         let body = of(zstd(&text), 1 << 20).await.unwrap();
         assert!(body.into_one() == text);
         let twice = [zstd(&text[..100]), zstd(&text[100..])].concat();

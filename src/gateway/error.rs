@@ -145,6 +145,11 @@ pub enum Refusal {
         /// What it allows.
         max: Duration,
     },
+    /// There is no memory or no connection left for it.
+    Overloaded {
+        /// Whether others could have some: its client, token or workspace has its share.
+        by_share: bool,
+    },
     /// The gateway is about to end.
     ShuttingDown,
 }
@@ -211,6 +216,8 @@ impl Refusal {
             Self::UpstreamBroke => "The server of this model broke off before it answered.".to_owned(),
             Self::UpstreamTimeout => "The server of this model did not answer in time.".to_owned(),
             Self::TooLong { max } => format!("The answer took longer than the {} s that a request to this model may (`max_request_duration`): ask for less at once.", whole_seconds(*max)),
+            Self::Overloaded { by_share: false } => "The gateway has no room for another request. Try again shortly.".to_owned(),
+            Self::Overloaded { by_share: true } => "Your requests hold as much of the gateway's memory as they may: send fewer or smaller ones at once. Try again shortly.".to_owned(),
             Self::ShuttingDown => "The gateway is shutting down. Try again shortly.".to_owned(),
         }
     }

@@ -24,6 +24,8 @@ pub const COLD_START: HeaderName = HeaderName::from_static("x-tidegate-cold-star
 
 const READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeout");
 const STAINLESS_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-timeout");
+/// Tells how long an idle connection is kept.
+pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Keeps nginx from holding events back.
 pub const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

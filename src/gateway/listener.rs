@@ -1,8 +1,15 @@
 //! Accepts connections and serves HTTP/1.1 and HTTP/2 on them.
 //!
-//! Bounds that hold before any request is read: connections at once, handshake,
-//! head, header sizes, streams of one connection. A process that is out of file
-//! descriptors pauses accepting; what is open goes on.
+//! Bounds that hold before any request is read: connections at once, of all and of each
+//! address ([`super::places`]), handshake, head, header sizes, streams of one connection.
+//! A process that is out of file descriptors pauses accepting; what is open goes on.
+//!
+//! A client that ends its side of the connection is gone, and what it asked for is
+//! cancelled, though TCP lets one side end and go on listening. A closed socket looks
+//! just the same until something is written to it, and an agent that was ended would else
+//! have an engine write its answer for minutes. HTTP's clients keep their side open.
+
+mod first;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,7 +25,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -26,15 +32,19 @@ use tokio_util::sync::CancellationToken;
 use super::Gateway;
 use super::ahead::Ahead;
 use super::frames::Frames;
+use super::holding::Holding;
 use super::lines::Lines;
 use super::linger::Linger;
+use super::patience::Patience;
 use super::peer::Peer;
+use super::places::{Activity, ConnectionPlace};
 use super::realtime::Handover;
 use super::service::handle;
 use super::stall::Stall;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::{Counted, connections};
 use crate::time::{sleep, timeout};
+use first::{peek_preface, refuse_plain};
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,10 +57,8 @@ const IDLE_LINGER: Duration = Duration::from_secs(10);
 const GOAWAY_AFTER: Duration = Duration::from_millis(500);
 /// From the cut to the end of a connection: time for a last event.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Receive window of an HTTP/2 stream, in bytes.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// Receive window of an HTTP/2 connection, in bytes.
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes of an answer that wait in an HTTP/2 stream for a client that reads slowly.
+const SEND_BYTES: usize = 32 << 10;
 /// Between pings on a silent HTTP/2 connection, and the limit of the answer.
 const PING: Duration = Duration::from_secs(20);
 
@@ -144,23 +152,40 @@ impl Listener {
 
     /// Accepts until `tasks` should end. Connections are tasks of `tasks`; they
     /// finish what is open, until `cut` is cancelled.
-    pub async fn serve(
-        self,
-        gateway: Arc<Gateway>,
-        places: Arc<Semaphore>,
-        tasks: Tasks,
-        cut: CancellationToken,
-    ) {
+    pub async fn serve(self, gateway: Arc<Gateway>, tasks: Tasks, cut: CancellationToken) {
         let ending = tasks.ending();
+        let trusted = &gateway.settings.gateway.proxies.trusted;
+        let mut is_short = false;
         loop {
-            // A place first: what can't be served waits in the kernel's queue.
             let accepted = tokio::select! {
-                // Cancel-safe: `accept` loses no connection, `acquire` no place.
-                accepted = accept(&self.socket, &places) => accepted,
+                // Cancel-safe: `accept` loses no connection, the others own nothing.
+                accepted = self.socket.accept() => accepted,
+                () = gateway.memory.pressed(), if !is_short => {
+                    is_short = true;
+                    gateway.places.close_idle();
+                    continue;
+                }
+                () = gateway.memory.relieved(), if is_short => {
+                    is_short = false;
+                    continue;
+                }
                 () = ending.cancelled() => return,
             };
-            let Some((socket, peer, place)) = accepted else {
-                sleep(ACCEPT_PAUSE).await;
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                // Out of descriptors, or the peer left already.
+                Err(error) => {
+                    tracing::debug!(error = %error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Those of a proxy are of many clients, as are those whose client is not known
+            // yet.
+            let is_shared = self.proxied || trusted.iter().any(|net| net.contains(peer.ip()));
+            let client = (!is_shared).then(|| peer.ip());
+            // One that all its own places are busy for is closed.
+            let Ok(place) = gateway.places.take(client) else {
                 continue;
             };
             let connection = Connection {
@@ -168,26 +193,11 @@ impl Listener {
                 ending: ending.clone(),
                 // Its own, so that its requests wait for it without each other.
                 cut: cut.child_token(),
-                _place: place,
+                place,
                 _counted: Counted::on(&connections()),
             };
             let (tls, proxied) = (self.tls.clone(), self.proxied);
             tasks.spawn_bare(connection.run(socket, peer.ip(), tls, proxied));
-        }
-    }
-}
-
-/// `None` when the process is out of descriptors, or the peer left already.
-async fn accept(
-    socket: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match socket.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
-        Err(error) => {
-            tracing::debug!(error = %error, "a connection could not be accepted");
-            None
         }
     }
 }
@@ -197,7 +207,7 @@ struct Connection {
     gateway: Arc<Gateway>,
     ending: CancellationToken,
     cut: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    place: ConnectionPlace,
     _counted: Counted,
 }
 
@@ -222,13 +232,17 @@ impl Connection {
                 () = self.given_up() => return,
             };
             match header {
-                Ok(Ok(known)) => peer = known,
+                Ok(Ok(known)) if self.is_let_in(&known) => peer = known,
                 Ok(Err(error)) => {
                     tracing::debug!(peer = %address, error = %error, "a connection without a good PROXY header was closed");
                     return;
                 }
-                Err(_) => return,
+                Ok(Ok(_)) | Err(_) => return,
             }
+        }
+        peer.activity = Arc::clone(&self.place.activity);
+        if tls.is_some() && !Box::pin(self.speaks_tls(&mut socket)).await {
+            return;
         }
         let socket = Linger::new(socket, Arc::clone(&peer.unread));
         let socket = Stall::new(socket, limits.write_timeout);
@@ -249,6 +263,32 @@ impl Connection {
         }
     }
 
+    /// Counts a client that a PROXY header names; false where it has its share.
+    fn is_let_in(&self, peer: &Peer) -> bool {
+        peer.is_proxy() || self.place.is_of(peer.address).is_ok()
+    }
+
+    /// Whether a client of a TLS port speaks TLS. One that speaks HTTP is told so, in
+    /// words that a person sees who wrote `http://`.
+    async fn speaks_tls(&self, socket: &mut TcpStream) -> bool {
+        let limit = self.gateway.settings.gateway.handshake_timeout;
+        let mut first = [0];
+        let known = tokio::select! {
+            known = timeout(limit, socket.peek(&mut first)) => known,
+            () = self.given_up() => return false,
+        };
+        let [first] = match known {
+            Ok(Ok(1)) => first,
+            _ => return false,
+        };
+        // A handshake begins with 22; a request, or the preface of HTTP/2, with a capital.
+        if !first.is_ascii_uppercase() {
+            return true;
+        }
+        drop(timeout(LAST_WORDS, refuse_plain(socket)).await);
+        false
+    }
+
     /// The TLS handshake; `None` for scanners and impatient clients: nothing to act on.
     async fn greet<S>(&self, socket: S, tls: Arc<ServerConfig>) -> Option<TlsStream<Ahead<S>>>
     where
@@ -263,9 +303,13 @@ impl Connection {
     }
 
     /// Resolves when a client that has not asked for anything yet is let go: at
-    /// the end, unless another gateway took over; those we accepted are served.
+    /// the end, unless another gateway took over; those we accepted are served. And when
+    /// its place is needed.
     async fn given_up(&self) {
-        self.ending.cancelled().await;
+        tokio::select! {
+            () = self.ending.cancelled() => {}
+            () = self.place.activity.leave.cancelled() => return,
+        }
         if self.gateway.is_taken_over() {
             self.cut.cancelled().await;
         }
@@ -273,13 +317,14 @@ impl Connection {
 
     /// HTTP/1.1, or HTTP/2 by prior knowledge.
     async fn plain(self, mut socket: Stall<Linger<TcpStream>>, peer: Peer) {
-        let limit = self.gateway.settings.gateway.header_timeout;
+        let limits = &self.gateway.settings.gateway;
+        let limits = (limits.keep_alive, limits.header_timeout);
         let mut preface = [0; 24];
         let known = tokio::select! {
-            known = timeout(limit, peek_preface(&mut socket, &mut preface)) => known,
+            known = peek_preface(&mut socket, &mut preface, limits) => known,
             () = self.given_up() => return,
         };
-        let Ok(Ok((is_h2, length))) = known else {
+        let Ok((is_h2, length)) = known else {
             return;
         };
         let seen = preface.get(..length).unwrap_or_default();
@@ -301,9 +346,11 @@ impl Connection {
         let handover = Handover::default();
         let adopting = handover.clone();
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
+        let activity = Arc::clone(&peer.activity);
         let service = service_fn(move |request| {
+            let holding = Holding::begin(&peer);
             // Boxed: hyper moves it about, and keeps its room while the answer is sent.
-            let handled = Box::pin(handle(Arc::clone(&gateway), Arc::clone(&peer), request));
+            let handled = Box::pin(handle(Arc::clone(&gateway), holding, request));
             let adopting = adopting.clone();
             async move {
                 let mut response = handled.await?;
@@ -312,12 +359,15 @@ impl Connection {
             }
         });
         let limits = &self.gateway.settings.gateway;
+        let stream = Patience::new(Lines::new(stream), activity, limits.header_timeout);
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
+            // hyper's begins with the wait for a head: it is ours that holds, each of
+            // the two by itself.
+            .header_read_timeout(limits.keep_alive + limits.header_timeout)
             .max_headers(limits.heads.headers_max as usize)
             .max_buf_size(limits.heads.bytes_max as usize)
-            .serve_connection(TokioIo::new(Lines::new(stream)), service)
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut served = Box::pin(served);
         async move {
@@ -340,17 +390,19 @@ impl Connection {
     ) -> impl Future<Output = ()> + Send {
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
         let service = service_fn(move |request| {
-            Box::pin(handle(Arc::clone(&gateway), Arc::clone(&peer), request))
+            Box::pin(handle(Arc::clone(&gateway), Holding::begin(&peer), request))
         });
         let heads = self.gateway.settings.gateway.heads;
+        let windows = self.gateway.memory.windows();
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(heads.streams_max)
             // Above this the connection ends without a word, so it is above what is
             // answered with 431.
             .max_header_list_size(heads.bytes_max.saturating_mul(4))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(windows.stream)
+            .initial_connection_window_size(windows.connection)
+            .max_send_buf_size(SEND_BYTES)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(Frames::new(stream)), service);
@@ -364,11 +416,15 @@ impl Connection {
         }
     }
 
-    /// Serves until the connection ends or we do. `true`: we end, and the connection is to
-    /// be told so, for which one that another gateway took over has `linger` more.
+    /// Serves until the connection ends or we do. `true`: we end, or it was idle for too
+    /// long, and the connection is to be told so, for which one that another gateway took
+    /// over has `linger` more.
     async fn is_left_to_end(&self, mut served: Pin<&mut impl Future>, linger: Duration) -> bool {
+        let activity = &self.place.activity;
         tokio::select! {
             _ = served.as_mut() => return false,
+            () = activity.leave.cancelled() => return true,
+            () = is_idle(activity, self.gateway.settings.gateway.keep_alive) => return true,
             () = self.ending.cancelled() => {}
         }
         if self.gateway.is_taken_over() {
@@ -381,34 +437,25 @@ impl Connection {
         true
     }
 
-    /// Lets what is open finish; after the cut, only for its last words.
+    /// Lets what is open finish; after the cut, only for its last words. One on which
+    /// nothing is open is closed.
     async fn last(&self, mut served: Pin<&mut impl Future>) {
         tokio::select! {
             _ = served.as_mut() => return,
+            () = is_idle(&self.place.activity, LAST_WORDS) => return,
             () = self.cut.cancelled() => {}
         }
         drop(timeout(LAST_WORDS, served).await);
     }
 }
 
-/// The first bytes of every HTTP/2 connection.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Reads until it is clear whether the client speaks HTTP/2. Returns that, and
-/// how many bytes were read.
-async fn peek_preface(
-    socket: &mut (impl AsyncRead + Unpin),
-    seen: &mut [u8; 24],
-) -> io::Result<(bool, usize)> {
-    let mut length = 0;
-    while length < PREFACE.len() {
-        let free = seen.get_mut(length..).unwrap_or_default();
-        let read = tokio::io::AsyncReadExt::read(socket, free).await?;
-        length += read;
-        let same = PREFACE.get(..length) == seen.get(..length);
-        if read == 0 || !same {
-            return Ok((false, length));
+/// Resolves once a connection has been idle for so long.
+async fn is_idle(activity: &Activity, limit: Duration) {
+    loop {
+        let left = limit.saturating_sub(activity.idle_for().unwrap_or_default());
+        if left.is_zero() {
+            return;
         }
+        sleep(left).await;
     }
-    Ok((true, length))
 }

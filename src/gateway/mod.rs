@@ -29,6 +29,7 @@ pub mod head;
 pub mod headers;
 pub mod health;
 pub mod held;
+pub mod holding;
 pub mod host;
 pub mod inflow;
 pub mod limits;
@@ -36,10 +37,13 @@ pub mod lines;
 pub mod linger;
 pub mod listener;
 pub mod lookout;
+pub mod memory;
 pub mod meter;
 pub mod models;
 pub mod onward;
+pub mod patience;
 pub mod peer;
+pub mod places;
 pub mod pool;
 pub mod proxied;
 pub mod quota;
@@ -55,6 +59,7 @@ pub mod router;
 pub mod server;
 pub mod servers;
 pub mod service;
+pub mod sketch;
 pub mod socket;
 mod spans;
 pub mod stall;
@@ -70,8 +75,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
 
-use crate::auth::Verifier;
+use crate::auth::{Principal, Verifier};
 use crate::config::{Catalog, Settings};
 use crate::deployment::Registry;
 use crate::telemetry::access::AccessLog;
@@ -79,7 +85,10 @@ use crate::telemetry::line::push_hex;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::traces::Traces;
 use crate::telemetry::usage::Ledger;
-use admit::Crowd;
+use admit::{Crowd, Seating};
+use error::Refusal;
+use memory::Memory;
+use places::Places;
 use record::Sink;
 use router::{Backend, Kept, Table};
 use servers::UpstreamView;
@@ -95,6 +104,10 @@ pub struct Gateway {
     table: ArcSwap<Table>,
     kept: Kept,
     crowd: Crowd,
+    memory: Arc<Memory>,
+    places: Arc<Places>,
+    /// What clients of HTTP/1.1 are told of how long we keep their connection.
+    keep_alive: HeaderValue,
     sink: Sink,
     stored: Arc<Stored>,
     ids: RequestIds,
@@ -124,7 +137,14 @@ impl Gateway {
         log: AccessLog,
         traces: Option<Traces>,
     ) -> Arc<Self> {
+        let memory = Memory::new(&settings.gateway, memory::machine::memory());
+        let places = Places::new(settings.gateway.connections, Arc::clone(&memory));
+        let seconds = settings.gateway.keep_alive.as_secs();
+        let keep_alive = HeaderValue::from_str(&format!("timeout={seconds}"));
         Arc::new(Self {
+            memory,
+            places,
+            keep_alive: keep_alive.unwrap_or(HeaderValue::from_static("timeout=1")),
             settings,
             verifier,
             registry,
@@ -158,7 +178,7 @@ impl Gateway {
     }
 
     /// What `/readyz` answers while we are ready.
-    fn ready_text(&self) -> String {
+    pub fn ready_text(&self) -> String {
         match &*self.degraded.load() {
             None => "ready\n".to_owned(),
             Some(why) => format!("ready, but not durable: {why}\n"),
@@ -185,13 +205,36 @@ impl Gateway {
         &self.sink.ledger
     }
 
-    fn is_ready(&self) -> bool {
+    /// Whether an answer of HTTP/1.1 closes its connection: who took over, or whoever has
+    /// more memory then, serves the next.
+    fn closes_connections(&self) -> bool {
+        self.is_taken_over() || self.memory.is_short()
+    }
+
+    /// Counts a request for its token and its workspace.
+    fn seat(&self, principal: &Principal) -> Result<Seating, Refusal> {
+        let workspace_max = self.settings.workspace_max(&principal.workspace);
+        self.crowd.seat(principal, workspace_max)
+    }
+
+    /// Whether it accepts work.
+    pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
     /// Where each request leaves its line.
     pub fn access_log(&self) -> &AccessLog {
         &self.sink.log
+    }
+
+    /// How many connections of clients there are.
+    pub fn connections(&self) -> usize {
+        self.places.count()
+    }
+
+    /// The account of what is held for clients.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// How the servers of every route stand, by route.

@@ -18,6 +18,7 @@ use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
 use super::onward::Onward;
+use super::places::Activity;
 use super::proxied;
 use crate::config::network::Network;
 
@@ -43,6 +44,8 @@ pub struct Peer {
     pub tls_name: Option<Box<str>>,
     /// Cancelled when what is still open must end.
     pub cut: CancellationToken,
+    /// Whether requests are at work on the connection.
+    pub activity: Arc<Activity>,
     /// Whether its last request was refused before its end was read.
     pub unread: Arc<AtomicBool>,
 }
@@ -69,8 +72,14 @@ impl Peer {
             secure: false,
             tls_name: None,
             cut,
+            activity: Arc::default(),
             unread: Arc::default(),
         }
+    }
+
+    /// Whether it is a proxy that brings many clients.
+    pub fn is_proxy(&self) -> bool {
+        self.trusted
     }
 
     /// The peer that the PROXY header of this one tells of.

@@ -7,21 +7,24 @@
 //! What it would save is at most what a bare proxy saves that sends on whatever comes: see
 //! `body-1m` among the scenarios of `benches/`.
 
+use std::collections::TryReserveError;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Version};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 
 use super::decode::Coding;
 use super::error::Refusal;
+use super::memory::Lease;
+use crate::config::shares::BodyTimes;
 use crate::openai::api::Api;
 use crate::openai::form;
 use crate::openai::request::{self, Scan, Scanner};
 use crate::pieces::{Gathering, Pieces};
-use crate::time::timeout;
+use crate::time::{Instant, timeout};
 
 /// Checks what the headers say of the body, before any of it is read. Returns how
 /// it is packed.
@@ -77,6 +80,14 @@ pub fn read<'a>(headers: &HeaderMap, api: Api, body: &'a Pieces) -> Result<Scan<
     form::scan(whole, &boundary).map_err(Refusal::Body)
 }
 
+/// How long the body is that the head declares; none of one that is refused for it.
+pub fn declared(body: &Incoming, max: u64) -> u64 {
+    body.size_hint()
+        .exact()
+        .filter(|length| *length <= max)
+        .unwrap_or_default()
+}
+
 /// A body, and what was read in it as it came.
 #[derive(Debug)]
 pub struct Received {
@@ -85,6 +96,8 @@ pub struct Received {
     /// `None` where nothing was read yet. Boxed: most bodies come in one piece, and the
     /// room for it would be made for every request.
     pub scanner: Option<Box<Scanner>>,
+    /// What is held for it.
+    pub held: Lease,
 }
 
 /// Whether a body is read as it comes.
@@ -92,30 +105,34 @@ fn is_read_as_it_comes(api: Api, coding: Coding) -> bool {
     !api.is_multipart() && coding == Coding::Identity
 }
 
-/// Receives a body of at most `max` bytes whose pieces come at most `pause` apart.
-/// JSON that comes in several is read piece by piece, while the processor still holds
-/// them.
+/// Receives a body of at most `max` bytes that comes as `times` say, and is held by
+/// `held`: what its head declares already, what it does not before it is read. JSON that
+/// comes in several pieces is read piece by piece, while the processor still holds them.
 ///
 /// # Errors
 ///
-/// A [`Refusal`] when it is too large, too slow, or breaks off.
+/// A [`Refusal`] when it is too large, too slow, or breaks off, or memory is short.
 pub async fn receive(
     body: &mut Incoming,
     (api, coding): (Api, Coding),
-    max: u64,
-    pause: Duration,
+    (max, times): (u64, BodyTimes),
+    mut held: Lease,
 ) -> Result<Received, Refusal> {
-    if body.size_hint().lower() > max {
+    let size = body.size_hint();
+    if size.lower() > max {
         return Err(Refusal::TooLarge { max });
     }
-    let mut gathering = Gathering::default();
+    let began = Instant::now();
+    let declared = size.exact().and_then(|size| usize::try_from(size).ok());
+    let mut gathering = Gathering::expecting(declared, api.is_multipart());
     let mut scanner: Option<Box<Scanner>> = None;
     loop {
-        let frame = timeout(pause, body.frame())
-            .await
-            .map_err(|_| Refusal::BodyTimeout)?;
+        if declared.is_none() {
+            hold_ahead(&mut held, gathering.len() as u64)?;
+        }
+        let frame = next_frame(body, &times, began, gathering.len() as u64).await?;
         let Some(frame) = frame else { break };
-        let Ok(bytes) = frame.map_err(|_| Refusal::BodyTimeout)?.into_data() else {
+        let Ok(bytes) = frame.into_data() else {
             continue;
         };
         if (gathering.len() + bytes.len()) as u64 > max {
@@ -126,13 +143,48 @@ pub async fn receive(
         if !is_one && is_read_as_it_comes(api, coding) {
             scanner.get_or_insert_default().feed(&bytes);
         }
-        gathering.push(bytes);
+        gathering.push(bytes).map_err(|error| no_memory(&error))?;
     }
-    let mut body = gathering.end();
-    if api.is_multipart() {
-        body = body.into_one().into();
+    let body = gathering.end();
+    held.shrink(body.len() as u64);
+    Ok(Received {
+        body,
+        scanner,
+        held,
+    })
+}
+
+/// The next frame of a body that has brought so many bytes since it `began`; `None` at
+/// its end.
+async fn next_frame(
+    body: &mut Incoming,
+    times: &BodyTimes,
+    began: Instant,
+    bytes: u64,
+) -> Result<Option<Frame<Bytes>>, Refusal> {
+    let left = times.over_at(bytes).saturating_sub(began.elapsed());
+    let limit = left.min(times.pause_max);
+    let frame = timeout(limit, body.frame())
+        .await
+        .map_err(|_| Refusal::BodyTimeout)?;
+    frame.transpose().map_err(|_| Refusal::BodyTimeout)
+}
+
+/// Holds what the next frames may bring, before one is read.
+fn hold_ahead(held: &mut Lease, came: u64) -> Result<(), Refusal> {
+    /// hyper gives out no more at once.
+    const FRAME_BYTES_MAX: u64 = 64 << 10;
+    if held.bytes() < came + FRAME_BYTES_MAX {
+        // In ever larger steps: no more than a quarter ahead.
+        held.resize(came + FRAME_BYTES_MAX + came / 4)?;
     }
-    Ok(Received { body, scanner })
+    Ok(())
+}
+
+/// The system has no memory, though the account has.
+pub(super) fn no_memory(error: &TryReserveError) -> Refusal {
+    tracing::error!(error = %error, "the system has no memory for the body of a request");
+    Refusal::Overloaded { by_share: false }
 }
 
 /// How much is read of a body that was refused: bytes, and for how long.

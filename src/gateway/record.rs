@@ -8,11 +8,14 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use http::header::HeaderName;
+use http::{HeaderMap, StatusCode};
 
+use super::Gateway;
 use super::error::Refusal;
 use super::head::Head;
+use super::holding::Holding;
+use super::memory::Lease;
 use super::peer::{Origin, Peer};
 use super::quota::Charge;
 use super::rate::Standings;
@@ -92,6 +95,8 @@ pub struct Record {
     pub head: Head,
     /// The other end of the connection.
     pub peer: Arc<Peer>,
+    /// What it holds of what all share.
+    pub holding: Holding,
     /// Where the request came from.
     pub origin: Origin,
     /// The trace that it belongs to.
@@ -179,7 +184,7 @@ impl Record {
     pub fn start(
         sink: Sink,
         request_id: Arc<str>,
-        peer: Arc<Peer>,
+        holding: Holding,
         origin: Origin,
         trace: Trace,
     ) -> Box<Self> {
@@ -188,7 +193,8 @@ impl Record {
             started: Instant::now(),
             request_id,
             head: Head::default(),
-            peer,
+            peer: Arc::clone(&holding.peer),
+            holding,
             origin,
             trace,
             principal: None,
@@ -214,6 +220,24 @@ impl Record {
             audio_seconds: None,
             tokens: TokenTimes::default(),
         })
+    }
+
+    /// Counts the request for its token and its client, and holds what it takes; returns
+    /// what is held for a body of `declared` bytes.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] as of [`Holding::count`].
+    pub fn hold(
+        &mut self,
+        gateway: &Gateway,
+        principal: &Principal,
+        headers: &HeaderMap,
+        declared: u64,
+    ) -> Result<Lease, Refusal> {
+        let client = self.origin.client;
+        self.holding
+            .count(gateway, principal, client, headers, declared)
     }
 
     /// Time since the request started.

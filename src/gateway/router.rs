@@ -131,6 +131,13 @@ impl Table {
         self.entrances.contains_key(segment)
     }
 
+    /// The route that a first path segment enters.
+    pub fn route(&self, segment: &str) -> Option<&Route> {
+        let entrance = self.entrances.get(segment)?;
+        let mut all = entrance.models.all();
+        all.next().map(|destination| &*destination.route)
+    }
+
     /// Where a request on a route's own path goes; without a model, to the only
     /// one there is.
     pub fn by_entrance(&self, segment: &str, name: Option<&str>) -> Option<Arc<Destination>> {

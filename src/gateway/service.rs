@@ -1,9 +1,11 @@
 //! The story of one request, step by step.
 
+mod later;
+
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
-use super::admit::{Admission, Asked, admit};
+use super::admit::{Admission, Asked, Seating, admit};
 use super::authorize::authorize;
 use super::body::Body;
 use super::cors::Page;
@@ -21,6 +23,8 @@ use super::entry::Entry;
 use super::error::Refusal;
 use super::forward::{Answered, Outgoing, forward, forwarded_headers};
 use super::head::Head;
+use super::holding::Holding;
+use super::memory::Lease;
 use super::peer::Peer;
 use super::realtime::{self, Opening};
 use super::receive::Received;
@@ -29,13 +33,13 @@ use super::respond;
 use super::retrieve::{Wanted, retrieve, whereabouts};
 use super::router::{Destination, Table};
 use super::trace::Trace;
-use super::{Gateway, cors, framing, headers, held, host, models, receive, stored};
+use super::{Gateway, cors, framing, headers, host, models, receive, stored};
 use crate::auth::{Keyring, Principal};
-use crate::config::Streams;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::pieces::Pieces;
 use crate::time::Instant;
+use later::Job;
 
 /// What a request comes to, when nothing refuses it.
 enum Answer {
@@ -53,18 +57,6 @@ enum Answer {
     Later(Box<Job>),
 }
 
-/// A request for a stream that may be opened before its server has answered.
-struct Job {
-    gateway: Arc<Gateway>,
-    principal: Arc<Principal>,
-    destination: Arc<Destination>,
-    api: Api,
-    path: &'static str,
-    parts: Parts,
-    body: Pieces,
-    open_after: Duration,
-}
-
 /// Serves one request.
 ///
 /// # Errors
@@ -72,9 +64,10 @@ struct Job {
 /// Never: what goes wrong becomes a response.
 pub async fn handle(
     gateway: Arc<Gateway>,
-    peer: Arc<Peer>,
+    holding: Holding,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let peer = Arc::clone(&holding.peer);
     let request_id = match headers::client_request_id(request.headers()) {
         Some(id) => Arc::from(id),
         None => gateway.ids.next(),
@@ -85,9 +78,9 @@ pub async fn handle(
     let trace = Trace::read(request.headers(), &gateway.ids, settings.telemetry.sample);
     let page = Page::read(&settings.cors, request.headers());
     let is_last = framing::ends_connection(request.version(), request.headers())
-        || gateway.is_taken_over() && request.version() <= Version::HTTP_11;
+        || gateway.closes_connections() && request.version() <= Version::HTTP_11;
     let sink = gateway.sink.clone();
-    let mut record = Record::start(sink, request_id, Arc::clone(&peer), origin, trace);
+    let mut record = Record::start(sink, request_id, holding, origin, trace);
     record.head = Head::read(request.method(), request.uri(), request.headers());
     record
         .forwards
@@ -131,9 +124,13 @@ pub async fn handle(
     if let Ok(value) = id_header {
         response.headers_mut().insert(headers::REQUEST_ID, value);
     }
-    if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
+    if version <= Version::HTTP_11 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        if is_last {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        } else {
+            headers.insert(headers::KEEP_ALIVE, gateway.keep_alive.clone());
+        }
     }
     Ok(response)
 }
@@ -184,13 +181,17 @@ async fn answer(
             return Ok(Answer::Ours(plain(StatusCode::OK, gateway.ready_text())));
         }
         Entry::Ready => return Err(Refusal::ShuttingDown),
-        Entry::Jwks => return Ok(Answer::Ours(jwks(&gateway.verifier.keys()))),
-        _ => {}
+        _ => gateway.places.admitted(&record.peer.activity).await?,
+    }
+    if entry == Entry::Jwks {
+        return Ok(Answer::Ours(jwks(&gateway.verifier.keys())));
     }
     let since = record.elapsed();
     let principal = authorize(&parts.headers, &gateway.verifier).await?;
     record.waits.auth = record.elapsed().saturating_sub(since);
     record.principal = Some(Arc::clone(&principal));
+    let declared = receive::declared(body, gateway.settings.gateway.request_body_max);
+    let held = record.hold(gateway, &principal, &parts.headers, declared)?;
     match entry {
         Entry::Models { route } => {
             let listed = models::list(&table, route.as_deref(), &principal);
@@ -229,7 +230,7 @@ async fn answer(
                 api,
                 path: upstream_path,
             };
-            infer(gateway, called, (parts, body), record).await
+            infer(gateway, called, (parts, body, held), record).await
         }
         Entry::Health | Entry::Ready | Entry::Jwks => Err(Refusal::UnknownPath),
     }
@@ -248,20 +249,28 @@ struct Called<'a> {
 async fn infer(
     gateway: &Arc<Gateway>,
     called: Called<'_>,
-    (mut parts, body): (Parts, &mut Incoming),
+    (mut parts, body, held): (Parts, &mut Incoming, Lease),
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
     let Called { principal, api, .. } = called;
     let coding = receive::check_headers(&parts.headers, api)?;
+    // It counts before it has sent anything that we would have to keep.
+    let mut seating = gateway.seat(principal)?;
+    if let Some(route) = called.route.and_then(|path| called.table.route(path)) {
+        gateway.crowd.enter(route, &mut seating)?;
+    }
     let head_took = record.elapsed();
 
     record.phase = Phase::Body;
     let limits = &gateway.settings.gateway;
     let max = limits.request_body_max;
-    let Received { body, scanner } =
-        receive::receive(body, (api, coding), max, limits.body_timeout).await?;
+    let Received {
+        body,
+        scanner,
+        mut held,
+    } = receive::receive(body, (api, coding), (max, limits.body_times), held).await?;
     record.bytes_in = body.len() as u64;
-    let body = decode(body, coding, max).await?;
+    let body = decode(body, coding, (max, api.is_multipart()), &mut held).await?;
     record.waits.body = record.elapsed().saturating_sub(head_took);
 
     let scan = match scanner {
@@ -276,6 +285,7 @@ async fn infer(
     {
         return Err(Refusal::Body(odd));
     }
+    gateway.crowd.enter(&destination.route, &mut seating)?;
 
     if let Some(open_after) = destination.route.stream.open_after
         && scan.stream
@@ -289,6 +299,8 @@ async fn infer(
             path: called.path,
             parts,
             body: body.clone(),
+            held,
+            seating,
             open_after,
         })));
     }
@@ -300,67 +312,10 @@ async fn infer(
         body: &body,
         scan: &scan,
     };
-    ask(gateway, asking, &mut parts, record).await.map(theirs)
-}
-
-impl Job {
-    /// Asks, and opens the stream when that takes too long.
-    async fn open(self: Box<Self>, record: Box<Record>) -> Response<Body> {
-        let streams = &self.destination.route.stream;
-        let every = streams.keep_alive.unwrap_or(Streams::HELD_KEEP_ALIVE);
-        let (api, after) = (self.api, self.open_after);
-        let is_open = Arc::new(AtomicBool::new(false));
-        let work = Box::pin(self.run(record, Arc::clone(&is_open)));
-        held::open(api, after, every, &is_open, work).await
-    }
-
-    async fn run(
-        mut self: Box<Self>,
-        mut record: Box<Record>,
-        is_open: Arc<AtomicBool>,
-    ) -> Response<Body> {
-        let cut = record.peer.cut.clone();
-        let asked = tokio::select! {
-            biased;
-            asked = self.ask(&mut record) => asked,
-            () = cut.cancelled() => Err(Refusal::ShuttingDown),
-        };
-        let standings = record.standings;
-        let mut response = match asked {
-            Ok((answered, admission, passing)) => {
-                respond::pass_on(answered, admission, passing, record).await
-            }
-            Err(refusal) => {
-                let response = refusal.response(record.api);
-                let told = is_open.load(Ordering::Relaxed);
-                let status = if told {
-                    StatusCode::OK
-                } else {
-                    response.status()
-                };
-                record.refused(&refusal, status);
-                response
-            }
-        };
-        headers::put_standings(response.headers_mut(), &standings);
-        response
-    }
-
-    async fn ask(
-        &mut self,
-        record: &mut Record,
-    ) -> Result<(Answered, Admission, respond::Passing), Refusal> {
-        let scan = receive::read(&self.parts.headers, self.api, &self.body)?;
-        let asking = Asking {
-            principal: &self.principal,
-            destination: &self.destination,
-            api: self.api,
-            path: self.path,
-            body: &self.body,
-            scan: &scan,
-        };
-        ask(&self.gateway, asking, &mut self.parts, record).await
-    }
+    // What the body takes is held until it was sent, and given back then.
+    ask(gateway, asking, seating, &mut parts, record)
+        .await
+        .map(theirs)
 }
 
 /// What is to be asked of a server.
@@ -377,6 +332,7 @@ struct Asking<'a> {
 async fn ask(
     gateway: &Gateway,
     asking: Asking<'_>,
+    seating: Seating,
     parts: &mut Parts,
     record: &mut Record,
 ) -> Result<(Answered, Admission, respond::Passing), Refusal> {
@@ -392,10 +348,9 @@ async fn ask(
         principal,
         api,
         scan,
-        workspace_max: gateway.settings.workspace_max(&principal.workspace),
         pick,
     };
-    let mut admission = enter(gateway, asked, destination, record).await?;
+    let mut admission = enter(seating, asked, destination, record).await?;
     let headers = std::mem::take(&mut parts.headers);
     let (outgoing, mut passing) = prepare(&asking, parts, headers, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
@@ -422,12 +377,12 @@ fn theirs((answered, admission, passing): (Answered, Admission, respond::Passing
 
 /// Lets the request in; from then on it counts.
 async fn enter(
-    gateway: &Gateway,
+    seating: Seating,
     asked: Asked<'_>,
     destination: &Arc<Destination>,
     record: &mut Record,
 ) -> Result<Admission, Refusal> {
-    let admission = admit(&gateway.crowd, asked, destination, record).await?;
+    let admission = admit(seating, asked, destination, record).await?;
     if let Some(charge) = &mut record.charge {
         charge.sent();
     }

@@ -23,8 +23,9 @@ pub use store::{StoreHealth, store};
 use names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DECISIONS,
     DURATION, EJECTIONS, FIRST_TOKEN, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN, JWKS_AGE,
-    JWKS_REFRESHES, LOG_DROPPED, OVERHEAD, OWN_LOG_DROPPED, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS,
-    RETRIES, SPANS_DROPPED, TOKENS, TRANSITION, UPSTREAM_FAILURES, UPSTREAM_IN, USAGE_LOST,
+    JWKS_REFRESHES, LOG_DROPPED, MEMORY_BUDGET, MEMORY_HELD, OVERHEAD, OWN_LOG_DROPPED, QUEUE_WAIT,
+    QUEUED, REPLAYS, REQUESTS, RETRIES, SPANS_DROPPED, TOKENS, TRANSITION, UPSTREAM_FAILURES,
+    UPSTREAM_IN, USAGE_LOST,
 };
 
 /// Seconds of whole requests and waits: 5 ms to 20 min.
@@ -356,6 +357,12 @@ pub fn jwks(issuer: &str, age: Option<Duration>, fetched: u64, failed: u64) {
 /// Reports how many requests the ledger of usage lost since the start.
 pub fn usage_lost(count: u64) {
     counter!(USAGE_LOST).absolute(count);
+}
+
+/// Reports how many bytes are held for clients, and how many may be.
+pub fn memory(held: u64, budget: u64) {
+    gauge!(MEMORY_HELD).set(float(held));
+    gauge!(MEMORY_BUDGET).set(float(budget));
 }
 
 /// Sets how many errors the files of certificates have that stand there now.

@@ -7,6 +7,7 @@
 mod bench;
 mod cancel;
 mod certs;
+mod crowds;
 mod dead;
 mod door;
 mod edge;

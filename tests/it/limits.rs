@@ -19,7 +19,6 @@ use tidegate::names::Workspace;
 use tidegate::tasks::Tasks;
 use tidegate::telemetry::access::AccessLog;
 use tidegate::time::{Clock, unix_time};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// No read in these tests may be longer.
@@ -62,12 +61,9 @@ impl Bench {
         let listener = Listener::bind(any, None, "test").await.unwrap();
         let address = listener.address().unwrap();
         let tasks = Tasks::new();
-        let (places, cut) = (Arc::new(Semaphore::new(16)), CancellationToken::new());
+        let cut = CancellationToken::new();
         let connections = tasks.child();
-        tasks.spawn(
-            "listener",
-            listener.serve(gateway, places, connections, cut),
-        );
+        tasks.spawn("listener", listener.serve(gateway, connections, cut));
         Self {
             address,
             tokens,

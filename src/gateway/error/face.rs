@@ -265,6 +265,13 @@ impl Refusal {
                 Outcome::UpstreamTimeout,
                 None,
             ),
+            Self::Overloaded { .. } => (
+                S::SERVICE_UNAVAILABLE,
+                SERVER,
+                "overloaded",
+                Outcome::Limited,
+                Some(Duration::from_secs(2)),
+            ),
             Self::ShuttingDown => (
                 S::SERVICE_UNAVAILABLE,
                 SERVER,

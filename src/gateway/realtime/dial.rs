@@ -70,11 +70,11 @@ pub(super) async fn connect(
         principal,
         api: Api::Realtime,
         scan: &scan,
-        workspace_max: gateway.settings.workspace_max(&principal.workspace),
         pick: destination.pick(&HeaderMap::new(), &scan, &Pieces::default()),
     };
     let pick = asked.pick;
-    let mut admission = admit(&gateway.crowd, asked, &destination, record).await?;
+    let seats = gateway.seat(principal)?;
+    let mut admission = admit(seats, asked, &destination, record).await?;
     if let Some(charge) = &mut record.charge {
         charge.sent();
     }

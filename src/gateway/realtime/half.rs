@@ -111,6 +111,11 @@ impl Half {
         }
     }
 
+    /// Bytes that are held for it.
+    pub(super) fn bytes(&self) -> usize {
+        self.frames.bytes() + self.held_bytes + self.out.bytes.len()
+    }
+
     /// Room for the next read.
     pub(super) fn make_room(&mut self) {
         self.frames.input.reserve(READ_BYTES);

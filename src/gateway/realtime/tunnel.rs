@@ -242,6 +242,13 @@ const BROKE_OFF: End = End::new(
     "the server of this model broke off",
 );
 
+/// How a tunnel ends whose messages find no memory.
+const NO_ROOM: End = End::new(
+    Outcome::Limited,
+    1013,
+    "the gateway has no room for messages of this size now",
+);
+
 impl Talk<'_> {
     async fn run(&mut self, client: &mut Half, server: &mut Half, idle: Duration) -> End {
         let mut heard = Instant::now();
@@ -271,6 +278,10 @@ impl Talk<'_> {
             heard = Instant::now();
             if let Err(end) = self.step(&step, client, server) {
                 return end;
+            }
+            let buffered = client.bytes() + server.bytes();
+            if self.record.holding.buffers(buffered).is_err() {
+                return NO_ROOM;
             }
             let both = client.closed.is_some() && server.closed.is_some();
             if both && !client.out.waits() && !server.out.waits() {

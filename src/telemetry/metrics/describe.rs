@@ -5,9 +5,10 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use super::names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CLOCK_BEHIND, CONFIG_ERRORS, CONNECTIONS,
     DECISIONS, DURATION, EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT,
-    INTER_TOKEN, JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, OVERHEAD, OWN_LOG_DROPPED,
-    QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS, RETRIES, SPANS_DROPPED, STATUS, STORE_DEGRADED,
-    STORE_HELD, STORE_LOST, TOKENS, TRANSITION, UPSTREAM_FAILURES, UPSTREAM_IN, USAGE_LOST,
+    INTER_TOKEN, JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, MEMORY_BUDGET, MEMORY_HELD,
+    OVERHEAD, OWN_LOG_DROPPED, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS, RETRIES, SPANS_DROPPED,
+    STATUS, STORE_DEGRADED, STORE_HELD, STORE_LOST, TOKENS, TRANSITION, UPSTREAM_FAILURES,
+    UPSTREAM_IN, USAGE_LOST,
 };
 
 /// Describes every name.
@@ -105,6 +106,12 @@ fn describe_upstreams() {
 }
 
 fn describe_tokens() {
+    describe_gauge!(MEMORY_HELD, Unit::Bytes, "Memory that is held for clients.");
+    describe_gauge!(
+        MEMORY_BUDGET,
+        Unit::Bytes,
+        "Most memory that may be held for clients."
+    );
     describe_gauge!(
         STORE_DEGRADED,
         "1 while the store of tokens can't be written."

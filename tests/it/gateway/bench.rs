@@ -28,7 +28,6 @@ use tidegate::telemetry::access::AccessLog;
 use tidegate::time::{Clock, unix_time};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -136,7 +135,6 @@ impl Bench {
         let tasks = Tasks::new();
         let looking = lookout::run(Arc::clone(&gateway), tasks.child());
         tasks.spawn("lookout", looking);
-        let places = Arc::new(Semaphore::new(settings.gateway.connections_max.min(1_000)));
         let cut = CancellationToken::new();
         let mut addresses = Vec::new();
         for tls in [None, Some(config)] {
@@ -144,8 +142,8 @@ impl Bench {
             let listener = Listener::bind(any, tls, "test").await.unwrap();
             let listener = listener.proxied(!settings.gateway.proxies.protocol.is_empty());
             addresses.push(listener.address().unwrap());
-            let (gateway, places) = (Arc::clone(&gateway), Arc::clone(&places));
-            let serving = listener.serve(gateway, places, tasks.child(), cut.clone());
+            let gateway = Arc::clone(&gateway);
+            let serving = listener.serve(gateway, tasks.child(), cut.clone());
             tasks.spawn("listener", serving);
         }
         Self {

@@ -95,7 +95,8 @@ async fn who_sends_too_slowly_or_not_at_all_is_let_go() {
     let mut settings = Settings::default();
     let short = Duration::from_millis(200);
     settings.gateway.header_timeout = short;
-    settings.gateway.body_timeout = short;
+    settings.gateway.keep_alive = short;
+    settings.gateway.body_times.pause_max = short;
     settings.gateway.handshake_timeout = short;
     let bench = Bench::with(&[answering(OK).await], "", settings).await;
     for begin in [

@@ -1,0 +1,131 @@
+//! Gives memory back that was freed.
+//!
+//! The allocator of glibc keeps what was freed below whatever is still in use, so that a
+//! process stays as large as its greatest storm was. Here it is asked for it: once what
+//! is held for clients has fallen, or the process has grown, well beyond what it was when
+//! it was asked last. In a thread of its own, as that walks the heap.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::Gateway;
+use crate::time::sleep;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(10);
+/// By so much what is held has to have fallen, or the process grown.
+const BYTES: u64 = 8 << 20;
+/// What a connection takes beside what is held for its requests, about.
+const CONNECTION_BYTES: u64 = 32 << 10;
+
+/// What was seen when the allocator was asked last.
+#[derive(Debug, Default)]
+struct Seen {
+    resident: u64,
+    /// The most that was held since.
+    held: u64,
+}
+
+impl Seen {
+    /// Whether there may be much to give back.
+    fn is_worth_it(&mut self, resident: u64, held: u64) -> bool {
+        self.held = self.held.max(held);
+        resident > self.resident + BYTES || self.held - held > BYTES
+    }
+}
+
+/// Looks now and then until `ending`.
+pub(super) async fn keep(gateway: Arc<Gateway>, ending: CancellationToken) {
+    let mut seen = Seen::default();
+    loop {
+        tokio::select! {
+            () = sleep(LOOK) => {}
+            () = ending.cancelled() => return,
+        }
+        let connections = gateway.connections() as u64;
+        let held = gateway.memory().used() + connections * CONNECTION_BYTES;
+        let look = tokio::task::spawn_blocking(move || {
+            if seen.is_worth_it(resident(), held) {
+                give_back();
+                let resident = resident();
+                seen = Seen { resident, held };
+            }
+            seen
+        });
+        seen = match look.await {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::error!(error = %error, "freed memory is no longer given back");
+                return;
+            }
+        };
+    }
+}
+
+/// Bytes of this process in main memory; none where the system does not say.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_ascii_whitespace().next());
+    let kilobytes: u64 = number.and_then(|n| n.parse().ok()).unwrap_or_default();
+    kilobytes * 1024
+}
+
+/// Asks the allocator for what it does not need.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "glibc's call has no safe form")]
+fn give_back() {
+    // SAFETY: it takes a number, and any thread may call it at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Other allocators give it back by themselves, or can't.
+#[cfg(not(target_env = "gnu"))]
+fn give_back() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heap_is_walked_after_a_storm_and_not_in_quiet() {
+        let mut seen = Seen {
+            resident: 20 << 20,
+            held: 0,
+        };
+        assert!(!seen.is_worth_it(25 << 20, 4 << 20));
+        assert!(seen.is_worth_it(29 << 20, 4 << 20), "it has grown");
+        // As large as in the storm, in which it was asked last.
+        let mut seen = Seen {
+            resident: 900 << 20,
+            held: 800 << 20,
+        };
+        assert!(!seen.is_worth_it(900 << 20, 800 << 20));
+        assert!(seen.is_worth_it(900 << 20, 0), "the storm is over");
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn what_lies_below_something_in_use_is_given_back() {
+        // Each below the size from which on the system is asked for each.
+        let mut pieces: Vec<Option<Vec<u8>>> =
+            (0..2_000).map(|_| Some(vec![7; 64 << 10])).collect();
+        let most = resident();
+        pieces.iter_mut().step_by(2).for_each(|piece| *piece = None);
+        pieces
+            .iter_mut()
+            .skip(1)
+            .step_by(2)
+            .take(999)
+            .for_each(|piece| *piece = None);
+        give_back();
+        let fell = most.saturating_sub(resident());
+        assert!(fell > 64 << 20, "{fell} of {most}");
+        assert!(pieces.iter().flatten().count() == 1);
+    }
+}

@@ -1,0 +1,267 @@
+//! Memory that is held for clients: one account for the whole gateway.
+//!
+//! Every request holds a [`Lease`] for what it takes, from its head to its last byte;
+//! what a body declares, or brings, is charged before it is read, and given back when
+//! it was sent on. A lease that does not fit is refused: then its request is.
+//!
+//! No peer, token or workspace may hold more than its share, so that no one can hold it
+//! all. There is no lock, and no entry to forget: what each holds stands in a [`Sketch`].
+//!
+//! Owns the counting only. What a machine has is [`machine`]'s, when connections are
+//! closed for want of memory [`super::places`]'.
+
+pub mod machine;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+use super::error::Refusal;
+use super::places::block;
+use super::sketch::Sketch;
+use crate::auth::Principal;
+use crate::config::{Gateway, HostBudget};
+
+/// What a request takes beside its body and the bytes of its head: its state, the
+/// buffers on both sides, and what waits for a client that reads slowly.
+pub const REQUEST_BYTES: u64 = 64 << 10;
+
+/// Who a lease is counted for: a peer, a token, a workspace.
+const KINDS: usize = 3;
+
+/// The account.
+#[derive(Debug)]
+pub struct Memory {
+    max: u64,
+    shares: [u64; KINDS],
+    /// Bytes of all leases.
+    used: AtomicU64,
+    /// What each peer, token and workspace holds.
+    held: Sketch,
+    /// Told when more than nine tenths are used.
+    pressed: Notify,
+    /// Told when that is over.
+    relieved: Notify,
+}
+
+/// How much HTTP/2 lets a client send before it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Of all streams of a connection, in bytes.
+    pub connection: u32,
+    /// Of each of them.
+    pub stream: u32,
+}
+
+/// Bounds of a connection's window in HTTP/2. The lowest is where every one begins, by
+/// RFC 9113, whatever we say.
+const WINDOW_MIN: u32 = 64 << 10;
+const WINDOW_MAX: u32 = 4 << 20;
+/// A connection's window is one part of so many of what is free.
+const WINDOWS: u64 = 1024;
+
+/// Whom bytes are held for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Holder([u64; KINDS]);
+
+/// Bytes that are held, until it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    memory: Arc<Memory>,
+    holder: Holder,
+    bytes: u64,
+}
+
+impl Memory {
+    /// An account as the settings say, of a machine with so many bytes.
+    pub fn new(settings: &Gateway, machine: u64) -> Arc<Self> {
+        let own = &settings.memory;
+        let max = own.budget.of(machine);
+        // One request of the largest size must fit, where nothing else is held.
+        let largest = settings.request_body_max.saturating_add(2 * REQUEST_BYTES);
+        let share = |amount: HostBudget| amount.of(max).max(largest).min(max);
+        Arc::new(Self {
+            max,
+            shares: [own.per_client, own.per_token, own.per_workspace].map(share),
+            used: AtomicU64::new(0),
+            held: Sketch::new(),
+            pressed: Notify::new(),
+            relieved: Notify::new(),
+        })
+    }
+
+    /// Whom a request of this client and token is held for.
+    pub fn holder(&self, client: IpAddr, principal: &Principal) -> Holder {
+        Holder([
+            self.held.hash((0_u8, block(client))),
+            self.held.hash((1_u8, &*principal.token_id)),
+            self.held.hash((2_u8, &principal.workspace)),
+        ])
+    }
+
+    /// Leases `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Overloaded`] when they are not to be had.
+    pub fn lease(self: &Arc<Self>, holder: Holder, bytes: u64) -> Result<Lease, Refusal> {
+        self.charge(holder, bytes)?;
+        Ok(Lease {
+            memory: Arc::clone(self),
+            holder,
+            bytes,
+        })
+    }
+
+    /// How many bytes there are to be held.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// How many bytes are held.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether more than nine tenths are held.
+    pub fn is_short(&self) -> bool {
+        self.used() > self.high()
+    }
+
+    /// Resolves once more than nine tenths are held.
+    pub async fn pressed(&self) {
+        until(&self.pressed, || self.is_short()).await;
+    }
+
+    /// Resolves once no more than nine tenths are held.
+    pub async fn relieved(&self) {
+        until(&self.relieved, || !self.is_short()).await;
+    }
+
+    /// How much HTTP/2 lets a client send before it is taken, by what is free now.
+    pub fn windows(&self) -> Windows {
+        let free = self.max.saturating_sub(self.used());
+        let part = u32::try_from(free / WINDOWS).unwrap_or(u32::MAX);
+        let connection = part.clamp(WINDOW_MIN, WINDOW_MAX);
+        Windows {
+            connection,
+            stream: (connection / 4).max(WINDOW_MIN),
+        }
+    }
+
+    fn high(&self) -> u64 {
+        self.max - self.max / 10
+    }
+
+    fn charge(&self, holder: Holder, bytes: u64) -> Result<(), Refusal> {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.max {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Refusal::Overloaded { by_share: false });
+        }
+        let mut fits = true;
+        for (hash, share) in holder.0.into_iter().zip(self.shares) {
+            fits &= self.held.add(hash, bytes) <= share;
+        }
+        if fits {
+            let high = self.high();
+            if before <= high && before + bytes > high {
+                self.pressed.notify_waiters();
+            }
+            return Ok(());
+        }
+        self.give_back(holder, bytes);
+        Err(Refusal::Overloaded { by_share: true })
+    }
+
+    fn give_back(&self, holder: Holder, bytes: u64) {
+        for hash in holder.0 {
+            self.held.take(hash, bytes);
+        }
+        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
+        let high = self.high();
+        if before > high && before - bytes <= high {
+            self.relieved.notify_waiters();
+        }
+    }
+}
+
+/// Resolves once `is_so`; whoever changes that tells `notify`.
+async fn until(notify: &Notify, is_so: impl Fn() -> bool) {
+    loop {
+        let told = notify.notified();
+        if is_so() {
+            return;
+        }
+        told.await;
+    }
+}
+
+impl Holder {
+    /// What its client is counted by.
+    pub fn client(self) -> u64 {
+        let [client, ..] = self.0;
+        client
+    }
+
+    /// What its token is counted by.
+    pub fn token(self) -> u64 {
+        let [_, token, _] = self.0;
+        token
+    }
+}
+
+impl Lease {
+    /// How many bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Holds `bytes` in all from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Overloaded`] when they are not to be had; what was held stays held.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), Refusal> {
+        if let Some(more) = bytes.checked_sub(self.bytes) {
+            self.memory.charge(self.holder, more)?;
+        } else {
+            self.memory.give_back(self.holder, self.bytes - bytes);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Gives back what is beyond `bytes`.
+    pub fn shrink(&mut self, bytes: u64) {
+        if let Some(less) = self.bytes.checked_sub(bytes) {
+            self.memory.give_back(self.holder, less);
+            self.bytes = bytes;
+        }
+    }
+
+    /// A lease of its own for a part of these bytes, or for what there is of it.
+    #[must_use]
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            memory: Arc::clone(&self.memory),
+            holder: self.holder,
+            bytes,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.memory.give_back(self.holder, self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(in crate::gateway) mod tests;

@@ -1,0 +1,101 @@
+//! A request for a stream whose answer may begin before its server has answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Response, StatusCode};
+
+use super::{Asking, ask};
+use crate::auth::Principal;
+use crate::config::Streams;
+use crate::gateway::admit::{Admission, Seating};
+use crate::gateway::body::Body;
+use crate::gateway::error::Refusal;
+use crate::gateway::forward::Answered;
+use crate::gateway::memory::Lease;
+use crate::gateway::record::Record;
+use crate::gateway::router::Destination;
+use crate::gateway::{Gateway, headers, held, receive, respond};
+use crate::openai::api::Api;
+use crate::pieces::Pieces;
+
+/// A request for a stream that may be opened before its server has answered.
+pub(super) struct Job {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) principal: Arc<Principal>,
+    pub(super) destination: Arc<Destination>,
+    pub(super) api: Api,
+    pub(super) path: &'static str,
+    pub(super) parts: Parts,
+    pub(super) body: Pieces,
+    /// What is held for the body.
+    pub(super) held: Lease,
+    pub(super) seating: Seating,
+    pub(super) open_after: Duration,
+}
+
+impl Job {
+    /// Asks, and opens the stream when that takes too long.
+    pub(super) async fn open(self: Box<Self>, record: Box<Record>) -> Response<Body> {
+        let streams = &self.destination.route.stream;
+        let every = streams.keep_alive.unwrap_or(Streams::HELD_KEEP_ALIVE);
+        let (api, after) = (self.api, self.open_after);
+        let is_open = Arc::new(AtomicBool::new(false));
+        let work = Box::pin(self.run(record, Arc::clone(&is_open)));
+        held::open(api, after, every, &is_open, work).await
+    }
+
+    async fn run(
+        mut self: Box<Self>,
+        mut record: Box<Record>,
+        is_open: Arc<AtomicBool>,
+    ) -> Response<Body> {
+        let cut = record.peer.cut.clone();
+        let asked = tokio::select! {
+            biased;
+            asked = self.ask(&mut record) => asked,
+            () = cut.cancelled() => Err(Refusal::ShuttingDown),
+        };
+        // The answer may take minutes, and the body was sent.
+        self.body = Pieces::default();
+        self.held.shrink(0);
+        let standings = record.standings;
+        let mut response = match asked {
+            Ok((answered, admission, passing)) => {
+                respond::pass_on(answered, admission, passing, record).await
+            }
+            Err(refusal) => {
+                let response = refusal.response(record.api);
+                let told = is_open.load(Ordering::Relaxed);
+                let status = if told {
+                    StatusCode::OK
+                } else {
+                    response.status()
+                };
+                record.refused(&refusal, status);
+                response
+            }
+        };
+        headers::put_standings(response.headers_mut(), &standings);
+        response
+    }
+
+    async fn ask(
+        &mut self,
+        record: &mut Record,
+    ) -> Result<(Answered, Admission, respond::Passing), Refusal> {
+        let scan = receive::read(&self.parts.headers, self.api, &self.body)?;
+        let asking = Asking {
+            principal: &self.principal,
+            destination: &self.destination,
+            api: self.api,
+            path: self.path,
+            body: &self.body,
+            scan: &scan,
+        };
+        let seating = std::mem::take(&mut self.seating);
+        ask(&self.gateway, asking, seating, &mut self.parts, record).await
+    }
+}
