@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::end::End;
 use super::handover::{self, Asked};
 use crate::admin::socket;
-use crate::lifecycle::process::own_executable;
+use crate::lifecycle::process::{own_executable, peer};
 use crate::time::sleep;
 
 /// First and longest pause between two starts.
@@ -60,6 +60,7 @@ pub(super) async fn find(end: &End, asks: &mut mpsc::Receiver<Asked>) -> bool {
 async fn attempt(door: &mut Door<'_>, asks: &mut mpsc::Receiver<Asked>) -> Result<(), String> {
     door.open().await;
     let mut child = start().map_err(|error| format!("no other gateway can be started: {error}"))?;
+    peer::trust(child.id());
     loop {
         tokio::select! {
             biased;
@@ -71,6 +72,7 @@ async fn attempt(door: &mut Door<'_>, asks: &mut mpsc::Receiver<Asked>) -> Resul
                 door.open().await;
             },
             ended = child.wait() => {
+                peer::trust(None);
                 let how = ended.map_or_else(|error| error.to_string(), |how| how.to_string());
                 return Err(format!("the gateway that was started to take over ended ({how})"));
             }

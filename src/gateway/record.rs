@@ -479,12 +479,11 @@ impl Drop for Record {
         if !is_ours || self.principal.is_some() {
             self.log(total);
         }
-        if !is_ours {
-            if self.trace.sampled
-                && let Some(traces) = &self.sink.traces
-            {
-                traces.give(super::spans::of(self, total));
-            }
+        if !is_ours
+            && self.trace.sampled
+            && let Some(traces) = &self.sink.traces
+        {
+            traces.give(super::spans::of(self, total));
         }
     }
 }

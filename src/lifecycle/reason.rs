@@ -45,7 +45,7 @@ pub(super) fn decision(event: Event, before: &Machine, after: &Machine) -> Optio
 /// Why, for an event that was said to come for this reason.
 pub(super) fn label(event: Event, before: &Machine, why: Option<&str>) -> &'static str {
     match event {
-        Event::Slept(_) if why == Some(BY_OPERATOR) => "operator",
+        Event::Slept(_) | Event::Evict(_) if why == Some(BY_OPERATOR) => "operator",
         Event::Demand if why.is_some_and(|why| why.starts_with(FORESEEN)) => "foreseen",
         Event::Demand | Event::Slept(_) => "demand",
         Event::Start | Event::Stop | Event::Offload => match why {
@@ -57,7 +57,6 @@ pub(super) fn label(event: Event, before: &Machine, why: Option<&str>) -> &'stat
         },
         Event::Permit => "operator",
         Event::SpecChanged | Event::IdleChanged => "options",
-        Event::Evict(_) if why == Some(BY_OPERATOR) => "operator",
         Event::Evict(_) => "evicted",
         Event::Spared => "spared",
         Event::Withdrawn => "nobody_waits",

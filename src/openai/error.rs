@@ -198,12 +198,12 @@ fn failed(broken: Broken<'_>, message: &str, code: &str, param: Option<&str>) ->
     let mut next = broken.events;
     let mut bytes = Vec::new();
     if next == 0 {
-        let created = response(id, "in_progress", serde_json::Value::Null);
+        let created = response(id, "in_progress", &serde_json::Value::Null);
         bytes.extend(numbered("response.created", &created, next));
         next += 1;
     }
     let error = serde_json::json!({ "code": code, "message": message });
-    let ended = response(id, "failed", error);
+    let ended = response(id, "failed", &error);
     bytes.extend(numbered("response.failed", &ended, next));
     let error = ResponsesEvent {
         class: "error",
@@ -224,7 +224,7 @@ fn numbered(class: &str, response: &serde_json::Value, number: u64) -> Bytes {
 }
 
 /// A response of which nothing is known, with all that its schema asks for.
-fn response(id: &str, status: &str, error: serde_json::Value) -> serde_json::Value {
+fn response(id: &str, status: &str, error: &serde_json::Value) -> serde_json::Value {
     serde_json::json!({
         "id": id, "object": "response", "created_at": crate::time::unix_seconds(),
         "status": status, "error": error, "incomplete_details": null, "instructions": null,

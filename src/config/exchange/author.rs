@@ -82,7 +82,7 @@ fn written(source: &str, author: &str) -> Option<String> {
             inside = name == "instance";
             if inside && !set {
                 let end = if line.ends_with('\n') { "" } else { "\n" };
-                text.push_str(&format!("{end}{KEY} = {author}\n"));
+                text.extend([end, KEY, " = ", &author.to_string(), "\n"]);
                 set = true;
             }
         }

@@ -212,6 +212,7 @@ fn upstreams_that_are_wrong_are_told_with_their_place() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn instances_that_are_wrong_are_told_with_their_place() {
     for (content, expected) in [
         (

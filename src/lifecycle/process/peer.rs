@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::net::UnixStream;
 
@@ -16,6 +17,16 @@ use super::proc::{self, NONCE_VARIABLE};
 
 /// Most generations that are looked at.
 const GENERATIONS_MAX: usize = 1_000;
+
+/// The gateway that this one has started to follow it; zero for none. It stands below
+/// us in the tree, as workers do.
+static SUCCESSOR: AtomicU32 = AtomicU32::new(0);
+
+/// Takes a child for a gateway of ours until the next call; `None` once it has ended,
+/// as its number may be another's then.
+pub fn trust(successor: Option<u32>) {
+    SUCCESSOR.store(successor.unwrap_or(0), Ordering::Release);
+}
 
 /// Whether the other end is a worker or its descendant. Who can't be told, as one
 /// that has ended meanwhile, is taken for one.
@@ -34,7 +45,11 @@ fn of_worker(pid: u32) -> bool {
     ) else {
         return true;
     };
-    (peer && !own) || is_below_us(pid) || carries_nonce(pid) || cgroup::is_of_worker(pid)
+    let is_successor = pid == SUCCESSOR.load(Ordering::Acquire);
+    (peer && !own)
+        || (is_below_us(pid) && !is_successor)
+        || carries_nonce(pid)
+        || cgroup::is_of_worker(pid)
 }
 
 /// Whether a process can't gain privileges any more; `None` where there is none.

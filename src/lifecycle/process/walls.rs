@@ -281,7 +281,7 @@ mod tests {
         below(&root, &hidden, &mut parts, &mut listed).unwrap();
         parts.sort();
         assert_eq!(parts, [root.join("file"), root.join("models")]);
-        assert_eq!(listed, [root.clone()]);
+        assert_eq!(listed, std::slice::from_ref(&root));
         let mut own = Vec::new();
         below(&root.join("state/run"), &hidden, &mut own, &mut listed).unwrap();
         assert_eq!(own, [root.join("state/run")], "shown although hidden above");

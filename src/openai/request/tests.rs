@@ -37,6 +37,7 @@ fn keys_and_models_may_be_written_with_escapes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn bodies_that_others_could_read_differently_are_refused() {
     for (body, code) in [
         (&br#"{"model":"a","model":"b"}"#[..], "duplicate_key"),

@@ -76,7 +76,7 @@ const DRAFT: &str = "--speculative-config";
 const STRUCTURED: &str = "--structured-outputs-config";
 const COMPILE: &str = "--compilation-config";
 
-/// What stands in a table of RoPE parameters.
+/// What stands in a table of `RoPE` parameters.
 const ROPE: [(&str, Takes); 14] = [
     ("rope_type", ROPE_WORDS),
     ("type", ROPE_WORDS),

@@ -116,9 +116,9 @@ async fn whoever_waits_for_one_that_is_not_replaced_is_told_why() {
     let live = server(|_, _| async {}).await;
     let bench = Bench::new(&[live], "").await;
     let handle = deploy(&bench);
-    for (refusal, code) in [
-        (Refusal::Failed, "model_failed"),
-        (Refusal::Stopped, "model_stopped"),
+    for (refusal, status, code) in [
+        (Refusal::Failed, 424, "model_failed"),
+        (Refusal::Stopped, 503, "model_stopped"),
     ] {
         let refusals = handle.snapshot().refusals + 1;
         serves(&handle, 1, nobody().await);
@@ -131,6 +131,6 @@ async fn whoever_waits_for_one_that_is_not_replaced_is_told_why() {
             });
         });
         let answer = given_up.await;
-        assert_eq!((answer.status, answer.code().as_str()), (503, code));
+        assert_eq!((answer.status, answer.code().as_str()), (status, code));
     }
 }

@@ -153,13 +153,13 @@ async fn a_control_character_in_the_line_of_a_chunk_is_refused() {
 
 #[tokio::test]
 async fn a_token_counts_once_in_whatever_order() {
+    const GARBAGE: &str = "Authorization: garbage\r\n";
+    const STALE: &str = "x-api-key: stale\r\n";
+    const BASIC: &str = "Authorization: Basic dTpw\r\n";
     let bench = Bench::new(&[answering(OK).await], "").await;
     let token = bench.token().0;
     let good = format!("Authorization: Bearer {token}\r\n");
     let key = format!("x-api-key: {token}\r\n");
-    const GARBAGE: &str = "Authorization: garbage\r\n";
-    const STALE: &str = "x-api-key: stale\r\n";
-    const BASIC: &str = "Authorization: Basic dTpw\r\n";
     for (lines, status) in [
         ([good.as_str(), STALE], 200),
         ([STALE, &good], 200),

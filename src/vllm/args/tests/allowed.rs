@@ -205,7 +205,7 @@ fn an_operator_may_write_every_option_of_the_table_that_leads_nowhere() {
         let options = Json::Object(table);
         let as_admin = launch("0.32.0", &options, |_| ());
         let as_operator = launch("0.32.0", &options, |launch| {
-            launch.allowed = everything_named
+            launch.allowed = everything_named;
         });
         if as_admin.is_ok() && as_operator.is_err() {
             refused.push(row.name);
