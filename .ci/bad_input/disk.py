@@ -34,8 +34,8 @@ _MORE = """
 name = "more"
 project = "research"
 engine = "sim"
-[instance.options]
-automatic_cpu_offloading = true
+[instance.idle]
+levels = ["cpu", "disk"]
 [[deployment]]
 model = "stand/in"
 endpoint_name = "nap"

@@ -86,7 +86,10 @@ def activation(report, engine):
     with Tidegate('[gpus]\nsource = "none"\n') as gateway, tempfile.TemporaryDirectory() as place:
         manager = Manager(place)
         _route(gateway, engine)
-        token = gateway.token("--workspace", "w1")  # no gateway runs yet
+        # The keys are made by a first start; then no gateway runs.
+        gateway.start()
+        expect(gateway.stop() == 0, "exit code")
+        token = gateway.token("--workspace", "w1")
         passed = [f"--setenv={name}={value}" for name, value in {
             **gateway.environment, "NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "1000000"}.items()
             if name.startswith("TIDEGATE") or name in ("PATH", "HOME", "NOTIFY_SOCKET", "WATCHDOG_USEC")]

@@ -89,27 +89,26 @@ impl Walk {
                 bytes = bytes.get_mut(step..).unwrap_or_default();
                 continue;
             }
-            let end = memchr::memchr(b'\n', bytes);
+            let (end, before) = (memchr::memchr(b'\n', bytes), length - bytes.len());
             let (line, rest) = bytes.split_at_mut(end.map_or(bytes.len(), |end| end + 1));
-            let is_good = self.take(line, end.is_some());
-            bytes = rest;
-            if !is_good {
-                return Some(length - bytes.len());
+            if let Some(kept) = self.take(line, end.is_some()) {
+                return Some(before + kept);
             }
+            bytes = rest;
         }
         None
     }
 
-    /// Takes a piece of a line; `ends`: its last byte is LF. False when it was
-    /// spoiled.
-    fn take(&mut self, piece: &mut [u8], ends: bool) -> bool {
+    /// Takes a piece of a line; `ends`: its last byte is LF. Where it was spoiled, how
+    /// many of its bytes end with that one.
+    fn take(&mut self, piece: &mut [u8], ends: bool) -> Option<usize> {
         let text = piece.len() - usize::from(ends);
         let (before, feed) = piece.split_at_mut(text);
-        if let Some(bad) = self.bad(before) {
+        if let Some((at, bad)) = self.bad(before) {
             // As a line feed it is refused in the line of a chunk, and as NUL elsewhere.
             *bad = if self.in_chunks { b'\n' } else { 0 };
             self.follow = Follow::Nothing;
-            return false;
+            return Some(at + 1);
         }
         if let Some(last) = before.last() {
             self.after_cr = *last == b'\r';
@@ -117,20 +116,20 @@ impl Walk {
         let room = LINE_BYTES_MAX.saturating_sub(self.line.len());
         self.line
             .extend_from_slice(before.get(..room.min(text)).unwrap_or_default());
-        let [feed] = feed else { return true };
+        let [feed] = feed else { return None };
         if !self.after_cr {
             // hyper refuses a bare LF there by itself.
             *feed = if self.in_chunks { b'\n' } else { 0 };
             self.follow = Follow::Nothing;
-            return self.in_chunks;
+            return (!self.in_chunks).then_some(text + 1);
         }
         self.after_cr = false;
         self.end_line();
-        true
+        None
     }
 
-    /// What must not stand in the piece of a line.
-    fn bad<'a>(&self, piece: &'a mut [u8]) -> Option<&'a mut u8> {
+    /// What must not stand in the piece of a line, and where it stands.
+    fn bad<'a>(&self, piece: &'a mut [u8]) -> Option<(usize, &'a mut u8)> {
         let at = if self.in_chunks {
             let is_control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r');
             piece.iter().position(is_control)
@@ -139,7 +138,8 @@ impl Walk {
         } else {
             memchr::memchr(b'#', piece)
         };
-        piece.get_mut(at?)
+        let at = at?;
+        piece.get_mut(at).map(|byte| (at, byte))
     }
 
     /// Behind the line of a chunk. Trailers are not followed.
