@@ -61,7 +61,7 @@ def settings(wheels):
     arguments = json.dumps(["--no-index", "--find-links", str(wheels)])
     # Operators may write raw arguments, so that each key in them is judged.
     return (f'[gpus]\nsource = "none"\n[engines.vllm]\ncommand = "/no/vllm/here"\npip_arguments = {arguments}\n'
-            '[engines.vllm.allowed]\nraw = true\ndirectories = ["/"]\n')
+            f'[engines.vllm.allowed]\nraw = true\ndirectories = {json.dumps([str(engine.cache())])}\n')
 
 
 def verdicts(report, programs):

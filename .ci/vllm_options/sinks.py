@@ -142,8 +142,8 @@ def run(report, gateway, package, model):
             for options in files:
                 status, said = operator.tries(model, options)
                 tried += 1
-                expect(status in {200, 422}, f"{options}: {status} {said}")
+                expect(status in {200, 403, 422}, f"{options}: {status} {said}")
                 if status == 200:
                     passed.append(options)
-        expect(not passed, f"{len(passed)} passed: {passed[:20]}")
+        expect(not passed, f"{len(passed)} passed: {passed}")
         check.figure = f"{sinks} sinks, {len(keys)} keys, {len(takes)} arguments: {tried} files, all refused"

@@ -93,6 +93,14 @@ pub(super) fn item(launch: &Launch<'_>, item: &Item) -> Result<(), String> {
             (Err(_), true) => return Err(format!("{} takes JSON", item.flag)),
             (Ok(Json::Number(_) | Json::Bool(_)), _) => {}
             (_, _) if is_json => check("", &Json::from(text.as_str()))?,
+            (_, _) if is_raw && item.flag.ends_with("revision") => allowed.revision(text)?,
+            // An address, a path or a module is none.
+            (_, _) if is_raw && !is_plain(text) => {
+                return Err(format!(
+                    "an operator writes a word of letters, digits, '_' and '-' in {}, instead of {text:?}",
+                    item.flag
+                ));
+            }
             _ => {}
         }
     }
