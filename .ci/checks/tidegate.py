@@ -33,6 +33,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def _marked(text):
+    """The settings with our mark among the variables that workers get."""
+    line = f'environment = ["{processes.MARK_VARIABLE}"]\n'
+    table = "[workers]\n"
+    return text.replace(table, table + line, 1) if table in text else f"{text}\n{table}{line}"
+
+
 class Tidegate:
     """One gateway with its directory. Use it in a `with` block: it leaves nothing behind."""
 
@@ -50,7 +57,7 @@ class Tidegate:
             f'{gateway_settings}[admin]\nlisten = "127.0.0.1:{self.admin_port}"\n'
             f'[metrics]\nlisten = "127.0.0.1:{self.metrics_port}"\n'
         )
-        (self.directory / "tidegate.toml").write_text(head + settings, encoding="utf-8")
+        (self.directory / "tidegate.toml").write_text(_marked(head + settings), encoding="utf-8")
 
     @property
     def binary(self):

@@ -109,7 +109,8 @@ def run(report, gateway, shape, embedder):
         made = gamma.sdk(timeout=lifecycle.START_MAX).embeddings.create(model="gamma", input="one")
         check.figure = f"{len(made.data[0].embedding)} numbers"
     endpoints.of_embeddings(report, gamma)
-    lifecycle.end(report, gateway, [*both, gamma])
+    # Beta was idle for as long as alpha, and may have been stopped with it.
+    lifecycle.end(report, gateway, [alpha, gamma])
 
 
 def run_voices(report, gateway, heard):
