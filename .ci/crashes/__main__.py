@@ -145,15 +145,19 @@ class World:
         """The processes of workers, whoever knows of them."""
         return [pid for pid in processes.marked(self.gateway.mark) if pid != self.gateway.process.pid]
 
+    def strays(self):
+        """Processes of workers that no record knows; a keeper ends by itself, soon after the last that it keeps."""
+        leaders = set(self.records())
+        return [pid for pid in self.workers()
+                if processes.session_of(pid) not in leaders and "worker-keep" not in processes.arguments(pid)]
+
     def check(self):
         """What must hold after a start that follows a kill, and once all is stopped."""
-        leaders = set(self.records())
-        strays = [pid for pid in self.workers() if processes.session_of(pid) not in leaders]
+        strays = self.strays()
         expect(not strays, f"no record knows {[(pid, processes.arguments(pid)[:4]) for pid in strays]}")
         for model in ("one", "two"):
             expect(self.ask(model), f"{model} answers nothing")
-        leaders = set(self.records())
-        strays = [pid for pid in self.workers() if processes.session_of(pid) not in leaders]
+        strays = self.strays()
         expect(not strays, f"after requests no record knows {strays}")
         self.rest()
         wait_for("no process is left", lambda: not self.workers(), 10, pause=0.02)
