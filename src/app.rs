@@ -9,6 +9,7 @@ mod control;
 mod demo;
 mod doors;
 mod end;
+mod failure;
 mod first;
 mod handover;
 mod health;
@@ -16,6 +17,8 @@ mod modes;
 mod plots;
 mod run;
 mod signals;
+#[cfg(test)]
+mod simulation;
 mod sockets;
 mod successor;
 mod systemd;
@@ -38,12 +41,13 @@ use tokio::sync::Notify;
 use crate::admin::{self, Admin};
 use crate::auth::certs::ensure_server_pair;
 use crate::auth::{Keys, Revocations, RevokedSet, Verifier};
-use crate::config::{self, Catalog, LostStore, Memory, Settings};
+use crate::config::keys::render::{route_schema, settings_schema};
+use crate::config::{self, Catalog, Current, CurrentWriter, LostStore, Memory, Settings};
 use crate::deployment::Registry;
 use crate::gateway::Gateway;
-use crate::gateway::tls::Certificates;
+use crate::gateway::client::tls::Certificates;
 use crate::lifecycle::Conductor;
-use crate::lifecycle::launcher::Launcher;
+use crate::lifecycle::act::launcher::Launcher;
 use crate::store::history::{self, History};
 use crate::store::whole::write_whole;
 use crate::store::{Store, StoreError};
@@ -52,9 +56,9 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics;
 use crate::time::{Clock, Instant, sleep};
 use crate::vllm::installation::VERSION_ASSUMED;
-use crate::vllm::options::render::schema_value;
 
 use doors::Doors;
+pub use failure::Failure;
 pub use first::Welcome;
 use handover::Predecessor;
 pub use signals::Signals;
@@ -63,9 +67,6 @@ use sockets::Sockets;
 /// How long what a gateway before us held may stay held, once that has ended.
 const HELD_MAX: Duration = Duration::from_secs(5);
 const HELD_PAUSE: Duration = Duration::from_millis(20);
-
-/// Why the gateway could not start or go on.
-pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// The state directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -91,12 +92,12 @@ struct AccessLogError {
 
 /// What a process was started with.
 #[derive(Debug, Default)]
-pub struct Start {
+pub struct StartOptions {
     sockets: Sockets,
     take_over: bool,
 }
 
-impl Start {
+impl StartOptions {
     /// Takes the sockets that systemd passed. To be called once, before anything
     /// is opened. `take_over`: from the gateway that runs with the same state
     /// directory, where one runs.
@@ -148,6 +149,7 @@ pub struct App {
     watcher: config::watch::Watcher,
     /// Told when certificates or routes are to be read again at once.
     reloads: Reloads,
+    current: CurrentWriter,
     welcome: Welcome,
 }
 
@@ -158,13 +160,10 @@ impl App {
     /// # Errors
     ///
     /// The first thing that is missing, in words.
-    pub async fn build(settings: Settings, start: Start) -> Result<Self, Failure> {
+    pub async fn build(settings: Settings, start: StartOptions) -> Result<Self, Failure> {
         let settings = Arc::new(settings);
         make_state(&settings.gateway.state)?;
-        for note in modes::mend(&settings) {
-            tracing::warn!("{note}");
-        }
-        write_schema(&settings.gateway.state);
+        prepare_files(&settings);
         let made = ensure_server_pair(&settings.tls.certificate, &settings.tls.private_key)?;
         let certificates = Certificates::load(settings.tls.clone())?;
         let (before, mut sockets) = start.sockets(&settings.gateway.state).await?;
@@ -196,6 +195,7 @@ impl App {
             &verifier,
         );
         let history = History::open(&settings.gateway.state, history::BYTES_MAX);
+        let (current, catalog) = Current::new(catalog);
         let admin = Admin::new(admin::Parts {
             settings: Arc::clone(&settings),
             lifecycle,
@@ -227,6 +227,7 @@ impl App {
             metrics,
             watcher,
             reloads: Reloads::default(),
+            current,
             welcome,
         })
     }
@@ -235,6 +236,14 @@ impl App {
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
+}
+
+/// Mends the modes of our own files, and writes the schemas that editors read.
+fn prepare_files(settings: &Settings) {
+    for note in modes::mend(settings) {
+        tracing::warn!("{note}");
+    }
+    write_schemas(&settings.gateway.state);
 }
 
 /// Lets the gateway before us let go of the state directory, once we have all
@@ -356,13 +365,17 @@ fn make_state(path: &Path) -> Result<(), StateError> {
     fs::remove_file(&probe).map_err(failed)
 }
 
-/// Writes the schema that the `#:schema` lines of route files name, as this
-/// version reads them. Only editors miss it.
-fn write_schema(state: &Path) {
-    let path = state.join("route.schema.json");
-    let schema = schema_value(VERSION_ASSUMED).to_string();
-    if let Err(error) = write_whole(&path, schema.as_bytes()) {
-        tracing::warn!(%error, "could not write {}", path.display());
+/// Writes the schemas that `#:schema` lines of route files and of `tidegate.toml` name,
+/// as this version reads them. Only editors miss them.
+fn write_schemas(state: &Path) {
+    for (name, schema) in [
+        ("route.schema.json", route_schema(VERSION_ASSUMED)),
+        ("tidegate.schema.json", settings_schema()),
+    ] {
+        let path = state.join(name);
+        if let Err(error) = write_whole(&path, schema.to_string().as_bytes()) {
+            tracing::warn!(%error, "could not write {}", path.display());
+        }
     }
 }
 
@@ -399,6 +412,7 @@ fn reload(settings: &Settings, previous: Option<&Catalog>) -> Catalog {
         let catalog = config::load_first(dir, queues, &memory);
         (memory, catalog)
     };
+    let catalog = config::without_own(catalog, settings);
     let now = catalog.memory();
     if now != before
         && let Err(error) = write_whole(&file, &now.to_json())

@@ -3,9 +3,11 @@
 //!
 //! # The map
 //!
-//! Modules stand below in floors, one paragraph each; a module uses only the
-//! floors above its own, and modules of one floor do not use each other. A test
-//! (`tests/it/floors.rs`) reads the `use` lines and fails on a breach.
+//! Modules stand below in floors, one paragraph each, the roof first; a module uses
+//! only the floors below its own, and modules of one floor do not use each other. The
+//! tests of `tests/it/floors.rs` read the sources and fail on a breach: of the floors,
+//! of those inside `lifecycle`, `gateway` and `admin`, of the rules below that text can
+//! show, and where files import each other in a circle that is not listed there.
 //!
 //! # Invariants
 //!
@@ -14,10 +16,11 @@
 //!    opens and closes gates and publishes snapshots.
 //! 2. Only the conductor changes a phase. Others read a snapshot, and no one
 //!    acts on a read: to act, take a permit or send an event.
-//! 3. `lifecycle::machine` and `lifecycle::placement` do no I/O, read no clock,
-//!    spawn nothing.
-//! 4. Each foreign thing is known by one module: vLLM's flags and paths by
-//!    `vllm`, OpenAI's fields by `openai`, NVML by `gpu`, the clock by `time`.
+//! 3. `lifecycle::decide` does no I/O, reads no clock, spawns nothing
+//!    (test `decisions_do_nothing`).
+//! 4. Each foreign thing is known by one module: vLLM's flags, variables, metrics and
+//!    paths by `vllm` (test `only_vllm_knows_the_names_of_vllm`), OpenAI's fields by
+//!    `openai`, NVML by `gpu`, the clock by `time` (lint `disallowed_types`).
 //! 5. No task boundary between client and worker: the service future owns the
 //!    queue ticket, the permit and the upstream connection, and the response
 //!    body owns what remains. Dropping it is the cancellation, the release and
@@ -32,34 +35,68 @@
 //! 10. One end-of-request record feeds metrics, access log, usage and last
 //!     activity; its `outcome` is a closed set.
 
-#[cfg(test)]
-mod fuzz;
-pub mod time;
-pub mod units;
+// The command line: arguments in, exit code out.
+pub mod cli;
 
-pub mod dial;
-pub mod names;
-pub mod pieces;
-pub mod tasks;
-pub mod websocket;
-
-pub mod auth;
-pub mod gpu;
-pub mod openai;
-pub mod telemetry;
-pub mod vllm;
-
-pub mod config;
-
-pub mod deployment;
-pub mod store;
-
-pub mod gateway;
-pub mod lifecycle;
-pub mod sim;
-
-pub mod admin;
-
+// Puts all together, and ends it in order.
 pub mod app;
 
-pub mod cli;
+// The admin API, the dashboard, sessions and links.
+pub mod admin;
+// Whole fleets played against a clock of their own, with the decisions of `lifecycle`.
+pub mod simulation;
+
+// The data plane: from a client's connection to a server and back.
+pub mod gateway;
+// The control plane: when a worker lives, and what it takes.
+pub mod lifecycle;
+// Stands in for vLLM, as `tidegate sim`, for tests and demonstrations.
+pub mod standin;
+
+// Where both planes meet: gates, demands, snapshots.
+pub mod deployment;
+// What outlives the process: tokens, records, history.
+pub mod store;
+
+// tidegate.toml and routes.d, valid or absent.
+pub mod config;
+
+// Who a caller is: tokens, keys, certificates.
+pub mod auth;
+// NVIDIA's devices and their sensors.
+pub mod gpu;
+// Models on the disks of this machine: fetched, kept, removed.
+pub mod models;
+// Bodies and streams in OpenAI's form.
+pub mod openai;
+// Logs, metrics, traces and figures.
+pub mod telemetry;
+// All that is vLLM's: options, versions, installations, routes, log, figures.
+pub mod vllm;
+
+// Names that are checked once, where they enter.
+pub mod names;
+// The way out: look-ups, connections, one exchange.
+pub mod outbound;
+// Bodies in the pieces that they came in.
+pub mod pieces;
+// Tasks with a name and an orderly end.
+pub mod tasks;
+// Frames of WebSockets.
+pub mod websocket;
+
+// Doors for fuzzers.
+#[cfg(test)]
+mod fuzz;
+// What is wrong with a PEM file.
+pub mod pem;
+// Percent-coding of names.
+pub mod percent;
+// What `/proc/PID/stat` says.
+pub mod proc;
+// Chance, replayed by its seed.
+pub mod random;
+// The clocks.
+pub mod time;
+// Bytes and spans of time, as people write them.
+pub mod units;

@@ -201,6 +201,13 @@ impl DeploymentId {
         rest.is_empty() || number.is_some_and(|n| n.parse::<u32>().is_ok_and(|n| n > 1))
     }
 
+    /// The name of its instance.
+    pub fn instance(&self) -> &str {
+        let instance = self.0.split_once('/');
+        // An id is never without one.
+        instance.map_or("", |(instance, _)| instance)
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

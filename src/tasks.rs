@@ -1,6 +1,6 @@
 //! Tasks of the process: named, tracked, ended together.
 //!
-//! Owns the one call of `tokio::spawn`. Everything that runs beside the main
+//! Owns the calls of `tokio::spawn`. Everything that runs beside the main
 //! future is spawned here, so the shutdown can tell it to end and wait for it.
 
 use std::future::Future;

@@ -30,6 +30,27 @@ pub fn float(value: u64) -> f64 {
     value as f64
 }
 
+/// Reads a share of 0 to 1, as `"50%"`, or a size; `None`: the text is neither.
+pub fn share_or_size<T>(text: &str, share: fn(f64) -> T, size: fn(u64) -> T) -> Option<T> {
+    if let Some(percent) = text.trim().strip_suffix('%') {
+        let percent: f64 = percent.trim_end().parse().ok()?;
+        let is_share = (0.0..=100.0).contains(&percent);
+        return is_share.then(|| share(percent / 100.0));
+    }
+    let bytes: Bytes = text.parse().ok()?;
+    Some(size(bytes.0))
+}
+
+/// A share of so many bytes.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and the whole"
+)]
+pub fn share_of(total: u64, share: f64) -> u64 {
+    (float(total) * share) as u64
+}
+
 /// A number of things, as `1 request` or `3 requests`.
 pub fn counted<N: fmt::Display + Copy + PartialEq + From<u8>>(n: N, thing: &str) -> String {
     let plural = if n == N::from(1) { "" } else { "s" };

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-use super::api::ApiError;
+use super::error::ApiError;
 use super::session::{Grant, GrantToken, Session};
 use crate::auth::{Principal, Role};
 use crate::config::{Access, Route};
@@ -72,7 +72,7 @@ pub struct Caller {
 
 /// Where the client of a connection is.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
+pub struct ClientAddress(pub IpAddr);
 
 impl Caller {
     /// Whoever may open the socket.

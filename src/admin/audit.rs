@@ -8,7 +8,10 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::Json;
+
 use super::access::Caller;
+use super::error::Answer;
 use super::touched::{Touched, TouchedIndex};
 use crate::store::Store;
 use crate::store::audit::AuditEvent;
@@ -90,6 +93,39 @@ impl Audit {
     pub async fn failed(&self, caller: &Caller, action: &str, target: &str, detail: &str) {
         self.keep(event(caller, action, target, "failed", detail))
             .await;
+    }
+
+    /// What became of a change.
+    pub(super) async fn told<T>(
+        &self,
+        caller: &Caller,
+        action: &str,
+        target: &str,
+        done: &Answer<T>,
+    ) {
+        let nothing = |_: &T| String::new();
+        self.told_with(caller, action, target, done, nothing).await;
+    }
+
+    /// What became of a change, and what it changed.
+    pub(super) async fn told_with<T>(
+        &self,
+        caller: &Caller,
+        action: &str,
+        target: &str,
+        done: &Answer<T>,
+        changed: impl FnOnce(&T) -> String,
+    ) {
+        match done {
+            Ok(Json(answer)) => {
+                let changed = changed(answer);
+                self.done(caller, action, target, &changed).await;
+            }
+            Err(error) if error.code.is_refusal() => {
+                self.refused(caller, action, target, &error.message).await;
+            }
+            Err(error) => self.failed(caller, action, target, &error.message).await,
+        }
     }
 
     /// Something was refused to someone known.

@@ -5,29 +5,28 @@
 //! at a time: whoever makes one holds `Admin::changes`. The reload task is the one
 //! that puts it into effect.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::HeaderMap;
 use tokio::sync::OwnedMutexGuard;
 
 use super::Admin;
 use super::access::Caller;
-use super::api::ApiError;
-use super::api::commands::not_yours;
-use super::api::error::on_disk;
+use super::error::{ApiError, Code, on_disk};
+use super::revisions::{check_revision, revision};
+use super::scope::not_yours;
+use crate::config::exchange::Syntax;
 use crate::config::{self, Author, Catalog, Engine, Exchange, FileError, Instance, Route};
-use crate::lifecycle::command::{Engines, Place};
+use crate::lifecycle::act::command::{Engines, WorkerPlace};
 use crate::store::secrets::Secrets;
 use crate::store::whole::write_durable;
-use crate::time::{sleep, timeout};
-use crate::vllm::options::Secret;
+use crate::time::timeout;
+use crate::vllm::options::SecretText;
 
 /// Longest wait for a change to be in effect.
 const EFFECT_MAX: Duration = Duration::from_secs(15);
-/// How often the catalog is looked at meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The right to change files, until it is dropped.
 pub(super) type Turn = OwnedMutexGuard<()>;
@@ -35,6 +34,42 @@ pub(super) type Turn = OwnedMutexGuard<()>;
 /// Waits for one's turn to change files.
 pub(super) async fn turn(admin: &Admin) -> Turn {
     Arc::clone(&admin.changes).lock_owned().await
+}
+
+/// What a file says now, if its revision is the one that the change is made on.
+///
+/// # Errors
+///
+/// 412 when someone else changed it meanwhile.
+pub(super) async fn present(path: &Path, headers: &HeaderMap) -> Result<Vec<u8>, ApiError> {
+    let file = path.to_owned();
+    let content = on_disk(move || config::exchange::read_file(&file)).await??;
+    check_revision(headers, &revision(&content))?;
+    Ok(content)
+}
+
+/// The file of a new instance or route, which is not there yet; `what` says which.
+///
+/// # Errors
+///
+/// 409 where a file of that name is there, in either syntax.
+pub(super) async fn new_path(
+    admin: &Admin,
+    name: &str,
+    syntax: Syntax,
+    what: &str,
+) -> Result<PathBuf, ApiError> {
+    let routes = &admin.settings.gateway.routes;
+    let taken = ["toml", "json"].map(|end| routes.join(format!("{name}.{end}")));
+    let is_there = |file: &PathBuf| file.symlink_metadata().is_ok();
+    let taken = on_disk(move || taken.into_iter().find(is_there)).await?;
+    match taken {
+        None => Ok(routes.join(format!("{name}.{}", syntax.extension()))),
+        Some(taken) => Err(ApiError::conflict(format!(
+            "{} is there already and is not this {what}: move it away, or give another name",
+            taken.display()
+        ))),
+    }
 }
 
 /// Tries a change: the new text of a file, or its end. Returns what would be in
@@ -59,6 +94,7 @@ pub(super) fn tried(
         }
         None => config::without_file(&before, path),
     };
+    let after = config::without_own(after, &admin.settings);
     check_owner(caller, &after, path)?;
     check_confined(caller, &before, &after, path)?;
     check_options(admin, caller, &signed(caller, after.clone(), path), path)?;
@@ -70,7 +106,7 @@ pub(super) fn tried(
     if new.is_empty() {
         return Ok(after);
     }
-    Err(conflict(format!(
+    Err(ApiError::conflict(format!(
         "this would leave another file wrong:\n{}",
         new.join("\n")
     )))
@@ -195,7 +231,8 @@ fn check_options(
         let version = vllm.version.as_deref();
         let known = engines.vllm.assumed(version);
         let line = known.map_err(|error| error.to_string());
-        let line = line.and_then(|known| engines.vllm_line(spec, vllm, &known, Place::shown()));
+        let line =
+            line.and_then(|known| engines.vllm_line(spec, vllm, &known, WorkerPlace::shown()));
         if let Err(error) = line {
             let adopt = if caller.is_admin() {
                 "; an operator wrote this file: take instance.author out to make it an admin's"
@@ -203,7 +240,7 @@ fn check_options(
                 ""
             };
             let message = format!("{}: {error}{adopt}", spec.id);
-            return Err(ApiError(StatusCode::UNPROCESSABLE_ENTITY, message));
+            return Err(ApiError::new(Code::Wrong, message));
         }
     }
     Ok(())
@@ -213,6 +250,12 @@ fn check_route(caller: &Caller, route: &Route) -> Result<(), ApiError> {
     if !caller.works_on(route.belonging()) {
         return Err(ApiError::forbidden(&format!(
             "the route `{}` must have a project that you work on: write route.project, or ask an admin",
+            route.name
+        )));
+    }
+    if route.inputs.widens() {
+        return Err(ApiError::forbidden(&format!(
+            "the route `{}` lets requests bring along more than operators may allow: take media or chat_template out, or ask an admin",
             route.name
         )));
     }
@@ -232,7 +275,7 @@ pub(super) async fn write(
     turn: Turn,
     path: &Path,
     content: String,
-    secrets: Vec<(String, Secret)>,
+    secrets: Vec<(String, SecretText)>,
 ) -> Result<(), ApiError> {
     let store = Secrets::at(&admin.settings.gateway.state);
     let (file, text) = (path.to_owned(), content.clone());
@@ -265,21 +308,24 @@ async fn in_effect(
     file: &Path,
     done: impl Fn(&Catalog) -> bool,
 ) -> Result<(), ApiError> {
-    let started = admin.catalog.load_full();
+    let started = admin.catalog.load();
     let watched = async {
-        loop {
-            let catalog = admin.catalog.load_full();
-            if done(&catalog) {
-                return Ok(());
+        let mut found = Ok(());
+        let mut settled = |catalog: &Arc<Catalog>| {
+            if done(catalog) {
+                return true;
             }
             let own = catalog.errors.iter().filter(|error| error.file == file);
             let errors: Vec<FileError> = own.cloned().collect();
             // Errors of the catalog before tell of the text before.
-            if !errors.is_empty() && !Arc::ptr_eq(&catalog, &started) {
-                return Err(refused(&errors));
+            let is_refused = !errors.is_empty() && !Arc::ptr_eq(catalog, &started);
+            if is_refused {
+                found = Err(refused(&errors));
             }
-            sleep(LOOK_EVERY).await;
-        }
+            is_refused
+        };
+        admin.catalog.wait_for(&mut settled).await;
+        found
     };
     timeout(EFFECT_MAX, watched).await.unwrap_or_else(|_| {
         let message = format!(
@@ -287,18 +333,14 @@ async fn in_effect(
             file.display(),
             EFFECT_MAX.as_secs()
         );
-        Err(ApiError(StatusCode::GATEWAY_TIMEOUT, message))
+        Err(ApiError::new(Code::Late, message))
     })
 }
 
 /// What is wrong with a file, a line for each.
 pub(super) fn refused(errors: &[FileError]) -> ApiError {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    ApiError(StatusCode::UNPROCESSABLE_ENTITY, lines.join("\n"))
-}
-
-pub(super) fn conflict(message: String) -> ApiError {
-    ApiError(StatusCode::CONFLICT, message)
+    ApiError::new(Code::Wrong, lines.join("\n"))
 }
 
 pub(super) fn unwritable(file: &Path, error: &std::io::Error) -> ApiError {
@@ -306,5 +348,5 @@ pub(super) fn unwritable(file: &Path, error: &std::io::Error) -> ApiError {
         "{} can't be changed: {error}; see to its permissions and the disk",
         file.display()
     );
-    ApiError(StatusCode::INTERNAL_SERVER_ERROR, message)
+    ApiError::new(Code::Internal, message)
 }

@@ -11,16 +11,17 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, ORIGIN,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN,
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::Admin;
-use super::access::{Caller, Peer};
-use super::api::ApiError;
+use super::access::{Caller, ClientAddress};
 use super::audit::Stranger;
-use super::session::{self, Found};
+use super::error::{ApiError, Code};
+use super::session::{self, SessionFound};
+use crate::percent;
 
 /// The header of changes from a page.
 pub(super) const CSRF_HEADER: &str = "x-csrf-token";
@@ -74,7 +75,7 @@ pub(super) async fn api(State(admin): State<Admin>, mut request: Request, next: 
             let method = request.method().as_str().to_owned();
             admin
                 .audit
-                .refused_stranger(stranger, &method, &target, &refused.error.1)
+                .refused_stranger(stranger, &method, &target, &refused.error.message)
                 .await;
             refused.error.into_response()
         }
@@ -100,30 +101,17 @@ pub(super) async fn pages(
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(_) if request.method() == Method::GET => {
+        Err(_) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
             let to = if path == "/" {
                 "/login".to_owned()
             } else {
-                format!("/login?next={}", escaped(path))
+                format!("/login?next={}", percent::of_path(path))
             };
             Redirect::to(&to).into_response()
         }
         Err(refused) => refused.error.into_response(),
     }
-}
-
-fn escaped(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'/');
-    text.bytes()
-        .map(|b| {
-            if plain(b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
 }
 
 async fn enter(
@@ -150,7 +138,7 @@ async fn enter(
             ))
         });
     }
-    let Some(cookie) = cookie(headers) else {
+    let Some(cookie) = admin.cookie.find(headers) else {
         let error =
             ApiError::unauthorized("log in, or send a token as 'Authorization: Bearer TOKEN'");
         return Err(Refused { error, via: "none" });
@@ -159,13 +147,13 @@ async fn enter(
         error,
         via: "session",
     };
-    let Found::Session(id, session, csrf) = admin.sessions.find(cookie) else {
+    let SessionFound::Session(id, session, csrf) = admin.sessions.find(cookie) else {
         return Err(refused(ApiError::unauthorized(
             "the session has ended: log in again",
         )));
     };
     if !is_safe(method) {
-        own_origin(uri, headers).map_err(|why| refused(ApiError::forbidden(why)))?;
+        own_origin(uri, headers).map_err(|why| refused(ApiError::new(Code::Origin, why)))?;
         let sent = headers
             .get(CSRF_HEADER)
             .and_then(|value| value.to_str().ok());
@@ -183,22 +171,13 @@ fn is_safe(method: &Method) -> bool {
 
 /// Where the client of a request is.
 pub(super) fn peer(extensions: &Extensions) -> Option<std::net::IpAddr> {
-    extensions.get::<Peer>().map(|peer| peer.0)
+    extensions.get::<ClientAddress>().map(|peer| peer.0)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// The value of our cookie.
-pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let all = headers.get_all(COOKIE).iter();
-    all.filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == session::COOKIE).then_some(value))
 }
 
 /// Whether a change comes from a page of ours; else why not. A client that is no
@@ -292,18 +271,5 @@ mod tests {
                 "{origin:?} {site:?}"
             );
         }
-    }
-
-    #[test]
-    fn our_cookie_is_found_among_others() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(cookie(&headers), None);
-        headers.append(
-            COOKIE,
-            HeaderValue::from_static("a=b; __Host-tidegate=01.x; c=d"),
-        );
-        assert_eq!(cookie(&headers), Some("01.x"));
-        headers.insert(COOKIE, HeaderValue::from_static("x__Host-tidegate=01.x"));
-        assert_eq!(cookie(&headers), None);
     }
 }

@@ -16,7 +16,7 @@ use axum::response::Response;
 use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::gateway::receive::read_rest;
+use crate::gateway::request::receive::read_rest;
 
 /// Most bytes of a refused body that are read.
 const BYTES_MAX: usize = 16 << 20;

@@ -3,44 +3,32 @@
 //! A link holds the id of a record and a signature of it. The record says what is
 //! shown, until when, and holds the key of the signature; deleting it ends the
 //! link at once. It shows what whoever made it may see, and ends with their right:
-//! with their token, and when what it shows is no longer theirs. Under the link stand a live page for iframes, and a picture for
-//! places that take only pictures. Other sites may frame the page, and nothing
-//! else of ours.
+//! with their token, and when what it shows is no longer theirs. Under the link stand
+//! a live page for iframes, and a picture for places that take only pictures. Other
+//! sites may frame the page, and nothing else of ours.
 
 mod pages;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use aws_lc_rs::hmac;
 use axum::Json;
 use axum::extract::{Path, State};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Admin;
 use super::access::{Caller, Via};
-use super::api::ApiError;
-use super::api::error::{Answer, on_disk};
-use super::api::series::{check_scope, parse_metrics, span, title};
+use super::api::series::{parse_metrics, span, title};
+use super::embeds::Embed;
+use super::error::{Answer, ApiError, on_disk};
+use super::scope;
 use super::session::{self, Grant};
 use super::view::{EmbedRequest, EmbedView, ErrorView};
 use crate::auth::{NoRandomBytes, ulid};
-use crate::names::Workspace;
-use crate::store::records::Kind;
-use crate::store::{Store, StoreError};
 use crate::telemetry::history::Scope;
 use crate::time::unix_seconds;
 
-/// Most links.
-const LINKS_MAX: usize = 1_000;
-/// Plots that are drawn at once; others wait.
-const DRAWING_MAX: usize = 2;
 /// How long a link works where nothing is said, in seconds: 30 days.
 const TTL: u64 = 30 * 86_400;
 /// The longest, in seconds: a year.
@@ -51,181 +39,6 @@ const SPAN: u64 = 3_600;
 const SPAN_MAX: u64 = 90 * 86_400;
 /// Most characters of a heading.
 const TITLE_CHARS_MAX: usize = 120;
-
-/// One link, as it is kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Embed {
-    scope: String,
-    metrics: Vec<String>,
-    span: u64,
-    title: String,
-    created_by: String,
-    /// By what right; none of a link of before this was kept.
-    #[serde(default)]
-    maker: Option<Grant>,
-    created: u64,
-    expires: u64,
-    /// Key of the signature.
-    key: String,
-}
-
-impl Embed {
-    fn signature(&self, id: &str) -> String {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.as_bytes());
-        let signed = format!(
-            "{id} {} {} {}",
-            self.expires,
-            self.scope,
-            self.metrics.join(",")
-        );
-        URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()))
-    }
-
-    /// The tenant of whoever made it.
-    fn workspace(&self) -> Option<&Workspace> {
-        let token = self.maker.as_ref()?.token.as_ref()?;
-        Some(&token.workspace)
-    }
-
-    /// Whether whoever made it may still see what it shows.
-    fn is_rightful(&self, admin: &Admin) -> bool {
-        let Some(maker) = &self.maker else {
-            // Of before makers were kept: no token has a subject with a space, so that
-            // these two are who they say, and others are no one that is known.
-            return [&*Caller::socket().name, &Grant::link().subject].contains(&&*self.created_by);
-        };
-        let scope = self.scope.parse::<Scope>();
-        let caller = Caller::of_grant(maker, Via::Token);
-        !maker.is_revoked(&admin.revocations)
-            && scope.is_ok_and(|scope| check_scope(admin, &caller, &scope).is_ok())
-    }
-
-    /// Whether a caller sees and ends it: what is of their workspace and theirs to see.
-    fn is_of(&self, admin: &Admin, caller: &Caller) -> Result<(), ApiError> {
-        let scope = self.scope.parse::<Scope>();
-        let scope = scope.map_err(|error| ApiError::bad(&error))?;
-        check_scope(admin, caller, &scope)?;
-        if caller.is_admin() || caller.workspace() == self.workspace() {
-            return Ok(());
-        }
-        Err(ApiError::forbidden(
-            "this link was made by someone of another workspace: ask an admin",
-        ))
-    }
-
-    fn view(&self, id: &str, base: &str) -> EmbedView {
-        let url = format!("{base}/embed/{id}.{}", self.signature(id));
-        let title: String = self
-            .title
-            .chars()
-            .filter(|c| !"[]<>\"&'`\\".contains(*c))
-            .collect();
-        EmbedView {
-            id: id.to_owned(),
-            scope: self.scope.clone(),
-            metrics: self.metrics.clone(),
-            span_seconds: self.span,
-            title: self.title.clone(),
-            created_by: self.created_by.clone(),
-            created_by_workspace: self.workspace().map(ToString::to_string),
-            created: self.created,
-            expires: self.expires,
-            svg_url: format!("{url}/plot.svg"),
-            html: format!(
-                "<iframe src=\"{url}\" width=\"720\" height=\"300\" title=\"{title}\" loading=\"lazy\"></iframe>"
-            ),
-            markdown: format!("![{title}]({url}/plot.svg)"),
-            page_url: url,
-        }
-    }
-}
-
-/// Links by id. Written by whoever makes or ends one, under the store's own lock.
-#[derive(Debug)]
-pub struct Embeds {
-    store: Store,
-    /// Swapped whole; changed by one writer at a time, under `changing`.
-    all: ArcSwap<Vec<(String, Arc<Embed>)>>,
-    changing: std::sync::Mutex<()>,
-    /// Held by whoever reads and draws: links are open to the world, and must not
-    /// take all processors.
-    drawing: Arc<Semaphore>,
-}
-
-impl Embeds {
-    /// The links of the store.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when it can't be read.
-    pub fn open(store: Store) -> Result<Self, StoreError> {
-        let kept = store.records::<Embed>(Kind::Embed)?;
-        let all = kept.into_iter().map(|(id, embed)| (id, Arc::new(embed)));
-        Ok(Self {
-            all: ArcSwap::from_pointee(all.collect()),
-            store,
-            changing: std::sync::Mutex::default(),
-            drawing: Arc::new(Semaphore::new(DRAWING_MAX)),
-        })
-    }
-
-    /// The link of an id and signature, while it works.
-    fn find(&self, admin: &Admin, link: &str) -> Option<Arc<Embed>> {
-        self.signed(link).filter(|embed| embed.is_rightful(admin))
-    }
-
-    /// The link of an id and signature, until it ends, whoever made it.
-    fn signed(&self, link: &str) -> Option<Arc<Embed>> {
-        let (id, signature) = link.split_once('.')?;
-        let all = self.all.load();
-        let (_, embed) = all.iter().find(|(known, _)| known == id)?;
-        let works = embed.expires > self.store.clock().seconds()
-            && session::same(&embed.signature(id), signature);
-        works.then(|| Arc::clone(embed))
-    }
-
-    /// Keeps a link. Blocks on the disk.
-    fn add(&self, id: String, embed: Embed) -> Result<(), ApiError> {
-        let _one = self
-            .changing
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = self.store.clock().seconds();
-        let before = self.all.load_full();
-        let (kept, ended): (Vec<_>, Vec<_>) = before
-            .iter()
-            .cloned()
-            .partition(|(_, embed)| embed.expires > now);
-        if kept.len() >= LINKS_MAX {
-            return Err(ApiError(
-                StatusCode::CONFLICT,
-                format!("there are {LINKS_MAX} links already: revoke some that are not used"),
-            ));
-        }
-        let ended: Vec<String> = ended.into_iter().map(|(id, _)| id).collect();
-        if !ended.is_empty() {
-            self.store.remove_records(Kind::Embed, &ended)?;
-        }
-        self.store.put_record(Kind::Embed, &id, &embed)?;
-        let mut all = kept;
-        all.push((id, Arc::new(embed)));
-        self.all.store(Arc::new(all));
-        Ok(())
-    }
-
-    /// Ends a link. Blocks on the disk.
-    fn remove(&self, id: &str) -> Result<(), StoreError> {
-        let _one = self
-            .changing
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut all = Vec::clone(&self.all.load());
-        all.retain(|(known, _)| known != id);
-        self.all.store(Arc::new(all));
-        self.store.remove_records(Kind::Embed, &[id.to_owned()])?;
-        Ok(())
-    }
-}
 
 pub(super) use pages::router;
 
@@ -262,17 +75,17 @@ async fn create(
     let Some(base) = admin.url().map(str::to_owned) else {
         let message =
             "no one could open it, as the dashboard is off: set [admin] listen in tidegate.toml";
-        return Err(ApiError(StatusCode::CONFLICT, message.to_owned()));
+        return Err(ApiError::conflict(message.to_owned()));
     };
     let scope = request
         .scope
         .parse::<Scope>()
         .map_err(|error| ApiError::bad(&error))?;
     let target = format!("embed:{scope}");
-    if let Err(error) = check_scope(&admin, &caller, &scope) {
+    if let Err(error) = scope::check(&admin, &caller, &scope) {
         admin
             .audit
-            .refused(&caller, "embed.create", &target, &error.1)
+            .refused(&caller, "embed.create", &target, &error.message)
             .await;
         return Err(error);
     }
@@ -356,7 +169,7 @@ async fn revoke(
     if let Err(error) = embed.is_of(&admin, &caller) {
         admin
             .audit
-            .refused(&caller, "embed.revoke", &target, &error.1)
+            .refused(&caller, "embed.revoke", &target, &error.message)
             .await;
         return Err(error);
     }
@@ -367,6 +180,40 @@ async fn revoke(
         .done(&caller, "embed.revoke", &target, &id)
         .await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The link of an id and signature, while it works and its maker may see what it shows.
+fn find(admin: &Admin, link: &str) -> Option<Arc<Embed>> {
+    let signed = admin.embeds.signed(link);
+    signed.filter(|embed| embed.is_rightful(admin))
+}
+
+impl Embed {
+    /// Whether whoever made it may still see what it shows.
+    fn is_rightful(&self, admin: &Admin) -> bool {
+        let Some(maker) = &self.maker else {
+            // Of before makers were kept: no token has a subject with a space, so that
+            // these two are who they say, and others are no one that is known.
+            return [&*Caller::socket().name, &Grant::link().subject].contains(&&*self.created_by);
+        };
+        let scope = self.scope.parse::<Scope>();
+        let caller = Caller::of_grant(maker, Via::Token);
+        !maker.is_revoked(&admin.revocations)
+            && scope.is_ok_and(|scope| scope::check(admin, &caller, &scope).is_ok())
+    }
+
+    /// Whether a caller sees and ends it: what is of their workspace and theirs to see.
+    fn is_of(&self, admin: &Admin, caller: &Caller) -> Result<(), ApiError> {
+        let scope = self.scope.parse::<Scope>();
+        let scope = scope.map_err(|error| ApiError::bad(&error))?;
+        scope::check(admin, caller, &scope)?;
+        if caller.is_admin() || caller.workspace() == self.workspace() {
+            return Ok(());
+        }
+        Err(ApiError::forbidden(
+            "this link was made by someone of another workspace: ask an admin",
+        ))
+    }
 }
 
 #[cfg(test)]

@@ -7,12 +7,10 @@
 mod edit;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -20,11 +18,10 @@ use utoipa_axum::routes;
 
 use super::Admin;
 use super::access::Caller;
-use super::api::ApiError;
-use super::api::commands::not_yours;
-use super::api::error::{Answer, on_disk};
-use super::change::{self, conflict};
-use super::view::ErrorView;
+use super::error::{Answer, ApiError, Code, on_disk};
+use super::scope::{self, not_yours};
+use super::view::{ErrorView, Review};
+use super::{change, review};
 use crate::config::exchange::ExchangeError;
 use crate::config::{self, Catalog, Exchange, Instance};
 use crate::names::InstanceName;
@@ -39,6 +36,12 @@ pub struct Launched {
     pub file: String,
     /// Whether it was there already, just so.
     pub unchanged: bool,
+    /// What is otherwise than before, key by key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub changed: String,
+    /// Of a try: the file before and after, and what would happen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
 }
 
 /// The answer to a deletion.
@@ -84,11 +87,11 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
 
 impl From<ExchangeError> for ApiError {
     fn from(error: ExchangeError) -> Self {
-        let status = match error {
-            ExchangeError::Large => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::BAD_REQUEST,
+        let code = match error {
+            ExchangeError::Large => Code::Large,
+            _ => Code::Malformed,
         };
-        Self(status, error.to_string())
+        Self::new(code, error.to_string())
     }
 }
 
@@ -147,7 +150,7 @@ async fn export(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Answer<serde_json::Value> {
-    let instance = find_own(&admin.catalog.load(), &caller, &name)?;
+    let instance = scope::own_instance(&admin.catalog.load(), &caller, &name)?;
     Ok(Json(exported(&instance).await?))
 }
 
@@ -171,7 +174,7 @@ async fn copy(
     Path(name): Path<String>,
     Json(request): Json<CloneRequest>,
 ) -> Answer<Launched> {
-    let instance = find_own(&admin.catalog.load(), &caller, &name)?;
+    let instance = scope::own_instance(&admin.catalog.load(), &caller, &name)?;
     let mut exchange = read(&instance).await?.instance_only();
     exchange.rename(&request.name);
     for (from, to) in &request.endpoint_names {
@@ -192,24 +195,6 @@ async fn copy(
     .await
 }
 
-/// The instance of this name.
-pub(super) fn find(catalog: &Catalog, name: &str) -> Result<Arc<Instance>, ApiError> {
-    let found = catalog.instances.iter().find(|i| i.name.as_str() == name);
-    found.cloned().ok_or_else(|| {
-        let name: String = name.chars().take(80).collect();
-        ApiError::not_found(format!("there is no instance `{name}`: see `tidegate ps`"))
-    })
-}
-
-fn find_own(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Arc<Instance>, ApiError> {
-    let instance = find(catalog, name)?;
-    if caller.works_on(instance.belonging()) {
-        Ok(instance)
-    } else {
-        Err(not_yours(&instance.name))
-    }
-}
-
 /// What the file of an instance says now, which may be newer than what serves.
 async fn read(instance: &Instance) -> Result<Exchange, ApiError> {
     let file = instance.file.clone();
@@ -218,7 +203,7 @@ async fn read(instance: &Instance) -> Result<Exchange, ApiError> {
     if *exchange.name() == instance.name {
         return Ok(exchange);
     }
-    Err(conflict(format!(
+    Err(ApiError::conflict(format!(
         "{} no longer describes the instance `{}`: see `tidegate check`",
         instance.file.display(),
         instance.name
@@ -248,26 +233,13 @@ async fn admit_with(
     let done = create(admin, caller, exchange, dry_run, original).await;
     let changed = !matches!(&done, Ok(Json(launched)) if launched.unchanged);
     if !dry_run && changed {
-        told(admin, caller, action, &target, &done).await;
+        let detail = |launched: &Launched| launched.changed.clone();
+        admin
+            .audit
+            .told_with(caller, action, &target, &done, detail)
+            .await;
     }
     done
-}
-
-/// Tells the audit what became of a change.
-pub(super) async fn told<T>(
-    admin: &Admin,
-    caller: &Caller,
-    action: &str,
-    target: &str,
-    done: &Answer<T>,
-) {
-    match done {
-        Ok(_) => admin.audit.done(caller, action, target, "").await,
-        Err(error) if error.0 == StatusCode::FORBIDDEN => {
-            admin.audit.refused(caller, action, target, &error.1).await;
-        }
-        Err(error) => admin.audit.failed(caller, action, target, &error.1).await,
-    }
 }
 
 async fn create(
@@ -281,7 +253,7 @@ async fn create(
     check_secrets(caller, &exchange, original)?;
     let name = exchange.name().clone();
     let secrets = exchange.take_secrets();
-    if let Ok(there) = find(&admin.catalog.load(), name.as_str()) {
+    if let Ok(there) = scope::instance(&admin.catalog.load(), name.as_str()) {
         if !caller.works_on(there.belonging()) {
             return Err(not_yours(&name));
         }
@@ -291,33 +263,29 @@ async fn create(
         return same(&there, &exchange).await;
     }
     confine(&admin.catalog.load(), caller, &mut exchange);
-    let (syntax, text) = exchange.file();
-    let routes = &admin.settings.gateway.routes;
-    let path = routes.join(format!("{name}.{}", syntax.extension()));
-    // As it was sent, so that its lines are those that the sender knows.
-    change::tried(admin, caller, &path, Some(&text))?;
+    let (syntax, text) = exchange.as_sent();
+    let path = admin
+        .settings
+        .gateway
+        .routes
+        .join(format!("{name}.{}", syntax.extension()));
+    let after = change::tried(admin, caller, &path, Some(&text))?;
     change::sign(caller, &mut exchange);
     let (syntax, text) = exchange.file();
-    let path = routes.join(format!("{name}.{}", syntax.extension()));
-    let taken = ["toml", "json"].map(|end| routes.join(format!("{name}.{end}")));
-    let taken = on_disk(move || {
-        taken
-            .into_iter()
-            .find(|file| file.symlink_metadata().is_ok())
-    });
-    if let Some(taken) = taken.await? {
-        return Err(conflict(format!(
-            "{} is there already and is not this instance: move it away, or give another name",
-            taken.display()
-        )));
-    }
-    if !dry_run {
+    let path = change::new_path(admin, name.as_str(), syntax, "instance").await?;
+    let review = if dry_run {
+        drop(turn);
+        Some(review::of(admin, None, text, after).await)
+    } else {
         change::write(admin, turn, &path, text, secrets).await?;
-    }
+        None
+    };
     Ok(Json(Launched {
         instance: name.to_string(),
         file: path.display().to_string(),
         unchanged: false,
+        changed: exchange.models(),
+        review,
     }))
 }
 
@@ -377,9 +345,11 @@ async fn same(there: &Instance, exchange: &Exchange) -> Answer<Launched> {
             instance: there.name.to_string(),
             file: there.file.display().to_string(),
             unchanged: true,
+            changed: String::new(),
+            review: None,
         }));
     }
-    Err(conflict(format!(
+    Err(ApiError::conflict(format!(
         "there is another instance `{}` already, in {}: change it with PUT, delete it first, or give another name",
         there.name,
         there.file.display()

@@ -7,7 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::{Extension, Router};
+use http::Method;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -18,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::access::Peer;
+use super::access::ClientAddress;
 use crate::gateway::listener::BindError;
 use crate::tasks::Tasks;
 use crate::time::{sleep, timeout};
@@ -75,6 +80,7 @@ impl AdminListener {
     pub async fn serve(self, router: Router, tasks: Tasks) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let ending = tasks.ending();
+        let router = router.layer(from_fn(leave_head));
         loop {
             let accepted = tokio::select! {
                 // Cancel-safe: `accept` loses no connection, `acquire` no place.
@@ -85,7 +91,7 @@ impl AdminListener {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let router = router.clone().layer(Extension(Peer(peer.ip())));
+            let router = router.clone().layer(Extension(ClientAddress(peer.ip())));
             let (tls, ending) = (Arc::clone(&self.tls), ending.clone());
             tasks.spawn_bare(async move {
                 let _place = place;
@@ -102,6 +108,16 @@ impl AdminListener {
 async fn cut(ending: &CancellationToken) {
     ending.cancelled().await;
     sleep(Duration::from_millis(200)).await;
+}
+
+/// Leaves the head alone of an answer to HEAD, which hyper does over HTTP/1.1 only.
+async fn leave_head(request: Request, next: Next) -> Response {
+    let is_head = *request.method() == Method::HEAD;
+    let mut response = next.run(request).await;
+    if is_head {
+        *response.body_mut() = Body::empty();
+    }
+    response
 }
 
 async fn accept(

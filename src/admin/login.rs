@@ -10,17 +10,16 @@ use axum::extract::{Form, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
-use http::header::{SET_COOKIE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::header::USER_AGENT;
+use http::{HeaderMap, Uri};
 use serde::Deserialize;
 
 use super::Admin;
-use super::access::{Caller, Peer};
-use super::api::ApiError;
-use super::api::sessions::session_view;
+use super::access::{Caller, ClientAddress, Via};
 use super::audit::Stranger;
 use super::door;
-use super::session::{Begun, COOKIE, Found, Grant};
+use super::error::{ApiError, Code};
+use super::session::{Begun, Grant, SessionFound};
 use super::view::{ErrorView, LoginRequest, SessionView};
 
 /// The calls that need no session.
@@ -43,7 +42,7 @@ struct LoginForm {
 
 async fn login_form(
     State(admin): State<Admin>,
-    peer: Option<Extension<Peer>>,
+    peer: Option<Extension<ClientAddress>>,
     uri: Uri,
     headers: HeaderMap,
     Form(form): Form<LoginForm>,
@@ -55,25 +54,43 @@ async fn login_form(
     };
     let peer = peer.map(|Extension(peer)| peer);
     match begin(&admin, peer, &uri, &headers, request).await {
-        Ok((_, begun)) => (cookie(&begun), Redirect::to(own_path(&form.next))).into_response(),
-        Err(ApiError(status, message)) if status.is_client_error() => {
-            Redirect::to(&format!("/login?failed={}", reason(&message))).into_response()
+        Ok((_, begun)) => {
+            (admin.cookie.set(&begun), Redirect::to(own_path(&form.next))).into_response()
+        }
+        Err(error) if error.code.status().is_client_error() => {
+            Redirect::to(&format!("/login?failed={}", error.code.login_word())).into_response()
         }
         Err(error) => error.into_response(),
     }
 }
 
-/// Which of the texts of the login page says why; the page knows these words.
-fn reason(message: &str) -> &'static str {
-    if message.contains("link") {
-        "link"
-    } else if message.contains("role") {
-        "role"
-    } else if message.contains("site") {
-        "origin"
-    } else {
-        "token"
+/// Who a caller is, for themselves.
+pub(super) fn session_view(caller: &Caller) -> SessionView {
+    let (id, csrf, expires) = match &caller.via {
+        Via::Session { id, csrf, expires } => {
+            (Some(id.to_string()), Some(csrf.to_string()), Some(*expires))
+        }
+        Via::Socket | Via::Token => (None, None, None),
+    };
+    SessionView {
+        subject: caller.name.to_string(),
+        workspace: caller.workspace().map(ToString::to_string),
+        role: caller.role.as_str().to_owned(),
+        projects: caller.projects.iter().map(ToString::to_string).collect(),
+        via: caller.via.as_str().to_owned(),
+        id,
+        expires,
+        csrf,
     }
+}
+
+/// Ends a session, and tells the audit.
+pub(super) async fn end(admin: &Admin, caller: &Caller, id: &str) -> Result<(), ApiError> {
+    let (sessions, ended) = (Arc::clone(&admin.sessions), id.to_owned());
+    super::error::on_disk(move || sessions.end(&ended)).await??;
+    let target = format!("session:{id}");
+    admin.audit.done(caller, "logout", &target, "").await;
+    Ok(())
 }
 
 /// Where a login leads: a path of ours, never another site.
@@ -92,19 +109,19 @@ fn own_path(next: &str) -> &str {
     (status = 403, description = "From another site, or a token of a user", body = ErrorView)))]
 pub(super) async fn login_json(
     State(admin): State<Admin>,
-    peer: Option<Extension<Peer>>,
+    peer: Option<Extension<ClientAddress>>,
     uri: Uri,
     headers: HeaderMap,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ApiError> {
     let peer = peer.map(|Extension(peer)| peer);
     let (caller, begun) = begin(&admin, peer, &uri, &headers, request).await?;
-    Ok((cookie(&begun), Json(session_view(&caller))).into_response())
+    Ok((admin.cookie.set(&begun), Json(session_view(&caller))).into_response())
 }
 
 async fn begin(
     admin: &Admin,
-    peer: Option<Peer>,
+    peer: Option<ClientAddress>,
     uri: &Uri,
     headers: &HeaderMap,
     request: LoginRequest,
@@ -119,7 +136,7 @@ async fn begin(
             };
             admin
                 .audit
-                .refused_stranger(stranger, "login", "session", &error.1)
+                .refused_stranger(stranger, "login", "session", &error.message)
                 .await;
         }
     }
@@ -128,12 +145,12 @@ async fn begin(
 
 async fn try_begin(
     admin: &Admin,
-    peer: Option<Peer>,
+    peer: Option<ClientAddress>,
     uri: &Uri,
     headers: &HeaderMap,
     request: LoginRequest,
 ) -> Result<(Caller, Begun), ApiError> {
-    door::own_origin(uri, headers).map_err(ApiError::forbidden)?;
+    door::own_origin(uri, headers).map_err(|why| ApiError::new(Code::Origin, why))?;
     let grant = match (request.token, request.code) {
         (Some(token), None) => {
             let verified = admin
@@ -143,21 +160,20 @@ async fn try_begin(
             let principal =
                 verified.map_err(|denied| ApiError::unauthorized(&denied.to_string()))?;
             if !principal.is_operator() {
-                return Err(ApiError::forbidden(
-                    "the dashboard needs a token with the role operator or admin",
-                ));
+                let message = "the dashboard needs a token with the role operator or admin";
+                return Err(ApiError::new(Code::Role, message));
             }
             Grant::of(&principal)
         }
         (None, Some(code)) if admin.sessions.take_link(&code) => Grant::link(),
         (None, Some(_)) => {
-            return Err(ApiError::unauthorized(
-                "this link was used already or has ended: make another with `tidegate login`",
-            ));
+            let message =
+                "this link was used already or has ended: make another with `tidegate login`";
+            return Err(ApiError::new(Code::Link, message));
         }
         _ => {
-            return Err(ApiError(
-                StatusCode::BAD_REQUEST,
+            return Err(ApiError::new(
+                Code::Malformed,
                 "send a token or a code".to_owned(),
             ));
         }
@@ -172,7 +188,7 @@ async fn try_begin(
     let begun = begun
         .map_err(|error| ApiError::internal(&error))?
         .map_err(|error| ApiError::internal(&error))?;
-    let Found::Session(id, session, csrf) = admin.sessions.find(&begun.cookie) else {
+    let SessionFound::Session(id, session, csrf) = admin.sessions.find(&begun.cookie) else {
         return Err(ApiError::unauthorized(
             "the token has expired: ask for a new one",
         ));
@@ -181,38 +197,23 @@ async fn try_begin(
     Ok((caller, begun))
 }
 
-fn cookie(begun: &Begun) -> [(http::HeaderName, HeaderValue); 1] {
-    let text = format!(
-        "{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={}",
-        begun.cookie, begun.max_age
-    );
-    // Both parts are of URL-safe characters.
-    [(
-        SET_COOKIE,
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("")),
-    )]
-}
-
-/// What takes the cookie off a browser.
-pub(super) fn no_cookie() -> [(http::HeaderName, HeaderValue); 1] {
-    let text = "__Host-tidegate=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0";
-    [(SET_COOKIE, HeaderValue::from_static(text))]
-}
-
 /// `POST /logout`, for a page without scripts: the origin guards it.
 async fn logout_form(State(admin): State<Admin>, request: Request) -> Response {
     if let Err(why) = door::own_origin(request.uri(), request.headers()) {
-        return ApiError::forbidden(why).into_response();
+        return ApiError::new(Code::Origin, why).into_response();
     }
-    let found = door::cookie(request.headers()).map(|cookie| admin.sessions.find(cookie));
-    if let Some(Found::Session(id, session, csrf)) = found {
+    let found = admin
+        .cookie
+        .find(request.headers())
+        .map(|cookie| admin.sessions.find(cookie));
+    if let Some(SessionFound::Session(id, session, csrf)) = found {
         let peer = door::peer(request.extensions());
         let caller = Caller::of_session(Arc::clone(&id), &session, csrf, peer);
-        if let Err(error) = super::api::sessions::end(&admin, &caller, &id).await {
+        if let Err(error) = end(&admin, &caller, &id).await {
             return error.into_response();
         }
     }
-    (no_cookie(), Redirect::to("/login")).into_response()
+    (admin.cookie.unset(), Redirect::to("/login")).into_response()
 }
 
 #[cfg(test)]

@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{NoRandomBytes, Principal, Revocations, Role, TokenKind, TokenLimits, ulid};
 use crate::names::{Project, Workspace};
-use crate::store::records::Kind;
+use crate::store::records::RecordKind;
 use crate::store::{Store, StoreError};
 
-/// Name of the cookie. The prefix binds it to this host, HTTPS and all paths.
+/// What the name of the cookie begins with. It binds it to this host, HTTPS and all paths.
 pub const COOKIE: &str = "__Host-tidegate";
 
 /// Longest life of a session, in seconds: a week.
@@ -142,7 +142,7 @@ impl Session {
 
 /// What a cookie leads to.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub enum SessionFound {
     /// A session, its id, and what changes must be sent with.
     Session(Arc<str>, Box<Session>, Arc<str>),
     /// None that goes on.
@@ -195,11 +195,11 @@ impl Sessions {
     /// [`StoreError`] when the store can't be read.
     pub fn open(store: Store, revocations: Arc<Revocations>) -> Result<Self, StoreError> {
         let now = revocations.clock().seconds();
-        let kept = store.records::<Session>(Kind::Session)?;
+        let kept = store.records::<Session>(RecordKind::Session)?;
         let (over, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(_, s)| now >= s.expires);
         let over: Vec<String> = over.into_iter().map(|(id, _)| id).collect();
         if !over.is_empty() {
-            store.remove_records(Kind::Session, &over)?;
+            store.remove_records(RecordKind::Session, &over)?;
         }
         let sessions = kept.into_iter().map(|(id, mut session)| {
             // Nothing is known of the time between.
@@ -265,7 +265,7 @@ impl Sessions {
             address: address.to_owned(),
             last_used: now,
         };
-        self.store.put_record(Kind::Session, &id, &session)?;
+        self.store.put_record(RecordKind::Session, &id, &session)?;
         let begun = Begun {
             cookie: format!("{id}.{secret}"),
             max_age: session.expires.saturating_sub(now),
@@ -283,10 +283,10 @@ impl Sessions {
     }
 
     /// What a cookie leads to, and counts as its use.
-    pub fn find(&self, cookie: &str) -> Found {
+    pub fn find(&self, cookie: &str) -> SessionFound {
         let now = self.now();
         let Some((id, secret)) = cookie.split_once('.') else {
-            return Found::Over;
+            return SessionFound::Over;
         };
         let mut state = self.lock();
         let Some((id, session)) = state
@@ -295,17 +295,17 @@ impl Sessions {
             .map(|(id, _)| Arc::clone(id))
             .and_then(|id| state.sessions.get_mut(&id).map(|session| (id, session)))
         else {
-            return Found::Over;
+            return SessionFound::Over;
         };
         if !same(&session.secret_hash, &hash(secret)) {
-            return Found::Over;
+            return SessionFound::Over;
         }
         if session.is_over(now) || session.grant.is_revoked(&self.revocations) {
             state.sessions.remove(&id);
-            return Found::Over;
+            return SessionFound::Over;
         }
         session.last_used = now;
-        Found::Session(id, Box::new(session.clone()), csrf(secret))
+        SessionFound::Session(id, Box::new(session.clone()), csrf(secret))
     }
 
     /// Ends a session. Blocks on the disk. Returns whether there was one.
@@ -315,7 +315,8 @@ impl Sessions {
     /// [`StoreError`] when a restart would bring it back; here it has ended.
     pub fn end(&self, id: &str) -> Result<bool, StoreError> {
         let there = self.lock().sessions.remove(id).is_some();
-        self.store.remove_records(Kind::Session, &[id.to_owned()])?;
+        self.store
+            .remove_records(RecordKind::Session, &[id.to_owned()])?;
         Ok(there)
     }
 

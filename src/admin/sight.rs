@@ -1,123 +1,117 @@
 //! What a caller may read of texts that name deployments.
 //!
 //! Decisions name whom they were made for, and that may be another project's. An
-//! operator reads that it was another's, and not which.
+//! operator reads that it was another's, and not which: a name is shown only where its
+//! instance is known to be one that they work on.
 
-use super::Admin;
+use std::collections::HashSet;
+
 use super::access::Caller;
-use super::api::commands::works_on;
-use super::view::{EventView, ExplainView};
+use super::view::{EventView, EvictedView, ExplainView};
+use crate::config::Catalog;
+use crate::deployment::Telling;
+use crate::lifecycle::Explanation;
+use crate::lifecycle::tell::events::Happening;
+use crate::names::{DeploymentId, InstanceName};
 
-/// What stands in place of a name that is not the reader's to know.
-const ANOTHER: &str = "another project's deployment";
-
-/// The instances that a caller may not know.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sight {
-    hidden: Vec<String>,
+/// The names that a caller may know.
+#[derive(Clone, Debug)]
+pub(super) enum Sight {
+    /// Every one: an admin's.
+    All,
+    /// Those of these instances.
+    Of(HashSet<InstanceName>),
 }
 
 impl Sight {
-    /// Of this caller, as the files are now.
-    pub(super) fn of(admin: &Admin, caller: &Caller) -> Self {
+    /// Of this caller, by the files in effect.
+    pub(super) fn of(catalog: &Catalog, caller: &Caller) -> Self {
         if caller.is_admin() {
-            return Self::default();
+            return Self::All;
         }
-        let mut hidden: Vec<String> = admin
-            .registry
-            .all()
-            .iter()
-            .map(|handle| handle.spec().instance.to_string())
-            .filter(|instance| !works_on(admin, caller, instance))
-            .collect();
-        hidden.sort_unstable();
-        hidden.dedup();
-        Self { hidden }
+        let all = catalog.instances.iter();
+        let own = all.filter(|instance| caller.works_on(instance.belonging()));
+        Self::Of(own.map(|instance| instance.name.clone()).collect())
     }
 
-    /// The text, with the names of others' deployments taken out.
-    pub(super) fn read(&self, text: &str) -> String {
-        if self.hidden.is_empty() {
-            return text.to_owned();
+    /// Whether the caller may know this name.
+    pub(super) fn knows(&self, id: &DeploymentId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(instances) => instances.contains(id.instance()),
         }
-        let mut read = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find(is_in_name) {
-            let (before, from) = rest.split_at(at);
-            read.push_str(before);
-            let end = from.find(|c| !is_in_name(c)).unwrap_or(from.len());
-            let (word, after) = from.split_at(end);
-            // A sentence may end right after a name.
-            let name = word.trim_end_matches([':', '.']);
-            let instance = name.split_once('/').map(|(instance, _)| instance);
-            let is_hidden = instance.is_some_and(|i| self.hidden.iter().any(|h| h == i));
-            if is_hidden {
-                read.push_str(ANOTHER);
-                read.push_str(&word[name.len()..]);
-            } else {
-                read.push_str(word);
-            }
-            rest = after;
-        }
-        read.push_str(rest);
-        read
+    }
+
+    /// A text, as the caller may read it.
+    pub(super) fn read(&self, told: &Telling) -> String {
+        told.for_reader(|id| self.knows(id))
     }
 
     /// An event, as the caller may read it.
-    pub(super) fn event(&self, event: EventView) -> EventView {
+    pub(super) fn event(&self, happening: &Happening) -> EventView {
         EventView {
-            text: self.read(&event.text),
-            ..event
+            at: happening.at,
+            deployment: self.name(&happening.deployment),
+            text: self.read(&happening.text),
         }
     }
 
     /// An answer to why, as the caller may read it.
-    pub(super) fn explanation(&self, view: ExplainView) -> ExplainView {
-        let mut view = view;
-        for line in &mut view.lines {
-            *line = self.read(line);
+    pub(super) fn explanation(&self, explanation: &Explanation) -> ExplainView {
+        let lines = explanation.lines.iter().map(|line| self.read(line));
+        let evicts = explanation.evicts.iter().map(|evicted| EvictedView {
+            deployment: self.name(&evicted.deployment),
+            how: evicted.how.to_owned(),
+            words: evicted.words.clone(),
+        });
+        ExplainView {
+            deployment: self.name(&explanation.deployment),
+            phase: explanation.phase.to_owned(),
+            waits_for: explanation.waits_for.map(str::to_owned),
+            lines: lines.collect(),
+            evicts: evicts.collect(),
         }
-        for evicted in &mut view.evicts {
-            evicted.deployment = self.read(&evicted.deployment);
-            evicted.words = self.read(&evicted.words);
-        }
-        view
     }
-}
 
-/// Whether a name of a deployment may contain this.
-fn is_in_name(c: char) -> bool {
-    !c.is_whitespace() && !matches!(c, '(' | ')' | ',' | ';' | '"' | '`' | '[' | ']')
+    fn name(&self, id: &DeploymentId) -> String {
+        self.read(&Telling::from_iter([id.into()]))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::Evicted;
 
     #[test]
-    fn names_of_others_are_taken_out_and_nothing_else_is() {
-        let sight = Sight {
-            hidden: vec!["hers".to_owned()],
-        };
-        for (text, read) in [
-            (
-                "needed by hers/qwen3-8b (a request waits, for 3s); idle 12m",
-                "needed by another project's deployment (a request waits, for 3s); idle 12m",
-            ),
-            (
-                "waits until mine/a, hers/b made room for it",
-                "waits until mine/a, another project's deployment made room for it",
-            ),
-            (
-                "  hers/org/model: idle",
-                "  another project's deployment: idle",
-            ),
-            ("mine/hers/x of nothers/y", "mine/hers/x of nothers/y"),
-            ("é hers/a.", "é another project's deployment."),
-        ] {
-            assert_eq!(sight.read(text), read);
+    fn only_names_of_ones_own_are_read_in_every_answer() {
+        let [mine, hers, gone] =
+            ["mine/a", "hers/b", "gone/c"].map(|id| DeploymentId::parse(id).unwrap());
+        let sight = Sight::Of(HashSet::from([InstanceName::new("mine").unwrap()]));
+        let needed = |id: &DeploymentId| Telling::from_iter(["needed by ".into(), id.into()]);
+        let another = "another project's deployment";
+        for (id, read) in [(&mine, "mine/a"), (&hers, another), (&gone, another)] {
+            let event = sight.event(&Happening {
+                at: 7,
+                deployment: mine.clone(),
+                text: needed(id),
+            });
+            assert_eq!(event.deployment, "mine/a");
+            assert_eq!(event.text, format!("needed by {read}"));
+            let why = sight.explanation(&Explanation {
+                deployment: mine.clone(),
+                phase: "placing",
+                waits_for: None,
+                lines: vec![needed(id)],
+                evicts: vec![Evicted {
+                    deployment: id.clone(),
+                    how: "stops",
+                    words: "idle 5s".to_owned(),
+                }],
+            });
+            assert_eq!(why.lines, [format!("needed by {read}")]);
+            assert_eq!(why.evicts[0].deployment, read);
+            assert_eq!(Sight::All.read(&needed(id)), format!("needed by {id}"));
         }
-        let admin = Sight::default();
-        assert_eq!(admin.read("needed by hers/a"), "needed by hers/a");
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::process::peer;
+use crate::lifecycle::act::process::peer;
 use crate::time::sleep;
 
 /// Between two looks whether the file is there.

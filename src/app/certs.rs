@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::FileError;
-use crate::gateway::tls::{Certificates, TlsError};
+use crate::gateway::client::tls::{Certificates, TlsError};
 use crate::telemetry::metrics;
 use crate::time::sleep;
 

@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Failure;
-use crate::config::{GpuSource, HostBudget, Settings};
+use super::failure::Failure;
+use crate::config::{GpuSource, Settings};
 use crate::deployment::{Demands, Registry};
 use crate::gpu::nvml::{self, Nvml};
 use crate::gpu::{self, Inventory, Monitor};
-use crate::lifecycle::Parts;
-use crate::lifecycle::calls::Http;
-use crate::lifecycle::command::Engines;
-use crate::lifecycle::process::{Bounds, Options, ProcessLauncher, own_executable};
+use crate::lifecycle::ConductorParts;
+use crate::lifecycle::act::calls::Http;
+use crate::lifecycle::act::command::Engines;
+use crate::lifecycle::act::command::own_executable;
+use crate::lifecycle::act::process::{Bounds, Options, ProcessLauncher};
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
 use crate::telemetry::host::own_memory;
@@ -33,7 +34,7 @@ pub(super) fn parts(
     registry: &Registry,
     demands: Demands,
     tasks: &Tasks,
-) -> Result<Parts, Failure> {
+) -> Result<ConductorParts, Failure> {
     let gpus = inventory(settings, tasks)?;
     let launcher = ProcessLauncher::open(Options {
         state: settings.gateway.state.clone(),
@@ -52,7 +53,7 @@ pub(super) fn parts(
         },
         tasks: tasks.clone(),
     })?;
-    Ok(Parts {
+    Ok(ConductorParts {
         registry: registry.clone(),
         demands,
         settings: Arc::clone(settings),
@@ -68,19 +69,9 @@ pub(super) fn parts(
 
 /// Bytes of host memory that sleepers' weights may take. Swap is never counted.
 fn host_memory(settings: &Settings) -> u64 {
-    match settings.gpus.host_memory_budget {
-        HostBudget::Bytes(bytes) => bytes,
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "memory sizes are far below 2^53, and a share is at most 1"
-        )]
-        HostBudget::Share(share) => {
-            // Where it can't be read nothing is promised.
-            (own_memory().unwrap_or_default() as f64 * share) as u64
-        }
-    }
+    // Where it can't be read no share of it is promised.
+    let memory = own_memory().unwrap_or_default();
+    settings.gpus.host_memory_budget.of(memory)
 }
 
 /// The devices, with their sensors followed.

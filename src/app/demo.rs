@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::auth::{Denied, Issuer, Role, TokenLimits, TokenSpec, Verifier};
 use crate::config::Settings;
 use crate::names::{Project, Workspace};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use super::Failure;
+use super::failure::Failure;
 use super::sockets::Sockets;
 use crate::admin::Front;
 use crate::admin::listener::AdminListener;
 use crate::config::Settings;
+use crate::gateway::client::tls::Certificates;
 use crate::gateway::listener::Listener;
-use crate::gateway::tls::Certificates;
 
 /// Bound sockets, none accepting yet.
 #[derive(Debug)]

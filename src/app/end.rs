@@ -15,8 +15,8 @@ use super::signals::Signals;
 use super::systemd::Notifier;
 use crate::admin::Admin;
 use crate::gateway::Gateway;
-use crate::lifecycle::launcher::Launcher;
-use crate::store::left;
+use crate::lifecycle::act::launcher::Launcher;
+use crate::store::left::{self, AtOnce};
 use crate::tasks::Tasks;
 use crate::time::{Instant, sleep};
 
@@ -67,13 +67,13 @@ impl End {
     /// and then ends. Returns how many workers that has now.
     pub(super) async fn give_way(
         self,
-        asked: Asked,
+        mut asked: Asked,
         asks: &mut mpsc::Receiver<Asked>,
         signals: &mut Signals,
     ) -> usize {
         self.settle().await;
         let left = self.let_go().await;
-        let usage = self.leave_usage(&self.admin.settings.gateway.state);
+        let usage = self.leave_usage(&self.admin.settings.gateway.state, asked.usage());
         tracing::info!("given way: serving until the new gateway does");
         let serves = async { asked.done().await || super::successor::find(&self, asks).await };
         tokio::select! {
@@ -100,6 +100,7 @@ impl End {
         drop(std::fs::remove_file(handover::socket(&state)));
         let (admin, launcher) = (self.admin.clone(), Arc::clone(&self.launcher));
         let release = move || {
+            admin.revocations.are_elsewhere(admin.store.give_away());
             admin.store.close();
             admin.history.close();
             launcher.release();
@@ -109,13 +110,23 @@ impl End {
         left
     }
 
-    /// Starts to leave usage beside the store, which is another's from here on.
-    fn leave_usage(&self, state: &Path) -> Tasks {
+    /// Leaves usage beside the store, which is another's from here on.
+    fn leave_usage(&self, state: &Path, begun: Option<AtOnce>) -> Tasks {
         let tasks = Tasks::new();
         let ledger = Arc::clone(self.gateway.ledger());
-        let kept = left::keep(state.to_owned(), ledger, tasks.ending());
+        let kept = left::keep(state.to_owned(), ledger, begun, tasks.ending());
         tasks.spawn("usage", kept);
         tasks
+    }
+
+    /// Has usage written down at once until the take-over that we came by is over: we too
+    /// may be killed within it.
+    pub(super) async fn settle_usage(&self) {
+        if let Some(at_once) = self.answers.write_usage_at_once().await {
+            let (store, ending) = (self.admin.store.clone(), self.tasks.ending());
+            let settled = left::settle(store, at_once, ending);
+            self.tasks.spawn("usage of the take-over", settled);
+        }
     }
 
     /// Waits until no request waits for a worker: only we can start it for them.

@@ -19,8 +19,8 @@
 //! come again.
 //!
 //! The socket of this talk lies in the state directory, which is closed to others.
-//! The usage of its last requests the old one leaves there ([`crate::store::left`]);
-//! one of an earlier build says it here. Budgets of tokens and
+//! From where the sockets pass, usage is written down there at once, by either
+//! ([`crate::store::left`]); a gateway of an earlier build says it here. Budgets of tokens and
 //! places of requests are not handed over: the new one counts from the start.
 
 use std::future::Future;
@@ -42,9 +42,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::process::peer;
+use crate::lifecycle::act::process::peer;
 use crate::store::Store;
-use crate::telemetry::usage::Tally;
+use crate::store::left::AtOnce;
+use crate::telemetry::usage::{Ledger, Tally};
 use crate::time::timeout;
 
 /// The socket's file in the state directory.
@@ -104,9 +105,16 @@ pub(super) fn socket(state: &Path) -> PathBuf {
 pub(super) struct Asked {
     done: oneshot::Sender<()>,
     serves: oneshot::Receiver<()>,
+    /// Usage, written down at once since the sockets passed.
+    at_once: Option<AtOnce>,
 }
 
 impl Asked {
+    /// Usage as it is written down already, for whoever goes on with that.
+    pub(super) fn usage(&mut self) -> Option<AtOnce> {
+        self.at_once.take()
+    }
+
     /// Tells the new one that everything is free, and waits until it serves. Returns
     /// whether it ever did.
     pub(super) async fn done(self) -> bool {
@@ -123,6 +131,22 @@ pub(super) struct Answers {
     /// Hears of the one that is ready to take over.
     pub(super) asked: mpsc::Sender<Asked>,
     pub(super) store: Store,
+    pub(super) usage: Arc<Ledger>,
+}
+
+impl Answers {
+    /// From here on either gateway may be killed for the other.
+    pub(super) async fn write_usage_at_once(&self) -> Option<AtOnce> {
+        let (store, usage) = (self.store.clone(), Arc::clone(&self.usage));
+        let begun = tokio::task::spawn_blocking(move || store.write_usage_at_once(&usage));
+        let begun = begun
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        let told = begun.inspect_err(|error| {
+            tracing::warn!(%error, "usage can't be written down at once: a kill within this take-over loses some");
+        });
+        told.ok()
+    }
 }
 
 /// Answers gateways that want to take over, until `ending`.
@@ -172,6 +196,7 @@ async fn talk(stream: UnixStream, answers: &Answers) -> io::Result<()> {
         }
         _ => return Err(io::ErrorKind::InvalidData.into()),
     }
+    let at_once = answers.write_usage_at_once().await;
     let word = Word::Sockets {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         count: handles.len(),
@@ -186,6 +211,7 @@ async fn talk(stream: UnixStream, answers: &Answers) -> io::Result<()> {
     let asking = Asked {
         done,
         serves: is_served,
+        at_once,
     };
     if answers.asked.send(asking).await.is_err() {
         return Err(io::ErrorKind::BrokenPipe.into());
@@ -365,6 +391,7 @@ mod tests {
             handles,
             asked,
             store: store.clone(),
+            usage: Arc::default(),
         };
         let answering = answer(bound, answers, ending.clone());
         let old = async {

@@ -24,8 +24,8 @@ use super::systemd::Notifier;
 use super::{App, Failure, certs, health, plots, reload, trim};
 use crate::admin::{self, Admin, socket};
 use crate::auth::Keys;
-use crate::config::Catalog;
 use crate::config::watch::Watcher;
+use crate::config::{Catalog, CurrentWriter};
 use crate::deployment::{Registry, Status};
 use crate::gateway::{Gateway, lookout};
 use crate::names::DeploymentId;
@@ -72,8 +72,12 @@ impl App {
                 handles: Arc::new(std::mem::take(&mut self.handles)),
                 asked: asks,
                 store: self.admin.store.clone(),
+                usage: Arc::clone(self.gateway.ledger()),
             },
         };
+        if self.before.is_some() {
+            end.settle_usage().await;
+        }
         let (before, reloads) = (self.before.take(), self.reloads.clone());
         self.start(&end);
         end.gateway.set_ready(true);
@@ -167,7 +171,13 @@ impl App {
         self.tasks
             .spawn("watchdog", async move { notifier.live(until).await });
         let asked = self.reloads.routes;
-        let reloads = reload_on_change(self.watcher, asked, self.admin, self.gateway, ending);
+        let reloads = reload_on_change(
+            self.watcher,
+            asked,
+            (self.admin, self.current),
+            self.gateway,
+            ending,
+        );
         self.tasks.spawn_vital("reload", reloads);
     }
 }
@@ -339,7 +349,7 @@ async fn settled(known: Arc<Catalog>) {
 async fn reload_on_change(
     mut watcher: Watcher,
     asked: Arc<Notify>,
-    admin: Admin,
+    (admin, current): (Admin, CurrentWriter),
     gateway: Arc<Gateway>,
     ending: CancellationToken,
 ) {
@@ -349,7 +359,7 @@ async fn reload_on_change(
             () = asked.notified() => {}
             () = ending.cancelled() => return,
         }
-        let (settings, previous) = (Arc::clone(&admin.settings), admin.catalog.load_full());
+        let (settings, previous) = (Arc::clone(&admin.settings), admin.catalog.load());
         tokio::select! {
             () = settled(Arc::clone(&previous)) => {}
             () = ending.cancelled() => return,
@@ -378,7 +388,7 @@ async fn reload_on_change(
             total_ms = since.elapsed().as_secs_f64() * 1e3,
             "routes are in effect"
         );
-        admin.catalog.store(catalog);
+        current.set(catalog);
     }
 }
 

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::end::End;
 use super::handover::{self, Asked};
 use crate::admin::socket;
-use crate::lifecycle::process::{own_executable, peer};
+use crate::lifecycle::act::command::own_executable;
+use crate::lifecycle::act::process::peer;
 use crate::time::sleep;
 
 /// First and longest pause between two starts.

@@ -1,47 +1,43 @@
 //! What systemd passes and wants to be told: sockets (`LISTEN_FDS`), readiness,
 //! the end, and a sign of life for its watchdog (`sd_notify`).
 //!
-//! Without systemd every call does nothing.
+//! Without systemd every call does nothing. What is said goes by a socket of our own, as
+//! the crates for it wait where the manager does not read.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use tokio_util::sync::CancellationToken;
 
 use crate::time::sleep;
 
-/// The first descriptor that is passed: `sd_listen_fds(3)`.
-const FIRST: RawFd = 3;
 /// Most descriptors that are taken.
-const PASSED_MAX: RawFd = 64;
+const PASSED_MAX: usize = 64;
 
-/// The sockets that were passed to this very process. To be called once, before
-/// anything else is opened.
+/// The listening sockets that were passed to this very process. To be called once,
+/// before anything else is opened and before any thread starts.
 pub(super) fn passed() -> Vec<OwnedFd> {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<i64>().ok();
-    if number("LISTEN_PID") != Some(i64::from(std::process::id())) {
+    // Without `LISTEN_PID` they are no one's: the crate would take them.
+    let of = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
+    let is_ours = of("LISTEN_PID") == usize::try_from(std::process::id()).ok();
+    if !is_ours || of("LISTEN_FDS").is_none_or(|count| count > PASSED_MAX) {
         return Vec::new();
     }
-    let count = number("LISTEN_FDS").and_then(|count| RawFd::try_from(count).ok());
-    let count = count.unwrap_or(0).clamp(0, PASSED_MAX);
-    (FIRST..FIRST + count).filter_map(take).collect()
-}
-
-/// Takes a descriptor that was passed.
-#[expect(unsafe_code, reason = "the protocol passes numbers")]
-fn take(number: RawFd) -> Option<OwnedFd> {
-    // SAFETY: `LISTEN_PID` names this process, so whoever started it opened these
-    // descriptors for it and no one else owns them; `passed` runs once, before
-    // the runtime starts and opens others. `/proc` says that it is open.
-    rustix::fs::stat(format!("/proc/self/fd/{number}")).ok()?;
-    let owned = unsafe { OwnedFd::from_raw_fd(number) };
-    debug_assert_eq!(owned.as_raw_fd(), number);
-    Some(owned)
+    let mut passed = ListenFd::from_env();
+    let taken = (0..passed.len()).filter_map(|at| match passed.take_tcp_listener(at) {
+        Ok(socket) => socket.map(OwnedFd::from),
+        Err(error) => {
+            tracing::warn!(error = %error, "what was passed to us is no socket that we can listen on");
+            None
+        }
+    });
+    taken.collect()
 }
 
 /// Tells the service manager how we stand.

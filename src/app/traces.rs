@@ -5,27 +5,25 @@
 //! never hear of it.
 
 use std::io;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use http_body_util::Full;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::Receiver;
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
-use crate::auth::roots::client_config;
+use super::failure::Failure;
+use crate::auth::keeper::SecretSource;
 use crate::config::Telemetry;
 use crate::config::edge::Collector;
-use crate::dial;
+use crate::outbound::Address;
+use crate::outbound::exchange::{self, exchange};
+use crate::outbound::roots::client_config;
+use crate::outbound::socket::{Limits, Proof, Socket};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics;
 use crate::telemetry::traces::{Span, Traces, export_request};
@@ -48,17 +46,61 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The way to a collector.
 struct Exporter {
     collector: Collector,
-    tls: Option<Arc<ClientConfig>>,
+    proof: Option<Proof>,
     headers: HeaderMap,
     service: String,
 }
 
-/// The variable with headers can't be used.
+/// Largest file of headers, in bytes.
+const HEADERS_BYTES_MAX: u64 = 64 * 1024;
+
+/// There are no headers where the settings say.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the environment variable {0} must hold headers as \"key=value,key=value\": see telemetry.otlp_headers_env"
-)]
-struct HeadersError(String);
+enum HeadersError {
+    /// The variable can't be used.
+    #[error(
+        "the environment variable {0} must hold headers as \"key=value,key=value\": see telemetry.otlp_headers_env"
+    )]
+    Variable(String),
+    /// The file can't be used.
+    #[error(
+        "the file {} must hold headers as \"key=value,key=value\", at most 64 KiB: see telemetry.otlp_headers_file",
+        .0.display()
+    )]
+    File(PathBuf),
+    /// The file can't be read.
+    #[error("telemetry.otlp_headers_file: {} can't be read", .path.display())]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Reads the headers. Blocks on the disk, once at the start.
+fn headers_of(source: &SecretSource) -> Result<HeaderMap, HeadersError> {
+    match source {
+        SecretSource::Env(name) => {
+            let text = std::env::var(name).unwrap_or_default();
+            headers(&text).ok_or_else(|| HeadersError::Variable(name.clone()))
+        }
+        SecretSource::File(path) => {
+            let unread = |source| HeadersError::Unread {
+                path: path.clone(),
+                source,
+            };
+            // Before it is opened: opening a pipe would wait for its writer.
+            let file = std::fs::metadata(path).map_err(unread)?;
+            let usable = file.is_file() && file.len() <= HEADERS_BYTES_MAX;
+            let text = usable.then(|| std::fs::read_to_string(path)).transpose();
+            let text = text.map_err(unread)?;
+            let found = text.and_then(|text| headers(&text));
+            found.ok_or_else(|| HeadersError::File(path.clone()))
+        }
+    }
+}
 
 /// Sends what is put in the queue that comes back, in a task; `None` where no
 /// collector is named.
@@ -78,17 +120,19 @@ impl Exporter {
             return Ok(None);
         };
         let ca = settings.ca.as_deref();
-        let tls = collector.tls.then(|| client_config(ca)).transpose()?;
-        let headers = match &settings.headers_env {
-            Some(name) => {
-                let text = std::env::var(name).unwrap_or_default();
-                headers(&text).ok_or_else(|| HeadersError(name.clone()))?
-            }
-            None => HeaderMap::new(),
+        let proof = if collector.tls {
+            Some(Proof {
+                client: client_config(ca)?,
+                name: ServerName::try_from(collector.host.clone())?,
+            })
+        } else {
+            None
         };
+        let headers = settings.headers.as_ref().map(headers_of).transpose()?;
+        let headers = headers.unwrap_or_default();
         Ok(Some(Self {
             collector,
-            tls,
+            proof,
             headers,
             service: settings.service_name.clone(),
         }))
@@ -145,62 +189,32 @@ impl Exporter {
     }
 
     async fn call(&self, body: &Bytes) -> io::Result<()> {
+        let limits = Limits {
+            connect: CALL_MAX,
+            tls_handshake: CALL_MAX,
+        };
         let Collector { host, port, .. } = &self.collector;
-        let connected = dial::connect(host, *port, CALL_MAX).await;
-        let tcp = connected.map_err(io::Error::other)?;
-        let Some(tls) = &self.tls else {
-            return self.exchange(tcp, body).await;
+        let address = Address::Tcp {
+            host: host.clone(),
+            port: *port,
         };
-        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::clone(tls))
-            .connect(name, tcp)
-            .await?;
-        self.exchange(stream, body).await
-    }
-
-    async fn exchange(
-        &self,
-        io: impl AsyncRead + AsyncWrite + Unpin + Send,
-        body: &Bytes,
-    ) -> io::Result<()> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(io))
-            .await
-            .map_err(io::Error::other)?;
-        let Collector {
-            host, port, path, ..
-        } = &self.collector;
-        let host = if host.contains(':') {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        };
-        let mut request = Request::post(path.as_str())
-            .header(HOST, host)
+        let socket = Socket::connect(&address, self.proof.as_ref(), limits).await;
+        let socket = socket.map_err(io::Error::other)?;
+        let mut request = Request::post(self.collector.path.as_str())
+            .header(HOST, address.to_string())
             .header(CONTENT_TYPE, "application/json")
             .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(body.clone()))
             .map_err(io::Error::other)?;
         request.headers_mut().extend(self.headers.clone());
-        let mut answer = std::pin::pin!(async move {
-            let response = sender
-                .send_request(request)
-                .await
-                .map_err(io::Error::other)?;
+        let status = exchange(socket, request, |head| async {
+            let response = head?;
             let status = response.status();
             // It says how many spans it refused; that is its log's to tell.
-            drop(
-                Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-                    .collect()
-                    .await,
-            );
-            Ok::<_, io::Error>(status)
+            drop(exchange::read(response, ANSWER_BYTES_MAX).await);
+            Ok::<_, hyper::Error>(status)
         });
-        let status = tokio::select! {
-            status = &mut answer => status?,
-            // The connection may end before its last bytes are taken.
-            _ = connection => answer.await?,
-        };
-        judged(status)
+        judged(status.await.flatten().map_err(io::Error::other)?)
     }
 }
 
@@ -275,12 +289,12 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::telemetry::traces::Side;
+    use crate::telemetry::traces::SpanKind;
 
     fn exporter(port: u16) -> Exporter {
         Exporter {
             collector: format!("http://127.0.0.1:{port}").parse().unwrap(),
-            tls: None,
+            proof: None,
             headers: headers("x-key=secret").unwrap(),
             service: "tidegate".to_owned(),
         }
@@ -292,7 +306,7 @@ mod tests {
             id: 2,
             parent: None,
             name: "chat".into(),
-            side: Side::Server,
+            side: SpanKind::Server,
             start: Duration::ZERO,
             end: Duration::ZERO,
             attributes: Vec::new(),
@@ -334,5 +348,20 @@ mod tests {
         let two = headers("a=b, authorization=Basic YWJj").unwrap();
         assert_eq!(two["authorization"], "Basic YWJj");
         assert!(headers("a").is_none() && headers("a b=c").is_none());
+    }
+
+    #[test]
+    fn headers_stand_in_a_file_too_and_what_is_wrong_with_it_names_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("headers");
+        let read = || headers_of(&SecretSource::File(path.clone()));
+        let wrong = || read().unwrap_err().to_string();
+        assert!(wrong().contains("otlp_headers_file") && wrong().contains("can't be read"));
+        std::fs::write(&path, "authorization=Basic YWJj\n").unwrap();
+        assert_eq!(read().unwrap()["authorization"], "Basic YWJj");
+        for bad in ["-----BEGIN", &"a=b,".repeat(20_000)] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(wrong().contains("otlp_headers_file"), "{}", wrong());
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Gives memory back that was freed.
 //!
 //! The allocator of glibc keeps what was freed below whatever is still in use, so that a
-//! process stays as large as its greatest storm was. Here it is asked for it: once what
-//! is held for clients has fallen, or the process has grown, well beyond what it was when
-//! it was asked last. In a thread of its own, as that walks the heap.
+//! process stays as large as its greatest storm was, and threads that free and allocate in
+//! turns make it larger than that. Here it is asked for it: soon where the process has
+//! grown by much more than what is held for clients; and once that has fallen, or the
+//! process has grown, well beyond what it was when it was asked last. In a thread of its
+//! own, as that walks the heap.
 
 use std::fs;
 use std::sync::Arc;
@@ -15,9 +17,13 @@ use crate::gateway::Gateway;
 use crate::time::sleep;
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(500);
+/// And between two at the little that there may be to give back.
+const LOOKS: u32 = 20;
 /// By so much what is held has to have fallen, or the process grown.
 const BYTES: u64 = 8 << 20;
+/// The same at every look.
+const MUCH: u64 = 32 << 20;
 /// What a connection takes beside what is held for its requests, about.
 const CONNECTION_BYTES: u64 = 32 << 10;
 
@@ -25,6 +31,8 @@ const CONNECTION_BYTES: u64 = 32 << 10;
 #[derive(Debug, Default)]
 struct Seen {
     resident: u64,
+    /// What was held then.
+    began: u64,
     /// The most that was held since.
     held: u64,
 }
@@ -35,12 +43,18 @@ impl Seen {
         self.held = self.held.max(held);
         resident > self.resident + BYTES || self.held - held > BYTES
     }
+
+    /// Whether there must be much to give back: the process grew by that much more than
+    /// what is held.
+    fn is_overdue(&self, resident: u64, held: u64) -> bool {
+        resident + self.began > held + self.resident + MUCH
+    }
 }
 
 /// Looks now and then until `ending`.
 pub(super) async fn keep(gateway: Arc<Gateway>, ending: CancellationToken) {
     let mut seen = Seen::default();
-    loop {
+    for number in 1_u32.. {
         tokio::select! {
             () = sleep(LOOK) => {}
             () = ending.cancelled() => return,
@@ -48,10 +62,15 @@ pub(super) async fn keep(gateway: Arc<Gateway>, ending: CancellationToken) {
         let connections = gateway.connections() as u64;
         let held = gateway.memory().used() + connections * CONNECTION_BYTES;
         let look = tokio::task::spawn_blocking(move || {
-            if seen.is_worth_it(resident(), held) {
+            let size = resident();
+            let is_worth_it = seen.is_worth_it(size, held) && number.is_multiple_of(LOOKS);
+            if is_worth_it || seen.is_overdue(size, held) {
                 give_back();
-                let resident = resident();
-                seen = Seen { resident, held };
+                seen = Seen {
+                    resident: resident(),
+                    began: held,
+                    held,
+                };
             }
             seen
         });
@@ -96,6 +115,7 @@ mod tests {
     fn the_heap_is_walked_after_a_storm_and_not_in_quiet() {
         let mut seen = Seen {
             resident: 20 << 20,
+            began: 0,
             held: 0,
         };
         assert!(!seen.is_worth_it(25 << 20, 4 << 20));
@@ -103,10 +123,35 @@ mod tests {
         // As large as in the storm, in which it was asked last.
         let mut seen = Seen {
             resident: 900 << 20,
+            began: 800 << 20,
             held: 800 << 20,
         };
         assert!(!seen.is_worth_it(900 << 20, 800 << 20));
         assert!(seen.is_worth_it(900 << 20, 0), "the storm is over");
+    }
+
+    #[test]
+    fn it_is_walked_soon_where_much_is_freed_and_not_where_much_is_held() {
+        let seen = Seen {
+            resident: 100 << 20,
+            began: 50 << 20,
+            held: 50 << 20,
+        };
+        for (resident, held, is_overdue) in [
+            (100, 50, false),
+            (130, 50, false),
+            (133, 50, true),
+            // It grows with what is held.
+            (300, 250, false),
+            (300, 217, true),
+            // What is held fell, and the process is as large as it was.
+            (100, 20, false),
+            (100, 17, true),
+            (60, 10, false),
+        ] {
+            let found = seen.is_overdue(resident << 20, held << 20);
+            assert_eq!(found, is_overdue, "{resident} {held}");
+        }
     }
 
     #[test]

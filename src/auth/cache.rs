@@ -18,8 +18,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::NoRandomBytes;
 use super::principal::Principal;
+use super::ulid::NoRandomBytes;
 
 /// Places of one set.
 const WAYS: usize = 8;

@@ -8,38 +8,31 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::pin::pin;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use http_body_util::Full;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 
 use super::jwks::JWKS_BYTES_MAX;
-pub use super::roots::RootsError;
-use super::roots::client_config;
-use crate::dial::{self, Failure};
+use crate::outbound::dial::{self, Failure};
+use crate::outbound::exchange::{self, exchange};
+pub use crate::outbound::roots::RootsError;
+use crate::outbound::roots::client_config;
+use crate::outbound::socket::{Proof, Socket};
 
 /// Longest look-up of a name, and longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-
-/// Most header bytes of an answer.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// The address of a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwksUrl {
     uri: Uri,
-    tls: bool,
+    /// What the server's certificate must name, over TLS.
+    name: Option<ServerName<'static>>,
     host: String,
     port: u16,
 }
@@ -72,8 +65,8 @@ impl FromStr for JwksUrl {
             || host
                 .parse::<IpAddr>()
                 .is_ok_and(|address| address.is_loopback());
-        let odd = text.contains(['@', '#']) || ServerName::try_from(host.to_owned()).is_err();
-        if odd || !(tls || here) {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| NotJwksUrl)?;
+        if text.contains(['@', '#']) || !(tls || here) {
             return Err(NotJwksUrl);
         }
         let has_port = authority.as_str() != authority.host();
@@ -85,7 +78,7 @@ impl FromStr for JwksUrl {
         let host = host.to_owned();
         Ok(Self {
             uri,
-            tls,
+            name: tls.then_some(name),
             host,
             port,
         })
@@ -130,16 +123,11 @@ pub enum FetchError {
 }
 
 /// Fetches one key set.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Fetcher {
     url: JwksUrl,
-    tls: Option<Arc<ClientConfig>>,
-}
-
-impl fmt::Debug for Fetcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Fetcher").field(&self.url).finish()
-    }
+    /// How its server proves who it is, over TLS.
+    proof: Option<Proof>,
 }
 
 impl Fetcher {
@@ -150,8 +138,14 @@ impl Fetcher {
     ///
     /// [`RootsError`] when there is none.
     pub fn new(url: JwksUrl, ca: Option<&Path>) -> Result<Self, RootsError> {
-        let tls = url.tls.then(|| client_config(ca)).transpose()?;
-        Ok(Self { url, tls })
+        let proof = match &url.name {
+            Some(name) => Some(Proof {
+                client: client_config(ca)?,
+                name: name.clone(),
+            }),
+            None => None,
+        };
+        Ok(Self { url, proof })
     }
 
     /// Where it fetches from.
@@ -168,7 +162,7 @@ impl Fetcher {
         let JwksUrl { host, port, .. } = &self.url;
         let found = dial::addresses(host, CONNECT_MAX).await;
         let mut addresses = found.map_err(FetchError::Connect)?;
-        if !self.url.tls {
+        if self.url.name.is_none() {
             addresses.retain(IpAddr::is_loopback);
             if addresses.is_empty() {
                 return Err(FetchError::NotHere);
@@ -176,52 +170,33 @@ impl Fetcher {
         }
         let connected = dial::connect_to(host, *port, &addresses, CONNECT_MAX).await;
         let tcp = connected.map_err(FetchError::Connect)?;
-        let Some(tls) = &self.tls else {
-            return self.exchange(tcp).await;
-        };
-        let name = ServerName::try_from(host.clone())
-            .map_err(|error| FetchError::Tls(io::Error::other(error)))?;
-        let connector = TlsConnector::from(Arc::clone(tls));
-        let stream = connector.connect(name, tcp).await;
-        self.exchange(stream.map_err(FetchError::Tls)?).await
-    }
-
-    async fn exchange(
-        &self,
-        io: impl AsyncRead + AsyncWrite + Unpin + Send,
-    ) -> Result<Bytes, FetchError> {
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(FetchError::Http)?;
-        let uri = &self.url.uri;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let host = uri.authority().map_or("", |authority| authority.as_str());
-        let request = Request::get(path)
-            .header(HOST, host)
-            .header(ACCEPT, "application/json, application/jwk-set+json")
-            .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
-            .map_err(FetchError::Request)?;
-        let mut exchange = pin!(async move {
-            let response = sender
-                .send_request(request)
-                .await
-                .map_err(FetchError::Http)?;
+        let socket = Socket::over(tcp, self.proof.as_ref(), CONNECT_MAX).await;
+        let socket = socket.map_err(|failure| match failure {
+            Failure::Tls(source) => FetchError::Tls(source),
+            other => FetchError::Connect(other),
+        })?;
+        exchange(socket, self.request()?, |head| async {
+            let response = head.map_err(FetchError::Http)?;
             if response.status() != StatusCode::OK {
                 return Err(FetchError::Status(response.status()));
             }
-            let body = Limited::new(response.into_body(), JWKS_BYTES_MAX);
-            let whole = body.collect().await.map_err(|_| FetchError::Body)?;
-            Ok(whole.to_bytes())
-        });
-        tokio::select! {
-            done = &mut exchange => return done,
-            // The connection may end before its last bytes are taken.
-            _ = connection => {}
-        }
-        exchange.await
+            let whole = exchange::read(response, JWKS_BYTES_MAX).await;
+            whole.map_err(|_| FetchError::Body)
+        })
+        .await
+        .map_err(FetchError::Http)?
+    }
+
+    fn request(&self) -> Result<Request<Full<Bytes>>, FetchError> {
+        let uri = &self.url.uri;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let host = uri.authority().map_or("", |authority| authority.as_str());
+        Request::get(path)
+            .header(HOST, host)
+            .header(ACCEPT, "application/json, application/jwk-set+json")
+            .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+            .body(Full::default())
+            .map_err(FetchError::Request)
     }
 }
 

@@ -16,10 +16,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::claims::{Role, TokenKind, TokenLimits};
-use super::issue::{PROJECTS_MAX, is_label};
-use super::jwks::KID_BYTES_MAX;
 use super::principal::Principal;
-use super::verify::{hash8, is_id};
+use super::token::{KID_BYTES_MAX, PROJECTS_MAX, hash8, is_id, is_label};
 use crate::names::{Project, Workspace};
 
 /// Where the workspace of an issuer's tokens comes from.

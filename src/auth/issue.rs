@@ -12,25 +12,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::claims::{Claims, Header, TYPE, VERSION};
+use super::algorithm::Algorithm;
+use super::claims::{Claims, Header, Role, TYPE, TokenKind, TokenLimits, VERSION};
 use super::keys::SigningKey;
 use super::pattern::Pattern;
 use super::principal::Principal;
-use super::ring::Algorithm;
+use super::token::{
+    LABEL_CHARS_MAX, PROJECTS_MAX, SUBJECT_CHARS_MAX, TOKEN_BYTES_MAX, TOKEN_PREFIX, is_label,
+    short,
+};
 use super::ulid::ulid;
-use super::{Role, TOKEN_BYTES_MAX, TOKEN_PREFIX, TokenKind, TokenLimits};
 use crate::names::{Project, Workspace};
 
 /// Longest life of a token.
 pub const TTL_MAX: Duration = Duration::from_hours(3_650 * 24);
 /// Most metadata, as JSON.
 pub const METADATA_BYTES_MAX: usize = 1024;
-/// Longest label, in characters.
-pub const LABEL_CHARS_MAX: usize = 200;
-/// Longest subject, in characters.
-pub const SUBJECT_CHARS_MAX: usize = 200;
-/// Most projects in one token.
-pub const PROJECTS_MAX: usize = 64;
 /// Most endpoints in one token.
 pub const ENDPOINTS_MAX: usize = 256;
 
@@ -339,15 +336,6 @@ fn check(spec: &TokenSpec) -> Result<(), IssueError> {
         }
     }
     Ok(())
-}
-
-/// Whether a text can be a label.
-pub(super) fn is_label(text: &str) -> bool {
-    short(text, LABEL_CHARS_MAX, char::is_control)
-}
-
-fn short(text: &str, chars_max: usize, odd: impl Fn(char) -> bool) -> bool {
-    !text.is_empty() && text.chars().count() <= chars_max && !text.chars().any(odd)
 }
 
 #[cfg(test)]

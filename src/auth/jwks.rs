@@ -15,14 +15,13 @@ use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ring::Algorithm;
+use super::algorithm::Algorithm;
+use super::token::KID_BYTES_MAX;
 
 /// Largest JWKS document that is read, in bytes.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 /// Most keys in one JWKS, whatever they are.
 pub const JWKS_KEYS_MAX: usize = 64;
-/// Longest key id, in bytes.
-pub(super) const KID_BYTES_MAX: usize = 256;
 
 /// Sizes of RSA moduli that signatures are verified with, in bytes: 2048 to 8192 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
@@ -85,7 +84,9 @@ impl KeySet {
         if text.len() > JWKS_BYTES_MAX {
             return Err(JwksError::TooLarge);
         }
-        let document: Document = serde_json::from_slice(text).map_err(|_| JwksError::NotJwks)?;
+        // Also where nothing is read: what is no text is no JSON.
+        let json = std::str::from_utf8(text).map_err(|_| JwksError::NotJwks)?;
+        let document: Document = serde_json::from_str(json).map_err(|_| JwksError::NotJwks)?;
         if document.keys.len() > JWKS_KEYS_MAX {
             return Err(JwksError::TooMany(document.keys.len()));
         }

@@ -14,15 +14,19 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 use jsonwebtoken::DecodingKey;
 
+use super::algorithm::Algorithm;
 use super::fetch::{Fetcher, RootsError};
+use super::issue::Issuer;
 use super::jwks::{JWKS_BYTES_MAX, JwksError, KeySet};
 use super::keys::{
     KEY_FILE_BYTES_MAX, KeyError, LoadedKey, SigningKey, parse_previous, previous_beside,
     readable_by_others,
 };
 use super::refetch::{JwksStatus, Refetch};
-use super::ring::{Algorithm, DuplicateKid, Foreign, Keyring, TrustedKey};
-use super::{Issuer, NoRandomBytes, Revocations, Verifier};
+use super::revoked::Revocations;
+use super::ring::{DuplicateKid, Foreign, Keyring, TrustedKey};
+use super::ulid::NoRandomBytes;
+use super::verify::Verifier;
 use crate::tasks::Tasks;
 use crate::time::sleep;
 
@@ -196,7 +200,9 @@ impl Keys {
             if let Some(refetch) = foreign.refetch.clone() {
                 let (keys, ending) = (Arc::clone(self), tasks.ending());
                 tasks.spawn("jwks", async move {
-                    refetch.run(&keys.verifier, ending).await;
+                    let verifier = &keys.verifier;
+                    let replace = |issuer: &str, set: &_| verifier.set_issuer_keys(issuer, set);
+                    refetch.run(replace, ending).await;
                 });
             }
         }

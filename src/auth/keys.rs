@@ -17,7 +17,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::files::{PRIVATE, Staged};
-use super::pem::{Wanted, fault};
+use crate::pem::{PemKind, fault};
 
 mod rotate;
 
@@ -183,7 +183,7 @@ impl SigningKey {
             .map_err(read)?;
         let key = Self::from_pem(&content).ok_or_else(|| {
             let path = path.to_owned();
-            match fault(&content, Wanted::PrivateKey) {
+            match fault(&content, PemKind::PrivateKey) {
                 Some(why) => KeyError::Wrong { path, why },
                 None => KeyError::Invalid { path },
             }

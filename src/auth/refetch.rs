@@ -19,7 +19,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Verifier;
 use super::fetch::{FetchError, Fetcher};
 use super::jwks::{JwksError, KeySet};
 use crate::time::{Instant, sleep, timeout};
@@ -144,14 +143,18 @@ impl Refetch {
         self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches until told to end.
-    pub(super) async fn run(&self, verifier: &Verifier, ending: CancellationToken) {
+    /// Fetches until told to end; `replace` puts a new set in effect for the issuer.
+    pub(super) async fn run(
+        &self,
+        replace: impl Fn(&str, &Arc<KeySet>),
+        ending: CancellationToken,
+    ) {
         let fetch = async || {
             let fetched = timeout(FETCH_MAX, self.fetcher.fetch()).await;
             let text = fetched.unwrap_or(Err(FetchError::Timeout))?;
             Ok(KeySet::parse(&text)?)
         };
-        let serve = pin!(self.run_with(verifier, fetch));
+        let serve = pin!(self.run_with(replace, fetch));
         tokio::select! {
             () = ending.cancelled() => {}
             () = serve => {}
@@ -160,7 +163,7 @@ impl Refetch {
 
     async fn run_with<F: Future<Output = Result<KeySet, Failed>>>(
         &self,
-        verifier: &Verifier,
+        replace: impl Fn(&str, &Arc<KeySet>),
         fetch: impl Fn() -> F,
     ) {
         loop {
@@ -169,7 +172,7 @@ impl Refetch {
             self.tell(&result);
             if let Ok(keys) = result {
                 self.unknown().forget_all();
-                verifier.set_issuer_keys(&self.issuer, &Arc::new(keys));
+                replace(&self.issuer, &Arc::new(keys));
             }
             // Whoever asked until here waits for `progress`, and needs no other fetch.
             pin!(self.demand.notified()).enable();

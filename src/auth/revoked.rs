@@ -7,12 +7,12 @@
 //! Keeping both over a restart is `store`'s.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
-use super::Denied;
+use super::denied::Denied;
 use super::principal::Principal;
 use crate::names::Workspace;
 use crate::time::NewestTime;
@@ -61,6 +61,13 @@ impl RevokedSet {
     }
 }
 
+/// Where another process tells what it revokes.
+pub trait Elsewhere: std::fmt::Debug + Send + Sync {
+    /// Takes over what was revoked since the last call. Blocking. Returns whether that
+    /// is all: if not, nobody may be let in.
+    fn catch_up(&self, revocations: &Revocations) -> bool;
+}
+
 /// The current [`RevokedSet`], shared between all that verify and those that revoke.
 #[derive(Debug, Default)]
 pub struct Revocations {
@@ -68,6 +75,8 @@ pub struct Revocations {
     /// Counted up after each swap of `current`, never before: whoever reads a
     /// generation and then the set has a set at least as new.
     generation: AtomicU64,
+    /// Set once, when another process has what is revoked.
+    elsewhere: OnceLock<Arc<dyn Elsewhere>>,
     clock: Arc<NewestTime>,
 }
 
@@ -82,6 +91,7 @@ impl Revocations {
         Self {
             current: ArcSwap::from_pointee(set),
             generation: AtomicU64::new(0),
+            elsewhere: OnceLock::new(),
             clock,
         }
     }
@@ -94,6 +104,28 @@ impl Revocations {
     /// Counts the changes so far.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Another process revokes from now on, and tells it there.
+    pub fn are_elsewhere(&self, elsewhere: Arc<dyn Elsewhere>) {
+        // A gateway gives way once; the first one holds.
+        drop(self.elsewhere.set(elsewhere));
+    }
+
+    /// Takes over what another process has revoked, where one does. Returns whether all
+    /// that is revoked is known.
+    pub async fn are_known(self: &Arc<Self>) -> bool {
+        let Some(elsewhere) = self.elsewhere.get().cloned() else {
+            return true;
+        };
+        let own = Arc::clone(self);
+        let caught_up = tokio::task::spawn_blocking(move || elsewhere.catch_up(&own));
+        caught_up.await.unwrap_or(false)
+    }
+
+    /// Whether another process revokes.
+    pub fn is_elsewhere(&self) -> bool {
+        self.elsewhere.get().is_some()
     }
 
     /// What is revoked now.

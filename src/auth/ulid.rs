@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::NoRandomBytes;
-
 /// Crockford's base 32: no I, L, O or U, and in the order of ASCII.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// The system gives no random bytes, without which nothing here is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random bytes")]
+pub struct NoRandomBytes;
 
 /// A ULID: 48 bits of milliseconds since 1970, then 80 random bits, in 26 characters.
 ///

@@ -17,12 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::algorithm::signed;
 use super::cache::{Cache, CacheKey, Entry};
 use super::claims::{Claims, Header, TYPE, VERSION};
+use super::denied::Denied;
 use super::foreign::{self, ForeignHeader};
 use super::holders::Holders;
 use super::jwks::KeySet;
@@ -30,8 +31,9 @@ use super::principal::Principal;
 use super::recent::Recent;
 use super::refetch::Refetch;
 use super::revoked::Revocations;
-use super::ring::{Keyring, TrustedKey, signed};
-use super::{NoRandomBytes, TOKEN_BYTES_MAX, TOKEN_PREFIX};
+use super::ring::{Keyring, TrustedKey};
+use super::token::{TOKEN_BYTES_MAX, TOKEN_PREFIX, hash8, is_id};
+use super::ulid::NoRandomBytes;
 
 /// How far clocks may differ, in seconds.
 pub const LEEWAY: u64 = 10;
@@ -39,50 +41,6 @@ pub const LEEWAY: u64 = 10;
 /// How many verified tokens are remembered: some 50 bytes each, and the principal.
 /// So many that a hundred thousand tokens in use at once still find their places.
 const REMEMBERED_MAX: usize = 262_144;
-
-/// Longest `jti` and `sub` that are accepted, in bytes.
-const ID_BYTES_MAX: usize = 800;
-
-/// Why a caller is not let in. The texts are constant: nothing of the token is echoed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Denied {
-    /// No token was sent.
-    #[error("no token was sent: send one as 'Authorization: Bearer TOKEN'")]
-    Missing,
-    /// It is not a token that this gateway trusts.
-    #[error("the token is not valid for this gateway")]
-    Invalid,
-    /// It was valid, and has ended.
-    #[error("the token has expired: ask for a new one")]
-    Expired,
-    /// It was taken back.
-    #[error("the token was revoked: ask for a new one")]
-    Revoked,
-    /// It may have been taken back: the store that would tell was lost.
-    #[error(
-        "this gateway lost its record of revoked tokens, so tokens issued before are refused: ask for a new one"
-    )]
-    Forgotten,
-    /// It is not valid yet by our clock.
-    #[error(
-        "the token is not valid yet: the clock of this gateway, or of whoever issued the token, is wrong"
-    )]
-    Early,
-}
-
-impl Denied {
-    /// The reason as a label of logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Invalid => "invalid",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::Forgotten => "store_lost",
-            Self::Early => "not_yet_valid",
-        }
-    }
-}
 
 /// Verifies tokens. One per process, shared by all connections.
 #[derive(Debug)]
@@ -180,6 +138,7 @@ impl Verifier {
     ///
     /// [`Denied`] with the reason. Expired, revoked and not yet valid are said only of
     /// tokens that were signed by a trusted key.
+    #[inline]
     pub fn verify(&self, presented: &str, now_unix: u64) -> Result<Arc<Principal>, Denied> {
         self.look_at(presented, now_unix).map_err(Refused::denied)
     }
@@ -316,23 +275,6 @@ impl From<Denied> for Refused {
     }
 }
 
-/// Recognises a token in logs: 8 hexadecimal digits of its SHA-256, prefix aside.
-pub fn hash8(token: &str) -> [u8; 8] {
-    let token = token.strip_prefix(TOKEN_PREFIX).unwrap_or(token);
-    let hash = digest(&SHA256, token.as_bytes());
-    let mut digits = [b'0'; 8];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(hash.as_ref()) {
-        for (digit, half) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
-            *digit = if half < 10 {
-                b'0' + half
-            } else {
-                b'a' + half - 10
-            };
-        }
-    }
-    digits
-}
-
 /// Whom a token stands for whose signature, issuer, audience and shape are right, and
 /// from when on, where it says so; times and revocation are not looked at.
 fn trusted(keys: &Keyring, token: &str) -> Result<(Principal, Option<u64>), Refused> {
@@ -430,12 +372,6 @@ fn acceptable(claims: &Claims, key: &TrustedKey) -> bool {
         && is_id(&claims.jti)
         && is_id(&claims.sub)
         && claims.agree()
-}
-
-/// Whether a text can be a token's id or subject.
-pub(super) fn is_id(text: &str) -> bool {
-    (1..=ID_BYTES_MAX).contains(&text.len())
-        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 fn principal(claims: Claims, token: &str) -> Principal {

@@ -7,7 +7,8 @@ use clap::Args as ClapArgs;
 
 use super::{ConfigArg, Failure, InvalidSettings, out};
 use crate::config::{self, Engine};
-use crate::lifecycle::command::{self, Engines};
+use crate::lifecycle::act::command;
+use crate::lifecycle::act::command::Engines;
 use crate::vllm::installation::{Installation, InstallationError};
 
 #[derive(Debug, ClapArgs)]
@@ -52,7 +53,7 @@ impl Args {
 
 /// The command as a shell would read it, secrets masked, with notes as comments.
 async fn line(engines: &Engines, spec: &config::Deployment) -> Result<String, String> {
-    let place = command::Place::shown();
+    let place = command::WorkerPlace::shown();
     match &spec.engine {
         Engine::Vllm(vllm) => {
             let (installation, doubts) = installation(engines, vllm.version.as_deref()).await?;

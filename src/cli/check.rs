@@ -10,7 +10,7 @@ use super::{ConfigArg, Failure, out};
 use crate::admin::view::{PlanFile, PlanRequest, PlanView};
 use crate::config::check::check;
 use crate::config::{FileError, GpuSource, load_catalog};
-use crate::gateway::tls::Certificates;
+use crate::gateway::client::tls::Certificates;
 use crate::gpu::Inventory;
 use crate::gpu::nvml::Nvml;
 use crate::lifecycle::misfits;

@@ -3,33 +3,33 @@
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
 
 use super::{Failure, RemoteArg};
 use crate::auth::Secret;
-use crate::auth::roots::client_config;
+use crate::outbound::Address;
+use crate::outbound::dial::Failure as Dialled;
+use crate::outbound::exchange;
+use crate::outbound::roots::client_config;
+use crate::outbound::socket::{Limits, Proof, Socket};
 use crate::tasks::Tasks;
 use crate::time::timeout;
 
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Limit of a connection and its handshake.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Limits of a connection and of its handshake.
+const CONNECT: Limits = Limits {
+    connect: Duration::from_secs(10),
+    tls_handshake: Duration::from_secs(10),
+};
 /// Limit of a call that is not followed.
 const CALL_MAX: Duration = Duration::from_secs(30);
 
@@ -53,7 +53,7 @@ pub(super) enum ClientError {
     Url(String),
     /// The address is given, and no token.
     #[error(
-        "a gateway that is asked by --admin-url wants a token: give one with the role operator or admin as --admin-token, or in TIDEGATE_ADMIN_TOKEN"
+        "a gateway that is asked by --admin-url wants a token: give one with the role operator or admin as --admin-token or --admin-token-file, or in TIDEGATE_ADMIN_TOKEN or TIDEGATE_ADMIN_TOKEN_FILE"
     )]
     NoToken,
     /// There is nothing to verify the server with.
@@ -65,7 +65,7 @@ pub(super) enum ClientError {
     #[error(
         "{0} can't be reached: see whether the gateway runs and its [admin] listen is that address"
     )]
-    Unreachable(String, #[source] io::Error),
+    Unreachable(String, #[source] Dialled),
     /// The server is not who it should be.
     #[error(
         "TLS with {0} failed: where the gateway has a certificate of its own making, name its certs/ca.pem with --admin-ca"
@@ -90,9 +90,8 @@ enum Target {
 
 struct Https {
     authority: String,
-    host: String,
-    port: u16,
-    tls: Arc<ClientConfig>,
+    address: Address,
+    proof: Proof,
     token: Secret<String>,
 }
 
@@ -139,18 +138,21 @@ impl Client {
             .host()
             .trim_start_matches('[')
             .trim_end_matches(']');
-        let token = remote.admin_token.clone().ok_or(ClientError::NoToken)?;
+        let token = remote.token()?.ok_or(ClientError::NoToken)?;
         let ca = remote.admin_ca.as_deref();
-        let tls = client_config(ca).map_err(|_| {
+        let client = client_config(ca).map_err(|_| {
             let named = ca.map(|ca| ca.display().to_string());
             ClientError::Roots(named.unwrap_or_else(|| "the system's list".to_owned()))
         })?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| odd())?;
         let https = Https {
-            host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(443),
+            address: Address::Tcp {
+                host: host.to_owned(),
+                port: authority.port_u16().unwrap_or(443),
+            },
             authority: authority.to_string(),
-            tls,
-            token: Secret::new(token),
+            proof: Proof { client, name },
+            token,
         };
         Ok(Self {
             target: Target::Https(Box::new(https)),
@@ -225,37 +227,35 @@ impl Client {
             .header("content-type", "application/json");
         match &self.target {
             Target::Socket(path) => {
-                let socket = UnixStream::connect(path).await;
-                let socket = socket.map_err(|error| match error.kind() {
-                    io::ErrorKind::PermissionDenied => ClientError::Forbidden(path.clone()),
+                let address = Address::Unix(path.clone());
+                let socket = Socket::connect(&address, None, CONNECT).await;
+                let socket = socket.map_err(|failure| match failure {
+                    Dialled::Other(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        ClientError::Forbidden(path.clone())
+                    }
                     _ => ClientError::NotRunning(path.clone()),
                 })?;
                 let request = request.header("host", "tidegate").body(Full::new(body))?;
                 self.exchange(socket, request).await
             }
             Target::Https(https) => {
-                let stream = timeout(CONNECT_MAX, https.connect()).await;
-                let late = |_| {
-                    let late = io::Error::from(io::ErrorKind::TimedOut);
-                    ClientError::Unreachable(https.authority.clone(), late)
-                };
-                let stream = stream.map_err(late)??;
+                let socket = https.connect().await?;
                 let token = format!("Bearer {}", https.token.expose());
                 let request = request
                     .header("host", &https.authority)
                     .header("authorization", token)
                     .body(Full::new(body))?;
-                self.exchange(stream, request).await
+                self.exchange(socket, request).await
             }
         }
     }
 
     async fn exchange(
         &self,
-        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        socket: Socket,
         request: Request<Full<Bytes>>,
     ) -> Result<http::Response<Incoming>, Failure> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+        let (mut sender, connection) = exchange::handshake(socket).await?;
         self.tasks
             .spawn("connection", async move { drop(connection.await) });
         Ok(sender.send_request(request).await?)
@@ -263,14 +263,13 @@ impl Client {
 }
 
 impl Https {
-    async fn connect(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ClientError> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let tcp = tcp.map_err(|e| ClientError::Unreachable(self.authority.clone(), e))?;
-        let failed = |error| ClientError::Tls(self.authority.clone(), error);
-        let name = ServerName::try_from(self.host.clone());
-        let name = name.map_err(|error| failed(io::Error::other(error)))?;
-        let connector = TlsConnector::from(Arc::clone(&self.tls));
-        connector.connect(name, tcp).await.map_err(failed)
+    async fn connect(&self) -> Result<Socket, ClientError> {
+        let socket = Socket::connect(&self.address, Some(&self.proof), CONNECT).await;
+        let authority = || self.authority.clone();
+        socket.map_err(|failure| match failure {
+            Dialled::Tls(error) => ClientError::Tls(authority(), error),
+            failure => ClientError::Unreachable(authority(), failure),
+        })
     }
 }
 
@@ -293,19 +292,6 @@ fn answer<T: DeserializeOwned>(status: StatusCode, bytes: &[u8]) -> Result<T, Fa
         })
         .unwrap_or_else(|| String::from_utf8_lossy(bytes).trim().to_owned());
     Err(ClientError::Refused(message).into())
-}
-
-/// Escapes a name for a path or a query.
-pub(super) fn escaped(name: &str) -> String {
-    name.bytes()
-        .map(|byte| {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
 }
 
 /// Runs a command's future on a small runtime.

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use http::Method;
 
-use super::client::{Client, escaped};
+use super::client::Client;
 use super::{Failure, RemoteArg, out};
+use crate::percent;
 
 #[derive(Debug, Args)]
 pub(super) struct Name {
@@ -19,7 +20,7 @@ pub(super) struct Name {
 impl Name {
     pub(super) async fn run(self, command: &str) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let path = format!("instances/{}/{command}", escaped(&self.name));
+        let path = format!("instances/{}/{command}", percent::of_name(&self.name));
         let answer: serde_json::Value = client.call(Method::POST, &path, None::<&()>).await?;
         let ids = answer
             .get("accepted")

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::client::{Client, escaped};
+use super::client::Client;
 use super::{Failure, RemoteArg, out};
 use crate::admin::view::EventView;
+use crate::percent;
 
 #[derive(Debug, Args)]
 pub(super) struct Events {
@@ -26,7 +27,11 @@ impl Events {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
         let path = match &self.name {
-            Some(name) => format!("instances/{}/events?tail={}", escaped(name), self.tail),
+            Some(name) => format!(
+                "instances/{}/events?tail={}",
+                percent::of_name(name),
+                self.tail
+            ),
             None => format!("events?tail={}", self.tail),
         };
         let events: Vec<EventView> = client.get(&path).await?;

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use clap::Args;
 use http::Method;
 
-use super::client::{Client, escaped};
+use super::client::Client;
 use super::{Failure, RemoteArg, out};
 use crate::admin::exchange::{CloneRequest, Deleted, Launched};
 use crate::config::exchange::read_file;
 use crate::names::InstanceName;
+use crate::percent;
 
 /// Largest file from standard input, in bytes; the gateway refuses it then.
 const INPUT_BYTES_MAX: u64 = (1 << 20) + 1;
@@ -39,7 +40,7 @@ impl Launch {
             content = read_file(&self.file)?;
         }
         let path = match &self.name {
-            Some(name) => format!("instances?name={}", escaped(name.as_str())),
+            Some(name) => format!("instances?name={}", percent::of_name(name.as_str())),
             None => "instances".to_owned(),
         };
         let client = Client::new(&self.remote)?;
@@ -59,7 +60,7 @@ pub(super) struct Export {
 impl Export {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let path = format!("instances/{}/export", escaped(self.name.as_str()));
+        let path = format!("instances/{}/export", percent::of_name(self.name.as_str()));
         let export: serde_json::Value = client.get(&path).await?;
         out::json(&export)?;
         Ok(ExitCode::SUCCESS)
@@ -82,7 +83,7 @@ pub(super) struct Clone {
 impl Clone {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let path = format!("instances/{}/clone", escaped(self.name.as_str()));
+        let path = format!("instances/{}/clone", percent::of_name(self.name.as_str()));
         let request = CloneRequest {
             name: self.new,
             endpoint_names: BTreeMap::from_iter(self.endpoints),
@@ -102,7 +103,7 @@ pub(super) struct Delete {
 impl Delete {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let path = format!("instances/{}", escaped(self.name.as_str()));
+        let path = format!("instances/{}", percent::of_name(self.name.as_str()));
         let done: Deleted = client.call(Method::DELETE, &path, None::<&()>).await?;
         out::line(format_args!("{}: deleted", done.deleted))?;
         Ok(ExitCode::SUCCESS)

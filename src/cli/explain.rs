@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::client::{Client, escaped};
+use super::client::Client;
 use super::{Failure, RemoteArg, out};
 use crate::admin::view::{EventView, ExplainView};
+use crate::percent;
 
 /// Events that are shown below the reasons.
 const EVENTS: usize = 5;
@@ -25,7 +26,7 @@ pub(super) struct Explain {
 impl Explain {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let name = escaped(&self.name);
+        let name = percent::of_name(&self.name);
         let explained: Vec<ExplainView> = client.get(&format!("instances/{name}/explain")).await?;
         if self.json {
             out::json(&explained)?;
@@ -36,7 +37,7 @@ impl Explain {
             for line in &view.lines {
                 out::line(format_args!("  {}", out::indented(line, 4)))?;
             }
-            let of = escaped(&view.deployment);
+            let of = percent::of_name(&view.deployment);
             let path = format!("instances/{of}/events?tail={EVENTS}");
             let events: Vec<EventView> = client.get(&path).await?;
             for event in events {

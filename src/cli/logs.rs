@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use http_body_util::BodyExt;
 
-use super::client::{Client, escaped};
+use super::client::Client;
 use super::{Failure, RemoteArg, out};
+use crate::percent;
 
 #[derive(Debug, Args)]
 pub(super) struct Logs {
@@ -28,7 +29,11 @@ pub(super) struct Logs {
 impl Logs {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let path = format!("instances/{}/logs?tail={}", escaped(&self.name), self.tail);
+        let path = format!(
+            "instances/{}/logs?tail={}",
+            percent::of_name(&self.name),
+            self.tail
+        );
         if !self.follow {
             let lines: Vec<String> = client.get(&path).await?;
             for line in lines {

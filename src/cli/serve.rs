@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{ConfigArg, Failure};
-use crate::app::{App, Signals, Start};
+use crate::app::{App, Signals, StartOptions};
 use crate::telemetry::{log, output};
 
 /// Threads of the runtime; `TIDEGATE_WORKER_THREADS` sets it.
@@ -38,7 +38,7 @@ struct InvalidThreads(String);
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         // Before anything is opened: descriptors are passed by number.
-        let start = Start::new(self.take_over);
+        let start = StartOptions::new(self.take_over);
         log::install();
         let settings = self.config.load()?;
         let stop_workers = self.stop_workers || settings.workers.stop_on_exit;

@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::sim::{self, SimError};
+use crate::standin::{self, SimError};
 
 /// Run the stand-in engine: vLLM's HTTP and lifecycle without a model.
 #[derive(Debug, clap::Args)]
 pub(super) struct Sim {
     #[command(flatten)]
-    args: sim::Args,
+    args: standin::Args,
 }
 
 impl Sim {
@@ -22,7 +22,7 @@ impl Sim {
                 what: "start the runtime",
                 source,
             })
-            .and_then(|runtime| runtime.block_on(sim::serve(self.args, io::stdout())));
+            .and_then(|runtime| runtime.block_on(standin::serve(self.args, io::stdout())));
         match ran {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

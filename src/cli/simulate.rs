@@ -7,10 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, out};
-use crate::lifecycle::policy::Params;
-use crate::lifecycle::simulation::csv::{self, CsvError, FORMAT, Machine};
-use crate::lifecycle::simulation::spec::{self, GRAMMAR};
-use crate::lifecycle::simulation::{Outcome, Scheme, Trace, best_offline, default_params, run};
+use crate::lifecycle::decide::policy::Params;
+use crate::simulation::csv::{self, CsvError, FORMAT};
+use crate::simulation::spec::{self, GRAMMAR};
+use crate::simulation::trace::PlayedMachine;
+use crate::simulation::{PlayedOutcome, Scheme, Workload, best_offline, default_params, run};
 use crate::units::{Bytes, Span, counted};
 
 /// Largest file that is read, in bytes.
@@ -114,7 +115,7 @@ struct Stuck {
 }
 
 impl Stuck {
-    fn of(outcome: &Outcome) -> Self {
+    fn of(outcome: &PlayedOutcome) -> Self {
         Self {
             requests: counted(outcome.stuck, "request"),
             names: outcome.stuck_for.join(", "),
@@ -126,7 +127,7 @@ impl Stuck {
 struct Row {
     scheme: String,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: PlayedOutcome,
     /// Our total wait, divided by that of this scheme.
     tidegate_over_this: Option<f64>,
 }
@@ -145,7 +146,7 @@ impl Simulate {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let params = self.params()?;
         let trace = self.trace()?;
-        let mut rows: Vec<(String, Outcome)> = Vec::new();
+        let mut rows: Vec<(String, PlayedOutcome)> = Vec::new();
         for scheme in Scheme::ALL {
             rows.push((scheme.name().to_owned(), run(&trace, scheme, params)));
         }
@@ -183,7 +184,7 @@ impl Simulate {
         }
     }
 
-    fn trace(&self) -> Result<Trace, Failure> {
+    fn trace(&self) -> Result<Workload, Failure> {
         let Some(path) = &self.file else {
             let spec = self.synthetic.as_deref().unwrap_or_default();
             return Ok(spec::trace(spec, self.seed)?);
@@ -194,8 +195,8 @@ impl Simulate {
         }
         let text = std::fs::read_to_string(path).map_err(unread)?;
         let gpus = usize::try_from(self.gpus).unwrap_or(usize::MAX);
-        let of_gpus = Machine::of_gpus(gpus);
-        let machine = Machine {
+        let of_gpus = PlayedMachine::of_gpus(gpus);
+        let machine = PlayedMachine {
             gpu_memory: self.gpu_memory.0,
             host_memory: self
                 .host_memory
@@ -306,7 +307,7 @@ fn show(report: &Report<'_>) -> Result<(), Failure> {
 
 #[expect(clippy::cast_precision_loss, reason = "a few million requests")]
 fn cells(row: &Row) -> Vec<String> {
-    let Outcome {
+    let PlayedOutcome {
         served,
         refused,
         mean,

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use http::Method;
 
-use super::client::{Client, escaped};
+use super::client::Client;
 use super::{Failure, RemoteArg, out};
 use crate::admin::view::{KeyRotated, TokenMade, TokenRequest, TokenView, TokensView};
 use crate::auth::keys::rotate;
 use crate::auth::{Issuer, Keys, Pattern, Role, SigningKey, TokenLimits};
 use crate::config::Settings;
 use crate::names::{Project, Workspace};
+use crate::percent;
 use crate::units::Span;
 
 pub(super) mod offline;
@@ -209,7 +210,7 @@ async fn list(settings: &Settings, client: &Client, json: bool) -> Result<(), Fa
     }
     while let Some(next) = before.take() {
         let page: TokensView = client
-            .get(&format!("tokens?before={}", escaped(&next)))
+            .get(&format!("tokens?before={}", percent::of_name(&next)))
             .await?;
         records.extend(page.tokens);
         before = page.next;

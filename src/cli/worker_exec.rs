@@ -19,7 +19,7 @@ pub(super) struct WorkerExec {
 impl WorkerExec {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         // Returns only when the engine could not be run.
-        Err(crate::lifecycle::process::exec::exec(&self.command).into())
+        Err(crate::lifecycle::act::process::exec::exec(&self.command).into())
     }
 }
 
@@ -38,7 +38,7 @@ pub(super) struct WorkerKeep {
 
 impl WorkerKeep {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        crate::lifecycle::process::keep::keep(&self.log, self.log_bytes_max, &self.command)?;
+        crate::lifecycle::act::process::keep::keep(&self.log, self.log_bytes_max, &self.command)?;
         Ok(ExitCode::SUCCESS)
     }
 }

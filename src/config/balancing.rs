@@ -9,9 +9,6 @@ use http::header::{AUTHORIZATION, COOKIE};
 
 use super::reader::Reader;
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-const DAY: Duration = Duration::from_hours(24);
-
 /// How requests are spread over several servers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadBalancing {
@@ -117,8 +114,8 @@ pub(super) fn load_balancing(mut table: Reader<'_>) -> LoadBalancing {
     ];
     let policy = table.choice("policy", &words).map(|found| found.value);
     let session_header = session_header(&mut table);
-    let prefix = table.size("prefix", 16..=64 * 1024);
-    let factor = table.number("load_factor", 1.0..=100.0);
+    let prefix = table.size("prefix");
+    let factor = table.number("load_factor");
     if factor.is_some() && session_header.is_none() && prefix.is_none() {
         let message = "this bounds what session_header and prefix bind to one server: add one of them, or take this out";
         table.wrong(table.line_of("load_factor"), "load_factor", message);
@@ -154,8 +151,8 @@ fn session_header(table: &mut Reader<'_>) -> Option<HeaderName> {
 
 pub(super) fn retries(mut table: Reader<'_>) -> Retries {
     let default = Retries::default();
-    let servers = table.whole("servers_max", 0..=16);
-    let budget = table.number("budget", 0.0..=1.0);
+    let servers = table.whole("servers_max");
+    let budget = table.number("budget");
     let line = table.line_of("on");
     let words = table.parsed_list::<String>("on");
     let mut on = Vec::new();
@@ -195,9 +192,9 @@ fn retry_on(word: &str) -> Result<RetryOn, String> {
 
 pub(super) fn ejection(mut table: Reader<'_>) -> Ejection {
     let default = Ejection::default();
-    let failures = table.whole("failures", 0..=1_000);
-    let time = table.span("time", MILLISECOND..=DAY);
-    let time_max = table.span("time_max", MILLISECOND..=DAY);
+    let failures = table.whole("failures");
+    let time = table.span("time");
+    let time_max = table.span("time_max");
     let ejection = Ejection {
         failures: failures.unwrap_or(default.failures),
         time: time.unwrap_or(default.time),

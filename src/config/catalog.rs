@@ -10,6 +10,7 @@
 mod kept;
 mod listing;
 mod memory;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,13 +19,12 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use super::Catalog;
 use super::error::FileError;
 use super::file::{self, Parts, Unread};
-use super::link::{self, Claim, Clash, Linked, Links, Party};
+use super::link::{self, Claim, Clash, Links, Party};
 use super::tree::FILE_BYTES_MAX;
-use super::{Access, Catalog, Deployment, Instance, Route, RouteLimits, Timeouts};
 use crate::names::QueueName;
-use kept::Kept;
 pub(super) use listing::is_route_file;
 use listing::list;
 pub use listing::unread;
@@ -362,105 +362,6 @@ impl Work {
             line: Some(party.line),
             key: party.key.to_owned(),
             message: clash.message.replace("{other}", &other),
-        }
-    }
-
-    fn finish(self, previous: Option<&Catalog>, mut errors: Vec<FileError>) -> Catalog {
-        errors.sort_by(|a, b| (&a.file, a.line, &a.key).cmp(&(&b.file, b.line, &b.key)));
-        errors.dedup();
-        let links = self.links();
-        let kept = Kept::of(previous);
-        let instances: BTreeMap<&str, Arc<Instance>> = links
-            .instances
-            .iter()
-            .filter_map(|(name, (file, _))| Some((*name, kept.instance(self.instance(*file)?))))
-            .collect();
-        let routes = links
-            .routes
-            .values()
-            .map(|linked| kept.route(self.route(linked, &instances)))
-            .collect();
-        let instances = instances.into_values().collect();
-        drop(links);
-        let states = self.digests.into_iter().zip(self.present).zip(self.now);
-        let files = self.paths.into_iter().zip(states);
-        let files = files.map(|(path, ((digest, present), effect))| {
-            (
-                path,
-                Arc::new(FileState {
-                    digest,
-                    present,
-                    effect,
-                }),
-            )
-        });
-        Catalog {
-            routes,
-            instances,
-            errors,
-            files: Files(files.collect()),
-        }
-    }
-
-    fn instance(&self, file: usize) -> Option<Instance> {
-        let parts = self.now.get(file)?.as_deref()?;
-        let draft = parts.instance.as_ref()?;
-        Some(Instance {
-            name: draft.name.value.clone(),
-            workspace: draft.workspace.as_ref().map(|found| found.value.clone()),
-            project: draft.project.as_ref().map(|project| project.value.clone()),
-            queue: draft.queue.clone(),
-            route: link::route_name(parts)?.parse().ok()?,
-            deployments: draft
-                .deployments
-                .iter()
-                .map(|d| Arc::clone(&d.value))
-                .collect(),
-            file: self.paths.get(file)?.clone(),
-        })
-    }
-
-    fn route(&self, linked: &Linked<'_>, instances: &BTreeMap<&str, Arc<Instance>>) -> Route {
-        let behind = linked.instances.iter();
-        let mut deployments: Vec<Arc<Deployment>> = behind
-            .filter_map(|(_, draft)| instances.get(draft.name.value.as_str()))
-            .flat_map(|instance| instance.deployments.iter().cloned())
-            .collect();
-        deployments.sort_by(|a, b| a.id.cmp(&b.id));
-        let mut projects = linked
-            .instances
-            .iter()
-            .filter_map(|(_, draft)| draft.project.as_ref());
-        let inherited = projects.next().map_or(Access::Admins, |project| {
-            Access::Project(project.value.clone())
-        });
-        let draft = linked.draft;
-        let access = draft.and_then(|draft| draft.access.as_ref());
-        Route {
-            name: linked.name.clone(),
-            path: draft.map_or_else(
-                || linked.name.as_str().to_owned(),
-                |draft| draft.path.value.clone(),
-            ),
-            host: draft
-                .and_then(|draft| draft.host.as_ref())
-                .map(|host| host.value.clone()),
-            models: link::aliases(linked),
-            workspace: link::workspace(linked).cloned(),
-            access: access.map_or(inherited, |access| access.value.clone()),
-            enabled: draft.is_none_or(|draft| draft.enabled),
-            limits: draft.map_or_else(RouteLimits::default, |draft| draft.limits),
-            timeouts: draft.map_or_else(Timeouts::default, |draft| draft.timeouts),
-            stream: draft.map(|draft| draft.stream).unwrap_or_default(),
-            load_balancing: draft.map(|d| d.load_balancing.clone()).unwrap_or_default(),
-            retries: draft.map(|d| d.retries.clone()).unwrap_or_default(),
-            ejection: draft.map(|d| d.ejection).unwrap_or_default(),
-            upstreams: draft
-                .map(|draft| draft.upstreams.clone())
-                .unwrap_or_default(),
-            deployments,
-            file: self.paths.get(linked.file).cloned().unwrap_or_default(),
-            ephemeral: draft.is_none(),
         }
     }
 }

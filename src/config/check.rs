@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use super::catalog::{Memory, load_first, unread};
 use super::error::FileError;
 use super::gateway;
+use super::upstream::own;
 use super::{ApiKeySource, Catalog};
-use crate::auth::roots::client_config;
 use crate::names::{DeploymentId, InstanceName, RouteName};
+use crate::outbound::roots::client_config;
 use crate::units::counted;
 
 /// What would be served.
@@ -83,6 +84,7 @@ pub fn check(config: Option<&Path>) -> Result<Summary, Vec<FileError>> {
     let memory = Memory::read(&settings.gateway.state.join(Memory::FILE));
     let catalog = load_first(&settings.gateway.routes, &settings.queues, &memory);
     errors.extend(unread_secrets(&catalog));
+    errors.extend(own::errors(&catalog, &settings));
     errors.extend(catalog.errors);
     if !errors.is_empty() {
         return Err(errors);

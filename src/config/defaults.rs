@@ -11,9 +11,10 @@ use std::time::Duration;
 use super::edge::{Heads, Proxies};
 use super::shares::{BodyTimes, Connections, Memory};
 use super::{
-    Admin, Cors, Gateway, GpuSource, Gpus, HostBudget, Metrics, Placement, Sandbox, Settings,
-    Telemetry, Tls, Tokens, VllmEngine, Workers,
+    Admin, Cors, Gateway, GpuSource, Gpus, HostBudget, Metrics, Models, Placement, Sandbox,
+    Settings, Telemetry, Tls, Tokens, VllmEngine, Workers,
 };
+use crate::models::room::{DiskLimits, DiskShare};
 use crate::telemetry::output::Rotation;
 
 const MIB: u64 = 1 << 20;
@@ -39,9 +40,11 @@ impl Default for Settings {
             gpus: Gpus::default(),
             placement: Placement::default(),
             workers: Workers::default(),
+            models: Models::default(),
             queues: vec![super::gateway::local_queue()],
             workspaces: HashMap::new(),
             vllm: VllmEngine::default(),
+            file: None,
         }
     }
 }
@@ -117,7 +120,7 @@ impl Default for Telemetry {
         Self {
             otlp: None,
             ca: None,
-            headers_env: None,
+            headers: None,
             service_name: "tidegate".to_owned(),
             sample: 1.0,
         }
@@ -202,6 +205,18 @@ impl Default for Workers {
             scale_down_after: Duration::from_mins(2),
             log_bytes_max: 16 * MIB,
             sandbox: Sandbox::default(),
+        }
+    }
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self {
+            limits: DiskLimits {
+                budget: None,
+                free_min: DiskShare::Part(0.05),
+            },
+            python: None,
         }
     }
 }

@@ -18,6 +18,7 @@ use http::uri::Authority;
 use super::network::Network;
 use super::problems::cut;
 use super::shares::{BodyTimes, Connections, Memory};
+use crate::auth::keeper::SecretSource;
 use crate::telemetry::output::Rotation;
 
 /// `[gateway]`: where clients come in, and the bounds that hold for all.
@@ -201,8 +202,8 @@ pub struct Telemetry {
     pub otlp: Option<Collector>,
     /// PEM file of the authorities that vouch for it; `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// The environment variable with headers for it: `key=value,key=value`.
-    pub headers_env: Option<String>,
+    /// Where headers for it stand: `key=value,key=value`.
+    pub headers: Option<SecretSource>,
     /// How we are called in traces.
     pub service_name: String,
     /// Share of requests that are traced where the client does not decide, 0 to 1.

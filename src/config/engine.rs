@@ -1,8 +1,6 @@
 //! `[engines.vllm]`: where vLLM comes from, and what instances may load.
 
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::VllmEngine;
 use super::problems::cut;
@@ -10,9 +8,6 @@ use super::reader::Reader;
 use super::tree::{Entry, Value};
 use crate::vllm::rules::Allowed;
 use crate::vllm::versions::Version;
-
-/// Bounds of `install_timeout`.
-const INSTALL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
 /// Reads the table into `to`.
 pub(super) fn read(mut table: Reader<'_>, to: &mut VllmEngine) {
@@ -34,7 +29,7 @@ pub(super) fn read(mut table: Reader<'_>, to: &mut VllmEngine) {
     if let Some(arguments) = table.parsed_list::<String>("pip_arguments") {
         to.pip_arguments = arguments.value;
     }
-    if let Some(limit) = table.span("install_timeout", INSTALL) {
+    if let Some(limit) = table.span("install_timeout") {
         to.install_timeout = limit;
     }
     versions(&mut table, to);

@@ -7,18 +7,22 @@
 //! served is [`super::with_file`]'s to say, and files are the admin API's.
 
 mod author;
+mod difference;
+mod route_file;
 mod tenant;
+mod text;
 
 use std::path::{Path, PathBuf};
 
+pub use route_file::RouteFile;
 use serde_json::{Map, Value as Json, json};
 
 use super::error::FileError;
 use super::file;
 use super::options::json as to_json;
 use super::tree::{self, FILE_BYTES_MAX};
-use crate::names::{InstanceName, InvalidName, RouteName};
-use crate::vllm::options::{Kind, OptionSet, Scope, Secret, find};
+use crate::names::{InstanceName, InvalidName};
+use crate::vllm::options::{OptionScope, OptionSet, SecretText, ValueKind, find};
 
 /// The version of exports that is written; older ones are read as well.
 pub const EXPORT_VERSION: u64 = 1;
@@ -110,7 +114,7 @@ pub struct Exchange {
     tables: Map<String, Json>,
     /// The header's version, if it has one.
     version: Option<u64>,
-    /// The text that it was read from, while that still says the same.
+    /// The text that it was read from, if that is a route file in TOML.
     source: Option<String>,
 }
 
@@ -173,11 +177,7 @@ impl Exchange {
     pub fn instance_only(mut self) -> Self {
         let own = self.route_is_own();
         let kept = |key: &str| matches!(key, "instance" | "deployment") || own && key == "route";
-        let before = self.tables.len();
         self.tables.retain(|key, _| kept(key));
-        if self.tables.len() < before {
-            self.source = None;
-        }
         self
     }
 
@@ -204,7 +204,6 @@ impl Exchange {
         if self.name == *name {
             return;
         }
-        self.source = None;
         let own = self.route_is_own();
         let old = std::mem::replace(&mut self.name, name.clone());
         let change = |table: Option<&mut Json>, keys: &[&str]| {
@@ -243,13 +242,12 @@ impl Exchange {
             return false;
         };
         found.insert("endpoint_name".to_owned(), json!(to));
-        self.source = None;
         true
     }
 
     /// Takes secrets that were written in place out of it, leaving their names:
     /// `INSTANCE.OPTION`, or `INSTANCE/MODEL.OPTION` for one deployment.
-    pub fn take_secrets(&mut self) -> Vec<(String, Secret)> {
+    pub fn take_secrets(&mut self) -> Vec<(String, SecretText)> {
         let mut taken = Vec::new();
         let name = self.name.clone();
         if let Some(instance) = self
@@ -257,7 +255,7 @@ impl Exchange {
             .get_mut("instance")
             .and_then(Json::as_object_mut)
         {
-            taken.extend(take(instance, Scope::Instance, name.as_str()));
+            taken.extend(take(instance, OptionScope::Instance, name.as_str()));
         }
         let deployments = self.tables.get_mut("deployment");
         let deployments = deployments.and_then(Json::as_array_mut);
@@ -266,10 +264,12 @@ impl Exchange {
                 continue;
             };
             let owner = format!("{name}/{}", endpoint(table).unwrap_or_default());
-            taken.extend(take(table, Scope::Deployment, &owner));
+            taken.extend(take(table, OptionScope::Deployment, &owner));
         }
         if !taken.is_empty() {
-            self.source = None;
+            // The text, too, is without them from here on.
+            let source = self.source.take();
+            self.source = source.and_then(|source| text::over(&source, &self.tables));
         }
         taken
     }
@@ -297,13 +297,14 @@ impl Exchange {
             .any(|value| value.get("file").is_some() || value.get("env").is_some())
     }
 
-    /// The text of it for a file that is there: in the syntax that its name says.
+    /// The text of it for a file that is there, in the syntax that its name says: laid
+    /// over what was sent, or over what the file says now, so that comments stay.
     ///
     /// # Errors
     ///
     /// [`ExchangeError::Value`] for a value that TOML has no form for.
-    pub fn text_for(&self, path: &Path) -> Result<String, ExchangeError> {
-        written_for(path, &self.tables, self.source.as_deref())
+    pub fn text_for(&self, path: &Path, old: &[u8]) -> Result<String, ExchangeError> {
+        written_for(path, &self.tables, self.source.as_deref(), old)
     }
 
     /// The export. Secrets are to be taken out before; one that could not be, as
@@ -317,78 +318,20 @@ impl Exchange {
         Json::Object(tables)
     }
 
-    /// The route file of it, and how it is written: the text that it was read
-    /// from where that still says the same, else JSON.
+    /// The text of a new route file for it, and how that is written: TOML, unless it has
+    /// no form for a value.
     pub fn file(&self) -> (Syntax, String) {
-        if let Some(source) = &self.source {
-            return (Syntax::Toml, source.clone());
+        written(&self.tables, self.source.as_deref())
+    }
+
+    /// The text of it in the syntax in which it was sent, so that its lines are those
+    /// that the sender knows.
+    pub fn as_sent(&self) -> (Syntax, String) {
+        let source = self.source.as_deref();
+        match source.and_then(|source| text::over(source, &self.tables)) {
+            Some(text) => (Syntax::Toml, text),
+            None => (Syntax::Json, pretty(&self.tables)),
         }
-        let tables = Json::Object(self.tables.clone());
-        (Syntax::Json, format!("{tables:#}\n"))
-    }
-}
-
-/// A route on its way in or out: a file without an instance.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RouteFile {
-    name: RouteName,
-    tables: Map<String, Json>,
-    /// The text that it was read from, if that is TOML.
-    source: Option<String>,
-}
-
-impl RouteFile {
-    /// Reads a route file.
-    ///
-    /// # Errors
-    ///
-    /// It is too large, no text of ours, or without a route.
-    pub fn read(content: &[u8]) -> Result<Self, ExchangeError> {
-        let (syntax, tables) = read_tables(content)?;
-        let route = tables.get("route").and_then(Json::as_object);
-        let route = route.ok_or(ExchangeError::NoRoute)?;
-        let name = route.get("name").and_then(Json::as_str);
-        let name = RouteName::new(name.unwrap_or_default()).map_err(ExchangeError::RouteName)?;
-        let source =
-            (syntax == Syntax::Toml).then(|| String::from_utf8_lossy(content).into_owned());
-        Ok(Self {
-            name,
-            tables,
-            source,
-        })
-    }
-
-    /// The name of the route.
-    pub fn name(&self) -> &RouteName {
-        &self.name
-    }
-
-    /// Whether the file describes an instance too.
-    pub fn has_instance(&self) -> bool {
-        self.tables.contains_key("instance") || self.tables.contains_key("deployment")
-    }
-
-    /// Its tables, for a form.
-    pub fn json(&self) -> Json {
-        Json::Object(self.tables.clone())
-    }
-
-    /// How it was written.
-    pub fn syntax(&self) -> Syntax {
-        if self.source.is_some() {
-            Syntax::Toml
-        } else {
-            Syntax::Json
-        }
-    }
-
-    /// The text of it for this file, in the syntax that its name says.
-    ///
-    /// # Errors
-    ///
-    /// [`ExchangeError::Value`] for a value that TOML has no form for.
-    pub fn text_for(&self, path: &Path) -> Result<String, ExchangeError> {
-        written_for(path, &self.tables, self.source.as_deref())
     }
 }
 
@@ -406,22 +349,42 @@ fn read_tables(content: &[u8]) -> Result<(Syntax, Map<String, Json>), ExchangeEr
     }
 }
 
-/// The text of these tables in the syntax that a file's name says: `source` where
-/// it is TOML that says the same.
+/// The text of these tables in the syntax that a file's name says: laid over `source`,
+/// which was sent, or over `old`, which stands there.
 fn written_for(
     path: &Path,
     tables: &Map<String, Json>,
     source: Option<&str>,
+    old: &[u8],
 ) -> Result<String, ExchangeError> {
-    let wants_json = path.extension().is_some_and(|end| end == "json");
-    match source {
-        Some(source) if !wants_json => Ok(source.to_owned()),
-        _ if wants_json => Ok(format!("{:#}\n", Json::Object(tables.clone()))),
-        _ => toml::to_string(tables).map_err(|_| ExchangeError::Value {
-            line: 1,
-            message: "TOML has no null: leave the key out",
-        }),
+    if path.extension().is_some_and(|end| end == "json") {
+        return Ok(pretty(tables));
     }
+    let there = source.or_else(|| std::str::from_utf8(old).ok());
+    let written = match there.filter(|text| read_tables(text.as_bytes()).is_ok()) {
+        Some(text) => text::over(text, tables),
+        None => text::new(tables),
+    };
+    written.ok_or(ExchangeError::Value {
+        line: 1,
+        message: "TOML has no null, and no number above 9223372036854775807: leave it out, or write a smaller one",
+    })
+}
+
+/// The text of a new file.
+fn written(tables: &Map<String, Json>, source: Option<&str>) -> (Syntax, String) {
+    let toml = match source {
+        Some(source) => text::over(source, tables),
+        None => text::new(tables),
+    };
+    match toml {
+        Some(text) => (Syntax::Toml, text),
+        None => (Syntax::Json, pretty(tables)),
+    }
+}
+
+fn pretty(tables: &Map<String, Json>) -> String {
+    format!("{:#}\n", Json::Object(tables.clone()))
 }
 
 /// Reads the text of a route file.
@@ -454,7 +417,7 @@ fn version(header: &Json) -> Result<u64, ExchangeError> {
 fn blot(table: &mut Json) {
     let options = table.get_mut("options").and_then(Json::as_object_mut);
     for (key, value) in options.into_iter().flatten() {
-        let is_secret = find(key).is_some_and(|row| row.kind == Kind::Secret);
+        let is_secret = find(key).is_some_and(|row| row.kind == ValueKind::Secret);
         if is_secret && !value.is_object() && !value.is_null() {
             *value = json!("***");
         }
@@ -462,7 +425,11 @@ fn blot(table: &mut Json) {
 }
 
 /// Takes the secrets out of the options of one table.
-fn take(table: &mut Map<String, Json>, scope: Scope, owner: &str) -> Vec<(String, Secret)> {
+fn take(
+    table: &mut Map<String, Json>,
+    scope: OptionScope,
+    owner: &str,
+) -> Vec<(String, SecretText)> {
     let Some(options) = table.get_mut("options").and_then(Json::as_object_mut) else {
         return Vec::new();
     };

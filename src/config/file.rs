@@ -8,7 +8,9 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::error::FileError;
+use super::inputs;
 use super::instance::{self, InstanceDraft, RouteChoice};
+use super::keys::ROUTE_FILE;
 use super::problems::Problems;
 use super::reader::Reader;
 use super::route::{self, RouteDraft};
@@ -78,7 +80,7 @@ pub(super) fn parse(
 ) -> Result<Parts, Vec<FileError>> {
     let tree = tree::parse(file, content)?;
     let problems = Problems::new(file);
-    let mut top = Reader::top(&tree, &problems);
+    let mut top = Reader::top(&tree, &ROUTE_FILE, &problems);
     let base = file.parent().unwrap_or(Path::new(""));
 
     let route = top.table("route");
@@ -108,6 +110,11 @@ pub(super) fn parse(
     {
         let message = "a route leads to upstreams or to an instance, not both: move the instance to a file of its own, or name its route in instance.route";
         problems.add(instance.name.line, "instance", message);
+    }
+    if let (Some(route), Some(instance)) = (&route, &instance)
+        && let Some(deployment) = instance.deployments.first()
+    {
+        inputs::check_author(&route.inputs, &deployment.value.author, &problems);
     }
     let errors = problems.into_errors();
     if errors.is_empty() {

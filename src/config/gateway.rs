@@ -10,33 +10,33 @@ mod listen;
 mod shares;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use listen::{addresses, listener, listeners_differ};
 
 use super::error::FileError;
+use super::keys::SETTINGS;
+use super::keys::environment::Given;
 use super::problems::{Problems, cut};
 use super::reader::Reader;
 use super::sandbox;
-use super::tree::{self, Entry, FILE_BYTES_MAX, Node, Value};
+use super::tree::{self, FILE_BYTES_MAX, Node};
 use super::trusted;
 use super::{
-    Admin, Gateway, GpuSource, Gpus, HostBudget, LostStore, Metrics, Placement, Settings, Tokens,
-    Workers, engine, file,
+    Admin, Gateway, GpuSource, Gpus, HostBudget, LostStore, Metrics, Models, Placement, Settings,
+    Tokens, Workers, engine, file,
 };
 use crate::auth::keeper::{SecretSource, TrustedKeys};
+use crate::models::room::DiskShare;
 use crate::names::{QueueName, Workspace};
-use crate::units::Bytes;
+use crate::units::share_or_size;
 
 /// The file that is read when none is named.
 pub const FILE: &str = "tidegate.toml";
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-const DAY: Duration = Duration::from_hours(24);
 const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
 
 /// Reads the settings from `path`; without one from `tidegate.toml` in the
 /// working directory, or all defaults where that is absent.
@@ -58,8 +58,14 @@ pub fn load(path: Option<&Path>) -> Result<Settings, Vec<FileError>> {
 pub(super) fn load_with_errors(path: Option<&Path>) -> (Settings, Vec<FileError>) {
     let file = path.unwrap_or(Path::new(FILE));
     match file::read(file, FILE_BYTES_MAX) {
-        Ok(content) => parse(file, &content),
-        Err(file::Unread::Missing) if path.is_none() => (Settings::default(), Vec::new()),
+        Ok(content) => {
+            let (mut settings, errors) = parse_over(file, &content, std::env::vars_os());
+            settings.file = std::path::absolute(file).ok();
+            (settings, errors)
+        }
+        Err(file::Unread::Missing) if path.is_none() => {
+            parse_over(Path::new(FILE), b"", std::env::vars_os())
+        }
         Err(unread) => {
             let error = FileError {
                 file: file.to_owned(),
@@ -73,13 +79,26 @@ pub(super) fn load_with_errors(path: Option<&Path>) -> (Settings, Vec<FileError>
 }
 
 /// Reads settings from the content of a file, and everything wrong with it.
+#[cfg(test)]
 pub(super) fn parse(file: &Path, content: &[u8]) -> (Settings, Vec<FileError>) {
+    parse_over(file, content, [])
+}
+
+/// As [`parse`], with what the environment says over it.
+pub(super) fn parse_over(
+    file: &Path,
+    content: &[u8],
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> (Settings, Vec<FileError>) {
     let mut settings = Settings::default();
     let errors = match tree::parse(file, content) {
-        Ok(tree) => {
+        Ok(mut tree) => {
+            let (given, mut errors) = Given::over(&mut tree, environment);
             let problems = Problems::new(file);
             read(&tree, &problems, &mut settings);
-            problems.into_errors()
+            errors.extend(problems.into_errors());
+            given.located(&mut errors);
+            errors
         }
         Err(errors) => errors,
     };
@@ -88,7 +107,7 @@ pub(super) fn parse(file: &Path, content: &[u8]) -> (Settings, Vec<FileError>) {
 }
 
 fn read(tree: &Node, problems: &Problems, settings: &mut Settings) {
-    let mut top = Reader::top(tree, problems);
+    let mut top = Reader::top(tree, &SETTINGS, problems);
     if let Some(mut table) = top.table("gateway") {
         gateway(&mut table, &mut settings.gateway);
         table.finish();
@@ -127,6 +146,9 @@ fn read(tree: &Node, problems: &Problems, settings: &mut Settings) {
     }
     if let Some(table) = top.table("workers") {
         workers(table, &mut settings.workers);
+    }
+    if let Some(table) = top.table("models") {
+        models(table, &mut settings.models);
     }
     queues(&mut top, &mut settings.queues);
     workspaces(&mut top, &mut settings.workspaces);
@@ -172,37 +194,24 @@ fn gateway(table: &mut Reader<'_>, to: &mut Gateway) {
     set(plain_listen, addresses(table, "plain_listen"));
     set(routes, table.path("routes"));
     set(state, table.path("state"));
-    set(
-        request_body_max,
-        table.size("request_body_max", 1024..=4 * GIB),
-    );
+    set(request_body_max, table.size("request_body_max"));
     shares::connections(table, connections);
     shares::memory(table, memory, *request_body_max);
     shares::body_times(table, body_times);
     shares::keep_alive(table, keep_alive);
-    let bounds = MILLISECOND..=DAY;
-    set(
-        handshake_timeout,
-        table.span("handshake_timeout", bounds.clone()),
-    );
-    set(header_timeout, table.span("header_timeout", bounds.clone()));
-    set(write_timeout, table.span("write_timeout", bounds));
-    set(
-        shutdown_timeout,
-        table.span("shutdown_timeout", Duration::ZERO..=DAY),
-    );
-    set(
-        unready_time,
-        table.span("unready_time", Duration::ZERO..=DAY),
-    );
+    set(handshake_timeout, table.span("handshake_timeout"));
+    set(header_timeout, table.span("header_timeout"));
+    set(write_timeout, table.span("write_timeout"));
+    set(shutdown_timeout, table.span("shutdown_timeout"));
+    set(unready_time, table.span("unready_time"));
     if let Some(log) = table.words("access_log") {
         *access_log = (log.value != "stdout").then(|| PathBuf::from(log.value));
     }
     set(
         &mut access_logs.bytes_max,
-        table.size("access_log_bytes_max", 64 * 1024..=16 * GIB),
+        table.size("access_log_bytes_max"),
     );
-    let files = table.whole("access_log_files", 0..=1_000);
+    let files = table.whole("access_log_files");
     set(&mut access_logs.files_max, files);
     edge::proxies(table, proxies);
     edge::heads(table, heads);
@@ -271,7 +280,7 @@ fn gpus(mut table: Reader<'_>, to: &mut Gpus) {
         .into_iter()
         .filter_map(|mut device| {
             let is_there = device.has("memory");
-            let memory = device.size("memory", MIB..=1024 * GIB);
+            let memory = device.size("memory");
             if !is_there {
                 device.missing("memory", "a size, as \"80GiB\"");
             }
@@ -296,7 +305,7 @@ fn gpus(mut table: Reader<'_>, to: &mut Gpus) {
         Some(Source::Auto) | None => {}
     }
     set(&mut to.library, table.path("library"));
-    let poll = table.span("poll", 10 * MILLISECOND..=Duration::from_mins(1));
+    let poll = table.span("poll");
     set(&mut to.poll, poll);
     let budget = table.parsed::<HostBudget>("host_memory_budget");
     set(
@@ -311,27 +320,15 @@ impl FromStr for HostBudget {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = "write a share of the memory or a size, as \"50%\" or \"64GiB\"";
-        if let Some(percent) = text.trim().strip_suffix('%') {
-            let percent: f64 = percent.trim_end().parse().map_err(|_| wrong)?;
-            let share = (0.0..=100.0).contains(&percent);
-            return share.then_some(Self::Share(percent / 100.0)).ok_or(wrong);
-        }
-        let bytes: Bytes = text.parse().map_err(|_| wrong)?;
-        Ok(Self::Bytes(bytes.0))
+        share_or_size(text, Self::Share, Self::Bytes).ok_or(wrong)
     }
 }
 
 fn placement(mut table: Reader<'_>, to: &mut Placement) {
-    set(&mut to.quantum, table.number("quantum", 0.0..=1000.0));
-    set(&mut to.patience, table.number("patience", 0.0..=1000.0));
-    set(
-        &mut to.wait_bound,
-        table.span("wait_bound", MILLISECOND..=DAY),
-    );
-    set(
-        &mut to.switch_share_max,
-        table.number("switch_share_max", 0.0..=1.0),
-    );
+    set(&mut to.quantum, table.number("quantum"));
+    set(&mut to.patience, table.number("patience"));
+    set(&mut to.wait_bound, table.span("wait_bound"));
+    set(&mut to.switch_share_max, table.number("switch_share_max"));
     set(
         &mut to.prefetch,
         table.flag("prefetch").map(|flag| flag.value),
@@ -340,69 +337,50 @@ fn placement(mut table: Reader<'_>, to: &mut Placement) {
 }
 
 fn workers(mut table: Reader<'_>, to: &mut Workers) {
-    let bounds = MILLISECOND..=DAY;
     set(
         &mut to.stop_on_exit,
         table.flag("stop_on_exit").map(|flag| flag.value),
     );
-    set(
-        &mut to.start_timeout,
-        table.span("start_timeout", bounds.clone()),
-    );
-    set(
-        &mut to.call_timeout,
-        table.span("call_timeout", bounds.clone()),
-    );
-    set(
-        &mut to.drain_timeout,
-        table.span("drain_timeout", Duration::ZERO..=DAY),
-    );
-    set(
-        &mut to.stop_grace,
-        table.span("stop_grace", Duration::ZERO..=DAY),
-    );
-    set(&mut to.backoff, table.span("backoff", bounds.clone()));
-    set(&mut to.failures_max, table.whole("failures_max", 1..=1000));
-    set(
-        &mut to.stable_after,
-        table.span("stable_after", bounds.clone()),
-    );
+    set(&mut to.start_timeout, table.span("start_timeout"));
+    set(&mut to.call_timeout, table.span("call_timeout"));
+    set(&mut to.drain_timeout, table.span("drain_timeout"));
+    set(&mut to.stop_grace, table.span("stop_grace"));
+    set(&mut to.backoff, table.span("backoff"));
+    set(&mut to.failures_max, table.whole("failures_max"));
+    set(&mut to.stable_after, table.span("stable_after"));
     care(&mut table, to);
     sandbox::read(&mut table, &mut to.sandbox);
-    set(
-        &mut to.log_bytes_max,
-        table.size("log_bytes_max", 64 * 1024..=16 * GIB),
-    );
+    set(&mut to.log_bytes_max, table.size("log_bytes_max"));
     table.finish();
 }
 
 /// How workers are looked after, kept together and counted.
 fn care(table: &mut Reader<'_>, to: &mut Workers) {
-    set(
-        &mut to.stall_timeout,
-        table.span("stall_timeout", MILLISECOND..=DAY),
-    );
+    set(&mut to.stall_timeout, table.span("stall_timeout"));
     let cgroups = table.flag("cgroups").map(|flag| flag.value);
     set(&mut to.cgroups, cgroups);
-    to.memory_max = table.size("memory_max", 64 * MIB..=1024 * 1024 * GIB);
+    to.memory_max = table.size("memory_max");
     if let (Some(_), false) = (to.memory_max, to.cgroups) {
         let message = "this needs control groups: take cgroups = false out";
         table.wrong(table.line_of("memory_max"), "memory_max", message);
     }
-    let probes = table.span("probe_interval", Duration::ZERO..=DAY);
+    let probes = table.span("probe_interval");
     set(&mut to.probe_interval, probes);
-    set(
-        &mut to.probe_timeout,
-        table.span("probe_timeout", MILLISECOND..=DAY),
-    );
-    let failures = table.whole("probe_failures", 1..=1000);
+    set(&mut to.probe_timeout, table.span("probe_timeout"));
+    let failures = table.whole("probe_failures");
     set(&mut to.probe_failures, failures);
-    let up = table.span("scale_up_after", Duration::ZERO..=DAY);
+    let up = table.span("scale_up_after");
     set(&mut to.scale_up_after, up);
-    set(
-        &mut to.scale_down_after,
-        table.span("scale_down_after", MILLISECOND..=DAY),
-    );
+    set(&mut to.scale_down_after, table.span("scale_down_after"));
+}
+
+fn models(mut table: Reader<'_>, to: &mut Models) {
+    let budget = table.parsed::<DiskShare>("disk_budget");
+    to.limits.budget = budget.map(|budget| budget.value);
+    let free = table.parsed::<DiskShare>("disk_free_min");
+    set(&mut to.limits.free_min, free.map(|free| free.value));
+    to.python = table.path("python");
+    table.finish();
 }
 
 /// The queue that is always there: this machine.
@@ -412,47 +390,31 @@ pub(super) fn local_queue() -> QueueName {
 }
 
 fn queues(top: &mut Reader<'_>, to: &mut Vec<QueueName>) {
-    let problems = top.problems;
-    for entry in top.raw_table("queues") {
-        let Entry { key, line, node } = entry;
-        let path = format!("queues.{}", cut(key));
-        if !matches!(node.value, Value::Table(_)) {
-            problems.add(*line, path, "write a table here, as [queues.local]");
-            continue;
-        }
-        let mut table = Reader::at(entry, path.clone(), problems);
+    for (key, mut table) in top.named("queues") {
         // The one launcher so far; cluster engines come beside it.
         let launcher = table.choice("launcher", &[("process", ())]);
         if launcher.is_none() {
             table.missing("launcher", "\"process\", for workers on this machine");
         }
-        table.finish();
         match QueueName::new(key) {
             Ok(name) if !to.contains(&name) => to.push(name),
             Ok(_) => {}
-            Err(error) => problems.add(*line, path, error.to_string()),
+            Err(error) => table.misnamed(error.to_string()),
         }
+        table.finish();
     }
     to.sort();
 }
 
 fn workspaces(top: &mut Reader<'_>, to: &mut HashMap<Workspace, u32>) {
-    let problems = top.problems;
-    for entry in top.raw_table("workspaces") {
-        let Entry { key, line, node } = entry;
-        let path = format!("workspaces.{}", cut(key));
-        if !matches!(node.value, Value::Table(_)) {
-            problems.add(*line, path, "write a table here, as [workspaces.NAME]");
-            continue;
-        }
-        let mut table = Reader::at(entry, path.clone(), problems);
-        let limit = table.whole("max_concurrent_requests", 1..=1_000_000);
-        table.finish();
+    for (key, mut table) in top.named("workspaces") {
+        let limit = table.whole("max_concurrent_requests");
         match (Workspace::new(key), limit) {
             (Ok(name), Some(limit)) => drop(to.insert(name, limit)),
             (Ok(_), None) => {}
-            (Err(error), _) => problems.add(*line, path, error.to_string()),
+            (Err(error), _) => table.misnamed(error.to_string()),
         }
+        table.finish();
     }
 }
 
@@ -472,6 +434,9 @@ fn resolve(settings: &mut Settings, base: &Path) {
     }
     paths.extend(settings.tls.clients.as_mut().map(|clients| &mut clients.ca));
     paths.extend(settings.telemetry.ca.as_mut());
+    if let Some(SecretSource::File(file)) = &mut settings.telemetry.headers {
+        paths.push(file);
+    }
     for trusted in &mut settings.tokens.trusted {
         match &mut trusted.keys {
             TrustedKeys::JwksFile(file) | TrustedKeys::PublicKey { file, .. } => paths.push(file),
@@ -489,6 +454,11 @@ fn resolve(settings: &mut Settings, base: &Path) {
     }
     for path in paths {
         *path = base.join(&*path);
+    }
+    if let Some(python) = &mut settings.models.python
+        && python.components().count() > 1
+    {
+        *python = base.join(&*python);
     }
     settings.vllm.resolve(base);
 }

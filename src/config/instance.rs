@@ -9,7 +9,9 @@ use super::options::{self, Options};
 use super::problems::{cut, nearest};
 use super::reader::{Found, Reader};
 use super::route::segment_fault;
-use super::{Author, Deployment, Engine, Idle, Levels, Offload, Replicas, Roll, Sim, Start, Vllm};
+use super::{
+    Author, Deployment, Engine, Idle, Inputs, Levels, Offload, Replicas, Roll, Sim, Start, Vllm,
+};
 use crate::names::{
     DeploymentId, InstanceName, ModelName, Project, QueueName, RouteName, Workspace,
 };
@@ -40,14 +42,8 @@ pub(super) enum RouteChoice {
 pub(super) const AUTHOR_BYTES_MAX: usize = 300;
 /// Most deployments of an instance.
 const DEPLOYMENTS_MAX: usize = 256;
-/// Most workers of a deployment.
-const REPLICAS_MAX: u32 = 64;
 /// Longest name or path of weights, in characters.
 const MODEL_CHARS_MAX: usize = 1024;
-const MILLISECOND: Duration = Duration::from_millis(1);
-const DAY: Duration = Duration::from_hours(24);
-const YEAR: Duration = Duration::from_hours(365 * 24);
-const TIB: u64 = 1 << 40;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -214,13 +210,13 @@ fn idle(table: &mut Reader<'_>) -> IdleDraft {
     let Some(mut idle) = table.table("idle") else {
         return draft;
     };
-    draft.time_limit = idle.span("time_limit", MILLISECOND..=YEAR);
+    draft.time_limit = idle.span("time_limit");
     let line = idle.line_of("offload_after");
     draft.offload_after = idle
-        .span("offload_after", MILLISECOND..=YEAR)
+        .span("offload_after")
         .map(|value| Found { value, line });
     draft.levels = levels(&mut idle);
-    let interval = idle.span("last_action_report_interval", MILLISECOND..=DAY);
+    let interval = idle.span("last_action_report_interval");
     draft.interval = interval.unwrap_or(draft.interval);
     if let (Some(limit), Some(offload)) = (draft.time_limit, &draft.offload_after)
         && offload.value >= limit
@@ -298,8 +294,8 @@ fn deployment(mut table: Reader<'_>, common: &Common<'_>) -> Option<Deployment> 
         fits
     });
     let endpoint = endpoint(&mut table, model.as_ref());
-    let max_concurrent_requests = table.whole("max_concurrent_requests", 1..=1_000_000);
-    let max_request_duration = table.span("max_request_duration", MILLISECOND..=DAY);
+    let max_concurrent_requests = table.whole("max_concurrent_requests");
+    let max_request_duration = table.span("max_request_duration");
     let words = [("on-demand", Start::OnDemand), ("boot", Start::Boot)];
     let start = table.choice("start", &words).map(|start| start.value);
     let replicas = replicas(&mut table);
@@ -346,6 +342,7 @@ fn deployment(mut table: Reader<'_>, common: &Common<'_>) -> Option<Deployment> 
         idle,
         engine,
         author: common.author.clone(),
+        inputs: Inputs::default(),
     })
 }
 
@@ -354,12 +351,12 @@ fn replicas(deployment: &mut Reader<'_>) -> Replicas {
     let Some(mut table) = deployment.table("replicas") else {
         return replicas;
     };
-    let each = table.whole("requests_each", 1..=1_000_000);
+    let each = table.whole("requests_each");
     let line_max = table.line_of("requests_max");
-    replicas.requests_max = table.whole("requests_max", 1..=1_000_000);
-    let most = table.whole("max", 1..=REPLICAS_MAX);
+    replicas.requests_max = table.whole("requests_max");
+    let most = table.whole("max");
     let line = table.line_of("min");
-    let least = table.whole("min", 0..=REPLICAS_MAX);
+    let least = table.whole("min");
     replicas.min = least.unwrap_or(replicas.min);
     // Whoever wants several at least names no bound below that.
     replicas.max = most.unwrap_or(replicas.min.max(1));
@@ -443,15 +440,15 @@ impl Default for Sim {
 
 fn sim(mut table: Reader<'_>) -> Sim {
     let default = Sim::default();
-    let mut span = |key, default| table.span(key, Duration::ZERO..=DAY).unwrap_or(default);
+    let mut span = |key, default| table.span(key).unwrap_or(default);
     let load = span("load", default.load);
     let wake = span("wake", default.wake);
     let sleep = span("sleep", default.sleep);
     let first_token = span("first_token", default.first_token);
-    let speed = table.number("tokens_per_second", 0.001..=1_000_000.0);
-    let weights = table.size("weights", 0..=1024 * TIB);
-    let context = table.size("context", 0..=1024 * TIB);
-    let length = table.whole("max_model_len", 2..=16_777_216);
+    let speed = table.number("tokens_per_second");
+    let weights = table.size("weights");
+    let context = table.size("context");
+    let length = table.whole("max_model_len");
     let faults = table.parsed_list::<String>("faults");
     if let Some(faults) = &faults {
         for fault in &faults.value {

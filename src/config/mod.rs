@@ -8,6 +8,7 @@
 mod balancing;
 pub mod catalog;
 pub mod check;
+mod current;
 mod defaults;
 pub mod edge;
 mod engine;
@@ -15,7 +16,9 @@ pub mod error;
 pub mod exchange;
 mod file;
 pub mod gateway;
+mod inputs;
 mod instance;
+pub mod keys;
 mod link;
 pub mod network;
 mod options;
@@ -41,17 +44,22 @@ use crate::names::{
 pub use balancing::{Ejection, LoadBalancing, Policy, Retries, RetryOn};
 pub use catalog::{Memory, load_catalog, load_first, with_file, without_file};
 pub use check::check;
+pub use current::{Current, CurrentWriter};
 pub use edge::{Cors, Gateway, Telemetry, Tls};
 pub use error::FileError;
 pub use exchange::Exchange;
 pub use gateway::load;
 pub use sandbox::{Sandbox, SandboxMode};
 pub use settings::{
-    Admin, GpuSource, Gpus, HostBudget, LostStore, Metrics, Placement, Settings, Tokens,
+    Admin, GpuSource, Gpus, HostBudget, LostStore, Metrics, Models, Placement, Settings, Tokens,
     VllmEngine, Workers,
 };
-pub use upstream::{Address, ApiKeySource, HealthCheck, Upstream, UpstreamTls};
+pub use upstream::own::{errors as own_upstreams, without as without_own};
+pub use upstream::{ApiKeySource, HealthCheck, Upstream, UpstreamTls};
 pub use watch::Watcher;
+
+pub use crate::openai::media::Inputs;
+pub use crate::outbound::dial::media::Media;
 
 /// Routes and instances of one moment, and what was wrong with the files.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +90,8 @@ pub struct Route {
     pub workspace: Option<Workspace>,
     /// Who may enter.
     pub access: Access,
+    /// What it is, as lists of models tell it.
+    pub description: Option<String>,
     /// Whether it serves.
     pub enabled: bool,
     /// Its bounds.
@@ -96,6 +106,8 @@ pub struct Route {
     pub retries: Retries,
     /// When a server is left out for a while.
     pub ejection: Ejection,
+    /// What requests may bring along for our own deployments.
+    pub inputs: Inputs,
     /// Servers that someone else runs.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Our own deployments that it leads to.
@@ -234,6 +246,8 @@ pub struct Deployment {
     pub idle: Idle,
     /// What runs it.
     pub engine: Engine,
+    /// What requests may bring along for it, as its route says.
+    pub inputs: Inputs,
     /// Who wrote its file.
     pub author: Author,
 }

@@ -8,9 +8,10 @@ use serde_json::Map;
 use super::Levels;
 use super::problems::{Problems, cut};
 use super::tree::{Entry, Node, Value};
+use crate::outbound::dial::media::Media;
 use crate::vllm::args::{self, Launch, Listen, Sleep};
-use crate::vllm::options::{OptionError, OptionSet, Scope, Secret, shown_key};
-use crate::vllm::rules::{self, Allowed, Machine};
+use crate::vllm::options::{OptionError, OptionScope, OptionSet, SecretText, shown_key};
+use crate::vllm::rules::{self, Allowed, Hardware};
 use crate::vllm::versions::{Version, VersionArgs};
 
 const TO_CPU: &str = "automatic_cpu_offloading";
@@ -31,8 +32,8 @@ pub(super) fn merge(
     deployment: Options<'_>,
     problems: &Problems,
 ) -> OptionSet {
-    let own = set(deployment, Scope::Deployment, problems);
-    let merged = set(instance, Scope::Instance, problems).merge(&own);
+    let own = set(deployment, OptionScope::Deployment, problems);
+    let merged = set(instance, OptionScope::Instance, problems).merge(&own);
     for error in rules::across(&merged) {
         // Two ways to offload at once: `offload_levels` says it.
         if error.key != TO_DISK {
@@ -63,11 +64,13 @@ pub(super) fn fit_version(
         listen: Listen::Tcp("127.0.0.1", 8000),
         sleep: Sleep::No,
         allowed: &Allowed::all(),
-        machine: Machine {
+        media: &Media::default(),
+        chat_template: false,
+        machine: Hardware {
             amd64: true,
-            ..Machine::default()
+            ..Hardware::default()
         },
-        resolve: &|_| Ok(Secret::new(String::new())),
+        resolve: &|_| Ok(SecretText::new(String::new())),
     };
     let known = rules::across(merged);
     for error in args::command_line(&launch).err().unwrap_or_default() {
@@ -77,7 +80,7 @@ pub(super) fn fit_version(
     }
 }
 
-fn set(options: Options<'_>, scope: Scope, problems: &Problems) -> OptionSet {
+fn set(options: Options<'_>, scope: OptionScope, problems: &Problems) -> OptionSet {
     let mut map = Map::new();
     for entry in options.entries {
         match json(&entry.node) {

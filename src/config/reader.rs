@@ -5,11 +5,11 @@
 //! result away only when there are none.
 
 use std::fmt::Display;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::keys::{Key, KeyTable, Kind};
 use super::problems::{Problems, cut, nearest};
 use super::tree::{Entry, Node, Value};
 use crate::units::{Bytes, Span};
@@ -21,8 +21,8 @@ pub(super) struct Reader<'a> {
     pub(super) line: usize,
     /// Its own dotted key; empty at the top.
     pub(super) path: String,
-    /// The keys asked for, so the known ones.
-    known: Vec<&'static str>,
+    /// The keys that may stand in it.
+    table: &'static KeyTable,
     pub(super) problems: &'a Problems,
 }
 
@@ -37,16 +37,17 @@ pub(super) struct Found<T> {
 
 impl<'a> Reader<'a> {
     /// Reads the table at the top of a file.
-    pub(super) fn top(node: &'a Node, problems: &'a Problems) -> Self {
-        Self::of(node, node.line, String::new(), problems)
+    pub(super) fn top(node: &'a Node, table: &'static KeyTable, problems: &'a Problems) -> Self {
+        Self::of(node, node.line, String::new(), table, problems)
     }
 
-    /// Reads the table behind a key that no one could foresee.
-    pub(super) fn at(entry: &'a Entry, path: String, problems: &'a Problems) -> Self {
-        Self::of(&entry.node, entry.line, path, problems)
-    }
-
-    fn of(node: &'a Node, line: usize, path: String, problems: &'a Problems) -> Self {
+    fn of(
+        node: &'a Node,
+        line: usize,
+        path: String,
+        table: &'static KeyTable,
+        problems: &'a Problems,
+    ) -> Self {
         let entries = match &node.value {
             Value::Table(entries) => entries.as_slice(),
             Value::Null => &[],
@@ -60,7 +61,7 @@ impl<'a> Reader<'a> {
             entries,
             line,
             path,
-            known: Vec::new(),
+            table,
             problems,
         }
     }
@@ -79,23 +80,45 @@ impl<'a> Reader<'a> {
         self.problems.add(line, self.dotted(key), message);
     }
 
-    /// The keys of this table that nothing asked for yet.
-    pub(super) fn others(&self) -> impl Iterator<Item = &'a Entry> {
-        let known = self.known.clone();
-        self.entries
-            .iter()
-            .filter(move |entry| !known.contains(&entry.key.as_str()))
+    /// The row of a key. One that has none would be read by no document's word: the
+    /// file is refused, and a test fails.
+    fn row(&self, key: &'static str) -> Option<&'static Key> {
+        let row = self.table.key(key);
+        if row.is_none() {
+            self.fault(key);
+        }
+        row
+    }
+
+    /// Notes that the table of keys and the code differ.
+    fn fault(&self, key: &str) {
+        let message = "tidegate's own table of keys lacks this: a fault of the program";
+        self.wrong(self.line, key, message);
     }
 
     fn entry(&mut self, key: &'static str) -> Option<&'a Entry> {
-        self.known.push(key);
+        self.row(key)?;
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         (entry.node.value != Value::Null).then_some(entry)
+    }
+
+    /// How long the list at a key is; `None` where there is no list.
+    pub(super) fn list_len(&self, key: &str) -> Option<usize> {
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        match &entry.node.value {
+            Value::List(items) => Some(items.len()),
+            _ => None,
+        }
     }
 
     /// Whether a key is there.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// Notes that the table itself can't be called so.
+    pub(super) fn misnamed(&self, message: impl Into<String>) {
+        self.problems.add(self.line, self.path.clone(), message);
     }
 
     /// The line of a key, that of the table where it is absent.
@@ -238,51 +261,56 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Takes a duration within bounds.
-    pub(super) fn span(
-        &mut self,
-        key: &'static str,
-        bounds: RangeInclusive<Duration>,
-    ) -> Option<Duration> {
+    /// Takes a duration within its bounds.
+    pub(super) fn span(&mut self, key: &'static str) -> Option<Duration> {
+        let Kind::Span(least, most) = self.row(key)?.kind else {
+            self.fault(key);
+            return None;
+        };
         let text = self.text_as(key, "a duration in quotes, as \"15s\"")?;
         let span: Found<Span> = self.read(&text, key)?;
-        self.bound(
-            key,
-            span.line,
-            span.value,
-            Span(*bounds.start())..=Span(*bounds.end()),
-        )
-        .map(|span| span.0)
+        self.bound(key, span, (Span(least), Span(most)))
+            .map(|span| span.0)
     }
 
-    /// Takes a size within bounds, in bytes.
-    pub(super) fn size(&mut self, key: &'static str, bounds: RangeInclusive<u64>) -> Option<u64> {
+    /// Takes a size within its bounds, in bytes.
+    pub(super) fn size(&mut self, key: &'static str) -> Option<u64> {
+        let Kind::Size(least, most) = self.row(key)?.kind else {
+            self.fault(key);
+            return None;
+        };
         let text = self.text_as(key, "a size in quotes, as \"64MiB\"")?;
         let size: Found<Bytes> = self.read(&text, key)?;
-        self.bound(
-            key,
-            size.line,
-            size.value,
-            Bytes(*bounds.start())..=Bytes(*bounds.end()),
-        )
-        .map(|size| size.0)
+        self.bound(key, size, (Bytes(least), Bytes(most)))
+            .map(|size| size.0)
     }
 
-    /// Takes a whole number within bounds.
-    pub(super) fn whole(&mut self, key: &'static str, bounds: RangeInclusive<u32>) -> Option<u32> {
+    /// Takes a whole number within its bounds.
+    pub(super) fn whole(&mut self, key: &'static str) -> Option<u32> {
+        let Kind::Whole(least, most) = self.row(key)?.kind else {
+            self.fault(key);
+            return None;
+        };
         let node = &self.entry(key)?.node;
         let Value::Int(number) = node.value else {
             let message = format!("write a whole number, not {}", node.value.kind());
             self.wrong(node.line, key, message);
             return None;
         };
-        let bounds = i128::from(*bounds.start())..=i128::from(*bounds.end());
-        let number = self.bound(key, node.line, number, bounds)?;
+        let found = Found {
+            value: number,
+            line: node.line,
+        };
+        let number = self.bound(key, found, (i128::from(least), i128::from(most)))?;
         u32::try_from(number).ok()
     }
 
-    /// Takes a number within bounds.
-    pub(super) fn number(&mut self, key: &'static str, bounds: RangeInclusive<f64>) -> Option<f64> {
+    /// Takes a number within its bounds.
+    pub(super) fn number(&mut self, key: &'static str) -> Option<f64> {
+        let Kind::Number(least, most) = self.row(key)?.kind else {
+            self.fault(key);
+            return None;
+        };
         let node = &self.entry(key)?.node;
         let number = match node.value {
             Value::Float(number) => number,
@@ -294,20 +322,22 @@ impl<'a> Reader<'a> {
                 return None;
             }
         };
-        self.bound(key, node.line, number, bounds)
+        let found = Found {
+            value: number,
+            line: node.line,
+        };
+        self.bound(key, found, (least, most))
     }
 
     fn bound<T: PartialOrd + Display>(
         &self,
         key: &str,
-        line: usize,
-        value: T,
-        bounds: RangeInclusive<T>,
+        Found { value, line }: Found<T>,
+        (least, most): (T, T),
     ) -> Option<T> {
-        if bounds.contains(&value) {
+        if (&least..=&most).contains(&&value) {
             return Some(value);
         }
-        let (least, most) = bounds.into_inner();
         let message = format!("{value} is out of bounds: write {least} to {most}");
         self.wrong(line, key, message);
         None
@@ -331,16 +361,24 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes one of these words.
-    pub(super) fn choice<T: Copy>(
+    pub(super) fn choice<T: Clone>(
         &mut self,
         key: &'static str,
         words: &[(&'static str, T)],
     ) -> Option<Found<T>> {
+        let known = words.iter().map(|(word, _)| word);
+        let is_stated = match self.row(key)?.kind {
+            Kind::Choice(stated) | Kind::ChoiceOr(stated, _) => stated.iter().eq(known),
+            _ => false,
+        };
+        if !is_stated {
+            self.fault(key);
+        }
         let text = self.text(key)?;
         let word = words.iter().find(|(word, _)| *word == text.value);
-        if let Some(&(_, value)) = word {
+        if let Some((_, value)) = word {
             return Some(Found {
-                value,
+                value: value.clone(),
                 line: text.line,
             });
         }
@@ -360,13 +398,27 @@ impl<'a> Reader<'a> {
 
     /// Takes a table; `None` when it is absent.
     pub(super) fn table(&mut self, key: &'static str) -> Option<Reader<'a>> {
+        let Kind::Table(table) = self.row(key)?.kind else {
+            self.fault(key);
+            return None;
+        };
         let entry = self.entry(key)?;
         let path = self.dotted(key);
-        Some(Reader::of(&entry.node, entry.line, path, self.problems))
+        Some(Reader::of(
+            &entry.node,
+            entry.line,
+            path,
+            table,
+            self.problems,
+        ))
     }
 
     /// Takes the tables of `[[key]]`.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<Reader<'a>> {
+        let Some(Kind::Tables(table)) = self.row(key).map(|row| row.kind) else {
+            self.fault(key);
+            return Vec::new();
+        };
         let Some(entry) = self.entry(key) else {
             return Vec::new();
         };
@@ -376,26 +428,57 @@ impl<'a> Reader<'a> {
             self.wrong(entry.line, key, format!("write [[{path}]], not {kind}"));
             return Vec::new();
         };
-        nodes
-            .iter()
-            .map(|node| Reader::of(node, node.line, path.clone(), self.problems))
-            .collect()
+        let of = |node: &'a Node| Reader::of(node, node.line, path.clone(), table, self.problems);
+        nodes.iter().map(of).collect()
+    }
+
+    /// Takes the tables of `[key.NAME]`, with their names; what is no table is noted.
+    pub(super) fn named(&mut self, key: &'static str) -> Vec<(&'a str, Reader<'a>)> {
+        let Some(Kind::Named(table)) = self.row(key).map(|row| row.kind) else {
+            self.fault(key);
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for entry in self.raw_table(key) {
+            let path = self.dotted(&format!("{key}.{}", cut(&entry.key)));
+            if matches!(entry.node.value, Value::Table(_)) {
+                let reader = Reader::of(&entry.node, entry.line, path, table, self.problems);
+                found.push((entry.key.as_str(), reader));
+            } else {
+                let message = format!("write a table here, as [{key}.NAME]");
+                self.problems.add(entry.line, path, message);
+            }
+        }
+        found
     }
 
     /// Takes a table whole, to be read elsewhere.
     pub(super) fn raw_table(&mut self, key: &'static str) -> &'a [Entry] {
-        self.table(key).map_or(&[], |table| table.entries)
+        let Some(entry) = self.entry(key) else {
+            return &[];
+        };
+        match &entry.node.value {
+            Value::Table(entries) => entries,
+            other => {
+                let message = format!("write a table here, not {}", other.kind());
+                self.wrong(entry.node.line, key, message);
+                &[]
+            }
+        }
     }
 
-    /// Ends the reading: every key that nothing asked for is an error.
+    /// Ends the reading: every key that may not stand here is an error.
     pub(super) fn finish(self) {
-        for entry in self.others() {
+        for entry in self.entries {
+            if self.table.key(&entry.key).is_some() {
+                continue;
+            }
             let place = if self.path.is_empty() {
                 "at the top of this file".to_owned()
             } else {
                 format!("in [{}]", self.path)
             };
-            let known = self.known.iter().copied();
+            let known = self.table.names();
             let message = if let Some(near) = nearest(&entry.key, known.clone()) {
                 format!("this key is unknown {place}: did you mean {near:?}?")
             } else {

@@ -8,8 +8,8 @@ use super::edge::host_name;
 use super::problems::cut;
 use super::reader::{Found, Reader};
 use super::{
-    Access, Ejection, LoadBalancing, Retries, RouteLimits, Streams, Timeouts, Upstream, balancing,
-    upstream,
+    Access, Ejection, Inputs, LoadBalancing, Retries, RouteLimits, Streams, Timeouts, Upstream,
+    balancing, inputs, upstream,
 };
 use crate::names::{ModelName, Project, RouteName, Workspace};
 
@@ -28,6 +28,7 @@ pub(super) struct RouteDraft {
     pub(super) workspace: Option<Found<Workspace>>,
     /// `None` when the file says nothing: then that of its instances.
     pub(super) access: Option<Found<Access>>,
+    pub(super) description: Option<String>,
     pub(super) enabled: bool,
     pub(super) limits: RouteLimits,
     pub(super) timeouts: Timeouts,
@@ -35,14 +36,15 @@ pub(super) struct RouteDraft {
     pub(super) load_balancing: LoadBalancing,
     pub(super) retries: Retries,
     pub(super) ejection: Ejection,
+    pub(super) inputs: Found<Inputs>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
 }
 
 /// Most upstreams of a route, and most names that lead to it.
 const ITEMS_MAX: usize = 256;
-const KEEP_ALIVE_MIN: Duration = Duration::from_secs(10);
-const MILLISECOND: Duration = Duration::from_millis(1);
-const DAY: Duration = Duration::from_hours(24);
+
+/// Longest description, in characters.
+const DESCRIPTION_CHARS_MAX: usize = 256;
 
 /// First path segments that mean something else on the gateway's listener.
 const RESERVED: [&str; 32] = [
@@ -141,6 +143,7 @@ pub(super) fn read(
     }
     let workspace = table.parsed::<Workspace>("workspace");
     let access = access(&mut table);
+    let description = description(&mut table);
     let enabled = table.flag("enabled").is_none_or(|flag| flag.value);
     let limits = limits(&mut table);
     let timeouts = table.table("timeouts").map(timeouts).unwrap_or_default();
@@ -150,6 +153,16 @@ pub(super) fn read(
     let load_balancing = load_balancing.map(balancing::load_balancing);
     let retries = table.table("retries").map(balancing::retries);
     let ejection = table.table("ejection").map(balancing::ejection);
+    let inputs = inputs::read(&mut table);
+    if !upstreams.is_empty() && (table.has("media") || table.has("chat_template")) {
+        let key = if table.has("media") {
+            "media"
+        } else {
+            "chat_template"
+        };
+        let message = "this has an effect on workers of ours only, and what stands in [[upstream]] is someone else's: take it out";
+        table.wrong(table.line_of(key), key, message);
+    }
     if let Some(extra) = upstreams.get(ITEMS_MAX) {
         let message = format!("a route has at most {ITEMS_MAX} upstreams: take some out");
         table.problems.add(extra.line, "upstream", message);
@@ -167,6 +180,7 @@ pub(super) fn read(
         models,
         workspace,
         access,
+        description,
         enabled,
         limits,
         timeouts,
@@ -174,8 +188,20 @@ pub(super) fn read(
         load_balancing: load_balancing.unwrap_or_default(),
         retries: retries.unwrap_or_default(),
         ejection: ejection.unwrap_or_default(),
+        inputs,
         upstreams,
     })
+}
+
+fn description(table: &mut Reader<'_>) -> Option<String> {
+    let text = table.text("description")?;
+    let odd = text.value.chars().any(char::is_control);
+    if text.value.is_empty() || text.value.chars().count() > DESCRIPTION_CHARS_MAX || odd {
+        let message = "write 1 to 256 characters on one line, as \"For code, up to 32k tokens\"";
+        table.wrong(text.line, "description", message);
+        return None;
+    }
+    Some(text.value.to_owned())
 }
 
 fn path(table: &mut Reader<'_>, name: Option<&Found<RouteName>>) -> Option<Found<String>> {
@@ -257,20 +283,20 @@ fn access(table: &mut Reader<'_>) -> Option<Found<Access>> {
 
 fn limits(table: &mut Reader<'_>) -> RouteLimits {
     let default = RouteLimits::default();
-    let queue = table.whole("queue_requests_max", 0..=100_000);
-    let wait = table.span("queue_wait_max", MILLISECOND..=DAY);
+    let queue = table.whole("queue_requests_max");
+    let wait = table.span("queue_wait_max");
     RouteLimits {
-        max_concurrent_requests: table.whole("max_concurrent_requests", 1..=1_000_000),
+        max_concurrent_requests: table.whole("max_concurrent_requests"),
         queue_requests_max: queue.unwrap_or(default.queue_requests_max),
         queue_wait_max: wait.unwrap_or(default.queue_wait_max),
-        requests_per_minute: table.whole("requests_per_minute", 1..=10_000_000),
-        tokens_per_minute: table.whole("tokens_per_minute", 1..=4_000_000_000),
+        requests_per_minute: table.whole("requests_per_minute"),
+        tokens_per_minute: table.whole("tokens_per_minute"),
     }
 }
 
 fn timeouts(mut table: Reader<'_>) -> Timeouts {
     let default = Timeouts::default();
-    let mut take = |key, default| table.span(key, MILLISECOND..=DAY).unwrap_or(default);
+    let mut take = |key, default| table.span(key).unwrap_or(default);
     let timeouts = Timeouts {
         first_byte: take("first_byte", default.first_byte),
         idle: take("idle", default.idle),
@@ -285,8 +311,8 @@ fn timeouts(mut table: Reader<'_>) -> Timeouts {
 fn streams(mut table: Reader<'_>) -> Streams {
     let streams = Streams {
         // Some clients count comments, and give up after 300 of them.
-        keep_alive: table.span("keep_alive", KEEP_ALIVE_MIN..=DAY),
-        open_after: table.span("open_after", Duration::ZERO..=DAY),
+        keep_alive: table.span("keep_alive"),
+        open_after: table.span("open_after"),
     };
     table.finish();
     streams

@@ -70,8 +70,8 @@ pub(super) fn read(table: &mut Reader<'_>, to: &mut Sandbox) {
 }
 
 impl Settings {
-    /// Files and directories that are the gateway's alone: its state, keys, and route
-    /// files.
+    /// Files and directories that are the gateway's alone: its state, keys, settings and
+    /// route files.
     pub fn private_paths(&self) -> Vec<PathBuf> {
         let mut paths = vec![
             self.gateway.state.clone(),
@@ -92,9 +92,13 @@ impl Settings {
         paths.extend(self.tls.more.iter().map(|pair| pair.private_key.clone()));
         paths.extend(self.tokens.previous_keys.iter().flatten().cloned());
         paths.extend(self.gateway.access_log.clone());
+        paths.extend(self.file.clone());
         if let Some(hs256) = &self.tokens.hs256
             && let SecretSource::File(file) = &hs256.source
         {
+            paths.push(file.clone());
+        }
+        if let Some(SecretSource::File(file)) = &self.telemetry.headers {
             paths.push(file.clone());
         }
         for trusted in &self.tokens.trusted {

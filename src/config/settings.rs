@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Cors, Gateway, Sandbox, Telemetry, Tls};
 use crate::auth::keeper::{KeySources, SharedSecret, TrustedIssuer};
 use crate::auth::keys::previous_beside;
+use crate::models::room::DiskLimits;
 use crate::names::{QueueName, Workspace};
 use crate::vllm::rules::Allowed;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub placement: Placement,
     /// `[workers]`
     pub workers: Workers,
+    /// `[models]`
+    pub models: Models,
     /// `[queues.*]`: the queues that instances may name; `local` is always one.
     pub queues: Vec<QueueName>,
     /// `[workspaces.*]`: requests that each may have at work at once, on all routes
@@ -41,6 +44,8 @@ pub struct Settings {
     pub workspaces: HashMap<Workspace, u32>,
     /// `[engines.vllm]`
     pub vllm: VllmEngine,
+    /// The file that all of this was read in; `None` where there is none.
+    pub file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -213,6 +218,15 @@ pub struct Workers {
     pub log_bytes_max: u64,
     /// What they are kept from.
     pub sandbox: Sandbox,
+}
+
+/// `[models]`: models that are fetched.
+#[derive(Clone, Debug)]
+pub struct Models {
+    /// What they may take of the disk.
+    pub limits: DiskLimits,
+    /// The Python that fetches from the hub; `None`: that of the vllm of the settings.
+    pub python: Option<PathBuf>,
 }
 
 /// `[engines.vllm]`: where vLLM comes from.

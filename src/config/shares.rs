@@ -72,12 +72,7 @@ impl HostBudget {
     pub fn of(self, total: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a share of 0 to 1 of it"
-            )]
-            Self::Share(share) => (crate::units::float(total) * share) as u64,
+            Self::Share(share) => crate::units::share_of(total, share),
         }
     }
 }

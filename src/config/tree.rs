@@ -132,3 +132,26 @@ pub(super) fn parse(file: &Path, content: &[u8]) -> Result<Node, Vec<FileError>>
         toml_text::parse(text).map_err(|errors| errors.into_iter().map(in_file).collect())
     }
 }
+
+/// Reads one value as TOML writes it behind a key.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(super) fn toml_value(text: &str) -> Result<Node, String> {
+    let tree = toml_text::parse(&format!("value = {}", text.trim()));
+    let node = tree.map_err(|errors| {
+        let first = errors.into_iter().next();
+        first.map_or_else(String::new, |error| error.message)
+    })?;
+    match node.value {
+        Value::Table(mut entries) if entries.len() == 1 => Ok(entries.pop().map_or(
+            Node {
+                line: 1,
+                value: Value::Null,
+            },
+            |entry| entry.node,
+        )),
+        _ => Err("this is more than one value: write one".to_owned()),
+    }
+}

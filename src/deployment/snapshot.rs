@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Gate;
-use crate::config::Address;
+use super::telling::Telling;
 use crate::names::{DeploymentId, Generation};
+use crate::outbound::Address;
 use crate::time::unix_seconds;
 
 /// What a person sees.
@@ -133,7 +134,7 @@ pub struct Snapshot {
     /// Progress of a start: a phase in words and a percentage.
     pub progress: Option<(Arc<str>, u8)>,
     /// Why it failed or was stopped, in words, with the last lines of the log.
-    pub reason: Option<Arc<str>>,
+    pub reason: Option<Telling>,
     /// Counts the times that waiting requests were refused, with the last cause:
     /// a waiter gives up when it has grown since it began to wait.
     pub refusals: u64,

@@ -4,7 +4,8 @@
 //! The body is ours by now, whole, so it can be sent again: once, on a fresh
 //! connection, when a kept one turns out to be dead before a byte of the answer;
 //! or to other servers, as [`super::retry`] allows. Never once an answer began. Where a
-//! worker of ours can't be reached, the request waits for the one that replaces it.
+//! worker of ours can't be reached, or broke off because it ended, the request waits for
+//! the one that replaces it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,24 +15,25 @@ use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-use super::admit::{Admission, Again, Place};
-use super::balance::Pick;
-use super::error::Refusal;
-use super::fault::Fault;
-use super::headers;
-use super::health::Attempt;
-use super::onward::Onward;
-use super::pool::{Awaited, Conn, Occupied, Pool};
-use super::record::{Phase, Record};
+use super::admission::{Admission, Again, Place};
+use super::head::headers;
+use super::head::hops::Hops;
+use super::head::onward::Onward;
+use super::record::{Record, RequestPhase};
+use super::refusal::Refusal;
 use super::retry;
-use super::router::{Backend, Destination, Target};
-use super::server::Server;
-use super::socket::Limits;
-use super::wire::Sending;
+use super::route::table::{Backend, Destination, Target};
+use super::upstream::balance::Pick;
+use super::upstream::fault::Fault;
+use super::upstream::health::Attempt;
+use super::upstream::pool::{Awaited, Conn, Occupied, Pool};
+use super::upstream::server::Server;
+use super::upstream::wire::Sending;
 use crate::config::Timeouts;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::openai::splice::{Edits, splice};
+use crate::outbound::socket::Limits;
 use crate::pieces::Pieces;
 use crate::telemetry::metrics::{replays, retried};
 use crate::time::{Instant, timeout};
@@ -86,7 +88,7 @@ pub async fn forward(
     let mut tried: Vec<Arc<Server>> = Vec::new();
     let mut again = Again::default();
     loop {
-        let prepared = Prepared::new(outgoing, admission)?;
+        let prepared = Prepared::new(outgoing, admission, &record.hops)?;
         let server = Arc::clone(&admission.place.server);
         let attempt = server.health.begin();
         let duration_max = admission.place.duration_max();
@@ -98,7 +100,8 @@ pub async fn forward(
         let Some(pick) = pick else {
             return result;
         };
-        let why = retry::reason(&result, &route.retries, prepared.may_replay);
+        let status = result.as_ref().map(|answered| answered.response.status());
+        let why = retry::reason(status, &route.retries, prepared.may_replay);
         let why = why.filter(|_| tried.len() < route.retries.servers_max as usize);
         if let Some(why) = why {
             tried.push(server);
@@ -112,11 +115,15 @@ pub async fn forward(
                 continue;
             }
         }
-        if !matches!(result, Err(Refusal::Unreached(_))) || !admission.is_replaced() {
+        // Boxed: it is seldom, and every request's future would carry it.
+        let waits_on = match &result {
+            Err(refusal) => Box::pin(admission.is_replaced(refusal, &mut again)).await,
+            Ok(_) => false,
+        };
+        if !waits_on {
             return result;
         }
         tried.clear();
-        // Boxed: it is seldom, and every request's future would carry it.
         Box::pin(admission.again(&mut again, pick, destination, record)).await?;
     }
 }
@@ -173,7 +180,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(outgoing: &Outgoing<'_>, admission: &Admission) -> Result<Self, Refusal> {
+    fn new(outgoing: &Outgoing<'_>, admission: &Admission, hops: &Hops) -> Result<Self, Refusal> {
         let Place { target, server, .. } = &admission.place;
         let pool = Arc::clone(&server.pool);
         let body = edited(outgoing, target);
@@ -185,7 +192,10 @@ impl Prepared {
         ];
         let authorization = server.authorization();
         let authorization = authorization.as_ref().map(|value| (&AUTHORIZATION, value));
-        let headers = outgoing.headers.iter(&of_server).chain(authorization);
+        let mark = target.mark(hops);
+        let mark = mark.as_ref().map(|(name, value)| (name, value));
+        let headers = outgoing.headers.iter(&of_server);
+        let headers = headers.chain(authorization).chain(mark);
         let path = path(&target.base_path, outgoing)?;
         Ok(Self {
             pool,
@@ -210,7 +220,7 @@ impl Prepared {
             tls_handshake: timeouts.tls_handshake,
         };
         let occupied = self.pool.occupy();
-        record.phase = Phase::Connect;
+        record.phase = RequestPhase::Connect;
         let kept = self.pool.kept().await;
         let mut conn = if let Some(conn) = kept {
             conn
@@ -220,7 +230,7 @@ impl Prepared {
             record.waits.connect += since.elapsed();
             dialled?
         };
-        record.phase = Phase::FirstByte;
+        record.phase = RequestPhase::FirstByte;
         let sent = Instant::now();
         // At most twice: only a reused connection or an unsent request goes again.
         for attempt in 0..2 {

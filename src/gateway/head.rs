@@ -1,6 +1,10 @@
 //! What the head of a request says, as it stands in the access log: also of what was
 //! refused, so nothing of it is trusted.
 
+pub mod headers;
+pub mod hops;
+pub mod onward;
+
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -61,7 +65,8 @@ fn plain(bytes: &[u8], max: usize) -> String {
     let bytes = bytes.get(..max).unwrap_or(bytes);
     let is_plain = |byte: &u8| (b' '..=b'~').contains(byte);
     if let Ok(text) = std::str::from_utf8(bytes)
-        && bytes.iter().all(is_plain)
+        // Without a branch.
+        && bytes.iter().fold(true, |all, byte| all & is_plain(byte))
     {
         return text.to_owned();
     }

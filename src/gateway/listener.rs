@@ -1,7 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 and HTTP/2 on them.
 //!
 //! Bounds that hold before any request is read: connections at once, of all and of each
-//! address ([`super::places`]), handshake, head, header sizes, streams of one connection.
+//! address ([`super::client::places`]), handshake, head, header sizes, streams of one connection.
 //! A process that is out of file descriptors pauses accepting; what is open goes on.
 //!
 //! A client that ends its side of the connection is gone, and what it asked for is
@@ -10,6 +10,8 @@
 //! have an engine write its answer for minutes. HTTP's clients keep their side open.
 
 mod first;
+#[cfg(test)]
+mod one;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,17 +32,19 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
-use super::ahead::Ahead;
-use super::frames::Frames;
-use super::holding::Holding;
-use super::lines::Lines;
-use super::linger::Linger;
-use super::patience::Patience;
-use super::peer::Peer;
-use super::places::{Activity, ConnectionPlace};
+use super::client::peer::Peer;
+use super::client::places::{Activity, ConnectionPlace};
+use super::client::seldom::Seldom;
+use super::client::stream::ahead::Ahead;
+use super::client::stream::frames::Frames;
+use super::client::stream::lines::Lines;
+use super::client::stream::linger::Linger;
+use super::client::stream::patience::Patience;
+use super::client::stream::rewind::Rewind;
+use super::client::stream::stall::Stall;
 use super::realtime::Handover;
+use super::record::holding::Holding;
 use super::service::handle;
-use super::stall::Stall;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::{Counted, connections};
 use crate::time::{sleep, timeout};
@@ -307,6 +311,7 @@ impl Connection {
     /// its place is needed.
     async fn given_up(&self) {
         tokio::select! {
+            biased;
             () = self.ending.cancelled() => {}
             () = self.place.activity.leave.cancelled() => return,
         }
@@ -316,11 +321,16 @@ impl Connection {
     }
 
     /// HTTP/1.1, or HTTP/2 by prior knowledge.
-    async fn plain(self, mut socket: Stall<Linger<TcpStream>>, peer: Peer) {
+    async fn plain(
+        self,
+        mut socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+    ) {
         let limits = &self.gateway.settings.gateway;
         let limits = (limits.keep_alive, limits.header_timeout);
         let mut preface = [0; 24];
         let known = tokio::select! {
+            biased;
             known = peek_preface(&mut socket, &mut preface, limits) => known,
             () = self.given_up() => return,
         };
@@ -328,7 +338,7 @@ impl Connection {
             return;
         };
         let seen = preface.get(..length).unwrap_or_default();
-        let stream = super::rewind::Rewind::new(bytes::Bytes::copy_from_slice(seen), socket);
+        let stream = Rewind::new(bytes::Bytes::copy_from_slice(seen), socket);
         if is_h2 {
             self.http2(stream, peer).await;
         } else {
@@ -345,6 +355,7 @@ impl Connection {
     ) -> impl Future<Output = ()> + Send {
         let handover = Handover::default();
         let adopting = handover.clone();
+        let holder = self.gateway.memory.connection(peer.client());
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
         let activity = Arc::clone(&peer.activity);
         let service = service_fn(move |request| {
@@ -359,7 +370,8 @@ impl Connection {
             }
         });
         let limits = &self.gateway.settings.gateway;
-        let stream = Patience::new(Lines::new(stream), activity, limits.header_timeout);
+        let head = self.gateway.memory.nothing(holder);
+        let stream = Patience::new(Lines::new(stream), activity, limits.header_timeout, head);
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             // hyper's begins with the wait for a head: it is ours that holds, each of
@@ -388,26 +400,34 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Peer,
     ) -> impl Future<Output = ()> + Send {
+        let memory = &self.gateway.memory;
+        // What it may send before it is taken is held for as long as it stands.
+        let windows = memory.windows(memory.connection(peer.client()));
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
         let service = service_fn(move |request| {
             Box::pin(handle(Arc::clone(&gateway), Holding::begin(&peer), request))
         });
         let heads = self.gateway.settings.gateway.heads;
-        let windows = self.gateway.memory.windows();
-        let served = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(heads.streams_max)
-            // Above this the connection ends without a word, so it is above what is
-            // answered with 431.
-            .max_header_list_size(heads.bytes_max.saturating_mul(4))
-            .initial_stream_window_size(windows.stream)
-            .initial_connection_window_size(windows.connection)
-            .max_send_buf_size(SEND_BYTES)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING)
-            .serve_connection(TokioIo::new(Frames::new(stream)), service);
-        let mut served = Box::pin(served);
+        let served = windows.map(|(windows, held)| {
+            let served = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(heads.streams_max)
+                // Above this the connection ends without a word, so it is above what is
+                // answered with 431.
+                .max_header_list_size(heads.bytes_max.saturating_mul(4))
+                .initial_stream_window_size(windows.stream)
+                .initial_connection_window_size(windows.connection)
+                .max_send_buf_size(SEND_BYTES)
+                .keep_alive_interval(PING)
+                .keep_alive_timeout(PING)
+                .serve_connection(TokioIo::new(Frames::new(stream)), service);
+            (Box::pin(served), held)
+        });
         async move {
+            let Ok((mut served, _held)) = served else {
+                tracing::debug!("an HTTP/2 connection was closed for want of memory");
+                return;
+            };
             // Whoever came just now has its handshake and a first request.
             if self.is_left_to_end(served.as_mut(), GOAWAY_AFTER).await {
                 served.as_mut().graceful_shutdown();
@@ -416,19 +436,26 @@ impl Connection {
         }
     }
 
-    /// Serves until the connection ends or we do. `true`: we end, or it was idle for too
+    /// Serves until the connection ends or we do, first of all the connection. `true`: we end, or it was idle for too
     /// long, and the connection is to be told so, for which one that another gateway took
     /// over has `linger` more.
     async fn is_left_to_end(&self, mut served: Pin<&mut impl Future>, linger: Duration) -> bool {
         let activity = &self.place.activity;
+        let told = async {
+            tokio::select! {
+                () = activity.leave.cancelled() => true,
+                () = is_idle(activity, self.gateway.settings.gateway.keep_alive) => true,
+                () = self.ending.cancelled() => false,
+            }
+        };
         tokio::select! {
+            biased;
             _ = served.as_mut() => return false,
-            () = activity.leave.cancelled() => return true,
-            () = is_idle(activity, self.gateway.settings.gateway.keep_alive) => return true,
-            () = self.ending.cancelled() => {}
+            is_over = Seldom::new(told) => if is_over { return true },
         }
         if self.gateway.is_taken_over() {
             tokio::select! {
+                biased;
                 _ = served.as_mut() => return false,
                 () = sleep(linger) => {}
                 () = self.cut.cancelled() => {}
@@ -441,6 +468,7 @@ impl Connection {
     /// nothing is open is closed.
     async fn last(&self, mut served: Pin<&mut impl Future>) {
         tokio::select! {
+            biased;
             _ = served.as_mut() => return,
             () = is_idle(&self.place.activity, LAST_WORDS) => return,
             () = self.cut.cancelled() => {}

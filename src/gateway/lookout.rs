@@ -4,11 +4,11 @@
 //! Each question is one bounded exchange in a task of its own, and none is asked
 //! while the one before is open. Figures are asked for only where there is a
 //! choice, and rarely of a server that has none. What is made of the answers is
-//! [`super::health`]'s and [`super::figures`]'s.
+//! [`super::upstream::health`]'s and [`super::upstream::figures`]'s.
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,16 +16,15 @@ use http::header::{AUTHORIZATION, HOST, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::Gateway;
-use super::figures;
-use super::pool::{Awaited, Conn, Exchange};
-use super::router::Table;
-use super::server::Server;
-use super::socket::Limits;
-use super::wire::Sending;
-use crate::config::HealthCheck;
+use super::route::table::Table;
+use super::upstream::pool::{Awaited, Conn, Exchange};
+use super::upstream::server::Server;
+use super::upstream::wire::Sending;
+use crate::outbound::socket::Limits;
 use crate::pieces::Pieces;
 use crate::tasks::Tasks;
 use crate::time::{sleep, timeout};
+use crate::vllm::figures;
 
 /// Between two looks at what is due; the shortest interval of a health check.
 const TICK: Duration = Duration::from_millis(100);
@@ -41,47 +40,6 @@ const HEALTH_BYTES_MAX: usize = 64 << 10;
 const OPEN_MAX: usize = 64;
 /// Between two looks at key files.
 const KEYS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What is asked of one server.
-#[derive(Debug)]
-pub struct Lookout {
-    /// Whether it is well.
-    check: Option<HealthCheck>,
-    /// What stands before the paths.
-    base_path: String,
-    /// Whether its figures count.
-    figures: bool,
-    /// Milliseconds of the clock when each is due; one writer, the lookout's task.
-    check_due: AtomicU64,
-    figures_due: AtomicU64,
-    asking_health: AtomicBool,
-    asking_figures: AtomicBool,
-}
-
-impl Lookout {
-    /// For an external server.
-    pub fn new(check: Option<HealthCheck>, base_path: String, figures: bool) -> Self {
-        Self {
-            check,
-            base_path,
-            figures,
-            check_due: AtomicU64::new(0),
-            figures_due: AtomicU64::new(0),
-            asking_health: AtomicBool::new(false),
-            asking_figures: AtomicBool::new(false),
-        }
-    }
-
-    /// For a worker of ours: its lifecycle watches over it.
-    pub fn of_worker() -> Self {
-        Self::new(None, String::new(), true)
-    }
-
-    /// Whether there is anything to ask of a server that has `others` beside it.
-    fn is_idle(&self) -> bool {
-        self.check.is_none() && !self.figures
-    }
-}
 
 /// Looks after the servers of whatever table is in effect, until the tasks end.
 pub async fn run(gateway: Arc<Gateway>, tasks: Tasks) {

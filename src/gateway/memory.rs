@@ -7,26 +7,28 @@
 //! No peer, token or workspace may hold more than its share, so that no one can hold it
 //! all. There is no lock, and no entry to forget: what each holds stands in a [`Sketch`].
 //!
-//! Owns the counting only. What a machine has is [`machine`]'s, when connections are
-//! closed for want of memory [`super::places`]'.
+//! Owns the counting only. When connections are closed for want of memory is
+//! [`super::client::places`]' to say.
 
-pub mod machine;
+pub mod sketch;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use super::error::Refusal;
-use super::places::block;
-use super::sketch::Sketch;
+use super::refusal::Refusal;
 use crate::auth::Principal;
 use crate::config::{Gateway, HostBudget};
+use sketch::Sketch;
 
 /// What a request takes beside its body and the bytes of its head: its state, the
 /// buffers on both sides, and what waits for a client that reads slowly.
 pub const REQUEST_BYTES: u64 = 64 << 10;
+
+/// What a connection takes beside its requests: its state and that of TLS.
+pub const CONNECTION_BYTES: u64 = 32 << 10;
 
 /// Who a lease is counted for: a peer, a token, a workspace.
 const KINDS: usize = 3;
@@ -62,9 +64,9 @@ const WINDOW_MAX: u32 = 4 << 20;
 /// A connection's window is one part of so many of what is free.
 const WINDOWS: u64 = 1024;
 
-/// Whom bytes are held for.
+/// Whom bytes are held for, as far as that is known.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Holder([u64; KINDS]);
+pub struct Holder([Option<u64>; KINDS]);
 
 /// Bytes that are held, until it is dropped.
 #[derive(Debug)]
@@ -95,10 +97,16 @@ impl Memory {
     /// Whom a request of this client and token is held for.
     pub fn holder(&self, client: IpAddr, principal: &Principal) -> Holder {
         Holder([
-            self.held.hash((0_u8, block(client))),
-            self.held.hash((1_u8, &*principal.token_id)),
-            self.held.hash((2_u8, &principal.workspace)),
+            Some(self.held.hash((0_u8, block(client)))),
+            Some(self.held.hash((1_u8, &*principal.token_id))),
+            Some(self.held.hash((2_u8, &principal.workspace))),
         ])
+    }
+
+    /// Whom a connection of this client is held for; `None`: it is of many.
+    pub fn connection(&self, client: Option<IpAddr>) -> Holder {
+        let client = client.map(|client| self.held.hash((0_u8, block(client))));
+        Holder([client, None, None])
     }
 
     /// Leases `bytes`.
@@ -113,6 +121,15 @@ impl Memory {
             holder,
             bytes,
         })
+    }
+
+    /// A lease of nothing yet.
+    pub fn nothing(self: &Arc<Self>, holder: Holder) -> Lease {
+        Lease {
+            memory: Arc::clone(self),
+            holder,
+            bytes: 0,
+        }
     }
 
     /// How many bytes there are to be held.
@@ -140,15 +157,22 @@ impl Memory {
         until(&self.relieved, || !self.is_short()).await;
     }
 
-    /// How much HTTP/2 lets a client send before it is taken, by what is free now.
-    pub fn windows(&self) -> Windows {
+    /// How much HTTP/2 lets a client send on a connection before it is taken, by what is
+    /// free now, and a lease of that: the least where no more is to be had.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Overloaded`] when not even that is.
+    pub fn windows(self: &Arc<Self>, holder: Holder) -> Result<(Windows, Lease), Refusal> {
         let free = self.max.saturating_sub(self.used());
         let part = u32::try_from(free / WINDOWS).unwrap_or(u32::MAX);
-        let connection = part.clamp(WINDOW_MIN, WINDOW_MAX);
-        Windows {
-            connection,
-            stream: (connection / 4).max(WINDOW_MIN),
-        }
+        let most = part.clamp(WINDOW_MIN, WINDOW_MAX);
+        let lease = |connection: u32| {
+            let lease = self.lease(holder, u64::from(connection))?;
+            let stream = (connection / 4).max(WINDOW_MIN);
+            Ok((Windows { connection, stream }, lease))
+        };
+        lease(most).or_else(|_: Refusal| lease(WINDOW_MIN))
     }
 
     fn high(&self) -> u64 {
@@ -163,7 +187,7 @@ impl Memory {
         }
         let mut fits = true;
         for (hash, share) in holder.0.into_iter().zip(self.shares) {
-            fits &= self.held.add(hash, bytes) <= share;
+            fits &= hash.is_none_or(|hash| self.held.add(hash, bytes) <= share);
         }
         if fits {
             let high = self.high();
@@ -177,7 +201,7 @@ impl Memory {
     }
 
     fn give_back(&self, holder: Holder, bytes: u64) {
-        for hash in holder.0 {
+        for hash in holder.0.into_iter().flatten() {
             self.held.take(hash, bytes);
         }
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -185,6 +209,14 @@ impl Memory {
         if before > high && before - bytes <= high {
             self.relieved.notify_waiters();
         }
+    }
+}
+
+/// The part of an address that one client has: of IPv6 a network of 64 bits.
+pub fn block(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -203,13 +235,13 @@ impl Holder {
     /// What its client is counted by.
     pub fn client(self) -> u64 {
         let [client, ..] = self.0;
-        client
+        client.unwrap_or_default()
     }
 
     /// What its token is counted by.
     pub fn token(self) -> u64 {
         let [_, token, _] = self.0;
-        token
+        token.unwrap_or_default()
     }
 }
 

@@ -9,7 +9,9 @@
 //! The tunnel runs in the task of its connection and owns all that the request
 //! holds, so it ends as every request ends. It counts as one, until it is closed.
 
+mod caller;
 mod dial;
+mod end;
 mod half;
 mod tunnel;
 
@@ -20,19 +22,20 @@ use http::header::{
     SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
 use super::Gateway;
-use super::body::Body;
-use super::entry::percent_decoded;
-use super::error::Refusal;
+use super::answer::body::Body;
 use super::models;
 use super::record::Record;
-use super::router::Table;
+use super::refusal::Refusal;
+use super::route::table::Table;
 use crate::auth::Principal;
 use crate::openai::request::ScanError;
+use crate::percent;
 use crate::websocket;
+use caller::{Caller, has_token};
 use dial::Line;
 
 pub use tunnel::Tunnel;
@@ -49,15 +52,6 @@ pub struct Opening {
     caller: Caller,
     /// `None` until the client has named its model.
     line: Option<Line>,
-}
-
-/// Who opens it, and what it may use.
-#[derive(Debug)]
-struct Caller {
-    gateway: Arc<Gateway>,
-    table: Arc<Table>,
-    principal: Arc<Principal>,
-    route: Option<String>,
 }
 
 /// Checks the opening and connects to the server, as far as it is known.
@@ -123,12 +117,16 @@ fn check(parts: &Parts) -> Result<String, Refusal> {
     Ok(key.to_owned())
 }
 
-fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .any(|part| part.trim().eq_ignore_ascii_case(token))
+/// Whether a WebSocket is to be opened at `/v1/responses`, which some agents (Codex) try
+/// before they ask by POST, and do so once they read 426.
+pub fn is_for_responses(parts: &Parts) -> bool {
+    let path = parts.uri.path();
+    parts.method == Method::GET
+        && has_token(&parts.headers, &UPGRADE, "websocket")
+        && path
+            .strip_suffix('/')
+            .unwrap_or(path)
+            .ends_with("/v1/responses")
 }
 
 /// `model` in the address, as OpenAI's clients send it.
@@ -141,7 +139,7 @@ fn model_in(query: &str) -> Result<Option<String>, Refusal> {
         return Err(Refusal::Body(ScanError::Duplicate { key: "model" }));
     }
     model
-        .map(|text| percent_decoded(text).ok_or(Refusal::Body(ScanError::Model)))
+        .map(|text| percent::decoded(text).ok_or(Refusal::Body(ScanError::Model)))
         .transpose()
 }
 
@@ -160,7 +158,7 @@ impl Opening {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
         }
         let handover = Handover::default();
-        handover.put(Tunnel::new(self, record));
+        handover.put(Tunnel::new(self.client, self.caller, self.line, record));
         response.extensions_mut().insert(handover);
         response
     }

@@ -4,42 +4,42 @@
 //! the response. However the request ends, dropping the record writes it; until
 //! someone says otherwise, the client is gone.
 
-use std::cell::RefCell;
+pub mod holding;
+pub(in crate::gateway) mod ids;
+mod line;
+pub mod spans;
+pub mod trace;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 
-use super::Gateway;
-use super::error::Refusal;
+use super::client::peer::{ClientOrigin, Peer};
+use super::client::places::Places;
 use super::head::Head;
-use super::holding::Holding;
-use super::memory::Lease;
-use super::peer::{Origin, Peer};
-use super::quota::Charge;
-use super::rate::Standings;
-use super::router::{Backend, Destination, Target};
-use super::trace::Trace;
+use super::head::hops::Hops;
+use super::limits::quota::{Charge, Spent};
+use super::limits::rate::Standings;
+use super::memory::{Lease, Memory};
+use super::refusal::Refusal;
+use super::route::table::{Backend, Destination, Target};
 use crate::auth::Principal;
 use crate::openai::api::Api;
 use crate::openai::usage::Usage;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::history::Ended;
-use crate::telemetry::line::Line;
 use crate::telemetry::metrics::{Outcome, RequestMetrics};
 use crate::telemetry::traces::Traces;
 use crate::telemetry::usage::Ledger;
 use crate::time::{Instant, unix_seconds};
-
-thread_local! {
-    /// The line at hand, so that none is allocated for each request.
-    static LINE: RefCell<Line> = const { RefCell::new(Line::new()) };
-}
+use holding::Holding;
+use trace::Trace;
 
 /// How far a request has come; where a client left is logged with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum RequestPhase {
     /// Reading its head and checking the token.
     Head,
     /// Reading its body.
@@ -56,7 +56,7 @@ pub enum Phase {
     Stream,
 }
 
-impl Phase {
+impl RequestPhase {
     /// Its name in the log.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -98,9 +98,11 @@ pub struct Record {
     /// What it holds of what all share.
     pub holding: Holding,
     /// Where the request came from.
-    pub origin: Origin,
+    pub origin: ClientOrigin,
     /// The trace that it belongs to.
     pub trace: Trace,
+    /// Gateways that it went through.
+    pub hops: Hops,
     /// Who asks.
     pub principal: Option<Arc<Principal>>,
     /// Names of headers that go on to servers beside those of our list.
@@ -124,7 +126,7 @@ pub struct Record {
     /// What is left of them.
     pub standings: Standings,
     /// How far it came.
-    pub phase: Phase,
+    pub phase: RequestPhase,
     /// How it ended.
     pub outcome: Outcome,
     /// The code of the refusal.
@@ -185,7 +187,7 @@ impl Record {
         sink: Sink,
         request_id: Arc<str>,
         holding: Holding,
-        origin: Origin,
+        origin: ClientOrigin,
         trace: Trace,
     ) -> Box<Self> {
         Box::new(Self {
@@ -197,6 +199,7 @@ impl Record {
             holding,
             origin,
             trace,
+            hops: Hops::default(),
             principal: None,
             forwards: None,
             api: None,
@@ -208,7 +211,7 @@ impl Record {
             patience: None,
             charge: None,
             standings: Standings::default(),
-            phase: Phase::Head,
+            phase: RequestPhase::Head,
             outcome: Outcome::ClientGone,
             reason: None,
             status: None,
@@ -230,14 +233,14 @@ impl Record {
     /// A [`Refusal`] as of [`Holding::count`].
     pub fn hold(
         &mut self,
-        gateway: &Gateway,
+        shared: (&Arc<Memory>, &Arc<Places>),
         principal: &Principal,
         headers: &HeaderMap,
         declared: u64,
     ) -> Result<Lease, Refusal> {
         let client = self.origin.client;
         self.holding
-            .count(gateway, principal, client, headers, declared)
+            .count(shared, principal, client, headers, declared)
     }
 
     /// Time since the request started.
@@ -266,6 +269,23 @@ impl Record {
         self.outcome = refusal.outcome();
         self.reason = Some(refusal.code());
         self.status = Some(status);
+    }
+
+    /// What it came to. Where the engine did not say, that is the estimate of the prompt
+    /// and one token for each event that came.
+    fn spent(&self) -> Spent {
+        if self.reason.is_some() {
+            return Spent::Refused;
+        }
+        if let Some(usage) = self.usage {
+            return Spent::Told(usage.prompt.saturating_add(usage.completion));
+        }
+        let reached = matches!(self.phase, RequestPhase::FirstByte | RequestPhase::Stream);
+        if reached && self.outcome != Outcome::UpstreamStatus {
+            Spent::Came(self.tokens.count)
+        } else {
+            Spent::NoTokens
+        }
     }
 
     fn metrics(&self) -> &RequestMetrics {
@@ -344,7 +364,7 @@ impl Record {
 
     /// Whether its client left an engine that was reading or answering text.
     fn is_given_up(&self) -> bool {
-        let at_work = matches!(self.phase, Phase::FirstByte | Phase::Stream);
+        let at_work = matches!(self.phase, RequestPhase::FirstByte | RequestPhase::Stream);
         let of_text = matches!(
             self.api,
             Some(Api::Chat | Api::Completions | Api::Responses | Api::Messages)
@@ -378,90 +398,6 @@ impl Record {
         let gaps = u32::try_from(self.tokens.count.checked_sub(1)?).ok()?;
         (gaps > 0).then(|| (last.saturating_sub(first) / gaps).as_secs_f64())
     }
-
-    fn log(&self, total: Duration) {
-        LINE.with_borrow_mut(|line| {
-            line.begin();
-            self.put_who(line);
-            self.put_how(line, total);
-            self.put_tokens(line);
-            self.sink.log.write(line.end());
-        });
-    }
-
-    /// Who asked, and for what.
-    fn put_who(&self, line: &mut Line) {
-        line.text("request_id", &self.request_id);
-        line.hex("trace_id", self.trace.id.0, 32);
-        line.address("peer", self.origin.client);
-        self.head.put(line);
-        if let Some(principal) = self.principal.as_deref() {
-            line.text("workspace", principal.workspace.as_str());
-            line.text("subject", &principal.subject);
-            line.text("token_id", &principal.token_id);
-            line.text_if("token_label", principal.label.as_deref());
-        }
-        line.text_if("api", self.api.map(Api::label));
-        if let Some(destination) = &self.destination {
-            line.text("route", destination.route.name.as_str());
-            line.text("model", destination.name.as_str());
-        }
-        line.text_if("deployment", self.target.as_ref().map(|t| &*t.label));
-        line.flag("stream", self.stream);
-        line.count_if("retry", self.retry.map(u64::from));
-        let retries = (self.retries > 0).then_some(self.retries);
-        line.count_if("upstream_retries", retries.map(u64::from));
-    }
-
-    /// How it ended, and when what came.
-    fn put_how(&self, line: &mut Line, total: Duration) {
-        let status = self.status.map(|status| status.as_u16());
-        line.count_if("status", status.map(u64::from));
-        line.text("outcome", self.outcome.as_str());
-        if self.outcome == Outcome::ClientGone {
-            line.text("phase", self.phase.as_str());
-        }
-        line.text_if("reason", self.reason);
-        line.millis("total_ms", total);
-        line.millis("auth_ms", self.waits.auth);
-        line.millis("body_ms", self.waits.body);
-        line.millis("queue_ms", self.waits.queue);
-        line.millis_if("cold_start_ms", self.waits.cold_start);
-        line.millis("overhead_ms", self.waits.overhead);
-        line.millis("connect_ms", self.waits.connect);
-        line.millis("first_byte_ms", self.waits.first_byte);
-        let stream = self
-            .waits
-            .until_stream
-            .map(|until| total.saturating_sub(until));
-        line.millis_if("stream_ms", stream);
-        line.millis_if("first_token_ms", self.tokens.first);
-        line.count("bytes_in", self.bytes_in);
-        line.count("bytes_out", self.bytes_out);
-    }
-
-    /// Tokens, as far as they were told.
-    fn put_tokens(&self, line: &mut Line) {
-        if let Some(usage) = self.usage {
-            line.count("prompt_tokens", usage.prompt);
-            line.count("completion_tokens", usage.completion);
-            line.count("cached_tokens", usage.cached);
-        }
-        if self.usage_estimated {
-            line.flag("usage_estimated", true);
-        }
-        line.decimal_if("audio_seconds", self.audio_seconds);
-        line.tenths_if("tokens_per_second", self.tokens_per_second_tenths());
-    }
-
-    /// Tenths of completion tokens a second, over the time in which they came.
-    fn tokens_per_second_tenths(&self) -> Option<u64> {
-        let (first, last) = (self.tokens.first?, self.tokens.last?);
-        let gaps = u128::from(self.tokens.count.checked_sub(1)?);
-        let micros = last.saturating_sub(first).as_micros();
-        let tenths = (gaps * 10_000_000 + micros / 2).checked_div(micros)?;
-        u64::try_from(tenths).ok().filter(|tenths| *tenths > 0)
-    }
 }
 
 impl Drop for Record {
@@ -472,7 +408,7 @@ impl Drop for Record {
         self.tell_deployment();
         self.add_to_ledger();
         if let Some(charge) = self.charge.take() {
-            charge.close(self);
+            charge.close(self.spent());
         }
         let is_ours = self.outcome == Outcome::Local;
         // Health checks and the like would drown the rest; a list of models is a client's.
@@ -483,7 +419,7 @@ impl Drop for Record {
             && self.trace.sampled
             && let Some(traces) = &self.sink.traces
         {
-            traces.give(super::spans::of(self, total));
+            traces.give(spans::of(self, total));
         }
     }
 }

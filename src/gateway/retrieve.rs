@@ -10,14 +10,14 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-use super::admit::{Admission, admit_back};
-use super::entry::Action;
-use super::error::Refusal;
+use super::admission::{Admission, admit_back};
+use super::answer::meter::Delivery;
 use super::forward::{Answered, Outgoing, forward, forwarded_headers};
 use super::record::Record;
-use super::respond::Passing;
-use super::router::{Destination, Table, may_use};
-use super::stored::{self, Stored, Whereabouts};
+use super::refusal::Refusal;
+use super::request::entry::StoredAction;
+use super::route::stored::{self, Stored, Whereabouts};
+use super::route::table::{Destination, Table, may_use};
 use crate::auth::Principal;
 use crate::openai::api::Api;
 use crate::pieces::Pieces;
@@ -31,7 +31,7 @@ pub struct Wanted<'a> {
     /// Its id.
     pub id: &'a str,
     /// What to do.
-    pub action: Action,
+    pub action: StoredAction,
 }
 
 /// Asks the server that made the response.
@@ -46,7 +46,7 @@ pub async fn retrieve(
     wanted: Wanted<'_>,
     parts: &mut Parts,
     record: &mut Record,
-) -> Result<(Answered, Admission, Passing), Refusal> {
+) -> Result<(Answered, Admission, Delivery), Refusal> {
     let gone = || Refusal::UnknownResponse(wanted.id.to_owned());
     let at = memory
         .find(&principal.workspace, wanted.id)
@@ -58,17 +58,14 @@ pub async fn retrieve(
         .ok_or_else(gone)?;
     record.destination = Some(Arc::clone(&destination));
     let mut admission = admit_back(principal, &destination, (&at, wanted.id), record).await?;
-    if let Some(charge) = &mut record.charge {
-        charge.sent();
-    }
     let mut headers: HeaderMap = std::mem::take(&mut parts.headers);
     // It has no body.
     headers.remove(CONTENT_TYPE);
     let body = Pieces::default();
     let (method, tail) = match wanted.action {
-        Action::Get => (Method::GET, ""),
-        Action::Delete => (Method::DELETE, ""),
-        Action::Cancel => (Method::POST, "/cancel"),
+        StoredAction::Get => (Method::GET, ""),
+        StoredAction::Delete => (Method::DELETE, ""),
+        StoredAction::Cancel => (Method::POST, "/cancel"),
     };
     let outgoing = Outgoing {
         api: Api::Responses,
@@ -82,7 +79,7 @@ pub async fn retrieve(
     };
     let began = Instant::now();
     let answered = forward(&outgoing, &destination, None, &mut admission, record).await?;
-    let passing = Passing {
+    let delivery = Delivery {
         api: Api::Responses,
         remove_usage_event: false,
         idle_max: destination.route.timeouts.idle,
@@ -94,7 +91,7 @@ pub async fn retrieve(
             wanted.id,
         )),
     };
-    Ok((answered, admission, passing))
+    Ok((answered, admission, delivery))
 }
 
 /// Where a response is that the admitted server makes.

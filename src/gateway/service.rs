@@ -9,48 +9,54 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HeaderName};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
-use super::admit::{Admission, Asked, Seating, admit};
-use super::authorize::authorize;
-use super::body::Body;
-use super::cors::Page;
-use super::decode::decode;
-use super::entry::Entry;
-use super::error::Refusal;
+use super::admission::concurrency::Seating;
+use super::admission::{Admission, Call, admit};
+use super::answer::body::Body;
+use super::answer::meter::Delivery;
+use super::answer::respond;
+use super::client::peer::Peer;
 use super::forward::{Answered, Outgoing, forward, forwarded_headers};
 use super::head::Head;
-use super::holding::Holding;
+use super::head::headers;
+use super::head::hops::Hops;
 use super::memory::Lease;
-use super::peer::Peer;
 use super::realtime::{self, Opening};
-use super::receive::Received;
-use super::record::{Phase, Record};
-use super::respond;
+use super::record::holding::Holding;
+use super::record::trace::Trace;
+use super::record::{Record, RequestPhase};
+use super::refusal::Refusal;
+use super::request::authorize::authorize;
+use super::request::cors::Page;
+use super::request::decode::decode;
+use super::request::entry::Entry;
+use super::request::receive::Received;
+use super::request::{cors, framing, host, inputs, receive};
 use super::retrieve::{Wanted, retrieve, whereabouts};
-use super::router::{Destination, Table};
-use super::trace::Trace;
-use super::{Gateway, cors, framing, headers, host, models, receive, stored};
+use super::route::stored;
+use super::route::table::{Destination, Table};
+use super::{Gateway, models};
 use crate::auth::{Keyring, Principal};
 use crate::openai::api::Api;
+use crate::openai::models::Form;
 use crate::openai::request::Scan;
 use crate::pieces::Pieces;
 use crate::time::Instant;
 use later::Job;
+
+/// The head of a server's answer, the place it has there, and how it goes on to the client.
+type Theirs = (Answered, Admission, Delivery);
 
 /// What a request comes to, when nothing refuses it.
 enum Answer {
     /// We answer it ourselves.
     Ours(Response<Body>),
     /// A server answers it.
-    Theirs {
-        answered: Box<Answered>,
-        admission: Admission,
-        passing: respond::Passing,
-    },
+    Theirs(Box<Theirs>),
     /// The connection becomes another one.
     Tunnel(Box<Opening>),
     /// A server may answer it, but the client is not to wait for that.
@@ -85,20 +91,26 @@ pub async fn handle(
     record
         .forwards
         .clone_from(&settings.gateway.forward_headers);
-    let (version, expects) = (request.version(), request.headers().contains_key(EXPECT));
-    let (parts, mut body) = request.into_parts();
-    let answering = async {
-        let answered = answer(&gateway, (parts, &mut body), &page, &mut record).await;
-        let is_read = answered.is_ok() || receive::read_off(&mut body, version, expects).await;
-        // A stream of HTTP/2 ends by itself.
-        let is_unread = !is_read && version <= Version::HTTP_11;
-        peer.unread.store(is_unread, Ordering::Relaxed);
-        answered
-    };
-    let answered = tokio::select! {
-        biased;
-        answered = answering => answered,
-        () = peer.cut.cancelled() => Err(Refusal::ShuttingDown),
+    let version = request.version();
+    let method = request.method().clone();
+    let (mut parts, mut body) = request.into_parts();
+    let answered = {
+        // Pinned where it is made: it would be moved into the choice.
+        let answering = std::pin::pin!(async {
+            let answered = answer(&gateway, (&mut parts, &mut body), &page, &mut record).await;
+            let expects = || parts.headers.contains_key(EXPECT);
+            let is_read =
+                answered.is_ok() || receive::read_off(&mut body, version, expects()).await;
+            // A stream of HTTP/2 ends by itself.
+            let is_unread = !is_read && version <= Version::HTTP_11;
+            peer.unread.store(is_unread, Ordering::Relaxed);
+            answered
+        });
+        tokio::select! {
+            biased;
+            answered = answering => answered,
+            () = peer.cut.cancelled() => Err(Refusal::ShuttingDown),
+        }
     };
     let standings = record.standings;
     let mut response = match answered {
@@ -106,17 +118,16 @@ pub async fn handle(
             record.answered_by_us(response.status());
             response
         }
-        Ok(Answer::Theirs {
-            answered,
-            admission,
-            passing,
-        }) => respond::pass_on(*answered, admission, passing, record).await,
+        Ok(Answer::Theirs(theirs)) => {
+            let (answered, admission, delivery) = *theirs;
+            respond::pass_on(answered, admission, delivery, record).await
+        }
         Ok(Answer::Tunnel(opening)) => opening.response(record),
         Ok(Answer::Later(job)) => job.open(record).await,
         Err(refusal) => {
             let response = refusal.response(record.api);
             record.refused(&refusal, response.status());
-            response
+            response.map(Body::full)
         }
     };
     headers::put_standings(response.headers_mut(), &standings);
@@ -124,15 +135,34 @@ pub async fn handle(
     if let Ok(value) = id_header {
         response.headers_mut().insert(headers::REQUEST_ID, value);
     }
+    leave_head(&mut response, &method);
     if version <= Version::HTTP_11 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let headers = response.headers_mut();
-        if is_last {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        } else {
-            headers.insert(headers::KEEP_ALIVE, gateway.keep_alive.clone());
-        }
+        mark_connection(response.headers_mut(), is_last, &gateway.keep_alive);
     }
     Ok(response)
+}
+
+/// Says whether the connection ends with this answer, or how long it may be idle.
+fn mark_connection(map: &mut HeaderMap, is_last: bool, keep_alive: &HeaderValue) {
+    if is_last {
+        map.insert(CONNECTION, HeaderValue::from_static("close"));
+    } else {
+        map.insert(headers::KEEP_ALIVE, keep_alive.clone());
+    }
+}
+
+/// Leaves the head alone of an answer of ours to HEAD, which hyper does over HTTP/1.1
+/// only. A server's has no body.
+fn leave_head(response: &mut Response<Body>, method: &Method) {
+    if *method == Method::HEAD
+        && let Body::Full(bytes) = response.body_mut()
+        && let Some(bytes) = bytes.take().filter(|bytes| !bytes.is_empty())
+    {
+        let headers = response.headers_mut();
+        headers
+            .entry(CONTENT_LENGTH)
+            .or_insert_with(|| bytes.len().into());
+    }
 }
 
 /// What the head alone decides: what is asked for, or an answer already.
@@ -145,7 +175,7 @@ fn read_head(
 ) -> Result<Result<Entry, Response<Body>>, Refusal> {
     framing::check(parts)?;
     let max = gateway.settings.gateway.heads.target_bytes_max;
-    if host::target_bytes(&parts.uri) > max as usize {
+    if headers::target_bytes(&parts.uri) > max as usize {
         return Err(Refusal::TargetTooLong { max });
     }
     let max = gateway.settings.gateway.heads.bytes_max;
@@ -155,26 +185,31 @@ fn read_head(
     if cors::is_preflight(&parts.method, &parts.headers)
         && let Some(response) = cors::preflight(&gateway.settings.cors, page, &parts.headers)?
     {
-        return Ok(Err(response));
+        return Ok(Err(response.map(Body::full)));
     }
     let own = host::entrance(parts, peer.tls_name.as_deref(), table)?;
-    Entry::read(&parts.method, &parts.uri, parts.version, own, table).map(Ok)
+    match Entry::read(&parts.method, &parts.uri, parts.version, own, table) {
+        Err(Refusal::Method { .. }) if realtime::is_for_responses(parts) => {
+            Err(Refusal::NoWebSocket)
+        }
+        read => read.map(Ok),
+    }
 }
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    (mut parts, body): (Parts, &mut Incoming),
+    (parts, body): (&mut Parts, &mut Incoming),
     page: &Page,
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
     let table = gateway.table.load_full();
-    let entry = match read_head(gateway, &parts, page, &table, &record.peer)? {
+    let entry = match read_head(gateway, parts, page, &table, &record.peer)? {
         Ok(entry) => entry,
         Err(response) => return Ok(Answer::Ours(response)),
     };
     record.api = entry.api();
-    record.retry = retry_count(&parts);
-    record.patience = headers::client_patience(&parts.headers);
+    record.hops = Hops::read(&parts.headers)?;
+    (record.retry, record.patience) = headers::client_says(&parts.headers);
     match entry {
         Entry::Health => return Ok(Answer::Ours(plain(StatusCode::OK, "ok\n"))),
         Entry::Ready if gateway.is_ready() => {
@@ -187,18 +222,21 @@ async fn answer(
         return Ok(Answer::Ours(jwks(&gateway.verifier.keys())));
     }
     let since = record.elapsed();
-    let principal = authorize(&parts.headers, &gateway.verifier).await?;
+    let principal = authorize(&parts.headers, entry.opens_for(page), &gateway.verifier).await?;
     record.waits.auth = record.elapsed().saturating_sub(since);
     record.principal = Some(Arc::clone(&principal));
     let declared = receive::declared(body, gateway.settings.gateway.request_body_max);
-    let held = record.hold(gateway, &principal, &parts.headers, declared)?;
+    let shared = (&gateway.memory, &gateway.places);
+    let held = record.hold(shared, &principal, &parts.headers, declared)?;
     match entry {
-        Entry::Models { route } => {
-            let listed = models::list(&table, route.as_deref(), &principal);
+        Entry::Models { route, form } => {
+            let form = models::form(&parts.headers, form);
+            let listed = models::list(&table, route.as_deref(), &principal, form);
             Ok(Answer::Ours(listed))
         }
         Entry::Model { route, id } => {
-            models::one(&table, route.as_deref(), &id, &principal).map(Answer::Ours)
+            let form = models::form(&parts.headers, Form::OpenAi);
+            models::one(&table, route.as_deref(), &id, &principal, form).map(Answer::Ours)
         }
         Entry::Stored { route, id, action } => {
             let wanted = Wanted {
@@ -208,14 +246,13 @@ async fn answer(
             };
             let memory = (&*table, &gateway.stored);
             // Boxed, as it is rare: the room for it would be made for every request.
-            Box::pin(retrieve(memory, &principal, wanted, &mut parts, record))
+            Box::pin(retrieve(memory, &principal, wanted, parts, record))
                 .await
-                .map(theirs)
+                .map(|theirs| Answer::Theirs(Box::new(theirs)))
         }
         Entry::Realtime { route } => {
             let at = (gateway, &table);
-            let opened =
-                Box::pin(realtime::open(at, &principal, route, &mut parts, record)).await?;
+            let opened = Box::pin(realtime::open(at, &principal, route, parts, record)).await?;
             Ok(Answer::Tunnel(Box::new(opened)))
         }
         Entry::Api {
@@ -249,7 +286,7 @@ struct Called<'a> {
 async fn infer(
     gateway: &Arc<Gateway>,
     called: Called<'_>,
-    (mut parts, body, held): (Parts, &mut Incoming, Lease),
+    (parts, body, held): (&mut Parts, &mut Incoming, Lease),
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
     let Called { principal, api, .. } = called;
@@ -257,11 +294,11 @@ async fn infer(
     // It counts before it has sent anything that we would have to keep.
     let mut seating = gateway.seat(principal)?;
     if let Some(route) = called.route.and_then(|path| called.table.route(path)) {
-        gateway.crowd.enter(route, &mut seating)?;
+        gateway.concurrency.enter(route, &mut seating)?;
     }
     let head_took = record.elapsed();
 
-    record.phase = Phase::Body;
+    record.phase = RequestPhase::Body;
     let limits = &gateway.settings.gateway;
     let max = limits.request_body_max;
     let Received {
@@ -280,12 +317,19 @@ async fn infer(
     record.stream = scan.stream;
     let destination = models::find(called.table, called.route, scan.model.as_deref(), principal)?;
     record.destination = Some(Arc::clone(&destination));
-    if destination.is_ours()
-        && let Some(odd) = scan.odd
-    {
-        return Err(Refusal::Body(odd));
+    if destination.is_ours() {
+        if let Some(odd) = scan.odd {
+            return Err(Refusal::Body(odd));
+        }
+        if scan.brings {
+            // Boxed: it is seldom, and every request's future would carry it.
+            let inputs = &destination.route.inputs;
+            Box::pin(inputs::check(gateway, principal, inputs, &body)).await?;
+        }
     }
-    gateway.crowd.enter(&destination.route, &mut seating)?;
+    gateway
+        .concurrency
+        .enter(&destination.route, &mut seating)?;
 
     if let Some(open_after) = destination.route.stream.open_after
         && scan.stream
@@ -297,7 +341,7 @@ async fn infer(
             destination,
             api,
             path: called.path,
-            parts,
+            parts: std::mem::replace(parts, Request::new(()).into_parts().0),
             body: body.clone(),
             held,
             seating,
@@ -313,9 +357,9 @@ async fn infer(
         scan: &scan,
     };
     // What the body takes is held until it was sent, and given back then.
-    ask(gateway, asking, seating, &mut parts, record)
+    ask(gateway, asking, seating, parts, record)
         .await
-        .map(theirs)
+        .map(Answer::Theirs)
 }
 
 /// What is to be asked of a server.
@@ -335,7 +379,7 @@ async fn ask(
     seating: Seating,
     parts: &mut Parts,
     record: &mut Record,
-) -> Result<(Answered, Admission, respond::Passing), Refusal> {
+) -> Result<Box<Theirs>, Refusal> {
     let Asking {
         principal,
         destination,
@@ -344,49 +388,28 @@ async fn ask(
         ..
     } = asking;
     let pick = destination.pick(&parts.headers, scan, asking.body);
-    let asked = Asked {
+    let call = Call {
         principal,
+        destination,
         api,
         scan,
         pick,
     };
-    let mut admission = enter(seating, asked, destination, record).await?;
+    let mut admission = admit(seating, call, record).await?;
     let headers = std::mem::take(&mut parts.headers);
-    let (outgoing, mut passing) = prepare(&asking, parts, headers, record);
+    let (outgoing, mut delivery) = prepare(&asking, parts, headers, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
     let began = Instant::now();
     let answered = forward(&outgoing, destination, Some(pick), &mut admission, record).await?;
-    passing.idle_max = destination.route.timeouts.idle;
-    passing.over_at = admission.place.over_at(began);
-    passing.keep_alive = destination.route.stream.keep_alive;
+    delivery.idle_max = destination.route.timeouts.idle;
+    delivery.over_at = admission.place.over_at(began);
+    delivery.keep_alive = destination.route.stream.keep_alive;
     if api == Api::Responses && scan.store != Some(false) {
         let at = whereabouts(destination, &admission);
         let stored = stored::Passing::new(&gateway.stored, &principal.workspace, at);
-        passing.stored = Some(stored);
+        delivery.stored = Some(stored);
     }
-    Ok((answered, admission, passing))
-}
-
-fn theirs((answered, admission, passing): (Answered, Admission, respond::Passing)) -> Answer {
-    Answer::Theirs {
-        answered: Box::new(answered),
-        admission,
-        passing,
-    }
-}
-
-/// Lets the request in; from then on it counts.
-async fn enter(
-    seating: Seating,
-    asked: Asked<'_>,
-    destination: &Arc<Destination>,
-    record: &mut Record,
-) -> Result<Admission, Refusal> {
-    let admission = admit(seating, asked, destination, record).await?;
-    if let Some(charge) = &mut record.charge {
-        charge.sent();
-    }
-    Ok(admission)
+    Ok(Box::new((answered, admission, delivery)))
 }
 
 fn prepare<'a>(
@@ -394,7 +417,7 @@ fn prepare<'a>(
     parts: &'a Parts,
     headers: HeaderMap,
     record: &mut Record,
-) -> (Outgoing<'a>, respond::Passing) {
+) -> (Outgoing<'a>, Delivery) {
     let Asking {
         api, body, scan, ..
     } = *asking;
@@ -411,7 +434,7 @@ fn prepare<'a>(
         scan: Some(scan),
         ask_usage,
     };
-    let passing = respond::Passing {
+    let delivery = Delivery {
         api,
         remove_usage_event: ask_usage,
         idle_max: Duration::ZERO,
@@ -419,18 +442,11 @@ fn prepare<'a>(
         keep_alive: None,
         stored: None,
     };
-    (outgoing, passing)
+    (outgoing, delivery)
 }
 
 fn waited(record: &Record) -> Duration {
     record.waits.body + record.waits.queue + record.waits.cold_start.unwrap_or_default()
-}
-
-/// How often an SDK of OpenAI's has tried this request before.
-fn retry_count(parts: &Parts) -> Option<u32> {
-    const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
-    let value = parts.headers.get(RETRY_COUNT)?;
-    value.to_str().ok()?.parse().ok()
 }
 
 /// Our public keys. Whoever verifies our tokens asks again within minutes, so that a

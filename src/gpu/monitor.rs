@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::nvml::Nvml;
-use super::{Inventory, Kind};
+use super::{DeviceKind, Inventory};
 use crate::time::{sleep, timeout, unix_seconds};
 
 /// How long a round of calls may take before it counts as failed.
@@ -98,7 +98,7 @@ impl Readings {
 #[derive(Debug)]
 pub struct Monitor {
     nvml: Arc<Nvml>,
-    kinds: Arc<[(u32, Kind)]>,
+    kinds: Arc<[(u32, DeviceKind)]>,
     interval: Duration,
     /// Whoever reads may not want to wait for the interval.
     hurry: Arc<Notify>,

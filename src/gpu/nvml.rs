@@ -11,7 +11,7 @@ use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device as Gpu, Nvml as Library};
 
-use super::{Device, Identity, Inventory, Kind, Reading, Readings, Using, mig_index};
+use super::{Device, DeviceKind, Identity, Inventory, Reading, Readings, Using, mig_index};
 
 /// The name by which the driver installs it.
 pub const LIBRARY: &str = "libnvidia-ml.so.1";
@@ -82,37 +82,39 @@ impl Nvml {
             let gpu = self.0.device_by_index(index).map_err(Error::Broken)?;
             if is_divided(&gpu) {
                 for (instance, part) in parts(&gpu) {
-                    let (at, kind) = (mig_index(index, instance), Kind::Mig { gpu: index });
+                    let (at, kind) = (mig_index(index, instance), DeviceKind::Mig { gpu: index });
                     found.add(at, kind, &part).map_err(Error::Broken)?;
                 }
             } else {
-                found.add(index, Kind::Gpu, &gpu).map_err(Error::Broken)?;
+                found
+                    .add(index, DeviceKind::Gpu, &gpu)
+                    .map_err(Error::Broken)?;
             }
         }
         Ok(found)
     }
 
     /// What these devices say now. Blocks.
-    pub(super) fn sample(&self, devices: &[(u32, Kind)]) -> Result<Vec<Reading>, String> {
+    pub(super) fn sample(&self, devices: &[(u32, DeviceKind)]) -> Result<Vec<Reading>, String> {
         let readings = devices.iter().map(|(index, kind)| self.read(*index, *kind));
         let readings: Result<Vec<_>, _> = readings.collect();
         readings.map_err(|error| format!("{error} ({})", advice(&error)))
     }
 
-    fn read(&self, index: u32, kind: Kind) -> Result<Reading, NvmlError> {
+    fn read(&self, index: u32, kind: DeviceKind) -> Result<Reading, NvmlError> {
         let (device, gpu) = match kind {
-            Kind::Mig { gpu } => {
+            DeviceKind::Mig { gpu } => {
                 let instance = index - mig_index(gpu, 0);
                 let gpu = self.0.device_by_index(gpu)?;
                 (gpu.mig_device_by_index(instance)?, gpu)
             }
-            Kind::Gpu | Kind::Simulated => {
+            DeviceKind::Gpu | DeviceKind::Simulated => {
                 let device = || self.0.device_by_index(index);
                 (device()?, device()?)
             }
         };
         let (used, total) = memory(&device)?;
-        let whole = kind == Kind::Gpu;
+        let whole = kind == DeviceKind::Gpu;
         let rates = || device.utilization_rates().ok().map(|rates| rates.gpu);
         Ok(Reading {
             index,
@@ -127,7 +129,7 @@ impl Nvml {
 }
 
 impl Inventory {
-    fn add(&mut self, index: u32, kind: Kind, device: &Gpu<'_>) -> Result<(), NvmlError> {
+    fn add(&mut self, index: u32, kind: DeviceKind, device: &Gpu<'_>) -> Result<(), NvmlError> {
         let (_, memory) = memory(device)?;
         self.devices.push(Device { index, memory });
         self.identities.push(Identity {

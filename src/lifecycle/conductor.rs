@@ -4,8 +4,12 @@
 //! What an action answers at once is a further event of the same turn. The
 //! conductor never waits for a worker, a file or a reader.
 
+mod adoption;
 mod explain;
+mod fleet;
 mod learn;
+mod member;
+mod obey;
 mod plan;
 mod replicas;
 mod turn;
@@ -16,29 +20,29 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::adoption;
-use super::effects::{Effects, Report, What};
-use super::events::Events;
-use super::fleet::Fleet;
-use super::health::Care;
-use super::launcher::Launched;
-use super::machine::{Event, Machine, Phase};
-use super::member::Member;
-use super::observe::{self, Observation};
-use super::placement::{Insists, Placement};
-use super::policy::Params;
-use super::profile::starts_at_boot;
-use super::reason::{AT_BOOT, AT_SHUTDOWN, BY_OPERATOR, REMOVED};
-use super::story;
-use super::{Command, CommandError, Handle, Parts, Request, StartError};
+use super::control::{Control, Request};
+use super::parts::{ConductorParts, StartError};
 use crate::config::{self, Catalog, Settings};
-use crate::deployment::{Asked, Demands, Registry};
+use crate::deployment::{ClientAsked, Demands, Registry};
 use crate::gpu::Device;
+use crate::lifecycle::act::effects::{Effects, Report, What};
+use crate::lifecycle::act::health::Care;
+use crate::lifecycle::act::launcher::Launched;
+use crate::lifecycle::act::observe;
+use crate::lifecycle::act::observe::Observation;
+use crate::lifecycle::decide::machine::{Event, Machine, Phase};
+use crate::lifecycle::decide::placement::{Insists, Placement};
+use crate::lifecycle::decide::policy::Params;
+use crate::lifecycle::decide::profile::starts_at_boot;
+use crate::lifecycle::decide::why::Why;
+use crate::lifecycle::tell::events::Events;
 use crate::names::DeploymentId;
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::GpuMetrics;
 use crate::time::{Clock, Uptime, sleep_until};
+use fleet::Fleet;
+use member::Member;
 
 /// Requests from outside that wait their turn.
 const REQUESTS_MAX: usize = 64;
@@ -64,14 +68,17 @@ pub struct Conductor {
     events: Events,
     members: BTreeMap<DeploymentId, Member>,
     /// What is still to be done in this turn.
-    turn: VecDeque<(DeploymentId, Event, Option<String>)>,
+    turn: VecDeque<Due>,
     scales: replicas::Scales,
     gpu_metrics: GpuMetrics,
     /// Answered once no member is left of which this holds.
     ending: Option<Ending>,
 }
 
-/// Whom to answer at the end, and which members are waited for.
+/// An event that is still to be taken in this turn, and what is known of its cause.
+type Due = (DeploymentId, Event, Option<Why>);
+
+/// The one to answer at the end, and the members that are waited for.
 type Ending = (oneshot::Sender<()>, fn(&Member) -> bool);
 
 /// Where the conductor's inputs come from.
@@ -82,11 +89,11 @@ struct Inputs {
     reports: mpsc::Receiver<Report>,
     observed: mpsc::Receiver<Observation>,
     /// Which client asked whom, if that is to be followed.
-    asked: Option<mpsc::Receiver<Asked>>,
+    asked: Option<mpsc::Receiver<ClientAsked>>,
 }
 
 impl Inputs {
-    async fn next_asked(asked: &mut Option<mpsc::Receiver<Asked>>) -> Option<Asked> {
+    async fn next_asked(asked: &mut Option<mpsc::Receiver<ClientAsked>>) -> Option<ClientAsked> {
         match asked {
             Some(asked) => asked.recv().await,
             None => std::future::pending().await,
@@ -101,7 +108,7 @@ impl Conductor {
     /// # Errors
     ///
     /// [`StartError`] when it can't be known who is left over.
-    pub async fn start(parts: Parts, catalog: &Catalog) -> Result<Handle, StartError> {
+    pub async fn start(parts: ConductorParts, catalog: &Catalog) -> Result<Control, StartError> {
         let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
         let tasks = parts.tasks.child();
@@ -157,10 +164,7 @@ impl Conductor {
         conductor.on_observation(&seen);
         conductor.start_at_boot(&specs(catalog));
         conductor.run_turn();
-        let handle = Handle {
-            requests: requests_in,
-            events: conductor.events.clone(),
-        };
+        let handle = Control::new(requests_in, conductor.events.clone());
         let inputs = Inputs {
             demands: parts.demands,
             requests,
@@ -175,7 +179,7 @@ impl Conductor {
     }
 
     /// Which client asks whom from now on, where that is wanted.
-    fn follow_clients(&self, wanted: bool) -> Option<mpsc::Receiver<Asked>> {
+    fn follow_clients(&self, wanted: bool) -> Option<mpsc::Receiver<ClientAsked>> {
         wanted.then(|| self.registry.follow_clients()).flatten()
     }
 
@@ -190,7 +194,7 @@ impl Conductor {
                 Some(id) = inputs.demands.recv() => self.on_demand(&id),
                 Some(report) = inputs.reports.recv() => self.on_report(report),
                 Some(observation) = inputs.observed.recv() => self.on_observation(&observation),
-                Some((client, id)) = Inputs::next_asked(&mut inputs.asked) => self.on_asked(client, &id),
+                Some(asked) = Inputs::next_asked(&mut inputs.asked) => self.on_asked(asked.client, &asked.deployment),
                 Some(request) = inputs.requests.recv() => self.on_request(request),
                 () = sleep_until(at), if due.is_some() => self.on_time(),
                 () = ending.cancelled() => return,
@@ -285,7 +289,7 @@ impl Conductor {
                 }
                 self.ending = Some((done, |member| member.running.is_some()));
                 for id in self.members.keys() {
-                    let why = Some(AT_SHUTDOWN.to_owned());
+                    let why = Some(Why::Shutdown);
                     self.turn.push_back((id.clone(), Event::Stop, why));
                 }
             }
@@ -357,7 +361,7 @@ impl Conductor {
             }
             let launcher = self.effects.launcher.as_ref();
             if let Some(event) = member.respec(&spec, &self.settings, launcher) {
-                self.effects.prepare(member);
+                self.effects.prepare(member.target());
                 self.turn.push_back((spec.id.clone(), event, None));
                 self.know(&spec.id);
             }
@@ -370,7 +374,7 @@ impl Conductor {
         if let Some(member) = self.members.get_mut(id)
             && !std::mem::replace(&mut member.leaving, true)
         {
-            let why = Some(REMOVED.to_owned());
+            let why = Some(Why::Removed);
             self.turn.push_back((id.clone(), Event::Stop, why));
         }
     }
@@ -392,7 +396,7 @@ impl Conductor {
         let (launcher, now) = (self.effects.launcher.as_ref(), self.clock.now());
         let member = Member::new(handle, fleet, &self.settings, launcher, now);
         member.publish(&self.timings, now);
-        self.effects.prepare(&member);
+        self.effects.prepare(member.target());
         self.members.insert(id.clone(), member);
         self.know(&id);
         self.recall_popularity(&id, now);
@@ -410,7 +414,8 @@ impl Conductor {
         let never = self.placement.never_fits(&profile.need);
         member.key = self.placement.know(id, profile, now);
         if never.is_some() && member.machine.phase == Phase::Stopped {
-            self.turn.push_back((id.clone(), Event::Refused, never));
+            self.turn
+                .push_back((id.clone(), Event::Refused, never.map(Why::NeverFits)));
         }
     }
 
@@ -419,7 +424,7 @@ impl Conductor {
             if let Some(member) = self.members.get_mut(&spec.id) {
                 member.insists = Insists::IfRoom;
             }
-            let why = Some(AT_BOOT.to_owned());
+            let why = Some(Why::Boot);
             self.turn.push_back((spec.id.clone(), Event::Start, why));
         }
     }
@@ -437,7 +442,7 @@ impl Conductor {
             Some(at) => Machine::adopted_asleep(generation, at, now, &member.policy),
             None => Machine::adopted_ready(generation, now),
         };
-        member.running = Some(self.effects.adopt(member, launched));
+        member.running = Some(self.effects.adopt(member.target(), launched));
         member.changed_phase(now);
         member.publish(&self.timings, now);
         if asleep.is_none() {
@@ -445,51 +450,8 @@ impl Conductor {
         }
         member.tell(
             &self.events,
-            "adopted: its worker went on while tidegate was away",
+            "adopted: its worker went on while tidegate was away".into(),
         );
-    }
-
-    fn command(&mut self, id: &DeploymentId, command: Command) -> Result<(), CommandError> {
-        if self.ending.is_some() {
-            return Err(CommandError::Ended);
-        }
-        let members = self.members.iter();
-        let replicas: Vec<_> = members
-            .filter(|(of, member)| id.has_replica(of) && !member.leaving)
-            .collect();
-        let Some((_, first)) = replicas.first() else {
-            return Err(CommandError::Unknown(id.clone()));
-        };
-        let obeyed = story::event_of(command, first).map_err(CommandError::Refused);
-        let has_nowhere = command == Command::Offload
-            && first.policy.offload_to.is_some()
-            && self
-                .placement
-                .offload_to(first.key, first.policy.offload_to)
-                .is_none();
-        if has_nowhere {
-            return Err(CommandError::Refused(format!(
-                "{id} can't be offloaded now: host memory has no room for its weights, and its \
-                 file permits no other level: add levels = [\"cpu\", \"disk\"] to [instance.idle]"
-            )));
-        }
-        let mut events = Vec::new();
-        for (of, member) in replicas {
-            // A start is one worker's; the load asks for more.
-            let meant = member.number() == 1
-                || matches!(command, Command::Stop | Command::Unload | Command::Offload);
-            if let Ok(event) = story::event_of(command, member)
-                && meant
-            {
-                let why = Some(BY_OPERATOR.to_owned());
-                events.push((of.clone(), event, why));
-            }
-        }
-        if events.is_empty() {
-            return obeyed.map(drop);
-        }
-        self.turn.extend(events);
-        Ok(())
     }
 }
 

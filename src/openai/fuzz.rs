@@ -115,6 +115,20 @@ const SESSIONS: [&str; 3] = [
     r#"{"response":{"usage":{"input_tokens":3}},"type":"response.done"}"#,
 ];
 
+/// Whether what is said of streams is written as true, false or null: vLLM takes more,
+/// and so do we, but the tree that we are held against does not.
+fn has_plain_flags(map: &Map<String, Value>) -> bool {
+    let options = map.get("stream_options").and_then(Value::as_object);
+    let of_options = |key| options.and_then(|options| options.get(key));
+    let flags = [
+        map.get("stream"),
+        of_options("include_usage"),
+        of_options("continuous_usage_stats"),
+    ];
+    let mut flags = flags.into_iter().flatten();
+    flags.all(|flag| flag.is_boolean() || flag.is_null())
+}
+
 /// The body as it comes in pieces of these lengths.
 fn arrived(body: &[u8], cuts: &[usize]) -> Pieces {
     let mut pieces = Pieces::default();
@@ -149,7 +163,9 @@ proptest! {
         let again = request::scan(&out).unwrap();
         prop_assert!(edits.model.is_none() || again.model.as_deref() == edits.model);
         prop_assert!(again.usage_was_asked() || !(edits.include_usage && again.stream));
-        if let Ok(map) = serde_json::from_slice::<Map<String, Value>>(&body) {
+        if let Ok(map) = serde_json::from_slice::<Map<String, Value>>(&body)
+            && has_plain_flags(&map)
+        {
             let after: Map<String, Value> = serde_json::from_slice(&out).unwrap();
             prop_assert_eq!(after, expected(map, edits));
         }
@@ -207,7 +223,10 @@ proptest! {
             let again = form::scan(&out, "X").unwrap();
             prop_assert_eq!(again.model.as_deref(), RENAME.model);
         } else {
-            prop_assert_eq!(&splice(&pieces, &found, Edits::default()).into_one(), &body);
+            // Blank lines before the first boundary are left out.
+            let out = splice(&pieces, &found, Edits::default()).into_one();
+            let blank = body.strip_suffix(&out[..]).unwrap();
+            prop_assert!(blank.iter().all(|byte| b"\r\n".contains(byte)));
         }
     }
 

@@ -29,9 +29,11 @@ use super::usage::{Finder, Usage, found};
 
 use choices::Choices;
 use event::Kind;
+use usual::Usual;
 
 mod choices;
 mod event;
+mod usual;
 
 /// Longest part of a line that is kept for a look at it; longer lines are only
 /// searched for usage as they pass.
@@ -40,6 +42,8 @@ const LINE_KEPT_MAX: usize = 64 * 1024;
 const ID_EVENTS_MAX: u64 = 4;
 /// Longest incomplete event that is held back.
 const EVENT_HELD_MAX: usize = 64 * 1024;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Watches one response stream.
 pub struct StreamTap {
@@ -60,6 +64,7 @@ pub struct StreamTap {
     events: u64,
     content_events: u64,
     choices: Choices,
+    usual: Usual,
     is_done: bool,
     is_errored: bool,
 }
@@ -132,6 +137,7 @@ impl StreamTap {
             events: 0,
             content_events: 0,
             choices: Choices::default(),
+            usual: Usual::default(),
             is_done: false,
             is_errored: false,
         }
@@ -364,12 +370,18 @@ impl StreamTap {
     /// Takes in a line without its end. Of a long one, `line` is the start and
     /// `finder` has seen all.
     fn end_line(&mut self, line: &[u8], finder: Option<&Finder>) -> Line {
-        match self.field(line) {
-            None => return Line::Blank,
-            Some((b"", _)) => return Line::Comment,
-            Some((b"data", data)) => self.end_data(data, finder),
-            Some((b"event", name)) => self.event.kind = Some(Kind::of_name(name)),
-            Some(_) => {}
+        let Some((mut name, value)) = self.field(line) else {
+            return Line::Blank;
+        };
+        if self.events == 0 {
+            // It may stand before a stream, and is no part of the first name.
+            name = name.strip_prefix(BYTE_ORDER_MARK).unwrap_or(name);
+        }
+        match name {
+            b"" => return Line::Comment,
+            b"data" => self.end_data(value, finder),
+            b"event" => self.event.kind = Some(Kind::of_name(value)),
+            _ => {}
         }
         Line::Field
     }
@@ -377,6 +389,15 @@ impl StreamTap {
     fn end_data(&mut self, data: &[u8], finder: Option<&Finder>) {
         if data.trim_ascii_start().starts_with(b"[DONE]") {
             self.is_done = true;
+            return;
+        }
+        if finder.is_none()
+            && self.event.kind.is_none()
+            && let Some(has_content) = self.usual.has_content(self.api, data)
+        {
+            self.choices.see_first();
+            self.content_events += u64::from(has_content);
+            self.event.stage = Stage::Data;
             return;
         }
         if self.api == Api::Responses && self.response_id.is_none() && self.events < ID_EVENTS_MAX {

@@ -263,14 +263,17 @@ impl JsonTap {
 /// The last `usage` of a whole document, if it is an object at the top level.
 ///
 /// Within a string the quotes of the key would be escaped, so where the key is found it
-/// is one; and when from there the document ends with one closing brace, the key stood
-/// at the top level.
+/// is one, unless its first quote is escaped; and when from there the document ends with
+/// one closing brace, the key stood at the top level.
 fn last_usage(json: &[u8]) -> Option<RawUsage> {
-    static KEY: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
-    let at = KEY.rfind(json)?;
-    let rest = json.get(at..)?;
-    let mut reader = Reader::new(rest);
-    reader.key().ok()?;
+    const KEY: &[u8] = b"\"usage\"";
+    static FINDER: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(KEY));
+    let at = FINDER.rfind(json)?;
+    if at.checked_sub(1).and_then(|before| json.get(before)) == Some(&b'\\') {
+        return None;
+    }
+    let mut reader = Reader::new(json.get(at + KEY.len()..)?);
+    reader.eat(b':').then_some(())?;
     let start = reader.at();
     let raw = RawUsage::read(&mut reader).ok()?;
     if reader.at() - start > CAPTURE_BYTES_MAX {

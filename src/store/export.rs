@@ -9,7 +9,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::records::Kind;
+use super::records::RecordKind;
 use super::{
     ID_KEY, LOST_KEY, META, SERIAL_KEY, Store, StoreError, TIME_KEY, audit, cutoffs, holders,
     tokens, usage,
@@ -23,7 +23,7 @@ pub const FORMAT: u32 = 1;
 #[serde(rename_all = "snake_case")]
 pub enum Row {
     /// What it is of.
-    State(Head),
+    State(ExportHead),
     /// A token's record.
     Token(String, Value),
     /// A revoked token: since when, and until when that must be known.
@@ -48,7 +48,7 @@ pub enum Row {
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub struct ExportHead {
     /// The format: [`FORMAT`].
     pub format: u32,
     /// The version that wrote it.
@@ -118,7 +118,7 @@ impl Rows<'_> {
         let number = |key| -> Result<u64, StoreError> {
             Ok(meta.get(key)?.map_or(0, |value| value.value()))
         };
-        let mut rows = vec![Row::State(Head {
+        let mut rows = vec![Row::State(ExportHead {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             at,
@@ -148,7 +148,7 @@ impl Rows<'_> {
             Row::Holder(id.to_owned(), row.0, parsed(id, row.1)?)
         });
         table!(usage::USAGE, id, u => Row::Usage(id.to_owned(), u.0, u.1, u.2, u.3));
-        table!(Kind::Embed.table(), id, json => Row::Embed(id.to_owned(), parsed(id, json)?));
+        table!(RecordKind::Embed.table(), id, json => Row::Embed(id.to_owned(), parsed(id, json)?));
         table!(audit::EVENTS, n, json => Row::Audit(n, parsed("an event", json)?));
         table!(audit::STRANGERS, n, json => Row::Stranger(n, parsed("an event", json)?));
         Ok(rows.iter().try_for_each(|row| self.put(row)))
@@ -205,7 +205,7 @@ fn put(to: &WriteTransaction, row: &Row) -> Result<(), StoreError> {
         }
         Row::Embed(id, value) => {
             let json = bytes(id, value)?;
-            to.open_table(Kind::Embed.table())?
+            to.open_table(RecordKind::Embed.table())?
                 .insert(id.as_str(), json.as_slice())?;
         }
         Row::Audit(number, value) => {

@@ -2,14 +2,14 @@
 //! while another one has the store, or when the store fails at the end.
 //!
 //! ```text
-//!  gives way: usage-ID.journal, locked, a line each 20 ms ────────┐ unlocked when it ends,
-//!  end with a store that fails: the same, one line ───────────────┤ however it does
-//!                                                                 ▼
+//!  a take-over, either side: usage-ID.journal, locked, a line each request ─┐ unlocked when it
+//!  end with a store that fails: the same, one line ─────────────────────────┤ ends, however it does
+//!                                                                           ▼
 //!  whoever has the store: finds it, locks it, adds it in one transaction with its ID, removes it
 //! ```
 //!
-//! So what is lost by a SIGKILL at any moment is at most what came since the last line.
-//! A line that was cut off counts for nothing.
+//! So a SIGKILL within a take-over loses nothing: a line stands in the page cache before
+//! the client has the last byte. A line that was cut off counts for nothing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -23,14 +23,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreError, usage};
 use crate::auth::ulid;
-use crate::telemetry::usage::{Ledger, Tally};
-use crate::time::{sleep, unix_time};
+use crate::telemetry::usage::{Ledger, Tally, WriteDown};
+use crate::time::{Instant, sleep, unix_time};
 
-/// Journals that were added already, by id, so that none counts twice.
-const ADDED: TableDefinition<'_, &str, ()> = TableDefinition::new("usage_journals");
+/// Journals and batches that were added already, by id, so that none counts twice.
+pub(super) const ADDED: TableDefinition<'_, &str, ()> = TableDefinition::new("usage_journals");
 
-/// Between two lines of a gateway that has given way.
+/// Between two looks for what could not be written down at once, once given way.
 const PACE: Duration = Duration::from_millis(20);
+
+/// Between two journals of a gateway that has just taken over: as old as usage is seen.
+const TURN: Duration = Duration::from_millis(500);
+
+/// How long a take-over is held for under way once the new gateway serves.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// Most ids that are kept.
 const ADDED_MAX: u64 = 1_000;
@@ -43,13 +49,13 @@ const SUFFIX: &str = ".journal";
 
 /// A journal that is being written. Others see by its lock that it is.
 #[derive(Debug)]
-pub struct Journal {
+pub struct UsageJournal {
     path: PathBuf,
     file: File,
     is_empty: bool,
 }
 
-impl Journal {
+impl UsageJournal {
     /// Begins a journal in a state directory.
     ///
     /// # Errors
@@ -57,6 +63,22 @@ impl Journal {
     /// Those of the file system.
     pub fn begin(state: &Path) -> io::Result<Self> {
         let id = ulid(unix_time()).map_err(io::Error::other)?;
+        Self::named(state, &id)
+    }
+
+    /// Leaves sums in a journal of this id: added once, also where the store has that id
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub(super) fn leave(state: &Path, id: &str, used: &[(Arc<str>, Tally)]) -> io::Result<()> {
+        let mut journal = Self::named(state, id)?;
+        journal.line(used)?;
+        journal.sync()
+    }
+
+    fn named(state: &Path, id: &str) -> io::Result<Self> {
         let path = state.join(format!("{PREFIX}{id}{SUFFIX}"));
         // Locked before it has its name: whoever finds it unlocked finds it whole.
         let beside = path.with_extension("tmp");
@@ -78,7 +100,8 @@ impl Journal {
         })
     }
 
-    /// Takes what the ledger has, and writes it down; what can't be written goes back.
+    /// Takes what the ledger has summed up, and writes it down; what can't be written goes
+    /// back.
     ///
     /// # Errors
     ///
@@ -121,7 +144,17 @@ impl Journal {
     }
 }
 
-impl Drop for Journal {
+impl WriteDown for UsageJournal {
+    fn write_down(&mut self, token_id: &Arc<str>, used: Tally) -> bool {
+        self.line(&[(Arc::clone(token_id), used)]).is_ok()
+    }
+
+    fn force(&self) -> io::Result<()> {
+        self.sync()
+    }
+}
+
+impl Drop for UsageJournal {
     fn drop(&mut self) {
         if self.is_empty {
             drop(fs::remove_file(&self.path));
@@ -129,43 +162,120 @@ impl Drop for Journal {
     }
 }
 
-/// Writes a ledger down every [`PACE`] until told to end, and once more then: for a
-/// gateway that has given its store away, and may be killed for that.
-pub async fn keep(state: PathBuf, ledger: Arc<Ledger>, ending: CancellationToken) {
-    let mut journal = None;
-    let mut is_last = false;
+/// A ledger whose usage is written down at once, until this is dropped.
+#[derive(Debug)]
+pub struct AtOnce {
+    state: PathBuf,
+    ledger: Arc<Ledger>,
+}
+
+impl AtOnce {
+    /// Begins a journal in a state directory, where usage is not written down already.
+    /// Blocking.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn begin(state: &Path, ledger: &Arc<Ledger>) -> io::Result<Self> {
+        ledger.write_down_in(|| Ok(Box::new(UsageJournal::begin(state)?)))?;
+        ledger.write_rest();
+        Ok(Self {
+            state: state.to_owned(),
+            ledger: Arc::clone(ledger),
+        })
+    }
+
+    /// Goes on in another journal, so that the one before can be added. Blocking.
+    fn turn_over(&self) -> io::Result<()> {
+        let next = UsageJournal::begin(&self.state)?;
+        drop(self.ledger.write_on_in(Box::new(next)));
+        Ok(())
+    }
+}
+
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        drop(self.ledger.sum_up());
+    }
+}
+
+/// Has usage written down at once until told to end, also where that could not be begun
+/// before: for a gateway that has given its store away.
+pub async fn keep(
+    state: PathBuf,
+    ledger: Arc<Ledger>,
+    begun: Option<AtOnce>,
+    ending: CancellationToken,
+) {
+    let (mut at_once, mut is_last) = (begun, false);
     while !is_last {
         tokio::select! {
             () = sleep(PACE) => {}
             () = ending.cancelled() => is_last = true,
         }
-        let (state, ledger, held) = (state.clone(), Arc::clone(&ledger), journal.take());
+        let (state, sums, held) = (state.clone(), Arc::clone(&ledger), at_once.take());
         let work = move || {
-            let mut journal = match held {
-                Some(journal) => journal,
-                None => Journal::begin(&state)?,
+            let at_once = match held {
+                Some(at_once) => at_once,
+                None => AtOnce::begin(&state, &sums)?,
             };
-            journal.take(&ledger)?;
+            sums.write_rest();
             if is_last {
-                journal.sync()?;
+                sums.force()?;
             }
-            Ok::<_, io::Error>(journal)
+            Ok::<_, io::Error>(at_once)
         };
         // A task that was cancelled at the end of the runtime has nothing to say.
         match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(begun)) => journal = Some(begun),
-            Ok(Err(error)) if is_last => {
-                tracing::error!(error = %error, "the usage of the last requests is lost");
-            }
+            Ok(Ok(begun)) => at_once = Some(begun),
             Ok(Err(error)) => {
-                tracing::debug!(error = %error, "the usage of the last requests is held in memory");
+                tracing::debug!(%error, "the usage of the last requests is held in memory");
             }
             Err(_) => return,
+        }
+    }
+    if !ledger.take().is_empty() {
+        tracing::error!(
+            "the usage of the last requests is lost: the state directory can't be written"
+        );
+    }
+}
+
+/// Brings what is written down at once into the store, until the take-over is over: for
+/// the gateway that has just taken over.
+pub async fn settle(store: Store, at_once: AtOnce, ending: CancellationToken) {
+    let until = Instant::now() + SETTLED_AFTER;
+    let at_once = Arc::new(at_once);
+    while Instant::now() < until && !ending.is_cancelled() {
+        tokio::select! {
+            () = sleep(TURN) => {}
+            () = ending.cancelled() => {}
+        }
+        let (store, at_once) = (store.clone(), Arc::clone(&at_once));
+        let work = move || {
+            at_once.turn_over()?;
+            store.add_left().map_err(io::Error::other)
+        };
+        // A task that was cancelled at the end of the runtime has nothing to say.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
+            tracing::debug!(%error, "usage stays in its journal for now");
         }
     }
 }
 
 impl Store {
+    /// Has usage written down at once from here on. What is on its way into the store is
+    /// there when this returns. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn write_usage_at_once(&self, ledger: &Arc<Ledger>) -> io::Result<AtOnce> {
+        let state = self.directory().ok_or(io::ErrorKind::NotFound)?;
+        let _none_on_its_way = self.0.batches.lock();
+        AtOnce::begin(state, ledger)
+    }
+
     /// Adds the journals of gateways that have ended. Returns how many there were.
     ///
     /// # Errors
@@ -202,7 +312,7 @@ impl Store {
 }
 
 /// What tokens used, by their ids.
-type Sums = Vec<(Arc<str>, Tally)>;
+pub(super) type Sums = Vec<(Arc<str>, Tally)>;
 
 /// Makes the table.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
@@ -259,7 +369,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let ledger = Ledger::new();
-        let mut journal = Journal::begin(dir.path()).unwrap();
+        let mut journal = UsageJournal::begin(dir.path()).unwrap();
         for n in 1..=3 {
             used(&ledger, n);
             journal.take(&ledger).unwrap();
@@ -281,7 +391,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let ledger = Ledger::new();
-        let mut journal = Journal::begin(dir.path()).unwrap();
+        let mut journal = UsageJournal::begin(dir.path()).unwrap();
         used(&ledger, 1);
         journal.take(&ledger).unwrap();
         journal
@@ -298,7 +408,7 @@ mod tests {
     #[test]
     fn a_journal_of_nothing_leaves_no_file() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Journal::begin(dir.path()).unwrap());
+        drop(UsageJournal::begin(dir.path()).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

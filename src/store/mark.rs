@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use super::refusals::{self, Refusal};
 use super::whole::write_durable;
 use super::{FILE, ID_KEY, LOST_KEY, META, SERIAL_KEY, Store, StoreError, file, records};
 use crate::auth::NoRandomBytes;
+use crate::time::NewestTime;
 
 /// Most stores that one key knows; the one that was written longest ago is forgotten.
 const STORES_MAX: usize = 16;
@@ -91,13 +92,20 @@ impl Store {
     ///
     /// [`StoreError`], as of [`Self::open`], or the file beside the key can't be read.
     pub fn open_beside(state: &Path, signing_key: &Path) -> Result<Beside, StoreError> {
-        let mark = Mark::of(signing_key, state);
         let place = state.join(FILE);
-        let open = {
-            let place = place.clone();
-            Box::new(move || file::open(&place))
-        };
-        let store = Self::with_opener(place, open, Some(mark))?;
+        let open = Box::new(move || file::open(&place));
+        Self::beside_by(state, signing_key, open, Arc::default())
+    }
+
+    /// The same, of a file that is opened so, and by this clock.
+    pub(super) fn beside_by(
+        state: &Path,
+        signing_key: &Path,
+        open: file::Opener,
+        clock: Arc<NewestTime>,
+    ) -> Result<Beside, StoreError> {
+        let mark = Mark::of(signing_key, state);
+        let store = Self::at_time(state.join(FILE), open, Some(mark), clock)?;
         let mut notes = Vec::new();
         notes.extend(store.settle_beside(signing_key)?);
         if !store.remark() {
@@ -187,6 +195,7 @@ impl Store {
             Ok(())
         })?;
         if verdict != Verdict::Good {
+            self.0.news.ours()?.tell_unknown();
             // What is issued from now on is not of before.
             self.clock().learn(now);
         }
@@ -291,7 +300,7 @@ fn lose(transaction: &WriteTransaction, now: u64, serial: u64) -> Result<(), Sto
     records::clear(transaction)
 }
 
-fn random() -> Result<u64, NoRandomBytes> {
+pub(super) fn random() -> Result<u64, NoRandomBytes> {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomBytes)?;
     Ok(u64::from_ne_bytes(bytes).max(1))

@@ -1,6 +1,6 @@
 //! Small JSON records by id: sessions of the dashboard, and links that show a plot.
 //!
-//! Owns one table for each [`Kind`], and the bound of it. What the records mean
+//! Owns one table for each [`RecordKind`], and the bound of it. What the records mean
 //! belongs to the rooms that write them. One that can't be read back is left out
 //! of a listing, and told of in the log: it must not lock everyone out.
 
@@ -14,7 +14,7 @@ use super::{Store, StoreError};
 /// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum RecordKind {
     /// Sessions of the dashboard.
     Session,
     /// Links that show a plot elsewhere.
@@ -24,7 +24,7 @@ pub enum Kind {
 /// Most records of a kind; the oldest id goes first, ids sort by time.
 pub const RECORDS_MAX: u64 = 5_000;
 
-impl Kind {
+impl RecordKind {
     const ALL: [Self; 2] = [Self::Session, Self::Embed];
 
     pub(super) const fn table(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
@@ -43,7 +43,7 @@ impl Store {
     /// [`StoreError`] when it could not be kept; then nothing was changed.
     pub fn put_record(
         &self,
-        kind: Kind,
+        kind: RecordKind,
         id: &str,
         record: &impl Serialize,
     ) -> Result<(), StoreError> {
@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`] when it could neither be kept nor held.
-    pub fn remove_records(&self, kind: Kind, ids: &[String]) -> Result<Refused, StoreError> {
+    pub fn remove_records(&self, kind: RecordKind, ids: &[String]) -> Result<Refused, StoreError> {
         self.refuse(Refusal::Records {
             kind,
             ids: ids.to_vec(),
@@ -79,7 +79,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`] when the store can't be read.
-    pub fn records<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<(String, T)>, StoreError> {
+    pub fn records<T: DeserializeOwned>(
+        &self,
+        kind: RecordKind,
+    ) -> Result<Vec<(String, T)>, StoreError> {
         self.read(|transaction| {
             let table = transaction.open_table(kind.table())?;
             let mut records = Vec::new();
@@ -101,7 +104,7 @@ impl Store {
 /// Forgets records within a transaction.
 pub(super) fn remove(
     transaction: &WriteTransaction,
-    kind: Kind,
+    kind: RecordKind,
     ids: &[String],
 ) -> Result<(), StoreError> {
     let mut table = transaction.open_table(kind.table())?;
@@ -113,7 +116,7 @@ pub(super) fn remove(
 
 /// Forgets every record of every kind.
 pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    for kind in Kind::ALL {
+    for kind in RecordKind::ALL {
         transaction.open_table(kind.table())?.retain(|_, _| false)?;
     }
     Ok(())
@@ -121,7 +124,7 @@ pub(super) fn clear(transaction: &WriteTransaction) -> Result<(), StoreError> {
 
 /// Makes the tables, so that readers find them.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    for kind in Kind::ALL {
+    for kind in RecordKind::ALL {
         transaction.open_table(kind.table())?;
     }
     Ok(())
@@ -135,16 +138,16 @@ mod tests {
     fn records_outlive_a_restart_and_one_that_is_odd_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        store.put_record(Kind::Session, "a", &1).unwrap();
-        store.put_record(Kind::Session, "b", &"text").unwrap();
-        store.put_record(Kind::Embed, "c", &3).unwrap();
+        store.put_record(RecordKind::Session, "a", &1).unwrap();
+        store.put_record(RecordKind::Session, "b", &"text").unwrap();
+        store.put_record(RecordKind::Embed, "c", &3).unwrap();
         drop(store);
         let store = Store::open(dir.path()).unwrap();
-        let kept: Vec<(String, u32)> = store.records(Kind::Session).unwrap();
+        let kept: Vec<(String, u32)> = store.records(RecordKind::Session).unwrap();
         assert_eq!(kept, [("a".to_owned(), 1)]);
-        let gone = store.remove_records(Kind::Session, &["a".to_owned(), "x".to_owned()]);
+        let gone = store.remove_records(RecordKind::Session, &["a".to_owned(), "x".to_owned()]);
         assert!(gone.unwrap().kept);
-        assert_eq!(store.records::<u32>(Kind::Session).unwrap(), []);
-        assert_eq!(store.records::<u32>(Kind::Embed).unwrap().len(), 1);
+        assert_eq!(store.records::<u32>(RecordKind::Session).unwrap(), []);
+        assert_eq!(store.records::<u32>(RecordKind::Embed).unwrap().len(), 1);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::records::{self, Kind};
+use super::records::{self, RecordKind};
 use super::{META, SERIAL_KEY, Store, StoreError, cutoffs, tokens};
 use crate::names::Workspace;
 
@@ -40,7 +40,7 @@ pub enum Refusal {
     /// Sessions or links.
     Records {
         /// What they are.
-        kind: Kind,
+        kind: RecordKind,
         /// Which.
         ids: Vec<String>,
     },
@@ -56,6 +56,9 @@ pub struct Refused {
     /// Whether a restart keeps it. If not, it is held in memory until the store can
     /// be written.
     pub kept: bool,
+    /// Whether each gateway that gave way to this one hears of it before it lets anyone
+    /// in. If not, that one may still accept what is refused here, until it ends.
+    pub told: bool,
 }
 
 /// Refusals that are not in the store yet.
@@ -107,6 +110,15 @@ impl Held {
 impl Store {
     /// Keeps a refusal, or holds it until it can be kept.
     pub(super) fn refuse(&self, refusal: Refusal) -> Result<Refused, StoreError> {
+        let mut news = self.0.news.ours()?;
+        // Told first: at worst a gateway that gave way refuses what could not be revoked.
+        let told = news.tell(&refusal);
+        let (moment, kept) = self.keep_or_hold(refusal)?;
+        Ok(Refused { moment, kept, told })
+    }
+
+    /// Its moment, and whether a restart keeps it.
+    fn keep_or_hold(&self, refusal: Refusal) -> Result<(u64, bool), StoreError> {
         let kept = self.write(|transaction| {
             let moment = keep(transaction, &refusal)?;
             count(transaction)?;
@@ -115,7 +127,7 @@ impl Store {
         let moment = match kept {
             Ok(moment) => {
                 self.remark();
-                return Ok(Refused { moment, kept: true });
+                return Ok((moment, true));
             }
             Err(error @ (StoreError::Transaction(_) | StoreError::Failing(_))) => {
                 let moment = match &refusal {
@@ -131,8 +143,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         // Beside the key it outlives a restart as well.
-        let kept = self.remark();
-        Ok(Refused { moment, kept })
+        Ok((moment, self.remark()))
     }
 
     /// Shows in a record that it is revoked, where that is not in the store yet.

@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::whole::write_durable;
-use crate::vllm::options::Secret;
+use crate::vllm::options::SecretText;
 
 /// Largest file that is read, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
@@ -62,8 +62,8 @@ impl Secrets {
     /// # Errors
     ///
     /// The file is there and can't be read.
-    pub fn get(&self, name: &str) -> Result<Option<Secret>, SecretsError> {
-        Ok(self.read()?.remove(name).map(Secret::new))
+    pub fn get(&self, name: &str) -> Result<Option<SecretText>, SecretsError> {
+        Ok(self.read()?.remove(name).map(SecretText::new))
     }
 
     /// Keeps these, over those of the same names.
@@ -71,7 +71,7 @@ impl Secrets {
     /// # Errors
     ///
     /// The file can't be read or written; nothing was changed then.
-    pub fn put(&self, secrets: &[(String, Secret)]) -> Result<(), SecretsError> {
+    pub fn put(&self, secrets: &[(String, SecretText)]) -> Result<(), SecretsError> {
         if secrets.is_empty() {
             return Ok(());
         }
@@ -146,7 +146,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let secrets = Secrets::at(state.path());
         assert_eq!(shown(&secrets, "a.token"), None);
-        let secret = |text: &str| Secret::new(text.to_owned());
+        let secret = |text: &str| SecretText::new(text.to_owned());
         secrets.put(&[("a.token".into(), secret("one"))]).unwrap();
         secrets.put(&[("b.token".into(), secret("two"))]).unwrap();
         let again = Secrets::at(state.path());
@@ -166,7 +166,7 @@ mod tests {
         let secrets = Secrets::at(state.path());
         let error = secrets.get("a").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("topsecret"));
-        let new = [("a".to_owned(), Secret::new("b".to_owned()))];
+        let new = [("a".to_owned(), SecretText::new("b".to_owned()))];
         secrets.put(&new).unwrap_err();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "hf_topsecret");
     }

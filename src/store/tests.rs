@@ -347,3 +347,25 @@ async fn what_has_ended_is_forgotten_an_hour_after_the_start_by_a_time_that_is_s
         decades / 86_400
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_is_not_of_a_time_to_come_once_the_clock_went_back() {
+    let wall = Arc::new(std::sync::atomic::AtomicU64::new(1_000_000_000));
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let (read, path) = (Arc::clone(&wall), dir.path().join(FILE));
+        let clock = NewestTime::of(move || Duration::from_secs(read.load(Ordering::Relaxed)));
+        let file = path.clone();
+        let open = Box::new(move || file::open(&file));
+        Store::at_time(path, open, None, Arc::new(clock)).unwrap()
+    };
+    let store = open();
+    // Less than a second after the clock was looked at last.
+    wall.fetch_add(1, Ordering::Relaxed);
+    let issued = store.clock().seconds();
+    store.revoke_token("01A", issued).unwrap();
+    wall.fetch_sub(3_600, Ordering::Relaxed);
+    assert!(store.clock().seconds() >= issued);
+    drop(store);
+    assert!(open().clock().seconds() >= issued);
+}

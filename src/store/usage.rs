@@ -3,19 +3,25 @@
 //! Owns one table of sums by token id. [`keep`] brings them here from the ledger in
 //! memory every [`FLUSH`], in one transaction: a crash loses at most what came within a
 //! second. What a gateway could not bring here itself it leaves beside ([`super::left`]).
+//!
+//! A transaction that failed may be kept for all that: the disk said no to a flush of what
+//! it had written. So each brings a batch with an id of its own, which stands in the store
+//! with it, and one that failed is tried again as the same.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use tokio_util::sync::CancellationToken;
 
 use super::forget::Forget;
-use super::{Store, StoreError, left};
+use super::left::{ADDED, Sums, UsageJournal};
+use super::{Store, StoreError};
 use crate::auth::holders::Holders;
+use crate::auth::ulid;
 use crate::telemetry::usage::{Ledger, Tally};
-use crate::time::{Instant, sleep};
+use crate::time::{Instant, sleep, unix_time};
 
 /// By token id: requests, prompt tokens, completion tokens, last use in seconds
 /// since 1970.
@@ -30,6 +36,30 @@ pub const FLUSH: Duration = Duration::from_millis(500);
 
 /// Between two looks for what gateways before left.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// What was brought last. Held over its transaction.
+#[derive(Debug, Default)]
+pub(super) struct Batches(Mutex<Last>);
+
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    /// The one that may be kept or not.
+    unsure: Option<Batch>,
+    /// The id of the one that was kept last.
+    kept: Option<String>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    id: String,
+    used: Sums,
+}
+
+impl Batches {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Last> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Store {
     /// Adds what tokens used. All of it is kept, or nothing.
@@ -50,6 +80,65 @@ impl Store {
             return Ok(());
         }
         self.write(|transaction| add(transaction, used, kept_max))
+    }
+
+    /// Brings what the ledger has, and who showed a token, into the store; what can't be
+    /// kept goes back, or is tried again. Blocking.
+    pub(crate) fn keep_usage(&self, ledger: &Ledger, holders: &Holders) -> Result<(), StoreError> {
+        let noted = self.note_seen(holders);
+        let mut last = self.0.batches.lock();
+        if let Some(batch) = last.unsure.take() {
+            self.keep_batch(batch, &mut last, ledger)?;
+        }
+        let id = ulid(unix_time())?;
+        let used = ledger.take();
+        if !used.is_empty() {
+            self.keep_batch(Batch { id, used }, &mut last, ledger)?;
+        }
+        noted
+    }
+
+    fn keep_batch(&self, batch: Batch, last: &mut Last, ledger: &Ledger) -> Result<(), StoreError> {
+        let before = last.kept.as_deref();
+        let kept = self.write(|transaction| {
+            let mut added = transaction.open_table(ADDED)?;
+            if added.insert(batch.id.as_str(), ())?.is_some() {
+                return Ok(());
+            }
+            // That one is not tried again.
+            if let Some(before) = before {
+                added.remove(before)?;
+            }
+            add(transaction, &batch.used, KEPT_MAX)
+        });
+        match &kept {
+            Ok(()) => last.kept = Some(batch.id),
+            // Whether it was kept will be seen in the store.
+            Err(StoreError::Transaction(_) | StoreError::Failing(_)) => last.unsure = Some(batch),
+            Err(_) => ledger.give_back(batch.used),
+        }
+        kept
+    }
+
+    /// The same at the end: what can't be kept is left beside the store. Blocking.
+    pub(crate) fn keep_last(&self, ledger: &Ledger, holders: &Holders) -> io::Result<()> {
+        if self.keep_usage(ledger, holders).is_ok() {
+            return Ok(());
+        }
+        let state = self.directory().ok_or(io::ErrorKind::NotFound)?;
+        if let Some(batch) = self.0.batches.lock().unsure.take() {
+            // By its id it is added only where it was not kept.
+            UsageJournal::leave(state, &batch.id, &batch.used)?;
+        }
+        let mut journal = UsageJournal::begin(state)?;
+        journal.take(ledger)?;
+        journal.sync()
+    }
+
+    /// Whether a batch may be kept or not.
+    #[cfg(test)]
+    pub(crate) fn has_unsure_usage(&self) -> bool {
+        self.0.batches.lock().unsure.is_some()
     }
 
     /// What a token has used; `None` when it was never used, or not for long.
@@ -106,24 +195,13 @@ pub async fn keep(
         }
         failing = result.is_err();
     }
-    if flush(&store, &ledger, &holders).await.is_err() {
-        leave(&store, &ledger).await;
-    }
-    add_left(&store).await;
-}
-
-/// Writes the ledger beside a store that fails at the end.
-async fn leave(store: &Store, ledger: &Arc<Ledger>) {
-    let (store, ledger) = (store.clone(), Arc::clone(ledger));
-    let work = move || {
-        let state = store.directory().ok_or(io::ErrorKind::NotFound)?;
-        let mut journal = left::Journal::begin(state)?;
-        journal.take(&ledger)?;
-        journal.sync()
-    };
+    let (last, sums, who) = (store.clone(), Arc::clone(&ledger), Arc::clone(&holders));
+    let work = move || last.keep_last(&sums, &who);
+    // A task that was cancelled at the end of the runtime has nothing to say.
     if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
         tracing::error!(error = %error, "the last usage of tokens is lost");
     }
+    add_left(&store).await;
 }
 
 async fn add_left(store: &Store) {
@@ -147,15 +225,7 @@ async fn flush(
 ) -> Result<(), StoreError> {
     let store = store.clone();
     let (ledger, holders) = (Arc::clone(ledger), Arc::clone(holders));
-    let work = move || {
-        let noted = store.note_seen(&holders);
-        let taken = ledger.take();
-        let kept = store.add_usage(&taken);
-        if kept.is_err() {
-            ledger.give_back(taken);
-        }
-        kept.and(noted)
-    };
+    let work = move || store.keep_usage(&ledger, &holders);
     // A task that was cancelled at the end of the runtime has nothing to say.
     tokio::task::spawn_blocking(work).await.unwrap_or(Ok(()))
 }
@@ -211,6 +281,7 @@ fn row_of(tally: Tally) -> (u64, u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::disk::{Disk, Fault};
 
     fn used(requests: u64, last_used: u64) -> Tally {
         Tally {
@@ -235,6 +306,33 @@ mod tests {
         assert_eq!(store.usage("01A").unwrap(), Some(used(4, 5)));
         let both = store.usage_of(&["01B", "01C"]).unwrap();
         assert_eq!(both, [Some(used(2, 7)), None]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn usage_counts_once_wherever_the_disk_fails() {
+        for fault in [Fault::Error, Fault::Half] {
+            for after in 0..40 {
+                let dir = tempfile::tempdir().unwrap();
+                let (disk, key) = (Disk::new(), dir.path().join("tokens.key"));
+                let open = |disk: &Disk| Store::open_on(disk, dir.path(), &key, Arc::default());
+                let store = open(&disk).unwrap().store;
+                let (ledger, holders) = (Ledger::new(), Holders::default());
+                let id: Arc<str> = Arc::from("01A");
+                ledger.add(&id, 10, 100, 5);
+                disk.fail_after(after, fault);
+                let kept = store.keep_usage(&ledger, &holders);
+                ledger.add(&id, 10, 100, 6);
+                disk.set_broken(kept.is_err().then_some(Fault::Error));
+                // The end in order, with a disk that may still fail.
+                store.keep_last(&ledger, &holders).unwrap();
+                drop(store);
+                disk.heal();
+                let store = open(&disk).unwrap().store;
+                store.add_left().unwrap();
+                let sum = store.usage("01A").unwrap();
+                assert_eq!(sum, Some(used(2, 6)), "{fault:?} after {after}");
+            }
+        }
     }
 
     #[test]

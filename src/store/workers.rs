@@ -4,7 +4,7 @@
 //! One JSON file per worker, named by its nonce. It is written before the worker
 //! is launched (without a pid: the intent) and again once its pid is known, so
 //! no moment leaves a process that nobody knows of. Judging whether a recorded
-//! process still is ours is `lifecycle::process`'s part.
+//! process still is ours is `lifecycle::act::process`'s part.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -60,7 +60,7 @@ pub struct ProcessId {
 /// One worker that was launched, or was about to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
+pub struct WorkerRecord {
     /// Names the worker; in its environment too.
     pub nonce: String,
     /// Whose worker it is.
@@ -132,7 +132,7 @@ impl From<Asleep> for OffloadTo {
     }
 }
 
-impl Record {
+impl WorkerRecord {
     /// Of a worker that was launched during this boot, and of which only the name is
     /// known.
     pub fn of_nonce(nonce: String, boot_id: String, cgroup: Option<PathBuf>) -> Self {
@@ -225,7 +225,7 @@ impl Journal {
     /// # Errors
     ///
     /// [`JournalError::Io`]; an older record of that worker then stands.
-    pub fn write(&self, record: &Record) -> Result<(), JournalError> {
+    pub fn write(&self, record: &WorkerRecord) -> Result<(), JournalError> {
         let path = self.path(&record.nonce);
         let bytes = serde_json::to_value(record)
             .and_then(|value| {
@@ -270,7 +270,7 @@ impl Journal {
     ///
     /// [`JournalError::Io`] when the directory can't be read, and
     /// [`JournalError::Newer`].
-    pub fn load(&self) -> Result<Vec<Record>, JournalError> {
+    pub fn load(&self) -> Result<Vec<WorkerRecord>, JournalError> {
         let wrong = |source| JournalError::Io {
             path: self.dir.clone(),
             source,
@@ -290,7 +290,7 @@ impl Journal {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Record>, JournalError> {
+fn read(path: &Path) -> Result<Option<WorkerRecord>, JournalError> {
     let bytes = fs::read(path).map_err(|source| JournalError::Io {
         path: path.to_owned(),
         source,
@@ -321,8 +321,8 @@ fn read(path: &Path) -> Result<Option<Record>, JournalError> {
 mod tests {
     use super::*;
 
-    fn record() -> Record {
-        Record {
+    fn record() -> WorkerRecord {
+        WorkerRecord {
             nonce: "0123abcd".to_owned(),
             deployment: "team/tiny".to_owned(),
             generation: Generation(3),

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::output::{self, GATHER, Output, Rotation, Sink};
+use super::output::{self, GATHER, LogSink, Output, Rotation};
 
 /// How long the last lines may take.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ impl AccessLog {
     ///
     /// As [`Self::open`].
     pub fn rotated(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
-        let sink = Sink::file(path, rotation)?;
+        let sink = LogSink::file(path, rotation)?;
         Ok(Self(Output::start("access log", GATHER, sink)?))
     }
 
@@ -62,6 +62,19 @@ impl AccessLog {
     /// Blocks on the disk.
     pub fn close(&self) {
         self.0.close(CLOSE_MAX);
+    }
+}
+
+#[cfg(test)]
+impl AccessLog {
+    /// One whose lines stay in memory: see [`Self::held`].
+    pub(crate) fn in_memory() -> Self {
+        Self(Output::idle("access log"))
+    }
+
+    /// The lines that came since they were asked for last.
+    pub(crate) fn held(&self) -> Vec<u8> {
+        self.0.held()
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::metrics::Outcome;
+use super::outcome::Outcome;
 use crate::time::Clock;
 
 pub use cell::{Cell, Point};

@@ -29,7 +29,7 @@ pub use tree::Tree;
 
 /// What the machine uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Machine {
+pub struct HostSample {
     /// Processors in use, over the time since the last sample.
     pub cpu: Option<f64>,
     /// How many processors there are.
@@ -39,14 +39,14 @@ pub struct Machine {
     /// Bytes of it that could not be given to a new process.
     pub memory_used: Option<u64>,
     /// Bytes per second from and to the network, without the loopback.
-    pub network: Option<Rates>,
+    pub network: Option<HostRates>,
     /// Bytes per second from and to whole disks.
-    pub disk: Option<Rates>,
+    pub disk: Option<HostRates>,
 }
 
 /// What a process tree or a control group uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Usage {
+pub struct HostUsage {
     /// Processors in use, over the time since the last sample.
     pub cpu: Option<f64>,
     /// Bytes of memory: of a tree, its proportional set size where that can be read.
@@ -54,21 +54,21 @@ pub struct Usage {
     /// Bytes resident in each process, shared ones counted in each; of trees only.
     pub memory_resident: Option<u64>,
     /// Bytes per second from and to disks.
-    pub disk: Option<Rates>,
+    pub disk: Option<HostRates>,
     /// How many processes; of trees only.
     pub processes: u32,
 }
 
 /// Bytes per second in two directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rates {
+pub struct HostRates {
     /// Received, or read.
     pub taken: f64,
     /// Sent, or written.
     pub given: f64,
 }
 
-impl Machine {
+impl HostSample {
     /// Records what is known as gauges of the host.
     pub fn record(&self, recorder: &Recorder) {
         let disk = self.disk;
@@ -88,7 +88,7 @@ impl Machine {
     }
 }
 
-impl Usage {
+impl HostUsage {
     /// Records what is known as gauges of a scope: [`Scope::Worker`].
     pub fn record(&self, recorder: &Recorder, scope: &Scope) {
         for (gauge, value) in [
@@ -160,18 +160,18 @@ impl Sampler {
     }
 
     /// Samples the machine.
-    pub fn machine(&mut self, now: Uptime) -> Machine {
+    pub fn machine(&mut self, now: Uptime) -> HostSample {
         let counters = MachineCounters {
             cpu: read(&self.proc.join("stat")).and_then(|text| parse::cpu_times(&text)),
             interfaces: read(&self.proc.join("net/dev")).map(|text| parse::interfaces(&text)),
             disks: read(&self.proc.join("diskstats")).map(|text| parse::disks(&text)),
         };
         let memory = read(&self.proc.join("meminfo")).and_then(|text| parse::main_memory(&text));
-        let mut machine = Machine {
+        let mut machine = HostSample {
             processors: counters.cpu.map(|cpu| cpu.processors),
             memory_total: memory.map(|memory| memory.total),
             memory_used: memory.map(|memory| memory.total.saturating_sub(memory.available)),
-            ..Machine::default()
+            ..HostSample::default()
         };
         if let Some(before) = &self.machine
             && let Some(seconds) = before.seconds_until(now)
@@ -191,7 +191,7 @@ impl Sampler {
 
     /// Samples process trees, in their order; `None` for those without a process.
     /// Trees that are no longer asked for are forgotten.
-    pub fn trees(&mut self, now: Uptime, trees: &[Tree]) -> Vec<Option<Usage>> {
+    pub fn trees(&mut self, now: Uptime, trees: &[Tree]) -> Vec<Option<HostUsage>> {
         let processes = tree::processes(&self.proc);
         let mut readings = BTreeMap::new();
         let usages = trees
@@ -215,7 +215,7 @@ impl Sampler {
     }
 
     /// Samples a control group of version 2, by its directory; `None` when it is gone.
-    pub fn group(&mut self, now: Uptime, directory: &Path) -> Option<Usage> {
+    pub fn group(&mut self, now: Uptime, directory: &Path) -> Option<HostUsage> {
         let counters = GroupCounters {
             cpu_micros: read(&directory.join("cpu.stat")).and_then(|text| parse::group_cpu(&text)),
             io: read(&directory.join("io.stat")).map(|text| parse::group_io(&text)),
@@ -226,9 +226,9 @@ impl Sampler {
             self.groups.remove(directory);
             return None;
         }
-        let mut usage = Usage {
+        let mut usage = HostUsage {
             memory,
-            ..Usage::default()
+            ..HostUsage::default()
         };
         if let Some(before) = self.groups.get(directory)
             && let Some(seconds) = before.seconds_until(now)
@@ -264,7 +264,7 @@ fn rates_of(
     before: Option<&BTreeMap<String, Transfer>>,
     after: Option<&BTreeMap<String, Transfer>>,
     seconds: f64,
-) -> Option<Rates> {
+) -> Option<HostRates> {
     let (before, after) = (before?, after?);
     let moved = after.iter().filter_map(|(name, transfer)| {
         let last = before.get(name)?;
@@ -276,8 +276,8 @@ fn rates_of(
     ))
 }
 
-fn rates(moved: Transfer, seconds: f64) -> Rates {
-    Rates {
+fn rates(moved: Transfer, seconds: f64) -> HostRates {
+    HostRates {
         taken: float(moved.taken) / seconds,
         given: float(moved.given) / seconds,
     }

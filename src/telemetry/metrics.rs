@@ -28,6 +28,8 @@ use names::{
     UPSTREAM_IN, USAGE_LOST,
 };
 
+pub use super::outcome::Outcome;
+
 /// Seconds of whole requests and waits: 5 ms to 20 min.
 const LONG: [f64; 16] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 1200.0,
@@ -61,83 +63,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(CONFIG_ERRORS).set(0.0);
     Ok(handle)
-}
-
-/// How a request ended: a label of metrics and a field of the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Answered by the upstream, whole.
-    Ok,
-    /// Answered by the upstream with an error status.
-    UpstreamStatus,
-    /// Answered by us: health, models.
-    Local,
-    /// Refused: what the client sent makes no sense.
-    BadRequest,
-    /// Refused: no valid token.
-    Unauthorized,
-    /// Refused: no such model or path for this token.
-    NotFound,
-    /// Refused: too large.
-    TooLarge,
-    /// Refused: a limit was reached.
-    Limited,
-    /// Refused: waited too long for a place.
-    QueueTimeout,
-    /// Refused: the worker was not ready in time.
-    Loading,
-    /// Refused: stopped, failed, or shutting down.
-    Unavailable,
-    /// The upstream could not be reached or broke off before its first byte.
-    UpstreamError,
-    /// The upstream was silent for too long.
-    UpstreamTimeout,
-    /// The upstream broke off within its answer.
-    UpstreamTruncated,
-    /// The client left before the end.
-    ClientGone,
-}
-
-impl Outcome {
-    /// Every outcome, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
-        Self::Ok,
-        Self::UpstreamStatus,
-        Self::Local,
-        Self::BadRequest,
-        Self::Unauthorized,
-        Self::NotFound,
-        Self::TooLarge,
-        Self::Limited,
-        Self::QueueTimeout,
-        Self::Loading,
-        Self::Unavailable,
-        Self::UpstreamError,
-        Self::UpstreamTimeout,
-        Self::UpstreamTruncated,
-        Self::ClientGone,
-    ];
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::UpstreamStatus => "upstream_status",
-            Self::Local => "local",
-            Self::BadRequest => "bad_request",
-            Self::Unauthorized => "unauthorized",
-            Self::NotFound => "not_found",
-            Self::TooLarge => "too_large",
-            Self::Limited => "limited",
-            Self::QueueTimeout => "queue_timeout",
-            Self::Loading => "loading",
-            Self::Unavailable => "unavailable",
-            Self::UpstreamError => "upstream_error",
-            Self::UpstreamTimeout => "upstream_timeout",
-            Self::UpstreamTruncated => "upstream_truncated",
-            Self::ClientGone => "client_gone",
-        }
-    }
 }
 
 /// Handles of one route and deployment, looked up once when routes are compiled.

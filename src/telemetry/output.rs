@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-pub use sink::{Rotation, Sink};
+pub use sink::{LogSink, Rotation};
 
 /// Bytes that may wait to be written.
 const BUFFER_BYTES_MAX: usize = 8 << 20;
@@ -64,15 +64,8 @@ impl Output {
     /// # Errors
     ///
     /// When the thread can't be started.
-    pub fn start(name: &'static str, gather: Duration, sink: Sink) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            name,
-            gather,
-            buffer: Mutex::default(),
-            filled: Condvar::new(),
-            idle: Condvar::new(),
-            dropped: AtomicU64::new(0),
-        });
+    pub fn start(name: &'static str, gather: Duration, sink: LogSink) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(name, gather));
         let writer = Arc::clone(&shared);
         // It ends with the process, or once it is closed.
         drop(
@@ -131,6 +124,21 @@ impl Output {
     }
 }
 
+#[cfg(test)]
+impl Output {
+    /// One whose lines wait for [`Self::held`], as no thread writes them.
+    pub(super) fn idle(name: &'static str) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(name, Duration::ZERO)),
+        }
+    }
+
+    /// Takes the lines that wait to be written.
+    pub(super) fn held(&self) -> Vec<u8> {
+        std::mem::take(&mut self.shared.lock().lines)
+    }
+}
+
 /// For those who write text piece by piece; each piece is whole lines.
 impl io::Write for Output {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
@@ -144,6 +152,17 @@ impl io::Write for Output {
 }
 
 impl Shared {
+    fn new(name: &'static str, gather: Duration) -> Self {
+        Self {
+            name,
+            gather,
+            buffer: Mutex::default(),
+            filled: Condvar::new(),
+            idle: Condvar::new(),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,7 +173,7 @@ impl Shared {
     }
 
     /// Writes until the output is closed.
-    fn write_all(&self, mut sink: Sink) {
+    fn write_all(&self, mut sink: LogSink) {
         let (mut lines, mut told, mut failing) = (Vec::new(), 0, false);
         while let Some(reopen) = self.take(&mut lines) {
             if reopen {
@@ -215,13 +234,13 @@ static STDOUT: OnceLock<Option<Output>> = OnceLock::new();
 /// Standard error, for whatever a process that serves has to say. `None` where no
 /// thread can be started.
 pub fn stderr() -> Option<&'static Output> {
-    let start = || Output::start("log", Duration::ZERO, Sink::stderr()).ok();
+    let start = || Output::start("log", Duration::ZERO, LogSink::stderr()).ok();
     STDERR.get_or_init(start).as_ref()
 }
 
 /// Standard output, for lines that come often.
 pub fn stdout() -> Option<&'static Output> {
-    let start = || Output::start("standard output", GATHER, Sink::stdout()).ok();
+    let start = || Output::start("standard output", GATHER, LogSink::stdout()).ok();
     STDOUT.get_or_init(start).as_ref()
 }
 

@@ -38,7 +38,7 @@ pub struct Span {
     /// What it is.
     pub name: Cow<'static, str>,
     /// From whose side it is seen.
-    pub side: Side,
+    pub side: SpanKind,
     /// Since 1970.
     pub start: Duration,
     /// Since 1970.
@@ -51,7 +51,7 @@ pub struct Span {
 
 /// From whose side a span is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum SpanKind {
     /// Of whoever answers.
     Server,
     /// Of whoever asks.
@@ -124,7 +124,7 @@ fn span(span: &Span) -> Value {
         "traceId": format!("{:032x}", span.trace),
         "spanId": format!("{:016x}", span.id),
         "name": span.name,
-        "kind": match span.side { Side::Server => 2, Side::Client => 3 },
+        "kind": match span.side { SpanKind::Server => 2, SpanKind::Client => 3 },
         "startTimeUnixNano": span.start.as_nanos().to_string(),
         "endTimeUnixNano": span.end.as_nanos().to_string(),
         "attributes": attributes.collect::<Vec<_>>(),
@@ -149,7 +149,7 @@ mod tests {
             id: 0x12,
             parent: Some(0x34),
             name: "chat m".into(),
-            side: Side::Client,
+            side: SpanKind::Client,
             start: Duration::from_nanos(1_700_000_000_000_000_001),
             end: Duration::from_nanos(1_700_000_000_000_000_009),
             attributes: vec![

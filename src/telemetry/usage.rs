@@ -1,11 +1,14 @@
 //! What each token used since someone last asked.
 //!
 //! Owns the sums in memory, and their bound. Whoever keeps them takes them out every
-//! few seconds ([`Ledger::take`]), and gives them back if they could not be kept.
+//! few seconds ([`Ledger::take`]), and gives them back if they could not be kept. While
+//! this process may be killed for another, nothing waits here: what is used is written
+//! down at once ([`WriteDown`]).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -44,12 +47,36 @@ impl Tally {
     }
 }
 
+/// A place from which a SIGKILL of this process takes nothing.
+pub trait WriteDown: std::fmt::Debug + Send {
+    /// Writes down what one token used. Returns whether it stands there.
+    fn write_down(&mut self, token_id: &Arc<str>, used: Tally) -> bool;
+
+    /// Forces what stands there to the disk, so that a loss of power takes nothing either.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    fn force(&self) -> io::Result<()>;
+}
+
 /// Sums by token id. Shared by all requests; each locks one shard for an addition.
 #[derive(Debug)]
 pub struct Ledger {
     hasher: RandomState,
     shards: [Mutex<HashMap<Arc<str>, Tally>>; SHARDS],
     lost: AtomicU64,
+    /// Whether there is a journal in `place`: looked at instead of its lock.
+    has_journal: AtomicBool,
+    place: Mutex<Place>,
+}
+
+/// Where usage goes at once instead of into the sums.
+#[derive(Debug, Default)]
+struct Place {
+    journal: Option<Box<dyn WriteDown>>,
+    /// How many want it so.
+    holders: u32,
 }
 
 impl Default for Ledger {
@@ -65,7 +92,74 @@ impl Ledger {
             hasher: RandomState::new(),
             shards: Default::default(),
             lost: AtomicU64::new(0),
+            has_journal: AtomicBool::new(false),
+            place: Mutex::default(),
         }
+    }
+
+    /// Writes usage down at once from now on, in the place that there is or else in this
+    /// new one, until as many have called [`Self::sum_up`] as this.
+    ///
+    /// # Errors
+    ///
+    /// Those of `begin`; usage is summed up as before then.
+    pub fn write_down_in(
+        &self,
+        begin: impl FnOnce() -> io::Result<Box<dyn WriteDown>>,
+    ) -> io::Result<()> {
+        let mut place = locked(&self.place);
+        if place.journal.is_none() {
+            place.journal = Some(begin()?);
+        }
+        place.holders += 1;
+        self.has_journal.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Goes on in another place, if usage is written down at all. Returns the one that
+    /// nothing is written to any more.
+    pub fn write_on_in(&self, next: Box<dyn WriteDown>) -> Option<Box<dyn WriteDown>> {
+        let mut place = locked(&self.place);
+        let before = place.journal.take()?;
+        place.journal = Some(next);
+        Some(before)
+    }
+
+    /// Sums usage up again, once nobody else wants it written down. Returns the place that
+    /// nothing is written to any more.
+    pub fn sum_up(&self) -> Option<Box<dyn WriteDown>> {
+        let mut place = locked(&self.place);
+        place.holders = place.holders.saturating_sub(1);
+        if place.holders > 0 {
+            return None;
+        }
+        self.has_journal.store(false, Ordering::Relaxed);
+        place.journal.take()
+    }
+
+    /// Writes down what was summed up. Returns whether all of it stands there.
+    pub fn write_rest(&self) -> bool {
+        let mut is_all = true;
+        for (token_id, used) in self.take() {
+            if !self.write_down(&token_id, used) {
+                self.merge(&token_id, used);
+                is_all = false;
+            }
+        }
+        is_all
+    }
+
+    /// Forces what was written down to the disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn force(&self) -> io::Result<()> {
+        let place = locked(&self.place);
+        place
+            .journal
+            .as_ref()
+            .map_or(Ok(()), |journal| journal.force())
     }
 
     /// Adds one request. Where too many tokens are held, one that is not among them is
@@ -77,7 +171,19 @@ impl Ledger {
             completion_tokens: completion,
             last_used: now_unix,
         };
+        if self.has_journal.load(Ordering::Relaxed) && self.write_down(token_id, one) {
+            return;
+        }
         self.merge(token_id, one);
+    }
+
+    /// Writes to the page cache, some microseconds, so that it is there before the client
+    /// has the last byte of the answer.
+    #[cold]
+    fn write_down(&self, token_id: &Arc<str>, used: Tally) -> bool {
+        let mut place = locked(&self.place);
+        let journal = place.journal.as_mut();
+        journal.is_some_and(|journal| journal.write_down(token_id, used))
     }
 
     /// What a token used since the last [`Self::take`].
@@ -176,6 +282,53 @@ mod tests {
         ledger.give_back(taken);
         assert_eq!(ledger.pending("010").requests, 401);
         assert_eq!(ledger.pending("010").last_used, 9);
+    }
+
+    /// Takes one addition, and no more.
+    #[derive(Debug)]
+    struct Full(Arc<Mutex<Vec<Tally>>>);
+
+    impl WriteDown for Full {
+        fn write_down(&mut self, _: &Arc<str>, used: Tally) -> bool {
+            let mut written = locked(&self.0);
+            written.push(used);
+            written.len() == 1
+        }
+
+        fn force(&self) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_written_down_is_summed_up() {
+        let (ledger, written) = (Ledger::new(), Arc::<Mutex<Vec<Tally>>>::default());
+        let begin =
+            || -> io::Result<Box<dyn WriteDown>> { Ok(Box::new(Full(Arc::clone(&written)))) };
+        let stand = || (locked(&written).len(), ledger.pending("010").requests);
+        ledger.add(&id(0), 1, 1, 1);
+        ledger.write_down_in(begin).unwrap();
+        ledger
+            .write_down_in(|| unreachable!("there is one"))
+            .unwrap();
+        ledger.add(&id(0), 1, 1, 1);
+        assert_eq!(stand(), (1, 1));
+        ledger.add(&id(0), 1, 1, 1);
+        assert_eq!(stand(), (2, 2), "it is full");
+        assert!(!ledger.write_rest());
+        assert_eq!(stand(), (3, 2));
+        assert!(ledger.sum_up().is_none(), "another holds it");
+        ledger.add(&id(0), 1, 1, 1);
+        assert_eq!(stand(), (4, 3));
+        assert!(ledger.sum_up().is_some());
+        ledger.add(&id(0), 1, 1, 1);
+        assert_eq!(stand(), (4, 4));
+        locked(&written).clear();
+        ledger.write_down_in(begin).unwrap();
+        assert!(ledger.write_rest());
+        assert_eq!(stand(), (1, 0));
+        assert!(ledger.force().is_err());
+        assert_eq!(locked(&written)[0].requests, 4);
     }
 
     #[test]

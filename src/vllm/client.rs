@@ -4,19 +4,18 @@
 //! with a time limit and a bounded answer. When to ask is the conductor's to
 //! decide, and requests of clients do not pass here.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 
+use super::about::{About, ROUTES};
+use crate::outbound::Address;
+use crate::outbound::exchange::ask;
+use crate::outbound::socket::{Limits, Socket};
 use crate::time::timeout;
 
 /// Largest answer that is read, in bytes.
@@ -30,18 +29,9 @@ const TASTE_CHARS: usize = 4;
 /// Limit of a call that only looks.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a worker listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Socket {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// Host and port, plain HTTP.
-    Tcp(String, u16),
-}
-
 /// How deep a worker sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum SleepLevel {
     /// Weights in host memory.
     One,
     /// Weights dropped, to be read again.
@@ -94,16 +84,16 @@ pub enum CallError {
 /// Asks one worker.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: Socket,
+    address: Address,
     api_key: Arc<str>,
     model: Arc<str>,
 }
 
 impl Client {
-    /// Asks the worker at `socket`, which serves `model`.
-    pub fn new(socket: Socket, api_key: Arc<str>, model: Arc<str>) -> Self {
+    /// Asks the worker at `address`, which serves `model`.
+    pub fn new(address: Address, api_key: Arc<str>, model: Arc<str>) -> Self {
         Self {
-            socket,
+            address,
             api_key,
             model,
         }
@@ -127,19 +117,45 @@ impl Client {
     ///
     /// [`CallError`].
     pub async fn prove(&self) -> Result<(), CallError> {
+        self.listed().await.map(drop)
+    }
+
+    /// Our model, as the worker lists it.
+    async fn listed(&self) -> Result<Value, CallError> {
         const PATH: &str = "/v1/models";
         let text = self.expect(Method::GET, PATH, None, LOOK_TIMEOUT).await?;
-        let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
-        let models = answer.get("data").and_then(Value::as_array);
-        let serves = models.is_some_and(|models| {
+        let mut answer: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let models = answer.get_mut("data").and_then(Value::as_array_mut);
+        let ours = models.and_then(|models| {
             models
-                .iter()
-                .any(|model| model.get("id").and_then(Value::as_str) == Some(&self.model))
+                .iter_mut()
+                .find(|model| model.get("id").and_then(Value::as_str) == Some(&self.model))
         });
-        if serves {
-            Ok(())
-        } else {
-            Err(unwanted(PATH, StatusCode::OK, &text))
+        ours.map(Value::take)
+            .ok_or_else(|| unwanted(PATH, StatusCode::OK, &text))
+    }
+
+    /// What the worker tells of its model. Nothing is asked of the model itself.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn about(&self) -> Result<About, CallError> {
+        let listed = self.listed().await?;
+        let length = listed.get("max_model_len").and_then(Value::as_u64);
+        let mut found = Vec::new();
+        for (path, capability) in ROUTES {
+            found.extend(self.has(path).await?.then_some(capability));
+        }
+        Ok(About::of_routes(length, found))
+    }
+
+    /// Whether it has a route that is asked by POST.
+    async fn has(&self, path: &'static str) -> Result<bool, CallError> {
+        match self.call(Method::GET, path, None, LOOK_TIMEOUT).await? {
+            (StatusCode::METHOD_NOT_ALLOWED, _) => Ok(true),
+            (StatusCode::NOT_FOUND, _) => Ok(false),
+            (status, text) => Err(unwanted(path, status, &text)),
         }
     }
 
@@ -193,11 +209,11 @@ impl Client {
     /// # Errors
     ///
     /// [`CallError`]; the worker's state is then unknown.
-    pub async fn sleep(&self, level: Level, limit: Duration) -> Result<(), CallError> {
+    pub async fn sleep(&self, level: SleepLevel, limit: Duration) -> Result<(), CallError> {
         // The default mode of vLLM 0.32 is abort, which cuts what is inside.
         let path = match level {
-            Level::One => "/sleep?level=1&mode=wait",
-            Level::Two => "/sleep?level=2&mode=wait",
+            SleepLevel::One => "/sleep?level=1&mode=wait",
+            SleepLevel::Two => "/sleep?level=2&mode=wait",
         };
         self.expect(Method::POST, path, None, limit).await?;
         self.confirm(true).await
@@ -249,16 +265,16 @@ impl Client {
     /// [`CallError`]; the worker must then not be used again.
     pub async fn wake(
         &self,
-        level: Level,
+        level: SleepLevel,
         before: Option<&str>,
         limit: Duration,
     ) -> Result<(), CallError> {
         match level {
-            Level::One => {
+            SleepLevel::One => {
                 self.expect(Method::POST, "/wake_up", None, limit).await?;
             }
             // Without the reload vLLM 0.32 answers garbage with status 200.
-            Level::Two => {
+            SleepLevel::Two => {
                 let reload = json!({"method": "reload_weights"});
                 for (path, body) in [
                     ("/wake_up?tags=weights", None),
@@ -304,7 +320,7 @@ impl Client {
         body: Option<&Value>,
         limit: Duration,
     ) -> Result<(StatusCode, Bytes), CallError> {
-        match timeout(limit, self.exchange(method, path, body)).await {
+        match timeout(limit, self.exchange(method, path, body, limit)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(CallError::Connection { path, source }),
             Err(_) => Err(CallError::Timeout { path, limit }),
@@ -316,6 +332,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&Value>,
+        limit: Duration,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
@@ -326,39 +343,12 @@ impl Client {
             .header(header::AUTHORIZATION, format!("Bearer {}", self.api_key))
             .header(header::CONNECTION, "close")
             .body(Full::new(Bytes::from(body)))?;
-        match &self.socket {
-            Socket::Unix(path) => send(UnixStream::connect(path).await?, request).await,
-            Socket::Tcp(host, port) => {
-                send(TcpStream::connect((host.as_str(), *port)).await?, request).await
-            }
-        }
-    }
-}
-
-async fn send<S>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-        Ok((status, body.collect().await?.to_bytes()))
-    };
-    tokio::pin!(answer, connection);
-    // Biased: an answer that is complete counts, though its connection closed.
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        ended = &mut connection => {
-            ended?;
-            // What came with the end waits inside the response.
-            answer.await
-        }
+        let limits = Limits {
+            connect: limit,
+            tls_handshake: limit,
+        };
+        let socket = Socket::connect(&self.address, None, limits).await?;
+        Ok(ask(socket, request, ANSWER_BYTES_MAX).await?)
     }
 }
 

@@ -8,4 +8,5 @@ mod author;
 mod bench;
 mod door;
 mod tenants;
+mod text;
 mod work;

@@ -23,28 +23,12 @@ use std::time::Duration;
 use place::{Outcome, Place};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tidegate::random::Dice;
 
 /// Cycles of a run where none are named.
 const CYCLES: u64 = 60;
 const MODELS: usize = 5;
 const CLIENTS: usize = 4;
-
-/// A small generator; its whole state is the seed.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap()
-    }
-}
 
 /// An instance of one model on simulated GPUs.
 fn instance(n: usize, edition: usize) -> String {
@@ -150,7 +134,7 @@ fn random_cycles_lose_no_request_and_leave_nothing_behind() {
     }
     place.start(&[]);
     let tally = Tally::default();
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut restarts = 0;
     let mut left = cycles;
     while left > 0 {
@@ -161,7 +145,7 @@ fn random_cycles_lose_no_request_and_leave_nothing_behind() {
         let kill_gateway = dice.below(2) == 0;
         thread::scope(|scope| {
             for n in 0..CLIENTS {
-                let dice = Dice(dice.next() ^ n as u64);
+                let dice = Dice::new(dice.number() ^ n as u64);
                 let (place, tally, stop) = (&place, &tally, &stop);
                 scope.spawn(move || client(place, tally, stop, dice));
             }

@@ -89,6 +89,7 @@ async fn nothing_is_launched_that_the_journal_cannot_take_and_it_starts_once_it_
     let failed = tokio::time::timeout(CALL_TIMEOUT, failed).await;
     let failed: Arc<Snapshot> = Arc::clone(&failed.unwrap().unwrap());
     let reason = failed.reason.clone().unwrap();
+    let reason = reason.to_string();
     assert!(reason.contains("its record can't be written"), "{reason}");
     assert_eq!(failed.pid, None, "nothing runs that nobody would find");
     fs::remove_file(&journal).unwrap();

@@ -18,6 +18,7 @@ mod foreign;
 mod framing;
 mod held;
 mod lasting;
+mod media;
 mod passing;
 mod pseudo;
 mod realtime;

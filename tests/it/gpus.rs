@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidegate::config::OffloadTo;
 use tidegate::gpu::nvml::{Error, Nvml};
-use tidegate::gpu::{Inventory, Kind, Monitor, Readings, Sample, mig_index};
+use tidegate::gpu::{DeviceKind, Inventory, Monitor, Readings, Sample, mig_index};
 use tidegate::lifecycle::Command as Told;
 use tidegate::tasks::Tasks;
 
@@ -88,8 +88,11 @@ fn gpus_are_listed_and_a_divided_one_by_its_parts() {
     let found = driver.open().inventory().unwrap();
     let listed: Vec<_> = found.identities.iter().map(|i| (i.index, i.kind)).collect();
     let (first, second) = (mig_index(1, 0), mig_index(1, 1));
-    let part = Kind::Mig { gpu: 1 };
-    assert_eq!(listed, [(0, Kind::Gpu), (first, part), (second, part)]);
+    let part = DeviceKind::Mig { gpu: 1 };
+    assert_eq!(
+        listed,
+        [(0, DeviceKind::Gpu), (first, part), (second, part)]
+    );
     assert_eq!(found.devices[1].memory, 40_000 << 20, "without the reserve");
     assert_eq!(found.visible(&[0]), "0", "vLLM reads a number");
     assert_eq!(found.visible(&[first, second]), "MIG-b0,MIG-b1");

@@ -12,22 +12,23 @@ use tidegate::config::{
 };
 use tidegate::deployment::{Handle as Held, Registry, Snapshot};
 use tidegate::gpu::Inventory;
-use tidegate::lifecycle::calls::Http;
-use tidegate::lifecycle::command::Engines;
-use tidegate::lifecycle::process::{Bounds, Options, ProcessLauncher};
-use tidegate::lifecycle::{Command, Conductor, Handle, Parts};
+use tidegate::lifecycle::act::calls::Http;
+use tidegate::lifecycle::act::command::Engines;
+use tidegate::lifecycle::act::process::{Bounds, Options, ProcessLauncher};
+use tidegate::lifecycle::{Command, Conductor, ConductorParts, Control};
 use tidegate::names::{DeploymentId, InstanceName, ModelName, QueueName, RouteName};
 use tidegate::store::timings::Timings;
 use tidegate::tasks::Tasks;
 use tidegate::time::Clock;
-use tidegate::vllm::client::{Client, Socket};
+use tidegate::vllm::about::{About, Capability};
+use tidegate::vllm::client::Client;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// One run of the control plane.
 pub(super) struct Run {
     tasks: Tasks,
-    conductor: Handle,
+    conductor: Control,
     pub(super) held: Arc<Held>,
 }
 
@@ -65,7 +66,7 @@ pub(super) async fn run_on(
         tasks: tasks.clone(),
     })
     .unwrap();
-    let parts = Parts {
+    let parts = ConductorParts {
         registry: registry.clone(),
         demands,
         settings: Arc::new(settings),
@@ -103,13 +104,24 @@ impl Run {
         let snapshot = self.phase("ready").await;
         let _permit = self.held.gate.enter().unwrap();
         let worker = snapshot.workers.first().unwrap();
-        let tidegate::config::Address::Unix(path) = &worker.address else {
-            panic!("not a socket: {:?}", worker.address);
-        };
-        let socket = Socket::Unix(path.clone());
-        let client = Client::new(socket, Arc::clone(&worker.api_key), Arc::from("tiny"));
+        let client = Client::new(
+            worker.address.clone(),
+            Arc::clone(&worker.api_key),
+            Arc::from("tiny"),
+        );
         client.warm_up(LIMIT).await.unwrap();
         snapshot
+    }
+
+    /// What its worker tells of its model, once it has.
+    async fn about(&self) -> Arc<About> {
+        let told = async {
+            while self.held.about().max_model_len.is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, told).await.unwrap();
+        self.held.about()
     }
 
     pub(super) async fn command(&self, command: Command) {
@@ -145,6 +157,7 @@ pub(super) fn spec(to: OffloadTo, faults: &[&str]) -> Arc<Deployment> {
         replicas: tidegate::config::Replicas::default(),
         roll: tidegate::config::Roll::default(),
         author: tidegate::config::Author::default(),
+        inputs: tidegate::config::Inputs::default(),
         keep: false,
         idle: Idle {
             time_limit: None,
@@ -229,6 +242,34 @@ async fn a_worker_serves_on_over_a_restart_awake_or_asleep() {
 }
 
 #[tokio::test]
+async fn what_a_worker_tells_of_its_model_is_known_once_it_serves_and_once_it_is_adopted() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = run(dir.path(), OffloadTo::Cpu, &[]).await;
+    assert_eq!(*first.held.about(), About::default());
+    first.serves().await;
+    let told = first.about().await;
+    assert_eq!(told.max_model_len, Some(4096));
+    let does = [Capability::Chat, Capability::Completions];
+    assert_eq!(told.capabilities(&[]), does);
+    // Of another model it says nothing.
+    let other = Deployment {
+        model: "models/other".to_owned(),
+        ..Deployment::clone(&first.held.spec())
+    };
+    let same = first.held.spec();
+    first.held.set_spec(Arc::new(other));
+    assert_eq!(*first.held.about(), About::default());
+    first.held.told(&same, &told);
+    assert_eq!(*first.held.about(), About::default());
+    first.held.set_spec(same);
+    first.end(false).await;
+
+    let second = run(dir.path(), OffloadTo::Cpu, &[]).await;
+    assert_eq!(second.about().await.capabilities(&[]), does);
+    second.end(true).await;
+}
+
+#[tokio::test]
 async fn a_worker_that_dies_at_its_start_is_given_up_with_its_last_words() {
     let dir = tempfile::tempdir().unwrap();
     let run = run(dir.path(), OffloadTo::Cpu, &["oom-at-start"]).await;
@@ -237,6 +278,7 @@ async fn a_worker_that_dies_at_its_start_is_given_up_with_its_last_words() {
     let refused = watch.wait_for(|snapshot| snapshot.refusals > 0);
     let refused = tokio::time::timeout(LIMIT, refused).await.unwrap().unwrap();
     let reason = refused.reason.clone().unwrap();
+    let reason = reason.to_string();
     assert!(reason.starts_with("exited with code 1: "), "{reason}");
     assert!(reason.contains("Error"), "{reason}");
     drop(refused);

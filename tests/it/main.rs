@@ -13,6 +13,7 @@ mod figures;
 mod floors;
 mod gateway;
 mod gpus;
+mod house;
 mod lifecycle;
 mod limits;
 mod outcomes;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidegate::config::{Deployment, Engine, Idle, Sim, Start, VllmEngine};
 use tidegate::deployment::{Handle, Registry};
-use tidegate::lifecycle::command::Engines;
-use tidegate::lifecycle::launcher::{Exit, Launched, Launcher, Nonce, Order};
-use tidegate::lifecycle::process::{Bounds, Options, ProcessError, ProcessLauncher};
+use tidegate::lifecycle::act::command::Engines;
+use tidegate::lifecycle::act::launcher::{Exit, Launched, Launcher, Nonce, Order};
+use tidegate::lifecycle::act::process::{Bounds, Options, ProcessError, ProcessLauncher};
 use tidegate::names::{DeploymentId, Generation, InstanceName, ModelName};
 use tidegate::tasks::Tasks;
 use tidegate::time::Clock;
@@ -129,6 +129,7 @@ fn spec() -> Arc<Deployment> {
         replicas: tidegate::config::Replicas::default(),
         roll: tidegate::config::Roll::default(),
         author: tidegate::config::Author::default(),
+        inputs: tidegate::config::Inputs::default(),
         keep: false,
         idle: Idle {
             time_limit: None,
@@ -176,7 +177,7 @@ async fn a_worker_leads_its_own_session_and_gets_its_key_and_socket() {
     assert_eq!(bench.said("session ").await, pid);
     assert_eq!(bench.said("key ").await, *worker.api_key);
     let args = bench.said("args ").await;
-    let tidegate::config::Address::Unix(socket) = &worker.address else {
+    let tidegate::outbound::Address::Unix(socket) = &worker.address else {
         panic!("not a socket");
     };
     assert!(args.starts_with("sim tiny "), "{args}");
@@ -216,7 +217,7 @@ async fn a_vllm_that_knows_no_sockets_gets_a_port_of_its_own_and_keeps_it() {
     });
     launcher.prepare(&order.spec, &order.handle).await.unwrap();
     let worker = launcher.submit(order).await.unwrap();
-    let tidegate::config::Address::Tcp { host, port } = &worker.address else {
+    let tidegate::outbound::Address::Tcp { host, port } = &worker.address else {
         panic!("not a port");
     };
     assert_eq!(&**host, "127.0.0.1");
@@ -463,49 +464,5 @@ async fn an_engine_that_cannot_run_says_so_in_its_log() {
             .said("tidegate: can't run ")
             .await
             .contains("No such file")
-    );
-}
-
-/// The disk fills up between the record of the intent and that of the process: the
-/// log, a pipe that nobody reads yet, holds the launch up between the two.
-#[tokio::test]
-async fn a_worker_that_can_not_be_written_down_is_ended_at_once() {
-    let bench = Bench::new("sleep 60");
-    let launcher = bench.open().unwrap();
-    let first = launch(&launcher, &bench).await;
-    let mut log = PathBuf::new();
-    change_record(&bench.state(), |record| {
-        log = PathBuf::from(record["log"].as_str().unwrap());
-    });
-    launcher.kill(&first.nonce);
-    exited(&launcher, &first.nonce).await;
-    fs::remove_file(&log).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(&log).status();
-    assert!(made.unwrap().success());
-
-    let order = bench.order();
-    let nonce = order.nonce.as_str().to_owned();
-    let (journal, aside) = (bench.state().join("workers"), bench.state().join("aside"));
-    let fills = async {
-        let written = async {
-            while bench.records() == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(LIMIT, written).await.unwrap();
-        fs::rename(&journal, &aside).unwrap();
-        fs::write(&journal, "full").unwrap();
-        tokio::task::spawn_blocking(move || fs::File::open(log)).await
-    };
-    let (answer, _reader) = tokio::join!(launcher.submit(order), fills);
-    let error = answer.unwrap_err().to_string();
-    assert!(error.contains("its record can't be written"), "{error}");
-    let environs = fs::read_dir("/proc").unwrap().flatten();
-    let environs = environs.filter_map(|entry| fs::read(entry.path().join("environ")).ok());
-    let ours = |environ: &Vec<u8>| String::from_utf8_lossy(environ).contains(&nonce);
-    assert_eq!(
-        environs.filter(ours).count(),
-        0,
-        "it runs, and no one knows"
     );
 }

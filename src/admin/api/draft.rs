@@ -11,14 +11,15 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::{Answer, ApiError, on_disk};
 use crate::admin::access::Caller;
+use crate::admin::error::{Answer, ApiError, on_disk};
 use crate::admin::exchange::confine;
 use crate::admin::view::{CommandView, DraftError, DraftView, ErrorView};
-use crate::admin::{Admin, change, exchange};
+use crate::admin::{Admin, change, scope};
 use crate::config::exchange::{ExchangeError, Syntax};
 use crate::config::{self, Catalog, Deployment, Engine, Exchange, FileError};
-use crate::lifecycle::command::{self, Engines};
+use crate::lifecycle::act::command;
+use crate::lifecycle::act::command::Engines;
 use crate::vllm::options::OptionError;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
@@ -39,7 +40,8 @@ struct DraftQuery {
 /// tables that it holds, and the command line of each worker.
 #[utoipa::path(post, path = "/drafts", tag = "instances", params(DraftQuery),
     request_body = String, responses(
-    (status = 200, body = DraftView), (status = 404, body = ErrorView)))]
+    (status = 200, body = DraftView), (status = 403, body = ErrorView),
+    (status = 404, body = ErrorView)))]
 async fn check(
     State(admin): State<Admin>,
     caller: Caller,
@@ -47,7 +49,10 @@ async fn check(
     body: Bytes,
 ) -> Answer<DraftView> {
     let replaced = match query.replaces.as_deref() {
-        Some(name) => Some(exchange::find(&admin.catalog.load(), name)?.file.clone()),
+        Some(name) => {
+            let catalog = admin.catalog.load();
+            Some(scope::own_instance(&catalog, &caller, name)?.file.clone())
+        }
         None => None,
     };
     // Commands name secrets, which are looked up on the disk.
@@ -69,7 +74,7 @@ fn tried(admin: &Admin, caller: &Caller, replaced: Option<&PathBuf>, body: &[u8]
     let path = replaced.cloned().unwrap_or_else(|| routes.join(name));
     // As it was sent, so that its lines are those that the sender knows; but an
     // export has a header, which no route file has.
-    let (_, written) = exchange.file();
+    let (_, written) = exchange.as_sent();
     let text = if exchange.is_export() {
         written.as_bytes()
     } else {
@@ -85,6 +90,7 @@ fn tried(admin: &Admin, caller: &Caller, replaced: Option<&PathBuf>, body: &[u8]
             return draft;
         }
     };
+    let after = config::without_own(after, &admin.settings);
     let new = after
         .errors
         .iter()
@@ -96,7 +102,7 @@ fn tried(admin: &Admin, caller: &Caller, replaced: Option<&PathBuf>, body: &[u8]
     };
     draft
         .errors
-        .extend(refused.map(|refused| DraftError::plain(refused.1)));
+        .extend(refused.map(|refused| DraftError::plain(refused.message)));
     let after = change::signed(caller, after, &path);
     let engines = Engines::new(&admin.settings).within(&after);
     let own = after
@@ -127,7 +133,8 @@ fn confined(
     mut exchange: Exchange,
 ) -> Option<ApiError> {
     confine(before, caller, &mut exchange);
-    let text = exchange.text_for(path).ok()?;
+    let (syntax, text) = exchange.as_sent();
+    let path = &path.with_extension(syntax.extension());
     // What else is wrong with it is said already.
     let after = config::with_file(before, &admin.settings.queues, path, text.as_bytes()).ok()?;
     change::check_owner(caller, &after, path).err()
@@ -191,7 +198,7 @@ fn option(
 /// How a worker would be run. What runs is not looked for: an unnamed version is
 /// taken for the newest that is known.
 fn preview(engines: &Engines, spec: &Deployment) -> Result<CommandView, Vec<OptionError>> {
-    let place = command::Place::shown();
+    let place = command::WorkerPlace::shown();
     let wrong = |message: String| vec![OptionError::new("vllm_version", message)];
     let (text, doubts) = match &spec.engine {
         Engine::Vllm(vllm) => {

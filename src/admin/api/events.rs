@@ -7,10 +7,10 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::{Which, find, works_on};
-use super::error::Answer;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::error::Answer;
+use crate::admin::scope::{self, Which};
 use crate::admin::sight::Sight;
 use crate::admin::view::{ErrorView, EventView};
 
@@ -38,20 +38,13 @@ async fn events(
 ) -> Json<Vec<EventView>> {
     let tail = query.tail.unwrap_or(200);
     let all = admin.lifecycle.events(None, usize::MAX);
-    let sight = Sight::of(&admin, &caller);
-    let instance = |id: &str| {
-        id.split_once('/')
-            .map_or_else(String::new, |(i, _)| i.to_owned())
-    };
+    let sight = Sight::of(&admin.catalog.load(), &caller);
     let mut seen: Vec<EventView> = all
         .iter()
         .rev()
-        .filter(|happening| {
-            let instance = instance(happening.deployment.as_str());
-            works_on(&admin, &caller, &instance)
-        })
+        .filter(|happening| sight.knows(&happening.deployment))
         .take(tail)
-        .map(|happening| sight.event(happening.into()))
+        .map(|happening| sight.event(happening))
         .collect();
     seen.reverse();
     Json(seen)
@@ -69,11 +62,11 @@ async fn instance_events(
     Query(query): Query<EventsQuery>,
 ) -> Answer<Vec<EventView>> {
     let tail = query.tail.unwrap_or(200);
-    let sight = Sight::of(&admin, &caller);
+    let sight = Sight::of(&admin.catalog.load(), &caller);
     let mut events = Vec::new();
-    for handle in find(&admin, &caller, &name, &Which::default())? {
+    for handle in scope::deployments(&admin, &caller, &name, &Which::default())? {
         let newest = admin.lifecycle.events(Some(&handle.id), tail);
-        events.extend(newest.iter().map(|event| sight.event(event.into())));
+        events.extend(newest.iter().map(|event| sight.event(event)));
     }
     events.sort_by_key(|event| event.at);
     Ok(Json(events.split_off(events.len().saturating_sub(tail))))

@@ -5,10 +5,10 @@ use axum::extract::{Path, State};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::{Which, find};
-use super::error::Answer;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::error::Answer;
+use crate::admin::scope::{self, Which};
 use crate::admin::sight::Sight;
 use crate::admin::view::{ErrorView, ExplainView};
 
@@ -27,12 +27,11 @@ async fn explain(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Answer<Vec<ExplainView>> {
-    let sight = Sight::of(&admin, &caller);
+    let sight = Sight::of(&admin.catalog.load(), &caller);
     let mut explained = Vec::new();
-    for handle in find(&admin, &caller, &name, &Which::default())? {
+    for handle in scope::deployments(&admin, &caller, &name, &Which::default())? {
         let explanation = admin.lifecycle.explain(&handle.id).await;
-        let view = explanation.map(ExplainView::from);
-        explained.extend(view.map(|view| sight.explanation(view)));
+        explained.extend(explanation.map(|why| sight.explanation(&why)));
     }
     Ok(Json(explained))
 }

@@ -5,18 +5,19 @@ use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::works_on;
-use super::error::{ApiError, on_disk};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::error::{ApiError, on_disk};
+use crate::admin::scope::works_on;
 use crate::admin::sight::Sight;
 use crate::admin::view::{
     ErrorView, GpuView, GpusView, HolderView, HostView, SleeperView, WaiterView,
 };
 use crate::config::HostBudget;
 use crate::deployment::snapshot::Residency;
-use crate::deployment::{Handle, Holding, Status};
+use crate::deployment::{Handle, MemoryHolding, Status};
 use crate::gpu::{Device, Identity, Reading};
+use crate::units::share_of;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(gpus))
@@ -48,7 +49,7 @@ fn view(admin: &Admin, caller: &Caller) -> GpusView {
     let holdings = admin.registry.holdings();
     let holders = |index: u32| {
         let of_gpu = holdings.iter().filter(|holding| holding.gpu == index);
-        let holder = |holding: &Holding| {
+        let holder = |holding: &MemoryHolding| {
             let handle = admin.registry.lead(&holding.deployment);
             HolderView {
                 deployment: handle
@@ -91,7 +92,7 @@ fn view(admin: &Admin, caller: &Caller) -> GpusView {
         gpus: gpus.collect(),
         sleeping: sleeping.collect(),
         host: host(admin),
-        waiting: waiting(admin, &Sight::of(admin, caller), shown),
+        waiting: waiting(admin, &Sight::of(&admin.catalog.load(), caller), shown),
     }
 }
 
@@ -167,7 +168,7 @@ fn host(admin: &Admin) -> HostView {
     let budget = match admin.settings.gpus.host_memory_budget {
         HostBudget::Bytes(bytes) => Some(bytes),
         HostBudget::Share(share) => {
-            crate::telemetry::host::own_memory().map(|total| part(total, share))
+            crate::telemetry::host::own_memory().map(|total| share_of(total, share))
         }
     };
     HostView {
@@ -177,14 +178,4 @@ fn host(admin: &Admin) -> HostView {
         offloaded: None,
         processors: machine.processors,
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a share from 0 to 1 of a size; the last bytes do not matter"
-)]
-fn part(total: u64, share: f64) -> u64 {
-    (total as f64 * share) as u64
 }

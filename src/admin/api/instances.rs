@@ -9,17 +9,18 @@ use http::header::ETAG;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::not_yours;
-use super::error::{ApiError, on_disk};
-use super::files::Facts;
 use crate::admin::access::Caller;
+use crate::admin::error::{ApiError, on_disk};
+use crate::admin::revisions::Facts;
+use crate::admin::sight::Sight;
 use crate::admin::view::{
     CommandView, DeploymentView, ErrorView, InstanceDetail, InstanceView, LiveView, ReplicaView,
 };
-use crate::admin::{Admin, exchange};
+use crate::admin::{Admin, exchange, scope};
 use crate::config::{Access, Catalog, Engine, Instance, Offload, Route};
 use crate::deployment::{Handle, Snapshot, Status};
-use crate::lifecycle::command::{self, Engines};
+use crate::lifecycle::act::command;
+use crate::lifecycle::act::command::Engines;
 use crate::names::DeploymentId;
 use crate::telemetry::history::Scope;
 use crate::time::unix_seconds;
@@ -37,14 +38,17 @@ async fn list(
     State(admin): State<Admin>,
     caller: Caller,
 ) -> Result<Json<Vec<InstanceView>>, ApiError> {
-    let catalog = admin.catalog.load_full();
+    let catalog = admin.catalog.load();
     let seen = catalog.instances.iter();
     let seen: Vec<Arc<Instance>> = seen
         .filter(|instance| caller.works_on(instance.belonging()))
         .cloned()
         .collect();
+    let sight = Sight::of(&catalog, &caller);
     on_disk(move || {
-        let views = seen.iter().map(|instance| view(&admin, &catalog, instance));
+        let views = seen
+            .iter()
+            .map(|instance| view(&admin, &catalog, &sight, instance));
         Json(views.collect())
     })
     .await
@@ -61,12 +65,10 @@ async fn show(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let catalog = admin.catalog.load_full();
-    let instance = exchange::find(&catalog, &name)?;
-    if !caller.works_on(instance.belonging()) {
-        return Err(not_yours(&instance.name));
-    }
+    let catalog = admin.catalog.load();
+    let instance = scope::own_instance(&catalog, &caller, &name)?;
     let config = exchange::exported(&instance).await?;
+    let sight = Sight::of(&catalog, &caller);
     on_disk(move || {
         let engines = Engines::new(&admin.settings).within(&catalog);
         let commands = instance
@@ -79,7 +81,7 @@ async fn show(
             .find(|route| route.name == instance.route);
         let detail = InstanceDetail {
             commands: commands.collect(),
-            instance: view(&admin, &catalog, &instance),
+            instance: view(&admin, &catalog, &sight, &instance),
             config,
             access: route.map_or_else(|| "admins".to_owned(), |route| access(route)),
             ca: admin.ca.as_ref().map(|ca| ca.display().to_string()),
@@ -123,7 +125,7 @@ fn command_view(engines: &Engines, spec: &crate::config::Deployment) -> CommandV
 /// The command as a shell would read it, secrets masked, with notes as comments;
 /// judged by what is known of the version, whether or not it is installed.
 fn printed(engines: &Engines, spec: &crate::config::Deployment) -> Result<String, String> {
-    let place = command::Place::shown();
+    let place = command::WorkerPlace::shown();
     match &spec.engine {
         Engine::Vllm(vllm) => {
             let found = engines.vllm.assumed(vllm.version.as_deref());
@@ -141,7 +143,12 @@ fn printed(engines: &Engines, spec: &crate::config::Deployment) -> Result<String
 }
 
 /// How an instance stands. Blocks on the disk.
-pub(super) fn view(admin: &Admin, catalog: &Catalog, instance: &Instance) -> InstanceView {
+pub(super) fn view(
+    admin: &Admin,
+    catalog: &Catalog,
+    sight: &Sight,
+    instance: &Instance,
+) -> InstanceView {
     let route = catalog
         .routes
         .iter()
@@ -150,7 +157,7 @@ pub(super) fn view(admin: &Admin, catalog: &Catalog, instance: &Instance) -> Ins
         .deployments
         .iter()
         .filter_map(|spec| admin.registry.get(&spec.id))
-        .map(|handle| deployment(admin, &handle, route.map(AsRef::as_ref)))
+        .map(|handle| deployment(admin, sight, &handle, route.map(AsRef::as_ref)))
         .collect();
     let facts = admin.files.facts(&instance.file);
     let touched = admin.audit.touched(&format!("instance:{}", instance.name));
@@ -210,7 +217,12 @@ fn engine(engine: &Engine) -> &'static str {
     }
 }
 
-fn deployment(admin: &Admin, handle: &Handle, route: Option<&Route>) -> DeploymentView {
+fn deployment(
+    admin: &Admin,
+    sight: &Sight,
+    handle: &Handle,
+    route: Option<&Route>,
+) -> DeploymentView {
     let (spec, snapshot) = (handle.spec(), handle.snapshot());
     let has_worker = snapshot.pid.is_some();
     let clock = admin.registry.clock;
@@ -240,18 +252,18 @@ fn deployment(admin: &Admin, handle: &Handle, route: Option<&Route>) -> Deployme
             .map(|(words, _)| words.to_string()),
         percent: snapshot.progress.as_ref().map(|(_, percent)| *percent),
         ready_in_seconds: snapshot.ready_in.map(|rest| rest.as_secs()),
-        reason: snapshot.reason.as_deref().map(str::to_owned),
+        reason: snapshot.reason.as_ref().map(|told| sight.read(told)),
         live,
         urls: route.map_or_else(Vec::new, |route| urls(admin, route)),
         replicas: snapshot
             .replicas
             .iter()
-            .map(|(id, snapshot)| replica(id, snapshot))
+            .map(|(id, snapshot)| replica(sight, id, snapshot))
             .collect(),
     }
 }
 
-fn replica(id: &DeploymentId, snapshot: &Snapshot) -> ReplicaView {
+fn replica(sight: &Sight, id: &DeploymentId, snapshot: &Snapshot) -> ReplicaView {
     let workers = snapshot.workers.iter();
     let in_flight = workers.map(|worker| worker.gate.in_flight()).sum();
     let status = match snapshot.status {
@@ -267,7 +279,7 @@ fn replica(id: &DeploymentId, snapshot: &Snapshot) -> ReplicaView {
         pid: snapshot.pid,
         gpus: snapshot.gpus.to_vec(),
         generation: snapshot.generation.0,
-        reason: snapshot.reason.as_deref().map(str::to_owned),
+        reason: snapshot.reason.as_ref().map(|told| sight.read(told)),
     }
 }
 

@@ -18,10 +18,10 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::{Which, find};
-use super::error::ApiError;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::error::ApiError;
+use crate::admin::scope::{self, Which};
 use crate::admin::view::ErrorView;
 use crate::deployment::Handle;
 use crate::time::sleep;
@@ -65,7 +65,7 @@ async fn logs(
     let which = Which {
         deployment: query.deployment,
     };
-    let handles = find(&admin, &caller, &name, &which)?.into_iter();
+    let handles = scope::deployments(&admin, &caller, &name, &which)?.into_iter();
     // Each replica has a console of its own.
     let handles: Vec<Arc<Handle>> = handles
         .flat_map(|first| {

@@ -7,9 +7,9 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::{Answer, ApiError};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::error::{Answer, ApiError};
 use crate::admin::view::ErrorView;
 use crate::vllm::options::render;
 use crate::vllm::versions::Version;

@@ -1,19 +1,17 @@
 //! What files would change if they were taken into effect.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::ApiError;
-use crate::admin::Admin;
 use crate::admin::access::Caller;
-use crate::admin::view::{ErrorView, PlanRequest, PlanView, PlannedView};
+use crate::admin::error::{ApiError, Code};
+use crate::admin::view::{ErrorView, PlanRequest, PlanView};
+use crate::admin::{Admin, review};
 use crate::config::{self, Catalog, FileError};
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
@@ -33,23 +31,18 @@ async fn plan(
     if !caller.is_admin() {
         return Err(ApiError::forbidden("only an admin may read other files"));
     }
-    let before = admin.catalog.load_full();
-    let (settings, previous) = (Arc::clone(&admin.settings), Arc::clone(&before));
+    let previous = admin.catalog.load();
+    let settings = Arc::clone(&admin.settings);
     let read = tokio::task::spawn_blocking(move || candidate(&settings, &previous, request));
     let candidate = read
         .await
-        .map_err(|error| ApiError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let candidate = Arc::new(candidate.map_err(|errors| {
+        .map_err(|error| ApiError::new(Code::Internal, error.to_string()))?;
+    let candidate = candidate.map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        ApiError(StatusCode::UNPROCESSABLE_ENTITY, lines.join("\n"))
-    })?);
-    let planned = admin.lifecycle.plan(Arc::clone(&candidate)).await;
-    Ok(Json(PlanView {
-        deployments: planned.into_iter().map(PlannedView::from).collect(),
-        routes: routes_changed(&before, &candidate),
-    }))
+        ApiError::new(Code::Wrong, lines.join("\n"))
+    })?;
+    Ok(Json(review::planned(&admin, candidate).await))
 }
-
 fn candidate(
     settings: &config::Settings,
     before: &Catalog,
@@ -72,38 +65,4 @@ fn candidate(
         catalog = config::with_file(&catalog, &settings.queues, &path, file.text.as_bytes())?;
     }
     Ok(catalog)
-}
-
-/// Routes that come, go or differ, in words.
-fn routes_changed(before: &Catalog, after: &Catalog) -> Vec<String> {
-    let find = |catalog: &Catalog, name: &str| {
-        let mut routes = catalog.routes.iter();
-        routes.find(|route| route.name.as_str() == name).cloned()
-    };
-    let names: BTreeSet<&str> = before
-        .routes
-        .iter()
-        .chain(&after.routes)
-        .map(|route| route.name.as_str())
-        .collect();
-    let said = names
-        .into_iter()
-        .filter_map(|name| match (find(before, name), find(after, name)) {
-            (None, Some(_)) => Some(format!("route {name}: new, at once")),
-            (Some(_), None) => Some(format!(
-                "route {name}: removed, at once; requests inside finish"
-            )),
-            (Some(old), Some(new)) => {
-                let same = old.path == new.path
-                    && old.models == new.models
-                    && old.access == new.access
-                    && old.enabled == new.enabled
-                    && old.limits == new.limits
-                    && old.timeouts == new.timeouts
-                    && old.upstreams == new.upstreams;
-                (!same).then(|| format!("route {name}: takes effect at once"))
-            }
-            (None, None) => None,
-        });
-    said.collect()
 }

@@ -8,6 +8,7 @@
 mod pinned;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -15,25 +16,22 @@ use axum::extract::{Path, State};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::not_yours;
-use super::error::{Answer, ApiError};
-use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::error::Answer;
 use crate::admin::view::{ErrorView, RouteTest, RouteTestRequest, TestStep};
+use crate::admin::{Admin, scope};
 use crate::auth::{Pattern, Role, TokenLimits, TokenSpec};
-use crate::config::Route;
-use crate::deployment::Status;
+use crate::config::{Deployment, Route};
+use crate::deployment::{Handle, Status};
 use crate::names::Workspace;
+use crate::outbound::exchange::exchange;
+use crate::outbound::socket::{Proof, Socket};
 use crate::time::{Instant, timeout};
 
 /// Limit of the whole test; beyond it, a cold start goes on without it.
@@ -73,18 +71,8 @@ async fn test(
     Path(name): Path<String>,
     Json(request): Json<RouteTestRequest>,
 ) -> Answer<RouteTest> {
-    let catalog = admin.catalog.load_full();
-    let found = catalog
-        .routes
-        .iter()
-        .find(|route| route.name.as_str() == name);
-    let Some(route) = found else {
-        let name: String = name.chars().take(80).collect();
-        return Err(ApiError::not_found(format!("there is no route `{name}`")));
-    };
-    if !caller.works_on(route.belonging()) {
-        return Err(not_yours(&route.name));
-    }
+    let catalog = admin.catalog.load();
+    let route = &*scope::own_route(&catalog, &caller, &name)?;
     let started = Instant::now();
     let mut steps = Steps::default();
     let answer = timeout(TEST_MAX, run(&admin, route, &request, &mut steps)).await;
@@ -194,29 +182,30 @@ async fn run(
         steps.failed("send", "the request can't be written");
         return None;
     };
-    if !secure {
-        return exchange(tcp, request, steps).await;
-    }
-    let config = match pinned::client(&admin.settings.tls.certificate) {
-        Ok(config) => config,
-        Err(error) => {
+    let proof = match secure.then(|| pinned::client(&admin.settings.tls.certificate)) {
+        Some(Ok(client)) => Some(Proof {
+            client,
+            name: ServerName::IpAddress(address.ip().into()),
+        }),
+        Some(Err(error)) => {
             steps.failed("tls", error);
             return None;
         }
+        None => None,
     };
-    let name = ServerName::IpAddress(address.ip().into());
-    match TlsConnector::from(config).connect(name, tcp).await {
-        Ok(stream) => {
-            let version = stream.get_ref().1.protocol_version();
-            let version = version.map_or_else(String::new, |version| format!("{version:?}"));
-            steps.done("tls", version.replace('_', "."));
-            exchange(stream, request, steps).await
+    let socket = match Socket::over(tcp, proof.as_ref(), TEST_MAX).await {
+        Ok(socket) => socket,
+        Err(failure) => {
+            steps.failed("tls", failure.to_string());
+            return None;
         }
-        Err(error) => {
-            steps.failed("tls", error.to_string());
-            None
-        }
+    };
+    if let Socket::Tls(stream) = &socket {
+        let version = stream.get_ref().1.protocol_version();
+        let version = version.map_or_else(String::new, |version| format!("{version:?}"));
+        steps.done("tls", version.replace('_', "."));
     }
+    conversation(socket, request, steps).await
 }
 
 /// The model to ask, once its worker serves or may be started.
@@ -243,30 +232,31 @@ fn ready(
         steps.failed("route", "it leads to no model: name one in the test");
         return None;
     };
-    let meant = route
-        .deployments
-        .iter()
-        .find(|spec| spec.endpoint_name.as_str() == model);
-    let handle = meant.and_then(|spec| admin.registry.get(&spec.id));
-    let Some(handle) = handle else {
-        steps.done(
-            "route",
-            format!("{model} on servers that someone else runs"),
-        );
-        return Some(model);
+    let meant = meant(route, &model);
+    let handles = meant.filter_map(|spec| admin.registry.get(&spec.id));
+    let stands = |handle: &Arc<Handle>| (handle.id.to_string(), handle.status());
+    let standing: Vec<(String, Status)> = handles.map(|handle| stands(&handle)).collect();
+    let serves = |status: Status| matches!(status, Status::Active | Status::Idle);
+    let asleep = standing.iter().find(|(_, status)| !serves(*status));
+    let (said, may) = match (asleep.filter(|_| !request.start), standing.first()) {
+        (Some((id, status)), _) => {
+            let hint = "start it, or allow the test to, with \"start\": true";
+            (format!("{id} is {}: {hint}", status.as_str()), false)
+        }
+        (None, Some((id, status))) => (format!("{id} is {}", status.as_str()), true),
+        (None, None) => (format!("{model} on servers that someone else runs"), true),
     };
-    let status = handle.status();
-    let serves = matches!(status, Status::Active | Status::Idle);
-    if serves || request.start {
-        steps.done("route", format!("{} is {}", handle.id, status.as_str()));
-        return Some(model);
-    }
-    let hint = "start it, or allow the test to, with \"start\": true";
-    steps.failed(
-        "route",
-        format!("{} is {}: {hint}", handle.id, status.as_str()),
-    );
-    None
+    steps.push("route", may, said);
+    may.then_some(model)
+}
+
+/// The deployments that may answer to a name: the one that is called so; any of the
+/// route's where it is a name of the route.
+fn meant<'a>(route: &'a Route, model: &str) -> impl Iterator<Item = &'a Arc<Deployment>> {
+    let is_own = |spec: &&Arc<Deployment>| spec.endpoint_name.as_str() == model;
+    let all = route.deployments.as_slice();
+    let own = all.iter().find(is_own).map(std::slice::from_ref);
+    own.unwrap_or(all).iter()
 }
 
 /// A token that is good for this route, and for nothing else.
@@ -300,34 +290,25 @@ fn here(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn exchange(
-    io: impl AsyncRead + AsyncWrite + Unpin + Send,
+async fn conversation(
+    socket: Socket,
     request: Request<Full<Bytes>>,
     steps: &mut Steps,
 ) -> Option<String> {
-    let (mut sender, connection) = match http1::handshake(TokioIo::new(io)).await {
-        Ok(parts) => parts,
-        Err(error) => {
-            steps.failed("send", error.to_string());
-            return None;
-        }
-    };
-    let mut connection = std::pin::pin!(connection);
-    let mut conversation = std::pin::pin!(async {
-        match sender.send_request(request).await {
-            Ok(response) => read(response, steps).await,
+    let told = &mut *steps;
+    let answered = exchange(socket, request, move |head| async move {
+        match head {
+            Ok(response) => read(response, told).await,
             Err(error) => {
-                steps.failed("head", error.to_string());
+                told.failed("head", error.to_string());
                 None
             }
         }
     });
-    tokio::select! {
-        answer = &mut conversation => return answer,
-        // The connection may end before its last bytes are taken.
-        _ = &mut connection => {}
-    }
-    conversation.await
+    answered.await.unwrap_or_else(|error| {
+        steps.failed("send", error.to_string());
+        None
+    })
 }
 
 /// Reads the answer: its head, its first token, its end.

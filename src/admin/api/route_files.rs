@@ -1,8 +1,5 @@
 //! Routes made, changed and deleted, by their files in `routes.d`.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -14,14 +11,12 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::not_yours;
-use super::error::{Answer, ApiError, on_disk};
-use super::files::{check_revision, revision};
-use crate::admin::Admin;
 use crate::admin::access::Caller;
-use crate::admin::change::{self, conflict};
-use crate::admin::exchange::told;
+use crate::admin::change;
+use crate::admin::error::{Answer, ApiError, on_disk};
+use crate::admin::revisions::revision;
 use crate::admin::view::{ErrorView, RouteChanged, RouteFileView};
+use crate::admin::{Admin, review, scope};
 use crate::config::exchange::{RouteFile, read_file};
 use crate::config::{Catalog, Route};
 use crate::names::RouteName;
@@ -30,27 +25,6 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(show))
         .routes(routes!(put, delete))
-}
-
-fn find(catalog: &Catalog, name: &str) -> Result<Arc<Route>, ApiError> {
-    let found = catalog
-        .routes
-        .iter()
-        .find(|route| route.name.as_str() == name);
-    found.cloned().ok_or_else(|| {
-        let name: String = name.chars().take(80).collect();
-        ApiError::not_found(format!("there is no route `{name}`"))
-    })
-}
-
-/// The route of this name, if the caller may change it.
-fn find_own(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Arc<Route>, ApiError> {
-    let route = find(catalog, name)?;
-    if caller.works_on(route.belonging()) {
-        Ok(route)
-    } else {
-        Err(not_yours(&route.name))
-    }
 }
 
 /// The instance that a route's file describes as well.
@@ -71,11 +45,8 @@ async fn show(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let catalog = admin.catalog.load_full();
-    let route = find(&catalog, &name)?;
-    if !caller.works_on(route.belonging()) {
-        return Err(not_yours(&route.name));
-    }
+    let catalog = admin.catalog.load();
+    let route = scope::own_route(&catalog, &caller, &name)?;
     alone(&catalog, &route)?;
     let file = route.file.clone();
     let content = on_disk(move || read_file(&file)).await??;
@@ -95,7 +66,7 @@ async fn show(
 fn alone(catalog: &Catalog, route: &Route) -> Result<(), ApiError> {
     match shared_with(catalog, route) {
         None => Ok(()),
-        Some(instance) => Err(conflict(format!(
+        Some(instance) => Err(ApiError::conflict(format!(
             "the route `{}` stands in the file of the instance `{instance}`: change it there, with PUT instances/{instance}",
             route.name
         ))),
@@ -130,11 +101,15 @@ async fn put(
 ) -> Answer<RouteChanged> {
     let target = format!("route:{name}");
     let dry_run = query.dry_run != 0;
-    let is_new = find(&admin.catalog.load(), &name).is_err();
+    let is_new = scope::route(&admin.catalog.load(), &name).is_err();
     let done = try_put(&admin, &caller, &name, &headers, &body, dry_run).await;
     if !dry_run {
         let action = if is_new { "launch" } else { "change" };
-        told(&admin, &caller, action, &target, &done).await;
+        let detail = |put: &RouteChanged| put.changed.clone();
+        admin
+            .audit
+            .told_with(&caller, action, &target, &done, detail)
+            .await;
     }
     done
 }
@@ -161,58 +136,50 @@ async fn try_put(
         ));
     }
     let turn = change::turn(admin).await;
-    let catalog = admin.catalog.load_full();
-    let found = find(&catalog, name.as_str());
+    let catalog = admin.catalog.load();
+    let found = scope::route(&catalog, name.as_str());
     let was_shared = found.as_ref().is_ok_and(|route| route.workspace.is_none());
     if let Some(own) = caller.confined_to().filter(|_| !was_shared) {
         new.belong_to(own);
     }
-    let path = match found {
+    let (path, text, (changed, before)) = match found {
         Ok(route) if route.ephemeral => {
-            return Err(conflict(format!(
+            return Err(ApiError::conflict(format!(
                 "the route `{name}` was made for the instance of that name: give this one another name"
             )));
         }
         Ok(_) => {
-            let route = find_own(&catalog, caller, name.as_str())?;
+            let route = scope::own_route(&catalog, caller, name.as_str())?;
             alone(&catalog, &route)?;
-            let file = route.file.clone();
-            let old = on_disk(move || read_file(&file)).await??;
-            check_revision(headers, &revision(&old))?;
-            route.file.clone()
+            let old = change::present(&route.file, headers).await?;
+            let text = new.text_for(&route.file, &old)?;
+            let changed = RouteFile::read(&old).map(|old| new.difference(&old));
+            let before = String::from_utf8_lossy(&old).into_owned();
+            let told = (changed.unwrap_or_default(), Some(before));
+            (route.file.clone(), text, told)
         }
-        Err(_) => new_path(admin, &name, &new).await?,
+        Err(_) => {
+            let (syntax, text) = new.file();
+            let path = change::new_path(admin, name.as_str(), syntax, "route").await?;
+            (path, text, (String::new(), None))
+        }
     };
-    let text = new.text_for(&path)?;
-    change::tried(admin, caller, &path, Some(&text))?;
+    let after = change::tried(admin, caller, &path, Some(&text))?;
     let tag = revision(text.as_bytes()).to_string();
-    if !dry_run {
+    let review = if dry_run {
+        drop(turn);
+        Some(review::of(admin, before, text, after).await)
+    } else {
         change::write(admin, turn, &path, text, Vec::new()).await?;
-    }
+        None
+    };
     Ok(Json(RouteChanged {
         route: name.to_string(),
         file: path.display().to_string(),
         revision: tag,
+        changed,
+        review,
     }))
-}
-
-/// The file of a new route, which is not there yet.
-async fn new_path(admin: &Admin, name: &RouteName, new: &RouteFile) -> Result<PathBuf, ApiError> {
-    let routes = &admin.settings.gateway.routes;
-    let path = routes.join(format!("{name}.{}", new.syntax().extension()));
-    let taken = ["toml", "json"].map(|end| routes.join(format!("{name}.{end}")));
-    let taken = on_disk(move || {
-        taken
-            .into_iter()
-            .find(|file| file.symlink_metadata().is_ok())
-    });
-    match taken.await? {
-        None => Ok(path),
-        Some(taken) => Err(conflict(format!(
-            "{} is there already and is not this route: move it away, or give another name",
-            taken.display()
-        ))),
-    }
 }
 
 /// Remove a route's file.
@@ -231,7 +198,7 @@ async fn delete(
 ) -> Result<http::StatusCode, ApiError> {
     let target = format!("route:{name}");
     let done = try_delete(&admin, &caller, &name, &headers).await.map(Json);
-    told(&admin, &caller, "delete", &target, &done).await;
+    admin.audit.told(&caller, "delete", &target, &done).await;
     done.map(|_| http::StatusCode::NO_CONTENT)
 }
 
@@ -242,17 +209,15 @@ async fn try_delete(
     headers: &HeaderMap,
 ) -> Result<(), ApiError> {
     let turn = change::turn(admin).await;
-    let catalog = admin.catalog.load_full();
-    let route = find_own(&catalog, caller, name)?;
+    let catalog = admin.catalog.load();
+    let route = scope::own_route(&catalog, caller, name)?;
     if route.ephemeral {
-        return Err(conflict(format!(
+        return Err(ApiError::conflict(format!(
             "the route `{name}` was made for an instance, and goes with it"
         )));
     }
     alone(&catalog, &route)?;
-    let file = route.file.clone();
-    let old = on_disk(move || read_file(&file)).await??;
-    check_revision(headers, &revision(&old))?;
+    change::present(&route.file, headers).await?;
     change::tried(admin, caller, &route.file, None)?;
     drop(change::remove(admin, turn, &route.file).await?);
     Ok(())

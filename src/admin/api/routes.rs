@@ -1,25 +1,22 @@
 //! Routes, and the model endpoints that they lead to.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
 
 use axum::Json;
 use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::{ApiError, on_disk};
 use super::instances::{access, urls};
 use super::status::with_text;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::error::{ApiError, on_disk};
 use crate::admin::touched::Touched;
 use crate::admin::view::{EndpointView, ErrorView, RouteView, UpstreamView};
-use crate::config::{Catalog, Deployment, Route};
+use crate::config::{Catalog, Route};
 use crate::deployment::{Handle, Status};
-use crate::names::Project;
-use crate::store::history::History;
-use crate::telemetry::history::{Metric, Quantile, Scope, Times, Totals};
+use crate::telemetry::history::{Scope, Totals};
 use crate::time::unix_seconds;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
@@ -29,29 +26,25 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
         .routes(routes!(upstreams))
 }
 
-/// The project that a route belongs to.
-pub(in crate::admin) fn project(route: &Route) -> Option<&Project> {
-    route.belonging().project
-}
-
 /// The servers behind each route, workers among them, and how each stands: in,
 /// ejected, on probation, or down by its health check.
 #[utoipa::path(get, path = "/upstreams", tag = "routes", responses(
     (status = 200, body = Vec<UpstreamView>), (status = 401, body = ErrorView)))]
 async fn upstreams(State(admin): State<Admin>, caller: Caller) -> Json<Vec<UpstreamView>> {
-    let catalog = admin.catalog.load();
-    let mut views = admin.gateway.upstreams();
-    views.retain(|view| {
-        let mut routes = catalog.routes.iter();
-        let route = routes.find(|route| route.name.as_str() == view.route);
-        route.is_some_and(|route| sees(&caller, route))
-    });
-    Json(views)
+    Json(seen_upstreams(&admin, &admin.catalog.load(), &caller))
 }
 
-/// Whether a caller sees a route: theirs, and public ones.
-pub(super) fn sees(caller: &Caller, route: &Route) -> bool {
-    caller.sees(route)
+/// The servers of the routes that a caller sees.
+pub(super) fn seen_upstreams(
+    admin: &Admin,
+    catalog: &Catalog,
+    caller: &Caller,
+) -> Vec<UpstreamView> {
+    let seen = catalog.routes.iter().filter(|route| caller.sees(route));
+    let seen: HashSet<&str> = seen.map(|route| route.name.as_str()).collect();
+    let mut views = admin.gateway.upstreams();
+    views.retain(|view| seen.contains(view.route.as_str()));
+    views
 }
 
 /// Every route that the caller sees.
@@ -61,16 +54,25 @@ async fn routes(
     State(admin): State<Admin>,
     caller: Caller,
 ) -> Result<Json<Vec<RouteView>>, ApiError> {
-    let catalog = admin.catalog.load_full();
+    let catalog = admin.catalog.load();
     on_disk(move || {
-        let seen = catalog.routes.iter().filter(|route| sees(&caller, route));
-        Json(seen.map(|route| view(&admin, &catalog, route)).collect())
+        let seen = catalog.routes.iter().filter(|route| caller.sees(route));
+        let servers = admin.gateway.upstreams();
+        Json(
+            seen.map(|route| view(&admin, &catalog, route, &servers))
+                .collect(),
+        )
     })
     .await
 }
 
-/// How a route stands. Blocks on the disk.
-pub(super) fn view(admin: &Admin, catalog: &Catalog, route: &Route) -> RouteView {
+/// How a route stands, whose servers are among `servers`. Blocks on the disk.
+pub(super) fn view(
+    admin: &Admin,
+    catalog: &Catalog,
+    route: &Route,
+    servers: &[UpstreamView],
+) -> RouteView {
     let own = route.deployments.iter().map(|spec| spec.id.to_string());
     let foreign = route
         .upstreams
@@ -97,10 +99,10 @@ pub(super) fn view(admin: &Admin, catalog: &Catalog, route: &Route) -> RouteView
         models: route.models.iter().map(ToString::to_string).collect(),
         kind: kind(route).to_owned(),
         load_balancing: balancing(route).to_owned(),
-        status: status(admin, route).to_owned(),
+        status: status(admin, route, servers).to_owned(),
         access: access(route),
         workspace: route.workspace.as_ref().map(ToString::to_string),
-        project: project(route).map(ToString::to_string),
+        project: route.belonging().project.map(ToString::to_string),
         enabled: route.enabled,
         ephemeral: route.ephemeral,
         targets: own.chain(foreign).collect(),
@@ -149,18 +151,29 @@ fn balancing(route: &Route) -> &'static str {
     }
 }
 
-fn status(admin: &Admin, route: &Route) -> &'static str {
+fn status(admin: &Admin, route: &Route, servers: &[UpstreamView]) -> &'static str {
     if !route.enabled || kind(route) == "empty" {
         return "not_in_use";
     }
-    let serves = |spec: &std::sync::Arc<Deployment>| {
-        let handle = admin.registry.get(&spec.id);
-        handle.is_some_and(|handle| matches!(handle.status(), Status::Active | Status::Idle))
-    };
-    if !route.upstreams.is_empty() || route.deployments.iter().any(serves) {
-        "routing"
-    } else {
-        "pending"
+    let handles = route.deployments.iter();
+    let handles = handles.filter_map(|spec| admin.registry.get(&spec.id));
+    let own: Vec<Status> = handles.map(|handle| handle.status()).collect();
+    let failed = own.iter().filter(|s| **s == Status::Failed).count();
+    let is_served = own
+        .iter()
+        .any(|s| matches!(s, Status::Active | Status::Idle));
+    let foreign = servers.iter().filter(|server| server.deployment.is_none());
+    let foreign = foreign.filter(|server| route.name.as_str() == server.route);
+    let (faulty, sound): (Vec<_>, Vec<_>) = foreign.partition(|server| server.is_at_fault());
+    match (
+        is_served || !sound.is_empty(),
+        failed > 0 || !faulty.is_empty(),
+    ) {
+        (true, false) => "routing",
+        (true, true) => "degraded",
+        (false, _) if failed < own.len() => "pending",
+        (false, _) if own.is_empty() => "down",
+        (false, _) => "failed",
     }
 }
 
@@ -172,12 +185,12 @@ async fn endpoints(
     State(admin): State<Admin>,
     caller: Caller,
 ) -> Result<Json<Vec<EndpointView>>, ApiError> {
-    let catalog = admin.catalog.load_full();
+    let catalog = admin.catalog.load();
     on_disk(move || {
         let seen = catalog
             .routes
             .iter()
-            .filter(|route| route.enabled && sees(&caller, route));
+            .filter(|route| route.enabled && caller.sees(route));
         let own = seen.clone().flat_map(|route| {
             let handles = route.deployments.iter();
             let handles = handles.filter_map(|spec| admin.registry.get(&spec.id));
@@ -187,7 +200,7 @@ async fn endpoints(
         });
         let foreign = seen
             .filter(|route| !route.upstreams.is_empty())
-            .flat_map(|route| foreign_endpoints(&admin, route));
+            .map(|route| foreign_endpoint(&admin, route));
         Json(own.chain(foreign).collect())
     })
     .await
@@ -202,7 +215,7 @@ fn own_endpoint(admin: &Admin, route: &Route, handle: &Handle) -> EndpointView {
     EndpointView {
         endpoint: spec.endpoint_name.to_string(),
         model: spec.model.clone(),
-        project: project(route).map(ToString::to_string),
+        project: route.belonging().project.map(ToString::to_string),
         instances: vec![spec.instance.to_string()],
         workers: u32::from(snapshot.pid.is_some()),
         status: status.as_str().to_owned(),
@@ -217,22 +230,30 @@ fn own_endpoint(admin: &Admin, route: &Route, handle: &Handle) -> EndpointView {
     }
 }
 
-fn foreign_endpoints(admin: &Admin, route: &Route) -> Vec<EndpointView> {
-    let scope = Scope::Route(route.name.clone());
+/// The servers of a route, under the first name that a client could write: figures are
+/// kept by route, so that a row for each name would count every request several times.
+fn foreign_endpoint(admin: &Admin, route: &Route) -> EndpointView {
     let known = route
         .upstreams
         .iter()
         .find_map(|upstream| upstream.model.as_ref());
-    let workers = u32::try_from(route.upstreams.len()).unwrap_or(u32::MAX);
-    let named = route.models.iter().map(|name| EndpointView {
-        endpoint: name.to_string(),
-        model: known.unwrap_or(name).to_string(),
-        project: project(route).map(ToString::to_string),
-        workers,
+    let mut names: Vec<String> = route.models.iter().map(ToString::to_string).collect();
+    // A pattern is no name.
+    names.sort_by_key(|name| name.contains('*'));
+    let first = if names.is_empty() {
+        route.name.to_string()
+    } else {
+        names.remove(0)
+    };
+    EndpointView {
+        model: known.map_or_else(|| first.clone(), ToString::to_string),
+        endpoint: first,
+        also: names,
+        project: route.belonging().project.map(ToString::to_string),
+        workers: u32::try_from(route.upstreams.len()).unwrap_or(u32::MAX),
         status: "external".to_owned(),
-        ..traffic(admin, route, &scope)
-    });
-    named.collect()
+        ..traffic(admin, route, &Scope::Route(route.name.clone()))
+    }
 }
 
 /// The part of an endpoint that its traffic says.
@@ -241,6 +262,7 @@ fn traffic(admin: &Admin, route: &Route, scope: &Scope) -> EndpointView {
     let totals = admin.recorder.totals(scope);
     EndpointView {
         endpoint: String::new(),
+        also: Vec::new(),
         model: String::new(),
         url: urls(admin, route).into_iter().next().unwrap_or_default(),
         route: route.name.to_string(),
@@ -265,47 +287,4 @@ fn mean(totals: Totals) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "for display")]
     let answered = totals.answered as f64;
     (totals.answered > 0).then(|| totals.answer_seconds / answered)
-}
-
-/// Seconds for which a latency of the last hour is shown again.
-const LATENCY_KEPT: u64 = 30;
-/// Most scopes that are remembered; beyond, all are asked for again.
-const SCOPES_MAX: usize = 10_000;
-
-/// The 95th percentiles of the last hour, each asked of the history now and then:
-/// many dashboards may look at many endpoints every few seconds.
-#[derive(Debug, Default)]
-pub(in crate::admin) struct Latencies {
-    /// When it was asked, and what it was; locked for a look-up, never over the disk.
-    known: Mutex<HashMap<Scope, (u64, Option<f64>)>>,
-}
-
-impl Latencies {
-    /// That of a scope. May block on the disk.
-    fn p95(&self, history: &History, scope: &Scope) -> Option<f64> {
-        let now = unix_seconds();
-        let known = self.lock().get(scope).copied();
-        if let Some((at, value)) = known
-            && now.saturating_sub(at) < LATENCY_KEPT
-        {
-            return value;
-        }
-        let metric = Metric::Quantile(Times::Latency, Quantile::P95);
-        let since = now.saturating_sub(3_600);
-        // Two steps at most, as they begin at multiples of their length.
-        let asked = history.query(scope, metric, since, now, 3_600);
-        let value = asked
-            .ok()
-            .and_then(|points| points.last().map(|(_, value)| *value));
-        let mut known = self.lock();
-        if known.len() >= SCOPES_MAX {
-            known.clear();
-        }
-        known.insert(scope.clone(), (now, value));
-        value
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Scope, (u64, Option<f64>)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

@@ -8,11 +8,10 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::commands::{not_yours, works_on};
-use super::error::{ApiError, on_disk};
 use crate::admin::access::Caller;
+use crate::admin::error::{ApiError, on_disk};
 use crate::admin::view::{ErrorView, MetricView, PlotSeries, SeriesView};
-use crate::admin::{Admin, exchange};
+use crate::admin::{Admin, scope};
 use crate::names::{InstanceName, ModelName};
 use crate::store::history::History;
 use crate::telemetry::history::{Count, Gauge, Metric, Quantile, Scope, Times};
@@ -75,7 +74,7 @@ async fn of_scope(
     let scope = text
         .parse::<Scope>()
         .map_err(|error| ApiError::bad(&error))?;
-    check_scope(&admin, &caller, &scope)?;
+    scope::check(&admin, &caller, &scope)?;
     answer(&admin, query.ask(scope)?).await
 }
 
@@ -91,7 +90,7 @@ async fn of_instance(
     Query(query): Query<SeriesQuery>,
 ) -> Result<Response, ApiError> {
     let name = InstanceName::new(&name).map_err(|error| ApiError::bad(&error))?;
-    exchange::find(&admin.catalog.load(), name.as_str())?;
+    scope::instance(&admin.catalog.load(), name.as_str())?;
     let scope = match &query.deployment {
         None => Scope::Instance(name),
         Some(endpoint) => {
@@ -99,34 +98,8 @@ async fn of_instance(
             Scope::Deployment(crate::names::DeploymentId::new(&name, &endpoint))
         }
     };
-    check_scope(&admin, &caller, &scope)?;
+    scope::check(&admin, &caller, &scope)?;
     answer(&admin, query.ask(scope)?).await
-}
-
-/// Whether a caller may see what is kept of a scope. What the machine as a whole
-/// does is for every operator.
-pub(in crate::admin) fn check_scope(
-    admin: &Admin,
-    caller: &Caller,
-    scope: &Scope,
-) -> Result<(), ApiError> {
-    let may = match scope {
-        Scope::Host | Scope::Gpu(_) => true,
-        Scope::Instance(name) => works_on(admin, caller, name.as_str()),
-        Scope::Deployment(id) | Scope::Worker(id) => {
-            let instance = id
-                .as_str()
-                .split_once('/')
-                .map_or("", |(instance, _)| instance);
-            works_on(admin, caller, instance)
-        }
-        Scope::Route(name) => {
-            let catalog = admin.catalog.load();
-            let route = catalog.routes.iter().find(|route| route.name == *name);
-            route.map_or_else(|| caller.is_admin(), |route| caller.sees(route))
-        }
-    };
-    if may { Ok(()) } else { Err(not_yours(scope)) }
 }
 
 impl SeriesQuery {
@@ -319,7 +292,7 @@ mod tests {
             );
         }
         let error = moment(Some("yesterday"), 0, "since").unwrap_err();
-        assert!(error.1.starts_with("since: "), "{error:?}");
+        assert!(error.message.starts_with("since: "), "{error:?}");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::{Answer, ApiError, on_disk};
 use crate::admin::access::{Caller, Via};
+use crate::admin::error::{Answer, ApiError};
 use crate::admin::session::Grant;
 use crate::admin::view::{ErrorView, LoginLinkView, SessionEntry, SessionView};
 use crate::admin::{Admin, login};
@@ -20,31 +20,11 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
         .routes(routes!(link))
 }
 
-/// Who a caller is, for themselves.
-pub(in crate::admin) fn session_view(caller: &Caller) -> SessionView {
-    let (id, csrf, expires) = match &caller.via {
-        Via::Session { id, csrf, expires } => {
-            (Some(id.to_string()), Some(csrf.to_string()), Some(*expires))
-        }
-        Via::Socket | Via::Token => (None, None, None),
-    };
-    SessionView {
-        subject: caller.name.to_string(),
-        workspace: caller.workspace().map(ToString::to_string),
-        role: caller.role.as_str().to_owned(),
-        projects: caller.projects.iter().map(ToString::to_string).collect(),
-        via: caller.via.as_str().to_owned(),
-        id,
-        expires,
-        csrf,
-    }
-}
-
 /// Who asks, and the token that changes must be sent with.
 #[utoipa::path(get, path = "/session", tag = "session", responses(
     (status = 200, body = SessionView), (status = 401, body = ErrorView)))]
 async fn show(caller: Caller) -> Json<SessionView> {
-    Json(session_view(&caller))
+    Json(login::session_view(&caller))
 }
 
 /// Log out.
@@ -52,9 +32,9 @@ async fn show(caller: Caller) -> Json<SessionView> {
     (status = 204, description = "The session has ended"), (status = 401, body = ErrorView)))]
 async fn logout(State(admin): State<Admin>, caller: Caller) -> Result<Response, ApiError> {
     if let Via::Session { id, .. } = &caller.via {
-        end(&admin, &caller, id).await?;
+        login::end(&admin, &caller, id).await?;
     }
-    Ok((http::StatusCode::NO_CONTENT, login::no_cookie()).into_response())
+    Ok((http::StatusCode::NO_CONTENT, admin.cookie.unset()).into_response())
 }
 
 /// Whether a session is the caller's to see and end.
@@ -105,23 +85,11 @@ async fn close(
     let found = all.iter().find(|(known, _)| **known == *id);
     match found {
         Some((_, session)) if is_theirs(&caller, &session.grant) => {
-            end(&admin, &caller, &id).await?;
+            login::end(&admin, &caller, &id).await?;
             Ok(http::StatusCode::NO_CONTENT)
         }
         _ => Err(ApiError::not_found("there is no such session of yours")),
     }
-}
-
-pub(in crate::admin) async fn end(
-    admin: &Admin,
-    caller: &Caller,
-    id: &str,
-) -> Result<(), ApiError> {
-    let (sessions, ended) = (std::sync::Arc::clone(&admin.sessions), id.to_owned());
-    on_disk(move || sessions.end(&ended)).await??;
-    let target = format!("session:{id}");
-    admin.audit.done(caller, "logout", &target, "").await;
-    Ok(())
 }
 
 /// Make a link that logs an admin in once, within half an hour.
@@ -139,7 +107,7 @@ async fn link(State(admin): State<Admin>, caller: Caller) -> Answer<LoginLinkVie
     }
     let Some(base) = admin.url() else {
         let message = "the dashboard is off: set [admin] listen in tidegate.toml";
-        return Err(ApiError(http::StatusCode::CONFLICT, message.to_owned()));
+        return Err(ApiError::conflict(message.to_owned()));
     };
     let (code, expires) = admin
         .sessions

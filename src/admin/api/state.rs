@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::{Answer, ApiError, on_disk};
 use crate::admin::Admin;
 use crate::admin::access::{Caller, Via};
+use crate::admin::error::{Answer, ApiError, on_disk};
 use crate::admin::view::{ClockView, ErrorView};
 
 /// Pieces that wait for a reader who is slow.
@@ -79,7 +79,10 @@ async fn here_only(admin: &Admin, caller: &Caller, action: &str) -> Result<(), A
         return Ok(());
     }
     let error = ApiError::forbidden("this is done on the machine of the gateway, over its socket");
-    admin.audit.refused(caller, action, "state", &error.1).await;
+    admin
+        .audit
+        .refused(caller, action, "state", &error.message)
+        .await;
     Err(error)
 }
 

@@ -7,14 +7,20 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::{Answer, on_disk};
+use super::routes::seen_upstreams;
 use crate::admin::access::Caller;
-use crate::admin::view::{AuditPage, AuditView, ErrorView, FileErrorView, StatusView};
+use crate::admin::error::{Answer, on_disk};
+use crate::admin::sight::Sight;
+use crate::admin::view::{AuditPage, AuditView, ErrorView, FileErrorView, ProblemView, StatusView};
 use crate::admin::{Admin, Front};
 use crate::auth::Role;
-use crate::config::{FileError, LostStore};
-use crate::lifecycle::process;
+use crate::config::{Catalog, FileError, LostStore};
+use crate::deployment::Status;
+use crate::lifecycle::act::process;
 use crate::time::unix_seconds;
+
+/// Problems that are told; what fails beyond them is seen in the lists.
+const PROBLEMS_MAX: usize = 100;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
@@ -51,8 +57,39 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
         routes: catalog.routes.iter().filter(|route| route.enabled).count(),
         config_errors: config_errors.unwrap_or_default(),
         warnings: warnings.unwrap_or_default(),
+        problems: problems(&admin, &catalog, &caller),
         isolation: isolation(&admin).ok().map(str::to_owned),
     })
+}
+
+/// What fails of what a caller sees: models that failed for good first.
+fn problems(admin: &Admin, catalog: &Catalog, caller: &Caller) -> Vec<ProblemView> {
+    let sight = Sight::of(catalog, caller);
+    let own = catalog.instances.iter();
+    let own = own.filter(|instance| caller.works_on(instance.belonging()));
+    let handles = own.flat_map(|instance| &instance.deployments);
+    let handles = handles.filter_map(|spec| admin.registry.get(&spec.id));
+    let failed = handles.filter(|handle| handle.status() == Status::Failed);
+    let failed = failed.map(|handle| {
+        let snapshot = handle.snapshot();
+        ProblemView {
+            kind: "deployment".to_owned(),
+            name: handle.id.to_string(),
+            of: handle.spec().instance.to_string(),
+            why: snapshot.reason.as_ref().map(|told| sight.read(told)),
+            since: Some(snapshot.since),
+        }
+    });
+    let seen = seen_upstreams(admin, catalog, caller).into_iter();
+    let out = seen.filter(|server| server.deployment.is_none() && server.is_at_fault());
+    let out = out.map(|server| ProblemView {
+        kind: "server".to_owned(),
+        name: server.address,
+        of: server.route,
+        why: server.why,
+        since: None,
+    });
+    failed.chain(out).take(PROBLEMS_MAX).collect()
 }
 
 /// What a person must know and do.

@@ -7,9 +7,9 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::{Answer, ApiError, on_disk};
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::error::{Answer, ApiError, Code, on_disk};
 use crate::admin::view::{
     CutOff, CutOffRequest, ErrorView, KeyRotated, LabelUse, TokenMade, TokenRequest, TokenRevoked,
     TokenUsage, TokenView, TokensView,
@@ -160,7 +160,7 @@ async fn create(
         let target = format!("workspace:{}", request.workspace);
         admin
             .audit
-            .refused(&caller, "token.create", &target, &error.1)
+            .refused(&caller, "token.create", &target, &error.message)
             .await;
         return Err(error);
     }
@@ -218,7 +218,7 @@ fn may_give(catalog: &Catalog, caller: &Caller, request: &TokenRequest) -> Resul
     };
     match request.projects.iter().find(|project| !own(project)) {
         None => Ok(()),
-        Some(project) => Err(super::commands::not_yours(project)),
+        Some(project) => Err(crate::admin::scope::not_yours(project)),
     }
 }
 
@@ -263,7 +263,7 @@ async fn revoke(
         let error = ApiError::forbidden("this is not a token of a project that you work on");
         admin
             .audit
-            .refused(&caller, "token.revoke", &target, &error.1)
+            .refused(&caller, "token.revoke", &target, &error.message)
             .await;
         return Err(error);
     }
@@ -277,6 +277,7 @@ async fn revoke(
         .audit
         .done(&caller, "token.revoke", &target, detail)
         .await;
+    heard(refused)?;
     Ok(Json(TokenRevoked {
         revoked: jti,
         since: refused.moment,
@@ -291,6 +292,18 @@ fn held(refused: Refused) -> &'static str {
     } else {
         "held in memory until the store can be written"
     }
+}
+
+/// An error where a change is in effect here, and a gateway that gave way to this one may
+/// not hear of it.
+fn heard(refused: Refused) -> Result<(), ApiError> {
+    if refused.told {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Code::Internal,
+        "this is refused here from now on, but a gateway that gave way to this one, and still ends its last requests, can't be told: make the state directory writable and ask again, or end that process",
+    ))
 }
 
 /// Refuse every token of a tenant, or of one subject of it, that was issued up to
@@ -325,6 +338,7 @@ async fn cut_off(
         .audit
         .done(&caller, "token.cut_off", &target, held(refused))
         .await;
+    heard(refused)?;
     Ok(Json(CutOff {
         before,
         kept: refused.kept,
@@ -341,7 +355,7 @@ async fn rotate_key(State(admin): State<Admin>, caller: Caller) -> Answer<KeyRot
     let tokens = &admin.settings.tokens;
     let previous = tokens
         .kept_keys()
-        .map_err(|message| ApiError(http::StatusCode::CONFLICT, message.to_owned()))?;
+        .map_err(|message| ApiError::conflict(message.to_owned()))?;
     let (signing, keys) = (
         tokens.signing_key.clone(),
         std::sync::Arc::clone(&admin.keys),
@@ -384,6 +398,9 @@ async fn admins_only(
     }
     let error =
         ApiError::forbidden("this reaches beyond the projects of an operator: ask an admin");
-    admin.audit.refused(caller, action, target, &error.1).await;
+    admin
+        .audit
+        .refused(caller, action, target, &error.message)
+        .await;
     Err(error)
 }

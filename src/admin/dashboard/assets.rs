@@ -62,7 +62,7 @@ fn find(hash: &str, name: &str) -> Option<(&'static str, &'static [u8])> {
 }
 
 /// Whether gzip is welcome. Without the header, every coding is.
-fn takes_gzip(headers: &HeaderMap) -> bool {
+pub(in crate::admin) fn takes_gzip(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(ACCEPT_ENCODING).iter().peekable();
     if values.peek().is_none() {
         return true;

@@ -10,11 +10,11 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::Embed;
-use crate::admin::api::ApiError;
-use crate::admin::api::error::on_disk;
+use super::find;
 use crate::admin::api::series::{Ask, read};
 use crate::admin::chart::{self, Look, Theme};
+use crate::admin::embeds::Embed;
+use crate::admin::error::{ApiError, on_disk};
 use crate::admin::view::SeriesView;
 use crate::admin::{Admin, dashboard};
 use crate::telemetry::history::{Metric, Scope};
@@ -71,7 +71,7 @@ const SHARED: (HeaderName, &str) = (
 
 /// The live page: the same plot as on the dashboard, with values under the pointer.
 async fn page(State(admin): State<Admin>, Path(link): Path<String>) -> Response {
-    if admin.embeds.find(&admin, &link).is_none() {
+    if find(&admin, &link).is_none() {
         return gone();
     }
     ([SHARED], dashboard::embedded(&link)).into_response()
@@ -83,7 +83,7 @@ async fn picture(
     Path(link): Path<String>,
     Query(query): Query<LookQuery>,
 ) -> Response {
-    let Some(embed) = admin.embeds.find(&admin, &link) else {
+    let Some(embed) = find(&admin, &link) else {
         return gone();
     };
     let look = Look::new(query.width, query.height, query.theme());
@@ -116,7 +116,7 @@ struct Values {
 
 /// The values, for a page that draws them itself.
 async fn data(State(admin): State<Admin>, Path(link): Path<String>) -> Response {
-    let Some(embed) = admin.embeds.find(&admin, &link) else {
+    let Some(embed) = find(&admin, &link) else {
         return gone();
     };
     match ask(&admin, &embed, |view| Ok(view.clone())).await {

@@ -1,4 +1,6 @@
 use super::*;
+use crate::admin::embeds::Embeds;
+use crate::store::Store;
 
 fn request(metrics: &[&str]) -> EmbedRequest {
     EmbedRequest {

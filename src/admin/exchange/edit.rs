@@ -10,17 +10,16 @@ use http::HeaderMap;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Deleted, LaunchQuery, Launched, check_secrets, find_own, is_of, read, told};
-use crate::admin::Admin;
+use super::{Deleted, LaunchQuery, Launched, check_secrets, is_of, read};
 use crate::admin::access::Caller;
-use crate::admin::api::ApiError;
-use crate::admin::api::error::{Answer, on_disk};
-use crate::admin::api::files::{check_revision, revision};
-use crate::admin::change::{self, conflict};
+use crate::admin::change;
+use crate::admin::error::{Answer, ApiError, on_disk};
 use crate::admin::view::ErrorView;
+use crate::admin::{Admin, review, scope};
 use crate::config::exchange::ExchangeError;
 use crate::config::{self, Exchange};
 use crate::store::secrets::Secrets;
+use crate::vllm::options::SecretText;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(replace, delete))
@@ -49,7 +48,11 @@ async fn replace(
     let target = format!("instance:{name}");
     let done = try_replace(&admin, &caller, &name, &headers, &body, query.dry_run != 0).await;
     if query.dry_run == 0 {
-        told(&admin, &caller, "change", &target, &done).await;
+        let detail = |put: &Launched| put.changed.clone();
+        admin
+            .audit
+            .told_with(&caller, "change", &target, &done, detail)
+            .await;
     }
     done
 }
@@ -64,7 +67,7 @@ async fn try_replace(
 ) -> Answer<Launched> {
     let mut exchange = Exchange::read(body)?;
     let turn = change::turn(admin).await;
-    let instance = find_own(&admin.catalog.load(), caller, name)?;
+    let instance = scope::own_instance(&admin.catalog.load(), caller, name)?;
     if exchange.name().as_str() != name {
         return Err(ApiError::bad_text(format!(
             "the body describes `{}`: an instance keeps its name; clone it for another",
@@ -73,11 +76,10 @@ async fn try_replace(
     }
     check_secrets(caller, &exchange, None)?;
     let path = instance.file.clone();
-    let file = path.clone();
-    let old = on_disk(move || config::exchange::read_file(&file)).await??;
-    check_revision(headers, &revision(&old))?;
-    if !Exchange::read(&old)?.is_alone() && !caller.is_admin() {
-        return Err(conflict(format!(
+    let old = change::present(&path, headers).await?;
+    let there = Exchange::read(&old)?;
+    if !there.is_alone() && !caller.is_admin() {
+        return Err(ApiError::conflict(format!(
             "{} holds more than the instance `{name}`: an admin may change it",
             path.display()
         )));
@@ -85,24 +87,32 @@ async fn try_replace(
     if let (Some(_), Some(own)) = (caller.confined_to(), &instance.workspace) {
         exchange.belong_to(own);
     }
-    let secrets = exchange.take_secrets();
-    let text = exchange.text_for(&path)?;
+    let changed = exchange.difference(&there);
+    let before = dry_run.then(|| starred(&old, there.clone()));
+    let taken = exchange.take_secrets();
+    let secrets: Vec<_> = still_named(there, &exchange).chain(taken).collect();
+    let text = exchange.text_for(&path, &old)?;
     let unchanged = text.as_bytes() == old;
     // Whoever sends back what is there changes nothing, its author neither.
-    let text = if unchanged && secrets.is_empty() {
-        text
-    } else {
-        change::tried(admin, caller, &path, Some(&text))?;
+    let is_new = !unchanged || !secrets.is_empty();
+    let mut review = None;
+    if is_new {
+        let after = change::tried(admin, caller, &path, Some(&text))?;
         change::sign(caller, &mut exchange);
-        exchange.text_for(&path)?
-    };
-    if !dry_run && (!unchanged || !secrets.is_empty()) {
-        change::write(admin, turn, &path, text, secrets).await?;
+        let text = exchange.text_for(&path, &old)?;
+        if dry_run {
+            drop(turn);
+            review = Some(review::of(admin, before, text, after).await);
+        } else {
+            change::write(admin, turn, &path, text, secrets).await?;
+        }
     }
     Ok(Json(Launched {
         instance: name.to_owned(),
         file: path.display().to_string(),
         unchanged,
+        changed,
+        review,
     }))
 }
 
@@ -122,7 +132,7 @@ async fn delete(
 ) -> Answer<Deleted> {
     let target = format!("instance:{name}");
     let done = try_delete(&admin, &caller, &name, &headers).await;
-    told(&admin, &caller, "delete", &target, &done).await;
+    admin.audit.told(&caller, "delete", &target, &done).await;
     done
 }
 
@@ -133,15 +143,13 @@ async fn try_delete(
     headers: &HeaderMap,
 ) -> Answer<Deleted> {
     let turn = change::turn(admin).await;
-    let catalog = admin.catalog.load_full();
-    let instance = find_own(&catalog, caller, name)?;
+    let catalog = admin.catalog.load();
+    let instance = scope::own_instance(&catalog, caller, name)?;
     let file = instance.file.clone();
-    let read_from = file.clone();
-    let old = on_disk(move || config::exchange::read_file(&read_from)).await??;
-    check_revision(headers, &revision(&old))?;
+    change::present(&file, headers).await?;
     let exchange = read(&instance).await?;
     if !exchange.is_alone() {
-        return Err(conflict(format!(
+        return Err(ApiError::conflict(format!(
             "{} holds more than the instance `{name}`: take the instance out of it by hand",
             file.display()
         )));
@@ -155,7 +163,7 @@ async fn try_delete(
     if let Some(route) = exchange.route()
         && let Some(other) = others().find(|other| other.route.as_str() == route)
     {
-        return Err(conflict(format!(
+        return Err(ApiError::conflict(format!(
             "the route `{route}` in {} leads to the instance `{}` as well: move the route to a file of its own first",
             file.display(),
             other.name
@@ -178,6 +186,24 @@ async fn try_delete(
     Ok(Json(Deleted {
         deleted: name.to_owned(),
     }))
+}
+
+/// What a file says, with stars for the secrets that it holds in place.
+fn starred(old: &[u8], mut there: Exchange) -> String {
+    let text = String::from_utf8_lossy(old).into_owned();
+    let secrets = there.take_secrets();
+    secrets.iter().fold(text, |text, (_, secret)| {
+        text.replace(secret.expose(), "***")
+    })
+}
+
+/// The secrets that a file holds in place, and that its new text takes from the store:
+/// an export names them so.
+fn still_named(mut there: Exchange, new: &Exchange) -> impl Iterator<Item = (String, SecretText)> {
+    let named = new.named_secrets();
+    let mut held = there.take_secrets();
+    held.retain(|(name, _)| named.contains(&name.as_str()));
+    held.into_iter()
 }
 
 /// The secrets of the store that these files name.

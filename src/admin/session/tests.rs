@@ -23,7 +23,7 @@ fn open(dir: &std::path::Path) -> (Sessions, Arc<Revocations>) {
 }
 
 fn is_found(sessions: &Sessions, cookie: &str) -> bool {
-    matches!(sessions.find(cookie), Found::Session(..))
+    matches!(sessions.find(cookie), SessionFound::Session(..))
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_session_is_found_by_its_whole_cookie_and_outlives_a_restart() {
     }
     drop(sessions);
     let (sessions, _) = open(dir.path());
-    let Found::Session(id, session, _) = sessions.find(&begun.cookie) else {
+    let SessionFound::Session(id, session, _) = sessions.find(&begun.cookie) else {
         panic!("the session is gone");
     };
     assert_eq!((&*id, &*session.agent), (&*begun.id, "Browser1"));

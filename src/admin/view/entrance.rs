@@ -25,7 +25,8 @@ pub struct RouteView {
     #[serde(default)]
     pub load_balancing: String,
     /// `not_in_use` (disabled, or leads nowhere), `pending` (no target serves
-    /// now: the next request starts one), `routing`.
+    /// now: the next request starts one), `routing`, `degraded` (the same, while others
+    /// of its targets failed), `down` (none of its servers answers), `failed`.
     #[serde(default)]
     pub status: String,
     /// `public`, `project NAME` or `admins`; where it is for one workspace, and
@@ -91,6 +92,12 @@ pub struct RouteChanged {
     pub file: String,
     /// Of the new text.
     pub revision: String,
+    /// What is otherwise than before, key by key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub changed: String,
+    /// Of a try: the file before and after, and what would happen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<super::Review>,
 }
 
 /// `POST routes/{name}/test`: sends a real request.
@@ -136,6 +143,9 @@ pub struct TestStep {
 pub struct EndpointView {
     /// What clients write in `model`.
     pub endpoint: String,
+    /// What else they may write for it; its figures are those of all names together.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// Path or hub name of the weights; the name that an upstream knows.
     pub model: String,
     /// The base URL for clients, which ends in `/v1`.

@@ -3,8 +3,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::lifecycle::Explanation;
-
 /// Why a deployment runs or does not.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExplainView {
@@ -30,23 +28,4 @@ pub struct EvictedView {
     pub how: String,
     /// What it is in the middle of, and what that costs.
     pub words: String,
-}
-
-impl From<Explanation> for ExplainView {
-    fn from(explanation: Explanation) -> Self {
-        let evicts = explanation.evicts.into_iter();
-        Self {
-            deployment: explanation.deployment.to_string(),
-            phase: explanation.phase.to_owned(),
-            waits_for: explanation.waits_for.map(str::to_owned),
-            lines: explanation.lines,
-            evicts: evicts
-                .map(|evicted| EvictedView {
-                    deployment: evicted.deployment.to_string(),
-                    how: evicted.how.to_owned(),
-                    words: evicted.words,
-                })
-                .collect(),
-        }
-    }
 }

@@ -27,8 +27,19 @@ pub struct PlanFile {
     pub text: String,
 }
 
+/// What a try of a change shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Review {
+    /// What the file says now, with stars for secrets; none for a new one.
+    pub before: Option<String>,
+    /// What it would say.
+    pub after: String,
+    /// What would happen.
+    pub plan: PlanView,
+}
+
 /// What would happen; what stays as it is is left out.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanView {
     /// By deployment.
     pub deployments: Vec<PlannedView>,
@@ -37,7 +48,7 @@ pub struct PlanView {
 }
 
 /// What would happen to one deployment.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlannedView {
     /// Its id.
     pub deployment: String,

@@ -29,10 +29,28 @@ pub struct StatusView {
     /// What a person must know and do, in words: a full disk, a lost device.
     /// Shown on every page.
     pub warnings: Vec<String>,
+    /// What fails of what the caller sees, by its harm. Shown on every page.
+    #[serde(default)]
+    pub problems: Vec<ProblemView>,
     /// What keeps workers from what is the gateway's own; none where nothing does,
     /// which is a warning.
     #[serde(default)]
     pub isolation: Option<String>,
+}
+
+/// A model or a server that does not serve though it should.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemView {
+    /// `deployment` or `server`.
+    pub kind: String,
+    /// A deployment's id, or a server's address.
+    pub name: String,
+    /// The instance of the deployment, or the route of the server.
+    pub of: String,
+    /// Why, in words.
+    pub why: Option<String>,
+    /// Since when, seconds since 1970, where that is known.
+    pub since: Option<u64>,
 }
 
 /// One thing wrong with one file.

@@ -190,7 +190,12 @@ proptest! {
         let Ok(set) = KeySet::parse(&text) else { return Ok(()) };
         prop_assert!(!set.is_empty() && set.len() <= JWKS_KEYS_MAX);
         // Keys are only ever taken out of a document that is one for serde as well.
-        let document: Value = serde_json::from_slice(&text).unwrap();
+        let document: Value = match serde_json::from_slice(&text) {
+            Ok(document) => document,
+            // Of a member that we do not read.
+            Err(error) if error.to_string().starts_with("number out of range") => return Ok(()),
+            Err(error) => panic!("{error}"),
+        };
         prop_assert!(document["keys"].as_array().unwrap().len() >= set.len());
     }
 }

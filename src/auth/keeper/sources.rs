@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::super::Role;
+use super::super::algorithm::Algorithm;
+use super::super::claims::Role;
 use super::super::fetch::JwksUrl;
 use super::super::foreign::Terms;
-use super::super::ring::Algorithm;
 
 /// Where all keys come from.
 #[derive(Clone, Debug)]

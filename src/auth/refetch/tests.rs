@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use super::*;
+use crate::auth::Verifier;
 use crate::auth::fetch::tests::Server;
 use crate::auth::foreign::{Terms, WorkspaceFrom};
 use crate::auth::ring::Foreign;
@@ -50,6 +51,10 @@ fn world(url: &str) -> World {
 }
 
 impl World {
+    fn replace(&self) -> impl Fn(&str, &Arc<KeySet>) {
+        |issuer, keys| self.verifier.set_issuer_keys(issuer, keys)
+    }
+
     fn token(&self, kid: &str) -> String {
         let header = json!({"alg": "EdDSA", "kid": kid});
         let claims = json!({"iss": "idp", "aud": "here", "sub": "ana", "exp": NOW + 60});
@@ -110,7 +115,7 @@ async fn beside(
         Ok(KeySet::parse(body.as_bytes())?)
     };
     tokio::select! {
-        () = world.refetch.run_with(&world.verifier, fetch) => panic!("ended"),
+        () = world.refetch.run_with(world.replace(), fetch) => panic!("ended"),
         () = test => {}
     }
 }
@@ -270,7 +275,7 @@ async fn many_requests_are_one_exchange_with_a_real_server() {
     };
     let (exchanges, (), ()) = tokio::join!(
         server.serve(response.into_bytes(), ending.clone()),
-        world.refetch.run(&world.verifier, ending.clone()),
+        world.refetch.run(world.replace(), ending.clone()),
         requests,
     );
     assert_eq!(exchanges, 1);

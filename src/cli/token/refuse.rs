@@ -3,12 +3,13 @@
 use clap::Args;
 use http::Method;
 
-use super::super::client::{Client, escaped};
+use super::super::client::Client;
 use super::super::{Failure, out};
 use super::offline::{self, is_offline};
 use crate::admin::view::{CutOff as CutOffView, CutOffRequest, TokenRevoked};
 use crate::config::Settings;
 use crate::names::Workspace;
+use crate::percent;
 use crate::store::refusals::Refused;
 
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub(super) struct CutOff {
 }
 
 pub(super) async fn revoke(settings: &Settings, client: &Client, jti: &str) -> Result<(), Failure> {
-    let path = format!("tokens/{}", escaped(jti));
+    let path = format!("tokens/{}", percent::of_name(jti));
     let asked = client
         .call::<TokenRevoked>(Method::DELETE, &path, None::<&()>)
         .await;

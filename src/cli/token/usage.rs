@@ -1,11 +1,12 @@
 //! `tidegate token usage`
 
-use super::super::client::{Client, escaped};
+use super::super::client::Client;
 use super::super::{Failure, out};
 use super::offline::{self, is_offline};
 use crate::admin::view::{LabelUse, TokenUsage};
 use crate::config::Settings;
 use crate::names::Workspace;
+use crate::percent;
 
 /// Asks the running gateway, or its store where none runs.
 pub(super) async fn run(
@@ -17,7 +18,7 @@ pub(super) async fn run(
     let mut path = format!("tokens/usage?limit={}", TokenUsage::LABELS_MAX);
     if let Some(workspace) = &workspace {
         path.push_str("&workspace=");
-        path.push_str(&escaped(workspace.as_str()));
+        path.push_str(&percent::of_name(workspace.as_str()));
     }
     let asked = client.get::<TokenUsage>(&path).await;
     let told = if is_offline(&asked) {

@@ -2,42 +2,27 @@
 
 use serde_json::Value as Json;
 
-use super::{Exchange, read_tables};
+use super::Exchange;
 use crate::config::instance::AUTHOR_BYTES_MAX;
 
 const KEY: &str = "author";
 
 impl Exchange {
-    /// States who writes it, instead of whoever it named before. Comments stay where
-    /// the table is written plainly.
+    /// States who writes it, instead of whoever it named before.
     pub fn set_author(&mut self, author: &str) {
         let author = named(author);
-        let Some(instance) = self
-            .tables
-            .get_mut("instance")
-            .and_then(Json::as_object_mut)
-        else {
-            return;
-        };
-        instance.insert(KEY.to_owned(), Json::from(author.as_str()));
-        let source = self
-            .source
-            .take()
-            .and_then(|source| written(&source, &author));
-        // A text that would say something else is not kept.
-        self.source = source.filter(|source| {
-            read_tables(source.as_bytes()).is_ok_and(|(_, tables)| tables == self.tables)
-        });
+        let instance = self.tables.get_mut("instance");
+        if let Some(instance) = instance.and_then(Json::as_object_mut) {
+            instance.insert(KEY.to_owned(), Json::from(author));
+        }
     }
 
     /// The same without its author.
     #[must_use]
     pub fn without_author(mut self) -> Self {
         let instance = self.tables.get_mut("instance");
-        if let Some(instance) = instance.and_then(Json::as_object_mut)
-            && instance.remove(KEY).is_some()
-        {
-            self.source = None;
+        if let Some(instance) = instance.and_then(Json::as_object_mut) {
+            instance.remove(KEY);
         }
         self
     }
@@ -56,38 +41,6 @@ fn named(author: &str) -> String {
         "an operator".clone_into(&mut name);
     }
     name
-}
-
-/// The text with the author as the first key of `[instance]`; `None` where that table
-/// has no line of its own.
-fn written(source: &str, author: &str) -> Option<String> {
-    let header = |line: &str| {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        let inner = line.strip_prefix('[')?.strip_suffix(']')?;
-        Some(inner.trim().to_owned())
-    };
-    let is_author = |line: &str| {
-        let rest = line.trim_start().strip_prefix(KEY);
-        rest.is_some_and(|rest| rest.trim_start().starts_with('='))
-    };
-    let author = toml::Value::String(author.to_owned());
-    let (mut text, mut inside, mut set) = (String::new(), false, false);
-    for line in source.split_inclusive('\n') {
-        let name = header(line);
-        if inside && is_author(line) {
-            continue;
-        }
-        text.push_str(line);
-        if let Some(name) = name {
-            inside = name == "instance";
-            if inside && !set {
-                let end = if line.ends_with('\n') { "" } else { "\n" };
-                text.extend([end, KEY, " = ", &author.to_string(), "\n"]);
-                set = true;
-            }
-        }
-    }
-    set.then_some(text)
 }
 
 #[cfg(test)]
@@ -129,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_stay_where_the_table_has_a_line_of_its_own() {
+    fn comments_stay() {
         let (_, text) = authored("# mine\n[instance] # x\nname = \"a\" # keep\n").file();
         assert!(text.contains("# mine") && text.contains("# keep"), "{text}");
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Exchange, RouteFile, read_tables};
+use super::{Exchange, RouteFile};
 use crate::names::Workspace;
 
 impl Exchange {
@@ -15,55 +15,22 @@ impl Exchange {
 
     /// Gives it to a workspace, where it names none.
     pub fn belong_to(&mut self, workspace: &Workspace) {
-        give(&mut self.tables, &mut self.source, "instance", workspace);
+        give(&mut self.tables, "instance", workspace);
     }
 }
 
 impl RouteFile {
     /// Gives it to a workspace, where it names none.
     pub fn belong_to(&mut self, workspace: &Workspace) {
-        give(&mut self.tables, &mut self.source, "route", workspace);
+        give(&mut self.tables, "route", workspace);
     }
 }
 
-fn give(
-    tables: &mut Map<String, Json>,
-    source: &mut Option<String>,
-    table: &str,
-    workspace: &Workspace,
-) {
-    let Some(place) = tables.get_mut(table).and_then(Json::as_object_mut) else {
-        return;
-    };
-    if place.contains_key("workspace") {
-        return;
+fn give(tables: &mut Map<String, Json>, table: &str, workspace: &Workspace) {
+    if let Some(place) = tables.get_mut(table).and_then(Json::as_object_mut) {
+        let named = place.entry("workspace");
+        named.or_insert_with(|| json!(workspace));
     }
-    place.insert("workspace".to_owned(), json!(workspace));
-    let written = source
-        .take()
-        .and_then(|text| with_line(&text, table, workspace));
-    // Only what says the same as the tables is kept.
-    *source =
-        written.filter(|text| read_tables(text.as_bytes()).is_ok_and(|(_, read)| read == *tables));
-}
-
-/// The text with the workspace below the head of the table.
-fn with_line(text: &str, table: &str, workspace: &Workspace) -> Option<String> {
-    let head = format!("[{table}]");
-    let mut written = String::with_capacity(text.len() + 80);
-    let mut is_done = false;
-    for line in text.split_inclusive('\n') {
-        written.push_str(line);
-        let is_head = line.trim_start().starts_with(&head);
-        if is_head && !is_done {
-            if !line.ends_with('\n') {
-                written.push('\n');
-            }
-            written.extend(["workspace = \"", workspace.as_str(), "\"\n"]);
-            is_done = true;
-        }
-    }
-    is_done.then_some(written)
 }
 
 #[cfg(test)]
@@ -87,7 +54,7 @@ mod tests {
         ));
         assert_eq!(of, "acme");
         assert!(
-            text.starts_with("# ours\n[instance] # here\nworkspace = \"acme\"\nname"),
+            text.starts_with("# ours\n[instance] # here\nname = \"i\"\nworkspace = \"acme\"\n"),
             "{text}"
         );
         let said = format!("[instance]\nname = \"i\"\nworkspace = \"other\"\n{deployment}");

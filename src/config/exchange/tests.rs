@@ -57,13 +57,14 @@ fn a_file_that_is_launched_unchanged_keeps_its_comments() {
 fn secrets_are_taken_out_and_leave_their_names() {
     let mut exchange = Exchange::read(FILE.as_bytes()).unwrap();
     let taken = exchange.take_secrets();
-    let secret = Secret::new("hf_topsecret".to_owned());
+    let secret = SecretText::new("hf_topsecret".to_owned());
     assert_eq!(taken, [("team.huggingface_token".to_owned(), secret)]);
     assert_eq!(exchange.named_secrets(), ["team.huggingface_token"]);
     let (syntax, text) = exchange.file();
     assert!(!format!("{text}{:?}{}", exchange, exchange.export()).contains("topsecret"));
+    assert!(text.starts_with("# A comment.\n[route]\n"), "{text}");
     assert!(
-        text.contains("{\n        \"secret\": \"team.huggingface_token\""),
+        text.contains("huggingface_token = { secret = \"team.huggingface_token\" }"),
         "{text}"
     );
     served(syntax, &text).unwrap();

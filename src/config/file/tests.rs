@@ -1,7 +1,7 @@
 //! What is told of files that are wrong, each error with its place.
 
+mod inputs;
 mod levels;
-mod schema;
 
 use proptest::prelude::*;
 

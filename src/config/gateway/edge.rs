@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderName;
 
 use super::listen::addresses;
 use super::set;
+use crate::auth::keeper::SecretSource;
 use crate::config::edge::{
     ClientCerts, Collector, Cors, Gateway, Heads, Need, Origin, Origins, Pair, Proxies, Telemetry,
     Tls,
@@ -51,16 +51,11 @@ pub(super) fn heads(table: &mut Reader<'_>, to: &mut Heads) {
         target_bytes_max,
         streams_max,
     } = to;
-    set(headers_max, table.whole("headers_max", 16..=1_000));
-    let mut size = |key, bounds| {
-        table
-            .size(key, bounds)
-            .and_then(|bytes| bytes.try_into().ok())
-    };
-    // hyper's buffer has 8 KiB at least.
-    set(bytes_max, size("head_bytes_max", 8 << 10..=1 << 20));
-    set(target_bytes_max, size("target_bytes_max", 256..=64 << 10));
-    set(streams_max, table.whole("streams_max", 1..=10_000));
+    set(headers_max, table.whole("headers_max"));
+    let mut size = |key| table.size(key).and_then(|bytes| bytes.try_into().ok());
+    set(bytes_max, size("head_bytes_max"));
+    set(target_bytes_max, size("target_bytes_max"));
+    set(streams_max, table.whole("streams_max"));
 }
 
 pub(super) fn forward_headers(table: &mut Reader<'_>, to: &mut Option<Arc<[HeaderName]>>) {
@@ -149,8 +144,7 @@ pub(super) fn cors(table: &mut Reader<'_>, to: &mut Cors) {
         table.wrong(flag.line, "credentials", message);
     }
     set(&mut to.credentials, credentials.map(|flag| flag.value));
-    let day = Duration::from_hours(24);
-    set(&mut to.max_age, table.span("max_age", Duration::ZERO..=day));
+    set(&mut to.max_age, table.span("max_age"));
 }
 
 pub(super) fn telemetry(table: &mut Reader<'_>, to: &mut Telemetry) {
@@ -166,14 +160,22 @@ pub(super) fn telemetry(table: &mut Reader<'_>, to: &mut Telemetry) {
             );
             table.wrong(name.line, "otlp_headers_env", message);
         }
-        to.headers_env = Some(name.value);
+        to.headers = Some(SecretSource::Env(name.value));
+    }
+    if let Some(file) = table.path("otlp_headers_file") {
+        if to.headers.is_some() {
+            let message = "write otlp_headers_env or otlp_headers_file, not both";
+            let line = table.line_of("otlp_headers_file");
+            table.wrong(line, "otlp_headers_file", message);
+        }
+        to.headers = Some(SecretSource::File(file));
     }
     set(
         &mut to.service_name,
         table.words("service_name").map(|name| name.value),
     );
-    set(&mut to.sample, table.number("sample", 0.0..=1.0));
-    let alone = ["otlp_ca", "otlp_headers_env", "sample"];
+    set(&mut to.sample, table.number("sample"));
+    let alone = ["otlp_ca", "otlp_headers_env", "otlp_headers_file", "sample"];
     for key in alone {
         if to.otlp.is_none() && table.has(key) {
             let message = "this has an effect only with otlp_endpoint";

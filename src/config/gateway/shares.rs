@@ -1,9 +1,8 @@
 //! The keys for what clients may take: connections, memory, time for a body.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{DAY, GIB, MIB, MILLISECOND, set};
+use super::{MIB, set};
 use crate::config::HostBudget;
 use crate::config::reader::Reader;
 use crate::config::shares::{BodyTimes, Connections, Memory};
@@ -18,9 +17,8 @@ pub(super) fn connections(table: &mut Reader<'_>, to: &mut Connections) {
         per_client,
         per_token,
     } = to;
-    let bounds: RangeInclusive<u32> = 1..=1_000_000;
     let mut whole = |key| {
-        let number = table.whole(key, bounds.clone());
+        let number = table.whole(key);
         number.and_then(|number| usize::try_from(number).ok())
     };
     set(max, whole("connections_max"));
@@ -34,10 +32,9 @@ pub(super) fn body_times(table: &mut Reader<'_>, to: &mut BodyTimes) {
         time_max,
         rate_min,
     } = to;
-    let bounds = MILLISECOND..=DAY;
-    set(pause_max, table.span("body_timeout", bounds.clone()));
-    set(time_max, table.span("body_time_max", bounds));
-    set(rate_min, table.size("body_rate_min", 1..=GIB));
+    set(pause_max, table.span("body_timeout"));
+    set(time_max, table.span("body_time_max"));
+    set(rate_min, table.size("body_rate_min"));
 }
 
 /// `request_body_max` has been read.
@@ -85,5 +82,5 @@ fn amount(table: &mut Reader<'_>, key: &'static str, to: &mut HostBudget) {
 
 /// How long a connection stays open without a request.
 pub(super) fn keep_alive(table: &mut Reader<'_>, to: &mut Duration) {
-    set(to, table.span("keep_alive", Duration::from_secs(1)..=DAY));
+    set(to, table.span("keep_alive"));
 }

@@ -22,6 +22,11 @@ pub(in crate::gateway) fn principal(token: &str, workspace: &str) -> Principal {
 }
 
 impl Memory {
+    /// Whether no one holds anything.
+    pub(in crate::gateway) fn is_given_back(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// What is free, held by so many that none has its share.
     pub(in crate::gateway) fn lease_all(self: &Arc<Self>) -> Vec<Lease> {
         let mut all = Vec::new();
@@ -148,4 +153,40 @@ async fn futures_now<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Outp
         output = future => Some(output),
         () = std::future::ready(()) => None,
     }
+}
+
+#[test]
+fn windows_of_connections_are_held_and_get_smaller_with_what_is_free() {
+    let mut settings = Gateway::default();
+    settings.memory.budget = HostBudget::Bytes(64 << 20);
+    settings.memory.per_client = HostBudget::Share(1.0);
+    settings.request_body_max = 0;
+    let memory = Memory::new(&settings, 1 << 30);
+    let holder = memory.connection(Some([10, 0, 0, 1].into()));
+    let (mut held, mut sum, mut last) = (Vec::new(), 0, u32::MAX);
+    while let Ok((windows, lease)) = memory.windows(holder) {
+        assert!(windows.connection <= last && windows.stream <= windows.connection);
+        last = windows.connection;
+        sum += u64::from(windows.connection);
+        held.push(lease);
+        assert_eq!(memory.used(), sum);
+    }
+    assert_eq!(last, WINDOW_MIN);
+    // All that they let in fits.
+    assert_eq!((held.len(), sum), (1024, 64 << 20));
+    held.clear();
+    assert_eq!(memory.used(), 0);
+    // Of much more a connection gets more, and of one client all no more than its share.
+    settings.memory.budget = HostBudget::Bytes(8 << 30);
+    settings.memory.per_client = HostBudget::Bytes(8 << 20);
+    let memory = Memory::new(&settings, 1 << 40);
+    let holder = memory.connection(Some([10, 0, 0, 1].into()));
+    let first = memory.windows(holder).unwrap();
+    assert_eq!((first.0.connection, first.0.stream), (4 << 20, 1 << 20));
+    let second = memory.windows(holder).unwrap();
+    assert_eq!(second.0.connection, 4 << 20);
+    memory.windows(holder).unwrap_err();
+    let other = memory.connection(Some([10, 0, 0, 2].into()));
+    assert_eq!(memory.windows(other).unwrap().0.connection, 4 << 20);
+    drop((first, second));
 }

@@ -15,17 +15,16 @@ use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
-use super::{Caller, has_token};
-use crate::gateway::admit::{Admission, Again, Asked, admit};
-use crate::gateway::balance::Pick;
-use crate::gateway::error::Refusal;
+use super::caller::{Caller, has_token};
+use crate::gateway::admission::{Admission, Again, Call, admit};
 use crate::gateway::forward::{blame, forwarded_headers};
-use crate::gateway::pool::Occupied;
-use crate::gateway::record::{Phase, Record};
-use crate::gateway::router::Destination;
-use crate::gateway::socket::{Limits, Socket};
+use crate::gateway::record::{Record, RequestPhase};
+use crate::gateway::refusal::Refusal;
+use crate::gateway::route::table::Destination;
+use crate::gateway::upstream::pool::Occupied;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
+use crate::outbound::socket::{Limits, Socket};
 use crate::pieces::Pieces;
 use crate::telemetry::metrics::Counted;
 use crate::time::{Instant, timeout};
@@ -66,46 +65,32 @@ pub(super) async fn connect(
     record.destination = Some(Arc::clone(&destination));
     let (gateway, principal) = (&caller.gateway, &caller.principal);
     let scan = Scan::of_nothing();
-    let asked = Asked {
+    let call = Call {
         principal,
+        destination: &destination,
         api: Api::Realtime,
         scan: &scan,
         pick: destination.pick(&HeaderMap::new(), &scan, &Pieces::default()),
     };
-    let pick = asked.pick;
+    let pick = call.pick;
     let seats = gateway.seat(principal)?;
-    let mut admission = admit(seats, asked, &destination, record).await?;
-    if let Some(charge) = &mut record.charge {
-        charge.sent();
-    }
-    let timeouts = &destination.route.timeouts;
-    let (occupied, socket) = reached(&mut admission, pick, &destination, record).await?;
-    let (target, server) = (&admission.place.target, &admission.place.server);
-    let in_flight = target.metrics.inside();
-    record.phase = Phase::FirstByte;
-    let sent = Instant::now();
-    let key = websocket::new_key();
-    let path = format!("{}{}", target.base_path, Api::Realtime.upstream_path(""));
-    let mut headers = forwarded_headers(HeaderMap::new(), record).into_map();
-    headers.insert(HOST, server.pool.host().clone());
-    if let Some(authorization) = server.authorization() {
-        headers.insert(AUTHORIZATION, authorization);
-    }
-    let request = opening(&path, headers, &key)?;
-    let opened = timeout(timeouts.first_byte, upgrade(socket, request, &key)).await;
-    record.waits.first_byte = sent.elapsed();
-    let opened = opened.unwrap_or(Err(Refusal::UpstreamTimeout));
-    let attempt = server.health.begin();
-    let upgraded = match opened {
-        Ok(upgraded) => upgraded,
-        Err(refusal) => {
-            blame(attempt, &refusal, &destination, server);
+    let mut admission = admit(seats, call, record).await?;
+    let headers = forwarded_headers(HeaderMap::new(), record).into_map();
+    let mut again = Again::default();
+    let (occupied, in_flight, upgraded) = loop {
+        let refusal = match open(&admission, &headers, &destination, record).await {
+            Ok(opened) => break opened,
+            Err(refusal) => refusal,
+        };
+        if !admission.is_replaced(&refusal, &mut again).await {
             return Err(refusal);
         }
+        let next = admission.again(&mut again, pick, &destination, record);
+        next.await?;
     };
-    attempt.succeeded();
-    record.phase = Phase::Stream;
-    let model = target.model.as_ref().unwrap_or(&destination.name);
+    record.phase = RequestPhase::Stream;
+    let model = admission.place.target.model.as_ref();
+    let model = model.unwrap_or(&destination.name);
     Ok(Line {
         model: model.as_str().to_owned(),
         server: upgraded,
@@ -119,36 +104,51 @@ pub(super) async fn connect(
     })
 }
 
-/// A stream to the admitted server, or to the one that takes the place of its worker.
-async fn reached(
-    admission: &mut Admission,
-    pick: Pick<'_>,
+/// A WebSocket with the admitted server.
+async fn open(
+    admission: &Admission,
+    headers: &HeaderMap,
     destination: &Destination,
     record: &mut Record,
-) -> Result<(Occupied, Socket), Refusal> {
+) -> Result<(Occupied, Counted, Upgraded), Refusal> {
     let timeouts = &destination.route.timeouts;
+    let (target, server) = (&admission.place.target, &admission.place.server);
+    record.phase = RequestPhase::Connect;
+    let occupied = server.pool.occupy();
     let limits = Limits {
         connect: timeouts.connect,
         tls_handshake: timeouts.tls_handshake,
     };
-    let mut again = Again::default();
-    loop {
-        record.phase = Phase::Connect;
-        let pool = Arc::clone(&admission.place.server.pool);
-        let occupied = pool.occupy();
-        match pool.reach(limits).await {
-            Ok(socket) => return Ok((occupied, socket)),
-            Err(_) if admission.is_replaced() => {
-                drop(occupied);
-                let next = admission.again(&mut again, pick, destination, record);
-                next.await?;
+    let reached = server.pool.reach(limits).await;
+    let in_flight = target.metrics.inside();
+    let attempt = server.health.begin();
+    let opened = match reached {
+        Ok(socket) => {
+            record.phase = RequestPhase::FirstByte;
+            let sent = Instant::now();
+            let key = websocket::new_key();
+            let path = format!("{}{}", target.base_path, Api::Realtime.upstream_path(""));
+            let mut headers = headers.clone();
+            headers.insert(HOST, server.pool.host().clone());
+            headers.extend(target.mark(&record.hops));
+            if let Some(authorization) = server.authorization() {
+                headers.insert(AUTHORIZATION, authorization);
             }
-            Err(failure) => {
-                let refusal = Refusal::Unreached(failure);
-                let server = &admission.place.server;
-                blame(server.health.begin(), &refusal, destination, server);
-                return Err(refusal);
-            }
+            let request = opening(&path, headers, &key)?;
+            let opened = timeout(timeouts.first_byte, upgrade(socket, request, &key)).await;
+            record.waits.first_byte = sent.elapsed();
+            opened.unwrap_or(Err(Refusal::UpstreamTimeout))
+        }
+        Err(failure) => Err(Refusal::Unreached(failure)),
+    };
+    match opened {
+        Ok(upgraded) => {
+            attempt.succeeded();
+            Ok((occupied, in_flight, upgraded))
+        }
+        Err(refusal) => {
+            blame(attempt, &refusal, destination, server);
+            Err(refusal)
         }
     }
 }

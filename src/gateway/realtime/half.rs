@@ -8,7 +8,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 
-use super::tunnel::End;
+use super::end::End;
 use crate::telemetry::metrics::Outcome;
 use crate::websocket::{self, Broken, Piece, Reader, Side};
 

@@ -10,23 +10,24 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
+use super::caller::Caller;
 use super::dial::{self, Line};
+use super::end::End;
 use super::half::Half;
-use super::{Caller, Opening};
-use crate::gateway::body::Body;
-use crate::gateway::error::Refusal;
 use crate::gateway::models;
 use crate::gateway::record::Record;
+use crate::gateway::refusal::Refusal;
 use crate::openai::api::Api;
 use crate::openai::realtime::{self, Kind};
 use crate::telemetry::metrics::Outcome;
 use crate::time::{Instant, sleep_until, timeout, unix_seconds};
-use crate::websocket::{self, Broken, Piece, Side};
+use crate::websocket::{self, Piece, Side};
 
 /// Longest message of either side; that of uvicorn.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -46,34 +47,6 @@ pub struct Tunnel {
     record: Box<Record>,
 }
 
-/// How a tunnel ends.
-#[derive(Debug)]
-pub(super) struct End {
-    outcome: Outcome,
-    /// What the client is told; none where it was told, or is gone.
-    words: Option<(u16, &'static str)>,
-}
-
-impl End {
-    pub(super) const fn new(outcome: Outcome, code: u16, words: &'static str) -> Self {
-        Self {
-            outcome,
-            words: Some((code, words)),
-        }
-    }
-
-    pub(super) const fn silent(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            words: None,
-        }
-    }
-
-    pub(super) const fn of_client(broken: Broken) -> Self {
-        Self::new(Outcome::BadRequest, broken.code(), "that is not taken here")
-    }
-}
-
 /// A limit that no tunnel meets: a hundred years.
 const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 
@@ -85,12 +58,17 @@ const TOO_LONG: End = End::new(
 );
 
 impl Tunnel {
-    pub(super) fn new(opening: Opening, mut record: Box<Record>) -> Self {
+    pub(super) fn new(
+        client: OnUpgrade,
+        caller: Caller,
+        line: Option<Line>,
+        mut record: Box<Record>,
+    ) -> Self {
         record.status = Some(StatusCode::SWITCHING_PROTOCOLS);
         Self {
-            client: opening.client,
-            caller: opening.caller,
-            line: opening.line,
+            client,
+            caller,
+            line,
             record,
         }
     }
@@ -175,7 +153,7 @@ impl Tunnel {
         let status = response.status();
         self.record
             .refused(refusal, StatusCode::SWITCHING_PROTOCOLS);
-        tell(client, response.into_body());
+        tell(client, response.body());
         let code = match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => 1013,
             status if status.is_server_error() => 1011,
@@ -186,12 +164,9 @@ impl Tunnel {
 }
 
 /// An error event with a body of ours.
-fn tell(client: &mut Half, body: Body) {
-    if let Body::Full(Some(body)) = body {
-        client
-            .out
-            .add(&websocket::text(Side::Server, &realtime::failed(&body)));
-    }
+fn tell(client: &mut Half, body: &Bytes) {
+    let text = websocket::text(Side::Server, &realtime::failed(body));
+    client.out.add(&text);
 }
 
 /// The model that the first event names, once it is there.
@@ -329,7 +304,7 @@ impl Talk<'_> {
                     Verdict::Passes => server.out.add(&raw),
                     Verdict::Becomes(text) => server.out.add(&websocket::text(Side::Client, &text)),
                     Verdict::Refused(refusal) => {
-                        tell(client, refusal.response(Some(Api::Realtime)).into_body());
+                        tell(client, refusal.response(Some(Api::Realtime)).body());
                     }
                 },
             }

@@ -7,17 +7,19 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Response, StatusCode};
 
-use super::{Asking, ask};
+use super::{Asking, Theirs, ask};
 use crate::auth::Principal;
 use crate::config::Streams;
-use crate::gateway::admit::{Admission, Seating};
-use crate::gateway::body::Body;
-use crate::gateway::error::Refusal;
-use crate::gateway::forward::Answered;
+use crate::gateway::Gateway;
+use crate::gateway::admission::concurrency::Seating;
+use crate::gateway::answer::body::Body;
+use crate::gateway::answer::{held, respond};
+use crate::gateway::head::headers;
 use crate::gateway::memory::Lease;
 use crate::gateway::record::Record;
-use crate::gateway::router::Destination;
-use crate::gateway::{Gateway, headers, held, receive, respond};
+use crate::gateway::refusal::Refusal;
+use crate::gateway::request::receive;
+use crate::gateway::route::table::Destination;
 use crate::openai::api::Api;
 use crate::pieces::Pieces;
 
@@ -63,8 +65,9 @@ impl Job {
         self.held.shrink(0);
         let standings = record.standings;
         let mut response = match asked {
-            Ok((answered, admission, passing)) => {
-                respond::pass_on(answered, admission, passing, record).await
+            Ok(theirs) => {
+                let (answered, admission, delivery) = *theirs;
+                respond::pass_on(answered, admission, delivery, record).await
             }
             Err(refusal) => {
                 let response = refusal.response(record.api);
@@ -75,17 +78,14 @@ impl Job {
                     response.status()
                 };
                 record.refused(&refusal, status);
-                response
+                response.map(Body::full)
             }
         };
         headers::put_standings(response.headers_mut(), &standings);
         response
     }
 
-    async fn ask(
-        &mut self,
-        record: &mut Record,
-    ) -> Result<(Answered, Admission, respond::Passing), Refusal> {
+    async fn ask(&mut self, record: &mut Record) -> Result<Box<Theirs>, Refusal> {
         let scan = receive::read(&self.parts.headers, self.api, &self.body)?;
         let asking = Asking {
             principal: &self.principal,

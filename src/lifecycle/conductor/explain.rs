@@ -1,13 +1,15 @@
 //! Why a deployment runs or does not, and what a start of it would evict.
 
-use super::super::ledger::Key;
-use super::super::machine::{Desired, Phase, Rest};
-use super::super::member::{Member, phase_name};
-use super::super::placement::{Holder, Obstacle, Prospect, Stand, Standing};
-use super::super::story::{self, gpu_list, seconds};
-use super::super::{Evicted, Explanation};
 use super::Conductor;
+use super::member::Member;
 use crate::config::{OffloadTo, Roll};
+use crate::deployment::Telling;
+use crate::lifecycle::control::{Evicted, Explanation};
+use crate::lifecycle::decide::ledger::LedgerKey;
+use crate::lifecycle::decide::machine::{Desired, Phase, Rest};
+use crate::lifecycle::decide::placement::{Obstacle, Occupant, Prospect, Stand, Standing};
+use crate::lifecycle::tell::story::{self, phase_name};
+use crate::lifecycle::tell::story::{gpu_list, seconds};
 use crate::names::DeploymentId;
 use crate::units::{Bytes, counted};
 
@@ -16,27 +18,30 @@ impl Conductor {
     pub(super) fn explain(&self, id: &DeploymentId) -> Option<Explanation> {
         let member = self.members.get(id)?;
         let now = self.clock.now();
-        let view = |key: Key| {
+        let view = |key: LedgerKey| {
             let member = self.placement.id(key).and_then(|id| self.members.get(id));
             member.map_or_else(Stand::absent, Member::stand)
         };
         let prospect = self.placement.prospect(member.key, now, &view);
         let mut lines = vec![self.state(member, prospect.as_ref())];
         if member.rolls && member.is_outdated() {
-            lines.push(format!(
-                "its options have changed: it is replaced {}",
-                match member.spec.roll {
-                    Roll::Idle => "once no request is inside (roll = \"idle\")",
-                    Roll::Now => "as soon as no other replica of it changes (roll = \"now\")",
-                }
-            ));
+            lines.push(
+                format!(
+                    "its options have changed: it is replaced {}",
+                    match member.spec.roll {
+                        Roll::Idle => "once no request is inside (roll = \"idle\")",
+                        Roll::Now => "as soon as no other replica of it changes (roll = \"now\")",
+                    }
+                )
+                .into(),
+            );
         }
         self.tell_needs(member, &mut lines);
         let estimate = self.placement.estimate(member.key, now);
         let never = estimate.and_then(|e| self.placement.never_fits(&e.profile.need));
         match (never, &prospect) {
             (Some(_), _) => {
-                lines.push("a request now would be refused: it can never fit".to_owned());
+                lines.push("a request now would be refused: it can never fit".into());
             }
             (None, Some(prospect)) => self.tell_prospect(prospect, &mut lines),
             (None, None) => {}
@@ -60,7 +65,7 @@ impl Conductor {
     }
 
     /// How it stands, and why.
-    fn state(&self, member: &Member, prospect: Option<&Prospect>) -> String {
+    fn state(&self, member: &Member, prospect: Option<&Prospect>) -> Telling {
         let phase = phase_name(member.machine.phase);
         let waits = match member.fleet.lead().waiting() {
             0 => String::new(),
@@ -68,7 +73,7 @@ impl Conductor {
             n => format!("; {n} requests wait for it"),
         };
         let since = story::span(self.clock.now().saturating_sub(member.entered));
-        let why = match (member.machine.phase, &member.reason) {
+        let why: Telling = match (member.machine.phase, &member.reason) {
             (Phase::Ready | Phase::Draining { .. }, _) => format!(
                 "it has been {phase} for {since}{}, with {} inside",
                 match member.gpus.as_ref() {
@@ -76,26 +81,28 @@ impl Conductor {
                     gpus => format!(" on {}", gpu_list(gpus)),
                 },
                 counted(member.gate().in_flight(), "request")
-            ),
+            )
+            .into(),
             (Phase::Placing { .. }, _) => {
                 // What holds now, not when it was last looked at.
                 let why = prospect.and_then(|prospect| prospect.blocked);
                 let why = why.map_or("it has room now, and goes on at once", Obstacle::words);
-                format!("it has waited for GPU memory for {since}: {why}")
+                format!("it has waited for GPU memory for {since}: {why}").into()
             }
             (Phase::Starting, _) => match &member.progress {
                 Some((words, percent)) => {
-                    format!("it has been starting for {since}, {percent} % ({words})")
+                    format!("it has been starting for {since}, {percent} % ({words})").into()
                 }
-                None => format!("it has been starting for {since}"),
+                None => format!("it has been starting for {since}").into(),
             },
             (Phase::Stopped, _) if member.machine.desired == Desired::Down => {
                 format!(
                     "it has been stopped for {since}: an operator, or the end of its file, wants it down; `tidegate start` lets it run again"
                 )
+                .into()
             }
             (Phase::Stopped, None) => {
-                format!("it has been stopped for {since}: no request has asked for it")
+                format!("it has been stopped for {since}: no request has asked for it").into()
             }
             (Phase::Offloaded { at }, _) => format!(
                 "it has slept for {since}, its weights in {}: the next request wakes it",
@@ -103,10 +110,11 @@ impl Conductor {
                     OffloadTo::Cpu => "host memory",
                     OffloadTo::Disk => "their files",
                 }
-            ),
+            )
+            .into(),
             // Its reason says when it is tried again.
             (Phase::Failed, Some(reason)) if member.machine.unwritten > 0 => {
-                format!("it could not start, {since} ago{waits}: {reason}")
+                reason.after(format!("it could not start, {since} ago{waits}: "))
             }
             (Phase::Failed, reason) => {
                 let next = match member.machine.deadline {
@@ -116,20 +124,20 @@ impl Conductor {
                     }
                     None => "not tried again until it is started or changed".to_owned(),
                 };
-                let reason = reason.as_ref().map_or("", AsRef::as_ref);
-                format!("it failed {since} ago, and is {next}{waits}: {reason}")
+                let failed = format!("it failed {since} ago, and is {next}{waits}: ");
+                reason.clone().unwrap_or_else(|| "".into()).after(failed)
             }
-            (_, Some(reason)) => format!("it has been {phase} for {since}: {reason}"),
-            (_, None) => format!("it has been {phase} for {since}"),
+            (_, Some(reason)) => reason.after(format!("it has been {phase} for {since}: ")),
+            (_, None) => format!("it has been {phase} for {since}").into(),
         };
         match member.machine.phase {
             Phase::Failed => why,
-            _ => format!("{why}{waits}"),
+            _ => why.then(waits),
         }
     }
 
     /// What it takes, and what is expected of it.
-    fn tell_needs(&self, member: &Member, lines: &mut Vec<String>) {
+    fn tell_needs(&self, member: &Member, lines: &mut Vec<Telling>) {
         let Some(estimate) = self.placement.estimate(member.key, self.clock.now()) else {
             return;
         };
@@ -144,32 +152,38 @@ impl Conductor {
                 Bytes(need.awake.on(account.device)),
                 Bytes(need.asleep),
                 Bytes(need.host)
-            ));
+            ).into());
         }
-        lines.push(format!(
-            "a start takes about {}, a wake {} from host memory or {} from disk",
-            seconds(costs.start),
-            seconds(costs.wake_cpu),
-            seconds(costs.wake_disk)
-        ));
+        lines.push(
+            format!(
+                "a start takes about {}, a wake {} from host memory or {} from disk",
+                seconds(costs.start),
+                seconds(costs.wake_cpu),
+                seconds(costs.wake_disk)
+            )
+            .into(),
+        );
         let (way, why) = self.placement.way_and_why(member.key);
         let how = match way {
             Rest::Offload(OffloadTo::Cpu) => "its weights go to host memory (level 1)",
             Rest::Offload(OffloadTo::Disk) => "its weights are dropped, to be read again (level 2)",
             Rest::Stop | Rest::Restart => "it ends",
         };
-        lines.push(format!("where it leaves the GPU, {how}: {why}"));
-        lines.push(format!(
-            "expected: {:.1} requests an hour, of {} each",
-            estimate.per_hour,
-            seconds(estimate.service)
-        ));
+        lines.push(format!("where it leaves the GPU, {how}: {why}").into());
+        lines.push(
+            format!(
+                "expected: {:.1} requests an hour, of {} each",
+                estimate.per_hour,
+                seconds(estimate.service)
+            )
+            .into(),
+        );
         if estimate.profile.pinned {
-            lines.push("keep = true: nobody makes it leave".to_owned());
+            lines.push("keep = true: nobody makes it leave".into());
         }
     }
 
-    fn tell_prospect(&self, prospect: &Prospect, lines: &mut Vec<String>) {
+    fn tell_prospect(&self, prospect: &Prospect, lines: &mut Vec<Telling>) {
         let Some(why) = prospect.blocked else {
             let whom = match prospect.evicts.len() {
                 0 => "nobody would leave".to_owned(),
@@ -179,11 +193,16 @@ impl Conductor {
                 [] => String::new(),
                 gpus => format!("would go to {}, and ", gpu_list(gpus)),
             };
-            lines.push(format!("a request now {gpus}{whom}"));
+            lines.push(format!("a request now {gpus}{whom}").into());
             for eviction in &prospect.evicts {
                 if let Some(victim) = self.placement.id(eviction.victim) {
                     let how = story::way(eviction.rest);
-                    lines.push(format!("  {victim} {how}: {}", story::leaves(eviction)));
+                    let leaves = format!(" {how}: {}", story::leaves(eviction));
+                    lines.push(Telling::from_iter([
+                        "  ".into(),
+                        victim.into(),
+                        leaves.into(),
+                    ]));
                 }
             }
             return;
@@ -192,7 +211,7 @@ impl Conductor {
             Obstacle::Small => "be refused",
             _ => "wait",
         };
-        lines.push(format!("a request now would {verb}: {}", why.words()));
+        lines.push(format!("a request now would {verb}: {}", why.words()).into());
         for account in self.placement.ledger().accounts() {
             let holders = prospect.holders.iter();
             let mut holders = holders
@@ -201,17 +220,21 @@ impl Conductor {
             if holders.peek().is_none() && account.foreign == 0 {
                 continue;
             }
-            lines.push(format!(
-                "  GPU {}: {} of {} free, {} promised, {} used by others",
-                account.device.index,
-                Bytes(account.free()),
-                Bytes(account.device.memory),
-                Bytes(account.promised),
-                Bytes(account.foreign)
-            ));
+            lines.push(
+                format!(
+                    "  GPU {}: {} of {} free, {} promised, {} used by others",
+                    account.device.index,
+                    Bytes(account.free()),
+                    Bytes(account.device.memory),
+                    Bytes(account.promised),
+                    Bytes(account.foreign)
+                )
+                .into(),
+            );
             for holder in holders {
                 if let Some(id) = self.placement.id(holder.key) {
-                    lines.push(format!("    {id} has {}", stands(holder)));
+                    let has = format!(" has {}", stands(holder));
+                    lines.push(Telling::from_iter(["    ".into(), id.into(), has.into()]));
                 }
             }
         }
@@ -219,7 +242,7 @@ impl Conductor {
 }
 
 /// What one has, and why it can't be made to leave.
-fn stands(holder: &Holder) -> String {
+fn stands(holder: &Occupant) -> String {
     let bytes = Bytes(holder.bytes);
     let how = match holder.standing {
         _ if holder.pinned => "keep = true".to_owned(),

@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use super::super::machine::{Event, Phase};
-use super::super::observe::Observation;
-use super::super::profile;
-use super::super::reason::FORESEEN;
 use super::Conductor;
 use crate::deployment::Counts;
+use crate::lifecycle::act::observe::Observation;
+use crate::lifecycle::decide::machine::{Event, Phase};
+use crate::lifecycle::decide::profile;
+use crate::lifecycle::decide::why::Why;
 use crate::names::DeploymentId;
 use crate::time::{Uptime, unix_seconds};
 
@@ -113,9 +113,8 @@ impl Conductor {
         });
         if sleeps {
             self.placement.foresee(next, chance);
-            let percent = chance * 100.0;
-            let why =
-                format!("{FORESEEN}: who asked {id} is likely to ask it next ({percent:.0} %)");
+            let after = id.clone();
+            let why = Why::Foreseen { after, chance };
             self.turn.push_back((next_id, Event::Demand, Some(why)));
         }
     }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::super::machine::Phase;
-use super::super::member::Member;
-use super::super::profile::{self, starts_at_boot};
-use super::super::{Change, Planned};
 use super::Conductor;
 use crate::config::{self, Catalog, Roll};
 use crate::gpu::Device;
+use crate::lifecycle::conductor::member::Member;
+use crate::lifecycle::control::{Change, Planned};
+use crate::lifecycle::decide::machine::Phase;
+use crate::lifecycle::decide::profile;
+use crate::lifecycle::decide::profile::starts_at_boot;
 use crate::units::counted;
 
 impl Conductor {

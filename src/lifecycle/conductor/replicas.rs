@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::machine::{Desired, Event, Next, Phase, Rest};
-use super::super::member::Member;
-use super::super::scale::{Patience, Scale, Verdict};
 use super::Conductor;
 use crate::config::Roll;
+use crate::lifecycle::conductor::member::Member;
+use crate::lifecycle::decide::machine::{Desired, Event, Next, Phase, Rest};
+use crate::lifecycle::decide::scale::{Patience, Scale, Verdict};
+use crate::lifecycle::decide::why::Why;
 use crate::names::DeploymentId;
 use crate::time::Uptime;
 use crate::units::counted;
@@ -151,11 +152,11 @@ impl Conductor {
         };
         let Some((id, _)) = chosen else { return };
         let each = replicas.requests_each;
-        let why = format!(
+        let why = Why::Load(format!(
             "{} on {}, {words} {each} each",
             counted(requests, "request"),
             counted(up, "replica")
-        );
+        ));
         self.turn.push_back((id.clone(), event, Some(why)));
     }
 }

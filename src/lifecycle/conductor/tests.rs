@@ -1,5 +1,6 @@
 //! The conductor against a scripted launcher, on a paused clock.
 
+mod adoption;
 mod care;
 mod crashes;
 mod explains;
@@ -9,19 +10,20 @@ mod many;
 mod replicas;
 mod room;
 
-use super::super::launcher::Nonce;
-use super::super::process::tests::spec;
 use super::*;
 use crate::config::{Deployment, Idle, Instance, Levels, Offload, OffloadTo, Start};
 use crate::deployment::{self, Permit, Refusal, Status};
 use crate::gpu::Inventory;
+use crate::lifecycle::act::launcher::Nonce;
+use crate::lifecycle::act::process::tests::spec;
+use crate::lifecycle::control::{Command, CommandError};
 use crate::names::{InstanceName, QueueName, RouteName};
 use fake::{Fake, Fate, LOAD, launched};
 
 /// A running conductor.
 struct Stage {
     fake: Fake,
-    conductor: Handle,
+    conductor: Control,
     registry: Registry,
     clock: Clock,
 }
@@ -70,7 +72,7 @@ impl Stage {
     ) -> Self {
         let clock = Clock::start();
         let (registry, demands) = Registry::new(clock);
-        let parts = Parts {
+        let parts = ConductorParts {
             registry: registry.clone(),
             demands,
             settings: Arc::new(settings),
@@ -98,6 +100,12 @@ impl Stage {
         self.registry
             .get(&DeploymentId::parse(id).unwrap())
             .unwrap()
+    }
+
+    /// Why it failed or was stopped, in words.
+    fn reason(&self, id: &str) -> String {
+        let snapshot = self.handle(id).snapshot();
+        snapshot.reason.as_ref().unwrap().to_string()
     }
 
     async fn command(&self, id: &str, command: Command) -> Result<(), CommandError> {
@@ -242,7 +250,7 @@ async fn crashes_back_off_and_are_given_up_with_the_reason() {
         (snapshot.status, snapshot.refusal),
         (Status::Failed, Some(Refusal::Failed))
     );
-    assert_eq!(snapshot.reason.as_deref(), Some("exited with code 1"));
+    assert_eq!(snapshot.reason, Some("exited with code 1".into()));
     assert_eq!(stage.fake.count("launch"), 3);
     stage.command("t/a", Command::Start).await.unwrap();
     stage.phase("t/a", "ready").await;
@@ -255,7 +263,7 @@ async fn what_cannot_be_launched_is_refused_at_once() {
     let stage = Stage::with(fake, &[], &[spec("t/a")]).await;
     assert!(stage.request("t/a").await.is_none());
     let snapshot = stage.handle("t/a").snapshot();
-    assert_eq!(snapshot.reason.as_deref(), Some("there is no such model"));
+    assert_eq!(snapshot.reason, Some("there is no such model".into()));
     assert_eq!(stage.fake.count("launch"), 1);
 }
 
@@ -412,47 +420,6 @@ async fn shutdown_stops_every_worker_or_leaves_every_worker() {
         let refused = stage.command("t/a", Command::Start).await;
         assert_eq!(refused, Err(CommandError::Ended));
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn workers_of_the_last_run_are_adopted_if_they_prove_themselves() {
-    let specs = [
-        idles("t/serves"),
-        idles("t/sleeps"),
-        spec("t/other"),
-        spec("t/foreign"),
-    ];
-    let fake = Fake::default();
-    let of = |spec: &Arc<Deployment>| launched(spec, Nonce::random());
-    fake.world().left = vec![
-        of(&specs[0]),
-        Launched {
-            asleep: Some(OffloadTo::Disk),
-            ..of(&specs[1])
-        },
-        Launched {
-            fingerprint: Arc::from("older"),
-            ..of(&specs[2])
-        },
-        Launched {
-            api_key: Arc::from(""),
-            ..of(&specs[3])
-        },
-        of(&spec("t/unknown")),
-    ];
-    let stage = Stage::with(fake, &[], &specs).await;
-    assert_eq!(stage.fake.world().alive.len(), 2);
-    assert_eq!(
-        (stage.fake.count("adopt"), stage.fake.count("stop")),
-        (2, 3)
-    );
-    assert!(stage.handle("t/serves").gate.enter().is_some());
-    assert_eq!(stage.handle("t/sleeps").snapshot().phase, "offloaded");
-    assert!(stage.request("t/sleeps").await.is_some());
-    assert_eq!(
-        (stage.fake.count("launch"), stage.fake.count("wake")),
-        (0, 1)
-    );
 }
 
 #[tokio::test(start_paused = true)]

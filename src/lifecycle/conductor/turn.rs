@@ -3,24 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::ledger::Key;
-use super::super::machine::{Action, Desired, Event, Machine, Phase, Policy, step};
-use super::super::member::{Member, Wish};
-use super::super::placement::{Decision, Insists, Obstacle, Stand, keeps_host};
-use super::super::profile::starts_at_boot;
-use super::super::{reason, story};
 use super::Conductor;
+use super::member::Member;
 use crate::config::OffloadTo;
 use crate::deployment::Refusal;
+use crate::lifecycle::act::running::Wish;
+use crate::lifecycle::decide::ledger::LedgerKey;
+use crate::lifecycle::decide::machine::{Action, Desired, Event, Machine, Phase, Policy, step};
+use crate::lifecycle::decide::placement::{Decision, Insists, Obstacle, Stand, keeps_host};
+use crate::lifecycle::decide::profile::starts_at_boot;
+use crate::lifecycle::decide::why::Why;
+use crate::lifecycle::tell::{reason, story};
 use crate::names::DeploymentId;
 use crate::store::timings::Transition;
 use crate::telemetry::history::Scope;
 use crate::telemetry::metrics;
 use crate::time::Uptime;
-
-/// Why one that starts with the gateway does not.
-const NO_ROOM_AT_BOOT: &str =
-    "others hold the memory, and nobody asks for it yet: it starts with its first request";
 
 /// Events of one turn; more would be a loop among our own answers.
 const TURN_EVENTS_MAX: usize = 10_000;
@@ -58,7 +56,7 @@ impl Conductor {
             let Some((id, event, why)) = self.turn.pop_front() else {
                 return;
             };
-            self.step(&id, event, why.as_deref());
+            self.step(&id, event, why);
             if self.turn.is_empty() {
                 self.place();
             }
@@ -66,7 +64,7 @@ impl Conductor {
         tracing::error!("a turn of the conductor did not end by itself");
     }
 
-    fn step(&mut self, id: &DeploymentId, event: Event, why: Option<&str>) {
+    fn step(&mut self, id: &DeploymentId, event: Event, why: Option<Why>) {
         let now = self.clock.now();
         let Some(member) = self.members.get_mut(id) else {
             return;
@@ -76,7 +74,8 @@ impl Conductor {
         }
         // Whoever asked while it fell asleep is not a request.
         let asked = matches!(event, Event::Slept(_)) && member.insists == Insists::Yes;
-        let why = why.or_else(|| asked.then_some(reason::BY_OPERATOR));
+        let why = why.or_else(|| asked.then_some(Why::Operator));
+        let why = why.as_ref();
         let (before, refusals) = (member.machine, member.refusals);
         let policy = Policy {
             offload_to: self
@@ -86,8 +85,8 @@ impl Conductor {
         };
         let (after, actions) = step(before, event, now, &policy);
         member.machine = after;
-        if let Some(text) = story::of(member, &before, event, why, now) {
-            member.tell(&self.events, &text);
+        if let Some(text) = story::of(&member.subject(), &before, event, why, now) {
+            member.tell(&self.events, text);
         }
         if let Some(decision) = reason::decision(event, &before, &after) {
             metrics::decision(id.as_str(), decision, reason::label(event, &before, why));
@@ -114,7 +113,8 @@ impl Conductor {
             self.placement.touch(member.key);
         }
         if before.phase != member.machine.phase || matches!(event, Event::Unwritten(_)) {
-            story::set_reason(member, &before, why, now);
+            let known = member.reason.take();
+            member.reason = story::reason(&member.machine, &before, known, why, now);
         }
         // Whoever waits looks again at every snapshot, so only news is published.
         if before != member.machine || member.refusals != refusals {
@@ -200,7 +200,7 @@ impl Conductor {
             Action::ShrinkLease => self.placement.shrink(member.key),
             Action::ReleaseLease => self.placement.release(member.key),
             Action::Spawn(generation) => {
-                member.running = Some(self.effects.spawn(member, generation));
+                member.running = Some(self.effects.spawn(member.target(), generation));
             }
             Action::TryState(generation) => self.effects.try_state(id, generation),
             Action::OpenGate => {
@@ -231,8 +231,8 @@ impl Conductor {
                     self.turn.push_front((id.clone(), closed, None));
                 }
             }
-            Action::Sleep(generation, to) => self.effects.sleep(member, generation, to),
-            Action::Wake(generation, from) => self.effects.wake(member, generation, from),
+            Action::Sleep(generation, to) => self.effects.sleep(member.target(), generation, to),
+            Action::Wake(generation, from) => self.effects.wake(member.target(), generation, from),
             Action::Terminate(_) => wish(member, |_| Wish::Stop),
             Action::Kill(_) => wish(member, |old| match old {
                 Wish::Kill(n) => Wish::Kill(n.wrapping_add(1)),
@@ -250,7 +250,7 @@ impl Conductor {
     }
 
     /// Whether nobody measures memory where this worker is.
-    fn may_leave(&self, key: Key) -> bool {
+    fn may_leave(&self, key: LedgerKey) -> bool {
         let (placement, members) = (&self.placement, &self.members);
         placement.may_leave(key, &|other| {
             let member = placement.id(other).and_then(|id| members.get(id));
@@ -270,7 +270,7 @@ impl Conductor {
     }
 
     /// Tells what a claim waits for.
-    fn waits(&self, key: Key, id: &DeploymentId, obstacle: Obstacle) {
+    fn waits(&self, key: LedgerKey, id: &DeploymentId, obstacle: Obstacle) {
         let Some(member) = self.members.get(id) else {
             return;
         };
@@ -279,7 +279,7 @@ impl Conductor {
         } else {
             Vec::new()
         };
-        member.tell(&self.events, &story::waits(obstacle, &leaving));
+        member.tell(&self.events, story::waits(obstacle, &leaving));
         metrics::decision(id.as_str(), "wait", obstacle.label());
     }
 
@@ -287,7 +287,7 @@ impl Conductor {
     fn place(&mut self) {
         let now = self.clock.now();
         let (members, ids) = (&self.members, self.placement.ids());
-        let view = |key: Key| {
+        let view = |key: LedgerKey| {
             let member = ids
                 .get(key.index())
                 .and_then(|id| members.get(id.as_ref()?));
@@ -305,18 +305,18 @@ impl Conductor {
                     }
                     (Event::Granted, None)
                 }
-                Decision::Refuse(_, why) => (Event::Refused, Some(why)),
+                Decision::Refuse(_, why) => (Event::Refused, Some(Why::NeverFits(why))),
                 Decision::Evict(eviction) => {
-                    let claimant = ids.get(eviction.claimant.index());
-                    let claimant = claimant.and_then(Option::as_ref);
-                    let why = claimant.map(|claimant| story::evicted(&eviction, claimant));
-                    (Event::Evict(eviction.rest), why)
+                    let claimant = ids.get(eviction.claimant.index()).cloned().flatten();
+                    let rest = eviction.rest;
+                    let why = claimant.map(|claimant| Why::Needed { claimant, eviction });
+                    (Event::Evict(rest), why)
                 }
                 Decision::Spare(_) => (Event::Spared, None),
                 Decision::Withdraw(_) => {
                     let member = self.members.get(&id);
                     let modest = member.is_some_and(|m| m.insists == Insists::IfRoom);
-                    let why = modest.then(|| NO_ROOM_AT_BOOT.to_owned());
+                    let why = modest.then_some(Why::NoRoomAtBoot);
                     (Event::Withdrawn, why)
                 }
                 Decision::Wait(key, obstacle) => {

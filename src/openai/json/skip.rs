@@ -4,7 +4,8 @@
 //! over is checked as strictly whether it came in one piece or in a thousand, and
 //! nothing of it is kept.
 
-use super::{DEPTH_MAX, Fault, closing_quote, ends_escaping};
+use super::super::media::is_suspect;
+use super::{DEPTH_MAX, Fault, closing_quote, ends_escaping, has_escape};
 
 /// How far a value has been passed over.
 #[derive(Clone, Debug)]
@@ -13,6 +14,7 @@ pub(in super::super) struct Skip {
     /// Containers that it lies in.
     above: u32,
     state: State,
+    is_suspect: bool,
 }
 
 /// What comes next.
@@ -114,7 +116,14 @@ impl Skip {
             open: Nesting::default(),
             above,
             state: State::Value,
+            is_suspect: false,
         }
+    }
+
+    /// Whether it has a key that may bring media or a template; also where a key lay in
+    /// two pieces, of which only the end was seen.
+    pub(in super::super) fn is_suspect(&self) -> bool {
+        self.is_suspect
     }
 
     /// Passes over `bytes`, which lie at `base` of the document. Returns how many of them
@@ -125,17 +134,23 @@ impl Skip {
         base: usize,
     ) -> Result<Option<usize>, Fault> {
         let (mut at, mut state) = (0, self.state);
+        self.is_suspect |= matches!(state, State::Text { is_key: true, .. });
         loop {
             (at, state) = match state {
                 State::Text { is_key, is_escaped } => {
                     let from = at + usize::from(is_escaped);
                     let rest = bytes.get(from..);
-                    let Some(length) = rest.and_then(closing_quote) else {
+                    let end = rest.and_then(|rest| Some((rest, closing_quote(rest)?)));
+                    let Some((rest, length)) = end else {
                         let is_escaped = rest.map_or(is_escaped, ends_escaping);
                         self.state = State::Text { is_key, is_escaped };
                         return Ok(None);
                     };
                     let behind = from + length + 1;
+                    if is_key {
+                        let key = rest.get(..length).unwrap_or_default();
+                        self.is_suspect |= is_suspect(key, has_escape(rest, length));
+                    }
                     match (is_key, bytes.get(behind)) {
                         // Mostly it stands right there.
                         (true, Some(b':')) => (behind + 1, State::Value),

@@ -1,8 +1,11 @@
+mod pieces;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+pub(in super::super) use pieces::in_pieces;
 
 pub(in super::super) const SDK_BODY: &str = r#"{"messages":[{"role":"user","content":"say \"hi\" \\ {[]}"}],"model":"Qwen/Qwen3-8B","max_completion_tokens":64,"n":2,"stream":true,"stream_options":{"include_usage":false},"temperature":0.70,"user":"ana","store":null}"#;
 
@@ -295,6 +298,7 @@ fn expected(map: &Map<String, Value>) -> Result<(Scan<'_>, bool), ()> {
         background: noted(expected_flag(map.get("background")), &mut odd),
         store: noted(expected_flag(map.get("store")), &mut odd),
         prompt: 0..0,
+        brings: false,
         odd: None,
         layout: Layout::default(),
     };
@@ -303,6 +307,7 @@ fn expected(map: &Map<String, Value>) -> Result<(Scan<'_>, bool), ()> {
 
 fn without_layout(mut scan: Scan<'_>) -> Scan<'_> {
     scan.layout = Layout::default();
+    scan.brings = false;
     scan.prompt = 0..0;
     if let Some(options) = &mut scan.stream_options {
         options.layout = OptionsLayout::default();
@@ -350,7 +355,9 @@ pub(in super::super) fn agrees_with_serde(body: &[u8]) {
         }
         (Ok(_), Err(error)) => {
             let error = error.to_string();
-            let is_left = LEFT_TO_THE_WORKER.iter().any(|left| error.contains(left));
+            // An escape of four digits that has none may take the end of its string.
+            let is_left = LEFT_TO_THE_WORKER.iter().any(|left| error.contains(left))
+                || error.contains("EOF while parsing a string") && text.contains("\\u");
             assert!(is_left, "{error}: {text}");
         }
         (Err(ScanError::Model), Ok(map)) if !repeats_a_key(body) => {
@@ -470,119 +477,5 @@ fn every_single_flipped_bit_is_judged_as_serde_does() {
             agrees_with_serde(&bytes);
         }
         agrees_with_serde(&SDK_BODY.as_bytes()[..at]);
-    }
-}
-
-/// What a body says that comes in pieces, cut at these places.
-pub(in super::super) fn in_pieces(body: &[u8], cuts: &[usize]) -> Result<Scan<'static>, ScanError> {
-    let mut scanner = Scanner::default();
-    let mut from = 0;
-    for cut in cuts.iter().copied().chain([body.len()]) {
-        scanner.feed(&body[from..cut]);
-        from = cut;
-    }
-    scanner.end()
-}
-
-#[test]
-fn a_body_cut_anywhere_says_the_same() {
-    let bodies = [
-        SDK_BODY,
-        "{}",
-        " { } ",
-        r#"{"n":12,"a\u0062":[1,-0.5e+3,true,"\\",{"\"":null}],"model":"m\"\u00e9","stream":true} "#,
-        r#"{"stream_options":{"x":[{}],"include_usage":true},"stream":true,"user":null}"#,
-        r#"{"model":"a","model":"b"}"#,
-        r#"{"model":"a","x":[01]}"#,
-        r#"{"model":"a","x":tru}"#,
-        r#"{"model":"a"}}"#,
-        r#"["model"]"#,
-        "\u{feff}{\"user\":\"é🌊\",\"ü\":\"日本\"}",
-        r#"{"max_tokens":-12,"n":"3","stream":"false","store":1,"user":0.5e1,"model":"m"}"#,
-        r#"{"n":1"#,
-        r#"{"n":-"#,
-        r#"{"x":1"#,
-        r#"{"x":"a\"#,
-        r#"{"x":{"#,
-        "",
-    ];
-    for body in bodies {
-        let body = body.as_bytes();
-        let whole = scan(body);
-        for first in 0..=body.len() {
-            assert_eq!(in_pieces(body, &[first]), whole, "cut at {first}");
-            for second in first..=body.len() {
-                assert_eq!(in_pieces(body, &[first, second]), whole);
-            }
-        }
-        let each: Vec<usize> = (0..body.len()).collect();
-        assert_eq!(in_pieces(body, &each), whole, "byte by byte");
-    }
-}
-
-#[test]
-fn what_is_no_utf_8_is_refused_however_it_is_cut() {
-    for body in [
-        &b"{\"x\":\"a\xc3\xa9\xff\"}"[..],
-        b"{\"x\":\"\xf0\x9f\x8c\"}",
-        b"{}\xe2\x82",
-    ] {
-        let whole = scan(body);
-        assert!(
-            matches!(
-                whole,
-                Err(ScanError::Malformed {
-                    expected: "UTF-8",
-                    ..
-                })
-            ),
-            "{whole:?}"
-        );
-        for first in 0..=body.len() {
-            for second in first..=body.len() {
-                let cut = in_pieces(body, &[first, second]);
-                assert_eq!(
-                    cut.map_err(|error| error.code()).err(),
-                    Some("invalid_json")
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn a_long_field_in_many_pieces_is_not_read_over_and_over() {
-    let body = format!("{{\"user\":\"{}\"}}", "u".repeat(4 << 20));
-    let cuts: Vec<usize> = (0..body.len()).step_by(64).collect();
-    assert_eq!(
-        in_pieces(body.as_bytes(), &cuts)
-            .unwrap()
-            .user
-            .unwrap()
-            .len(),
-        4 << 20
-    );
-}
-
-proptest! {
-    #[test]
-    fn any_body_in_any_pieces_says_the_same(
-        body in any_body(),
-        damage in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..3),
-        cuts in vec(any::<prop::sample::Index>(), 0..6),
-        is_pretty: bool,
-    ) {
-        let mut bytes = if is_pretty {
-            serde_json::to_vec_pretty(&body).unwrap()
-        } else {
-            serde_json::to_vec(&body).unwrap()
-        };
-        for (at, what) in damage {
-            let what = b"{}[]\",:\\tn0-. "[what.index(14)];
-            bytes.insert(at.index(bytes.len()), what);
-        }
-        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
-        cuts.sort_unstable();
-        prop_assert_eq!(in_pieces(&bytes, &cuts), scan(&bytes));
     }
 }

@@ -5,7 +5,10 @@ use std::ops::Range;
 use bytes::{Buf, BytesMut};
 
 use super::super::json::{Reader, Skip};
-use super::{Field, Scan, ScanError, Seen, utf8_part};
+use super::super::media::is_suspect;
+use super::fault::ScanError;
+use super::field::{Field, Seen};
+use super::{Scan, text};
 
 /// How far a body has been read.
 #[derive(Debug, Default)]
@@ -68,6 +71,7 @@ impl<'a> Walk<'a> {
                     return Ok(false);
                 }
                 let (is_prompt, start) = (skipped.is_prompt, skipped.start);
+                self.found.brings |= skipped.skip.is_suspect();
                 self.skipped(is_prompt, start..reader.at());
                 Next::Comma
             }
@@ -103,16 +107,19 @@ impl<'a> Walk<'a> {
 
     fn member(&mut self, reader: &mut Reader<'a>) -> Result<Next, ScanError> {
         let at = reader.at();
-        let text = reader.key()?;
-        match Field::of(&text, at)? {
+        let name = reader.key()?;
+        match Field::of(&name, at)? {
             // These matter only inside stream_options.
             None | Some(Field::IncludeUsage | Field::ContinuousUsageStats) => {
-                let is_prompt = matches!(text.raw(), b"messages" | b"prompt" | b"input");
+                let is_prompt = matches!(name.raw(), b"messages" | b"prompt" | b"input");
+                self.found.brings |= is_suspect(name.raw(), name.has_escapes());
                 reader.peek();
                 let start = reader.at();
                 // Most values are short. A number ends only where something follows.
-                if reader.scalar() == Ok(true) && reader.peek().is_some() {
-                    self.skipped(is_prompt, start..reader.at());
+                let is_scalar = reader.scalar() == Ok(true);
+                let end = reader.at();
+                if is_scalar && reader.peek().is_some() {
+                    self.skipped(is_prompt, start..end);
                     return Ok(Next::Comma);
                 }
                 reader.back_to(start);
@@ -223,11 +230,11 @@ impl Scanner {
             };
             self.half.push(*next);
             piece = rest;
-            if utf8_part(&self.half, begin)? == self.half.len() {
+            if text::part(&self.half, begin).map_err(ScanError::no_text)? == self.half.len() {
                 self.half.clear();
             }
         }
-        let read = utf8_part(piece, self.came - piece.len())?;
+        let read = text::part(piece, self.came - piece.len()).map_err(ScanError::no_text)?;
         self.half
             .extend_from_slice(piece.get(read..).unwrap_or_default());
         Ok(())
@@ -257,7 +264,7 @@ impl Scanner {
         if let Some(failed) = self.is_no_text {
             return Err(failed);
         }
-        super::utf8(&self.half, self.came - self.half.len())?;
+        text::whole(&self.half, self.came - self.half.len()).map_err(ScanError::no_text)?;
         if let Some(failed) = self.failed {
             return Err(failed);
         }

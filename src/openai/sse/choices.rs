@@ -14,7 +14,7 @@ static FINISH: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"finish
 static FIRST: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"index\":0"));
 
 /// Choices, by their index.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Choices {
     seen: u128,
     finished: u128,
@@ -28,6 +28,11 @@ impl Choices {
         !self.is_lost && self.seen != 0 && self.seen == self.finished
     }
 
+    /// There is a first one.
+    pub(super) fn see_first(&mut self) {
+        self.seen |= 1;
+    }
+
     /// The only one has said why it stopped, as Anthropic's messages do.
     pub(super) fn stop(&mut self) {
         (self.seen, self.finished) = (1, 1);
@@ -36,7 +41,7 @@ impl Choices {
     /// Looks at one event. Most are of the first choice, and finish nothing.
     pub(super) fn read(&mut self, data: &[u8]) {
         if FIRST.find(data).is_some() && !finishes(data) {
-            self.seen |= 1;
+            self.see_first();
             return;
         }
         let mut found = Self::default();

@@ -12,8 +12,8 @@ use super::super::json::{Literal, Reader};
 use super::super::usage::Finder;
 
 // Built once: making a searcher costs more than a search in a short event.
-static DELTA: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"delta\""));
-static TEXT: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"text\""));
+pub(super) static DELTA: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"delta\""));
+pub(super) static TEXT: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"text\""));
 static STOP: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"stop_reason\""));
 static USAGE: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"usage\""));
 
@@ -153,7 +153,7 @@ fn has_no_choices(api: Api, data: &[u8]) -> Option<bool> {
 }
 
 /// `{"error":…`, as vLLM 0.32 writes into a stream that fails, in every API.
-fn starts_with_error(data: &[u8]) -> bool {
+pub(super) fn starts_with_error(data: &[u8]) -> bool {
     let mut reader = Reader::new(data);
     if !reader.eat(b'{') || reader.peek() != Some(b'"') {
         return false;
@@ -188,13 +188,14 @@ fn text_is_there(data: &[u8]) -> bool {
     })
 }
 
-/// Whether a chat chunk's delta is more than `{}` and more than the opening one,
-/// which has the role and an empty content.
 fn delta_has_content(data: &[u8]) -> Option<bool> {
     let mut reader = Reader::new(behind(&DELTA, data)?);
-    if !reader.eat(b':') {
-        return None;
-    }
+    reader.eat(b':').then(|| content_of_delta(&mut reader))?
+}
+
+/// Whether a chat chunk's delta, which is next, is more than `{}` and more than the
+/// opening one, which has the role and an empty content.
+pub(super) fn content_of_delta(reader: &mut Reader<'_>) -> Option<bool> {
     let (mut has_role, mut has_member, mut has_value) = (false, false, false);
     let mut more = reader.open_object().ok()?;
     while more {

@@ -270,6 +270,25 @@ fn ends_and_errors_are_known_without_event_names_too() {
             false,
         ),
         (Api::Chat, "data:[DONE]\n\n", true, false),
+        (
+            Api::Responses,
+            "\u{feff}data: {\"type\":\"response.incomplete\"}\n\n",
+            true,
+            false,
+        ),
+        (
+            Api::Chat,
+            "\u{feff}event: error\ndata: {\"message\":\"x\"}\n\n",
+            false,
+            true,
+        ),
+        // It is one only where the stream begins.
+        (
+            Api::Chat,
+            "data: {\"choices\":[]}\n\n\u{feff}data: [DONE]\n\n",
+            false,
+            false,
+        ),
     ] {
         let (_, facts) = run(api, false, [event.as_bytes()]);
         assert_eq!((facts.done, facts.errored), (done, errored), "{event}");
@@ -394,6 +413,10 @@ fn cut_by_the_book(stream: &str) -> String {
         event.clear();
         data.clear();
         has_field = false;
+    }
+    // One that is whole but for its blank line.
+    if matches!(data.as_slice(), [USAGE_EVENT]) {
+        return out;
     }
     out + &event + rest
 }

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::store::records::Kind;
+use crate::store::records::RecordKind;
 
 /// A state directory and a key apart from it.
 struct Place {
@@ -69,13 +69,13 @@ fn a_store_of_before_is_taken_as_it_is() {
 fn a_store_that_is_gone_empty_or_older_is_lost_and_says_when() {
     let place = Place::new();
     let (store, _) = place.open();
-    store.put_record(Kind::Session, "a", &1).unwrap();
+    store.put_record(RecordKind::Session, "a", &1).unwrap();
     drop(store);
     let older = fs::read(place.store()).unwrap();
     let (store, _) = place.open();
     store.revoke_token("01A", now(&store)).unwrap();
     store
-        .remove_records(Kind::Session, &["a".to_owned()])
+        .remove_records(RecordKind::Session, &["a".to_owned()])
         .unwrap();
     drop(store);
     let good = fs::read(place.store()).unwrap();
@@ -96,7 +96,11 @@ fn a_store_that_is_gone_empty_or_older_is_lost_and_says_when() {
         let (store, _) = place.open();
         let lost_at = store.lost_at().unwrap();
         assert!(lost_at > before && now(&store) >= lost_at, "{fault}");
-        assert_eq!(store.records::<u32>(Kind::Session).unwrap(), [], "{fault}");
+        assert_eq!(
+            store.records::<u32>(RecordKind::Session).unwrap(),
+            [],
+            "{fault}"
+        );
         let warned = |accepts| store.warnings(accepts).join(" ");
         assert!(warned(false).contains("every token issued before is refused"));
         assert!(warned(true).contains("may be valid again"));

@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::names::{DeploymentId, InstanceName, RouteName};
-use crate::telemetry::metrics::Outcome;
+use crate::telemetry::outcome::Outcome;
 
 /// Whose series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

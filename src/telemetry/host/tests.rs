@@ -62,12 +62,15 @@ fn two_samples_of_the_machine_make_rates() {
     moved(25_000, 140);
     let second = sampler.machine(SECOND * 11);
     assert_eq!(second.cpu, Some(0.5), "a quarter of two processors");
-    let rates = |taken, given| Some(Rates { taken, given });
+    let rates = |taken, given| Some(HostRates { taken, given });
     assert_eq!(second.network, rates(2_000.0, 2_000.0));
     assert_eq!(second.disk, rates(2_048.0, 2_048.0));
     // Counters that went back, as after a driver was loaded anew, are no huge rate.
     moved(0, 0);
-    assert_eq!(sampler.machine(SECOND * 12).network, Some(Rates::default()));
+    assert_eq!(
+        sampler.machine(SECOND * 12).network,
+        Some(HostRates::default())
+    );
     // Twice at one moment is no division by zero.
     assert_eq!(sampler.machine(SECOND * 12).cpu, None);
 }
@@ -100,7 +103,7 @@ fn a_tree_is_followed_while_its_processes_come_and_go() {
         assert_eq!(usage.cpu, Some(1.5));
         assert_eq!(usage.memory, Some(800 << 10));
         assert_eq!(usage.memory_resident, Some(1_300 << 10));
-        let rates = Rates {
+        let rates = HostRates {
             taken: 1_000.0,
             given: 0.0,
         };
@@ -135,7 +138,7 @@ fn a_control_group_is_sampled_until_it_is_gone() {
     group.write("cpu.stat", "usage_usec 4000000\n");
     let usage = sampler.group(SECOND * 3, path).unwrap();
     assert_eq!(usage.cpu, Some(1.5));
-    assert_eq!(usage.disk, Some(Rates::default()));
+    assert_eq!(usage.disk, Some(HostRates::default()));
     for file in ["cpu.stat", "memory.current", "io.stat"] {
         fs::remove_file(path.join(file)).unwrap();
     }
@@ -147,7 +150,7 @@ fn a_machine_that_tells_nothing_is_no_error() {
     let proc = Fixture::new();
     let mut sampler = Sampler::of(proc.0.path().join("absent"));
     for now in [SECOND, SECOND * 2] {
-        assert_eq!(sampler.machine(now), Machine::default());
+        assert_eq!(sampler.machine(now), HostSample::default());
         assert_eq!(sampler.trees(now, &[Tree::Session(1)]), [None]);
     }
 }
@@ -166,15 +169,15 @@ fn this_very_process_is_seen() {
 #[tokio::test]
 async fn what_is_known_is_recorded() {
     let recorder = Recorder::new(crate::time::Clock::start());
-    let usage = Usage {
+    let usage = HostUsage {
         cpu: Some(1.0),
         memory: Some(65_536),
-        ..Usage::default()
+        ..HostUsage::default()
     };
     usage.record(&recorder, &"worker:a/b".parse().unwrap());
-    let machine = Machine {
-        network: Some(Rates::default()),
-        ..Machine::default()
+    let machine = HostSample {
+        network: Some(HostRates::default()),
+        ..HostSample::default()
     };
     machine.record(&recorder);
     assert_eq!(recorder.flush().len(), 4);

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use super::parse::{self, Process, Transfer};
-use super::{Usage, float, rates, read};
+use super::parse::{self, Transfer};
+use super::{HostUsage, float, rates, read};
+use crate::proc::Stat;
 
 /// Ticks of processor time per second: Linux tells user space hundredths,
 /// whatever its own timer does.
@@ -25,7 +26,7 @@ pub enum Tree {
 
 impl Tree {
     /// Its processes among all.
-    pub(super) fn of(&self, all: &BTreeMap<u32, Process>) -> BTreeMap<u32, Process> {
+    pub(super) fn of(&self, all: &BTreeMap<u32, Stat>) -> BTreeMap<u32, Stat> {
         match self {
             Self::Session(session) => all
                 .iter()
@@ -37,7 +38,7 @@ impl Tree {
     }
 }
 
-fn descendants(roots: &[u32], all: &BTreeMap<u32, Process>) -> BTreeMap<u32, Process> {
+fn descendants(roots: &[u32], all: &BTreeMap<u32, Stat>) -> BTreeMap<u32, Stat> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (pid, process) in all {
         children.entry(process.parent).or_default().push(*pid);
@@ -58,7 +59,7 @@ fn descendants(roots: &[u32], all: &BTreeMap<u32, Process>) -> BTreeMap<u32, Pro
 }
 
 /// Every process that can be read.
-pub(super) fn processes(proc: &Path) -> BTreeMap<u32, Process> {
+pub(super) fn processes(proc: &Path) -> BTreeMap<u32, Stat> {
     let Ok(entries) = fs::read_dir(proc) else {
         return BTreeMap::new();
     };
@@ -66,7 +67,7 @@ pub(super) fn processes(proc: &Path) -> BTreeMap<u32, Process> {
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let pid = entry.file_name().to_str()?.parse().ok()?;
-            let process = parse::process(&read(&entry.path().join("stat"))?)?;
+            let process = Stat::below(proc, pid)?;
             Some((pid, process))
         })
         .take(PROCESSES_MAX)
@@ -87,14 +88,14 @@ struct Used {
 }
 
 impl Counters {
-    pub(super) fn read(proc: &Path, processes: &BTreeMap<u32, Process>) -> Self {
+    pub(super) fn read(proc: &Path, processes: &BTreeMap<u32, Stat>) -> Self {
         let processes = processes.iter().map(|(pid, process)| {
             let io = read(&proc.join(format!("{pid}/io")));
             let used = Used {
                 ticks: process.ticks,
                 io: io.and_then(|text| parse::process_io(&text)),
             };
-            ((*pid, process.started), used)
+            ((*pid, process.start_time), used)
         });
         Self {
             processes: processes.collect(),
@@ -105,10 +106,10 @@ impl Counters {
 /// What a tree uses, with rates when there is an earlier reading, so many seconds
 /// ago. A process that began since then counts whole; what one that has ended
 /// used since then is not known.
-pub(super) fn usage(proc: &Path, now: &Counters, before: Option<(&Counters, f64)>) -> Usage {
-    let mut usage = Usage {
+pub(super) fn usage(proc: &Path, now: &Counters, before: Option<(&Counters, f64)>) -> HostUsage {
+    let mut usage = HostUsage {
         processes: u32::try_from(now.processes.len()).unwrap_or(u32::MAX),
-        ..Usage::default()
+        ..HostUsage::default()
     };
     for (pid, _) in now.processes.keys() {
         // A process that is gone by now uses nothing.

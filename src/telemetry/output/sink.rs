@@ -26,7 +26,7 @@ pub struct Rotation {
 
 /// Where lines go.
 #[derive(Debug)]
-pub struct Sink {
+pub struct LogSink {
     place: Place,
     /// Whether the last line was cut off by an error.
     torn: bool,
@@ -39,7 +39,7 @@ enum Place {
     File(LogFile),
 }
 
-impl Sink {
+impl LogSink {
     pub(super) fn stdout() -> Self {
         Self::of(Place::Stdout)
     }

@@ -6,7 +6,12 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn to(path: &Path, rotation: Option<Rotation>) -> Output {
-    Output::start("test", Duration::ZERO, Sink::file(path, rotation).unwrap()).unwrap()
+    Output::start(
+        "test",
+        Duration::ZERO,
+        LogSink::file(path, rotation).unwrap(),
+    )
+    .unwrap()
 }
 
 fn say(output: &Output, line: &str) {
@@ -27,7 +32,7 @@ fn a_pipe_that_no_one_reads_costs_lines_and_no_time() {
     )
     .unwrap();
     assert!(
-        Sink::file(&path, None).is_err(),
+        LogSink::file(&path, None).is_err(),
         "it never waits for a reader"
     );
     let reader = fs::OpenOptions::new()

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::Launch;
 use super::item::Item;
 use super::owned::{self, Leads};
-use crate::vllm::options::{Kind, OptionError, OptionRow, SecretSource, Value};
+use crate::vllm::options::{OptionError, OptionRow, SecretSource, Value, ValueKind};
 use crate::vllm::rules::{Allowed, harmless, is_plain};
 use crate::vllm::versions::{ArgForm, Found, VersionArgs};
 
@@ -30,13 +30,13 @@ fn option(allowed: &Allowed, row: &OptionRow, value: &Value) -> Result<(), Strin
             allowed.revision(text)
         }
         // Other formats are read by loaders that fetch from where they like.
-        ("load_format", Kind::Open(words), Value::Text(text)) if !words.contains(&text.as_str()) => {
+        ("load_format", ValueKind::Open(words), Value::Text(text)) if !words.contains(&text.as_str()) => {
             Err(format!(
                 "an operator writes one of {} here, instead of {text:?}",
                 words.join(", ")
             ))
         }
-        (_, Kind::Open(_), Value::Text(text)) if !is_plain(text) => Err(format!(
+        (_, ValueKind::Open(_), Value::Text(text)) if !is_plain(text) => Err(format!(
             "an operator writes a word of letters, digits, '_' and '-' here, instead of {text:?}"
         )),
         (_, _, Value::Secret(SecretSource::Env(_) | SecretSource::File(_))) => Err(

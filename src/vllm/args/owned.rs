@@ -7,6 +7,7 @@
 /// Owned arguments, and what to do instead. A name that ends with `-` stands for
 /// all that begin with it.
 const OWNED: &[(&str, &str)] = &[
+    ("--allowed-media-domains", "write media in [route]"),
     ("--api-key", LISTENS),
     ("--config", "write its entries as options"),
     ("--data-parallel-", PLACES),
@@ -41,6 +42,10 @@ const OWNED: &[(&str, &str)] = &[
         "Tidegate drains a worker before it stops it",
     ),
     ("--ssl-", LISTENS),
+    (
+        "--trust-request-chat-template",
+        "write chat_template = true in [route]",
+    ),
     ("--uds", LISTENS),
 ];
 

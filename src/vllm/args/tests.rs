@@ -1,6 +1,7 @@
 //! Golden lines, and what never reaches one.
 
 mod allowed;
+mod inputs;
 mod raw;
 
 use std::path::Path;
@@ -11,14 +12,15 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::{CommandLine, Launch, Listen, Sleep, command_line};
-use crate::vllm::options::{OPTIONS, OptionSet, Scope, Secret, SecretSource};
-use crate::vllm::rules::{Allowed, Machine};
+use crate::outbound::dial::media::Media;
+use crate::vllm::options::{OPTIONS, OptionScope, OptionSet, SecretSource, SecretText};
+use crate::vllm::rules::{Allowed, Hardware};
 use crate::vllm::versions::VersionArgs;
 
-fn resolve(source: &SecretSource) -> Result<Secret, String> {
+fn resolve(source: &SecretSource) -> Result<SecretText, String> {
     match source {
         SecretSource::Literal(secret) => Ok(secret.clone()),
-        SecretSource::Env(name) if name == "HF_TOKEN" => Ok(Secret::new("hf_topsecret".into())),
+        SecretSource::Env(name) if name == "HF_TOKEN" => Ok(SecretText::new("hf_topsecret".into())),
         other => Err(format!("no such secret: {other:?}")),
     }
 }
@@ -34,7 +36,7 @@ fn launch(
     change: impl FnOnce(&mut Launch<'_>),
 ) -> Result<CommandLine, Vec<String>> {
     let version = version.parse().unwrap();
-    let options = OptionSet::parse(Scope::Both, options.as_object().unwrap())
+    let options = OptionSet::parse(OptionScope::Both, options.as_object().unwrap())
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let allowed = Allowed::all();
     let other = (version != LATEST.version()).then(|| VersionArgs::built_in(version));
@@ -47,7 +49,9 @@ fn launch(
         listen: Listen::Tcp("127.0.0.1", 8101),
         sleep: Sleep::No,
         allowed: &allowed,
-        machine: Machine {
+        media: &Media::default(),
+        chat_template: false,
+        machine: Hardware {
             gpus: Some(2),
             gpu_memory: Some(80 << 30),
             amd64: true,

@@ -22,14 +22,14 @@ const LINES_WAITING: usize = 64;
 
 /// What went wrong with a command, and its last lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct InstallFailure {
     /// What it probably means, and what to do.
     pub meaning: String,
     /// The last lines of its output.
     pub lines: Vec<String>,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for InstallFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.meaning)?;
         match self.lines.iter().rev().find(|line| !line.trim().is_empty()) {
@@ -58,7 +58,7 @@ pub(super) async fn run(
     words: &[OsString],
     cache: &Path,
     progress: Progress<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), InstallFailure> {
     let (program, arguments) = words.split_first().ok_or_else(|| plain("no command"))?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -98,7 +98,7 @@ pub(super) async fn run(
         Ok(status) if status.success() => Ok(()),
         Ok(status) => {
             let lines = Vec::from(last);
-            Err(Failure {
+            Err(InstallFailure {
                 meaning: explain(&lines).map_or_else(
                     || format!("{} ended with {status}", program.display()),
                     str::to_owned,
@@ -110,8 +110,8 @@ pub(super) async fn run(
     }
 }
 
-fn plain(meaning: impl Into<String>) -> Failure {
-    Failure {
+fn plain(meaning: impl Into<String>) -> InstallFailure {
+    InstallFailure {
         meaning: meaning.into(),
         lines: Vec::new(),
     }

@@ -53,7 +53,7 @@ impl Group {
 
 /// Which values an option takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub enum ValueKind {
     /// On or off; off is the same as unset.
     Switch,
     /// On, off, or unset, where vLLM decides.
@@ -105,7 +105,7 @@ pub enum Kind {
 /// Who acts on an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Owner {
+pub enum SetBy {
     /// vLLM: it becomes an argument or an environment variable.
     Vllm,
     /// Tidegate's lifecycle manager.
@@ -117,7 +117,7 @@ pub enum Owner {
 /// In which table of an instance file an option may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scope {
+pub enum OptionScope {
     /// `[instance.options]`: for all deployments of the instance.
     Instance,
     /// `[deployment.options]`: for one.
@@ -126,7 +126,7 @@ pub enum Scope {
     Both,
 }
 
-impl Scope {
+impl OptionScope {
     /// Whether an option of this scope may stand in the table of `place`.
     pub fn allows(self, place: Self) -> bool {
         self == Self::Both || place == Self::Both || self == place
@@ -137,7 +137,7 @@ impl Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
     /// In an options table, by its name.
-    Options(Scope),
+    Options(OptionScope),
     /// At a key of its own, as `instance.name`.
     Key(&'static str),
     /// Nowhere in a file: it is this command.
@@ -146,7 +146,7 @@ pub enum Home {
 
 /// What becomes of an option over a range of vLLM versions.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Span {
+pub struct Versions {
     /// First version.
     pub since: Version,
     /// First version after it.
@@ -260,7 +260,7 @@ pub struct OptionRow {
     /// What it does, in a sentence or two.
     pub help: &'static str,
     /// Which values it takes.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Unit of the value; empty for none.
     pub unit: &'static str,
     /// What holds where it is unset, in words or as a value.
@@ -270,16 +270,16 @@ pub struct OptionRow {
     /// Other spellings of values, and what they mean.
     pub synonyms: &'static [(&'static str, &'static str)],
     /// Who acts on it.
-    pub owner: Owner,
+    pub owner: SetBy,
     /// Where it is written.
     pub home: Home,
     /// What becomes of it in each vLLM version, oldest first, without gaps.
-    pub spans: &'static [Span],
+    pub spans: &'static [Versions],
 }
 
 impl OptionRow {
     /// The span that holds for a version.
-    pub fn span(&self, version: Version) -> Option<&'static Span> {
+    pub fn span(&self, version: Version) -> Option<&'static Versions> {
         self.spans
             .iter()
             .find(|span| span.since <= version && version < span.until)
@@ -287,7 +287,7 @@ impl OptionRow {
 
     /// Whether it becomes an argument of a version.
     pub fn becomes_argument(&self, version: Version) -> bool {
-        let argument = |span: &Span| !matches!(span.form, Form::Tidegate(_) | Form::Env(_));
+        let argument = |span: &Versions| !matches!(span.form, Form::Tidegate(_) | Form::Env(_));
         matches!(
             self.name,
             "config_overrides" | "model_overrides" | "max_cuda_memory"
@@ -312,9 +312,9 @@ impl OptionRow {
     /// Where it is written, for people: `deployment.options.dtype`.
     pub fn key(&self) -> String {
         match self.home {
-            Home::Options(Scope::Instance) => format!("instance.options.{}", self.name),
-            Home::Options(Scope::Deployment) => format!("deployment.options.{}", self.name),
-            Home::Options(Scope::Both) => match self.group {
+            Home::Options(OptionScope::Instance) => format!("instance.options.{}", self.name),
+            Home::Options(OptionScope::Deployment) => format!("deployment.options.{}", self.name),
+            Home::Options(OptionScope::Both) => match self.group {
                 Group::Model | Group::Speculative => format!("deployment.options.{}", self.name),
                 _ => format!("instance.options.{}", self.name),
             },
@@ -329,7 +329,7 @@ pub(super) const fn row(
     group: Group,
     form: &'static [(u8, &'static str)],
     name: &'static str,
-    kind: Kind,
+    kind: ValueKind,
     example: &'static str,
     help: &'static str,
 ) -> OptionRow {
@@ -348,8 +348,8 @@ pub(super) const fn row(
         default: "",
         example,
         synonyms: &[],
-        owner: Owner::Vllm,
-        home: Home::Options(Scope::Both),
+        owner: SetBy::Vllm,
+        home: Home::Options(OptionScope::Both),
         spans: &[],
     }
 }
@@ -375,7 +375,7 @@ impl OptionRow {
         self
     }
 
-    pub(super) const fn owner(mut self, owner: Owner) -> Self {
+    pub(super) const fn owner(mut self, owner: SetBy) -> Self {
         self.owner = owner;
         self
     }
@@ -385,15 +385,15 @@ impl OptionRow {
         self
     }
 
-    pub(super) const fn spans(mut self, spans: &'static [Span]) -> Self {
+    pub(super) const fn spans(mut self, spans: &'static [Versions]) -> Self {
         self.spans = spans;
         self
     }
 }
 
 /// A form that holds for every version.
-pub(super) const fn ever(form: Form) -> Span {
-    Span {
+pub(super) const fn ever(form: Form) -> Versions {
+    Versions {
         since: Version::MIN,
         until: Version::MAX,
         form,
@@ -401,8 +401,8 @@ pub(super) const fn ever(form: Form) -> Span {
 }
 
 /// A form that holds up to a version, that one not included.
-pub(super) const fn before(until: Version, form: Form) -> Span {
-    Span {
+pub(super) const fn before(until: Version, form: Form) -> Versions {
+    Versions {
         since: Version::MIN,
         until,
         form,
@@ -410,8 +410,8 @@ pub(super) const fn before(until: Version, form: Form) -> Span {
 }
 
 /// A form that holds from a version on.
-pub(super) const fn since(since: Version, form: Form) -> Span {
-    Span {
+pub(super) const fn since(since: Version, form: Form) -> Versions {
+    Versions {
         since,
         until: Version::MAX,
         form,
@@ -419,8 +419,8 @@ pub(super) const fn since(since: Version, form: Form) -> Span {
 }
 
 /// The span of a removed option: last known with it, first known without it.
-pub(super) const fn gone(after: Version, by: Version, instead: &'static str) -> Span {
-    Span {
+pub(super) const fn gone(after: Version, by: Version, instead: &'static str) -> Versions {
+    Versions {
         since: by,
         until: Version::MAX,
         form: Form::Removed {
@@ -438,8 +438,8 @@ pub(super) const fn gone_but(
     by: Version,
     instead: &'static str,
     neutral: &'static str,
-) -> Span {
-    Span {
+) -> Versions {
+    Versions {
         since: by,
         until: Version::MAX,
         form: Form::Removed {

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
-use super::row::{Home, Scope};
-use super::value::{self, Secret, SecretSource, Value};
+use super::row::{Home, OptionScope};
+use super::value::{self, SecretSource, SecretText, Value};
 use super::{OPTIONS, OptionRow, find, find_label};
 
 /// What is wrong with one option, and what to write instead.
@@ -53,7 +53,7 @@ impl OptionSet {
     /// # Errors
     ///
     /// Everything that is wrong, in the order of the names.
-    pub fn parse(scope: Scope, raw: &Map<String, Json>) -> Result<Self, Vec<OptionError>> {
+    pub fn parse(scope: OptionScope, raw: &Map<String, Json>) -> Result<Self, Vec<OptionError>> {
         let mut set = Self::default();
         let mut errors = Vec::new();
         for (key, raw) in raw {
@@ -204,7 +204,7 @@ impl OptionSet {
     pub fn take_secrets(
         &mut self,
         mut name_of: impl FnMut(&str) -> String,
-    ) -> Vec<(String, Secret)> {
+    ) -> Vec<(String, SecretText)> {
         let mut taken = Vec::new();
         for (option, value) in &mut self.values {
             if let Value::Secret(SecretSource::Literal(secret)) = value {
@@ -229,7 +229,11 @@ impl Serialize for OptionSet {
     }
 }
 
-fn checked(scope: Scope, key: &str, raw: &Json) -> Result<(&'static OptionRow, Value), String> {
+fn checked(
+    scope: OptionScope,
+    key: &str,
+    raw: &Json,
+) -> Result<(&'static OptionRow, Value), String> {
     let row = find(key).ok_or_else(|| unknown(key))?;
     match row.home {
         Home::Options(own) if own.allows(scope) => {}

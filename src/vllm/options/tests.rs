@@ -5,22 +5,22 @@ use std::collections::{BTreeSet, HashSet};
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
-use super::row::{Form, Home, Kind, Scope};
-use super::value::{Secret, SecretSource, Value};
-use super::{OPTIONS, OptionSet, Owner, find, find_label};
+use super::row::{Form, Home, OptionScope, ValueKind};
+use super::value::{SecretSource, SecretText, Value};
+use super::{OPTIONS, OptionSet, SetBy, find, find_label};
 use crate::vllm::versions::Version;
 
 fn parse(raw: Json) -> Result<OptionSet, Vec<super::OptionError>> {
     let Json::Object(map) = raw else {
         panic!("a table")
     };
-    OptionSet::parse(Scope::Both, &map)
+    OptionSet::parse(OptionScope::Both, &map)
 }
 
 fn one(name: &str, raw: Json) -> Result<Value, String> {
     let mut map = Map::new();
     map.insert(name.to_owned(), raw);
-    match OptionSet::parse(Scope::Both, &map) {
+    match OptionSet::parse(OptionScope::Both, &map) {
         Ok(set) => Ok(set.get(name).unwrap().clone()),
         Err(errors) => Err(errors.into_iter().next().unwrap().message),
     }
@@ -124,24 +124,29 @@ fn forms_fit_the_kind_of_their_row() {
         for span in row.spans {
             let fits = match span.form {
                 Form::Switch(_) | Form::NoSwitch(_) | Form::BoolValue(_) => {
-                    matches!(row.kind, Kind::Switch | Kind::TriState)
+                    matches!(row.kind, ValueKind::Switch | ValueKind::TriState)
                 }
-                Form::Json(_) => matches!(row.kind, Kind::Json | Kind::Counts),
-                Form::Counts(_) => row.kind == Kind::Counts,
-                Form::List(_) | Form::Append(_) => matches!(row.kind, Kind::List | Kind::Adapters),
-                Form::Commas(_) => row.kind == Kind::Numbers,
+                Form::Json(_) => matches!(row.kind, ValueKind::Json | ValueKind::Counts),
+                Form::Counts(_) => row.kind == ValueKind::Counts,
+                Form::List(_) | Form::Append(_) => {
+                    matches!(row.kind, ValueKind::List | ValueKind::Adapters)
+                }
+                Form::Commas(_) => row.kind == ValueKind::Numbers,
                 Form::Value(_) => matches!(
                     row.kind,
-                    Kind::Integer { .. }
-                        | Kind::Tokens
-                        | Kind::Float { .. }
-                        | Kind::Gibibytes
-                        | Kind::Text
-                        | Kind::Choice(_)
-                        | Kind::Open(_)
+                    ValueKind::Integer { .. }
+                        | ValueKind::Tokens
+                        | ValueKind::Float { .. }
+                        | ValueKind::Gibibytes
+                        | ValueKind::Text
+                        | ValueKind::Choice(_)
+                        | ValueKind::Open(_)
                 ),
-                Form::Env(_) => matches!(row.kind, Kind::TriState | Kind::Secret | Kind::Choice(_)),
-                Form::Tidegate(_) => row.owner != Owner::Vllm || row.name == "model",
+                Form::Env(_) => matches!(
+                    row.kind,
+                    ValueKind::TriState | ValueKind::Secret | ValueKind::Choice(_)
+                ),
+                Form::Tidegate(_) => row.owner != SetBy::Vllm || row.name == "model",
                 Form::Translated(_) | Form::Removed { .. } => true,
             };
             assert!(fits, "{}: {:?} does not fit", row.name, span.form);
@@ -150,7 +155,7 @@ fn forms_fit_the_kind_of_their_row() {
                 assert!(flag.starts_with("--") && flag.chars().all(plain), "{flag}");
             }
         }
-        if row.kind == Kind::Secret {
+        if row.kind == ValueKind::Secret {
             let env = row
                 .spans
                 .iter()
@@ -163,7 +168,7 @@ fn forms_fit_the_kind_of_their_row() {
 #[test]
 fn choices_are_plain_unique_and_only_where_they_belong() {
     for row in OPTIONS {
-        let (Kind::Choice(choices) | Kind::Open(choices)) = row.kind else {
+        let (ValueKind::Choice(choices) | ValueKind::Open(choices)) = row.kind else {
             assert!(row.synonyms.is_empty(), "{} has synonyms", row.name);
             continue;
         };
@@ -245,8 +250,8 @@ fn an_option_stands_only_in_the_table_of_its_scope() {
         map.insert(name.to_owned(), json!("main"));
         map
     };
-    assert!(OptionSet::parse(Scope::Deployment, &table("revision")).is_ok());
-    let errors = OptionSet::parse(Scope::Instance, &table("revision")).unwrap_err();
+    assert!(OptionSet::parse(OptionScope::Deployment, &table("revision")).is_ok());
+    let errors = OptionSet::parse(OptionScope::Instance, &table("revision")).unwrap_err();
     assert_eq!(errors[0].message, "write it as deployment.options.revision");
 }
 
@@ -414,7 +419,7 @@ fn secrets_are_never_shown_and_are_kept_by_name() {
         taken,
         [(
             "team.huggingface_token".to_owned(),
-            Secret::new("hf_topsecret".into())
+            SecretText::new("hf_topsecret".into())
         )]
     );
     assert_eq!(

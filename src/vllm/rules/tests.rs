@@ -1,11 +1,11 @@
 //! Every rule, broken and kept.
 
 use super::*;
-use crate::vllm::options::{Scope, find};
+use crate::vllm::options::{OptionScope, find};
 use serde_json::json;
 
 fn keys(raw: &serde_json::Value) -> Vec<String> {
-    let set = OptionSet::parse(Scope::Both, raw.as_object().unwrap()).unwrap();
+    let set = OptionSet::parse(OptionScope::Both, raw.as_object().unwrap()).unwrap();
     across(&set).into_iter().map(|error| error.key).collect()
 }
 
@@ -17,7 +17,7 @@ fn options_that_need_another_name_both() {
         let example = serde_json::from_str(find(rule.option).unwrap().example).unwrap();
         let table: serde_json::Map<_, _> =
             [(rule.option.to_owned(), example)].into_iter().collect();
-        let set = OptionSet::parse(Scope::Both, &table).unwrap();
+        let set = OptionSet::parse(OptionScope::Both, &table).unwrap();
         let errors = across(&set);
         let error = errors
             .iter()
@@ -111,7 +111,7 @@ fn only_allowed_sources_and_directories_pass() {
 
 #[test]
 fn parallel_sizes_fit_the_queue() {
-    let machine = |gpus| Machine {
+    let machine = |gpus| Hardware {
         gpus,
         gpu_memory: None,
         amd64: true,

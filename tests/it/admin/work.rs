@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::bench::{Gate, json_of};
+use super::bench::{Gate, instance, json_of};
 
 const NOTHING: String = String::new();
 
@@ -104,7 +104,7 @@ async fn a_route_is_made_tested_and_deleted() {
         .unwrap();
     assert_eq!(
         (&made["status"], &made["type"], &made["updated_by"]),
-        (&json!("routing"), &json!("upstreams"), &json!("user:admin"))
+        (&json!("down"), &json!("upstreams"), &json!("user:admin"))
     );
     let asleep = gate
         .with(&admin, Method::POST, "routes/ours/test", "{}".to_owned())
@@ -139,6 +139,56 @@ async fn a_route_is_made_tested_and_deleted() {
         .await;
     assert_eq!(gone.status(), StatusCode::NO_CONTENT, "{:?}", gone.body());
     assert!(!gate.dir.path().join("routes.d/new.json").exists());
+}
+
+#[tokio::test]
+async fn a_test_by_any_name_of_a_route_starts_nothing_unless_it_may() {
+    let route = "[route]\nname = \"pool\"\nproject = \"research\"\nmodels = [\"pool-name\"]\n";
+    let own = instance("own", "research").replace("engine", "route = \"pool\"\nengine");
+    let dead = "[route]\nname = \"dead\"\nproject = \"research\"\nmodels = [\"far\"]\n\
+         [[upstream]]\nurl = \"http://127.0.0.1:1\"\n";
+    let files = [
+        ("pool.toml", format!("{route}{own}")),
+        ("dead.toml", dead.to_owned()),
+    ];
+    let gate = Gate::with_files(&files).await;
+    let admin = gate.token("admin", &[]).await;
+    for name in ["pool-name", "own-model", "another"] {
+        let body = json!({"model": name}).to_string();
+        let tested = gate
+            .with(&admin, Method::POST, "routes/pool/test", body)
+            .await;
+        let tested = json_of(&tested);
+        assert_eq!(tested["ok"], false, "{name}: {tested}");
+        assert_eq!(tested["steps"][0]["step"], "route", "{name}: {tested}");
+        let said = tested["steps"][0]["detail"].as_str().unwrap();
+        assert!(said.contains("own/own-model is stopped"), "{name}: {said}");
+    }
+    let own = json_of(
+        &gate
+            .with(&admin, Method::GET, "instances/own", NOTHING)
+            .await,
+    );
+    assert_eq!(own["status"], "stopped", "{own}");
+    // A server that does not answer is told of, where it stands and on every page.
+    let asked = gate
+        .with(&admin, Method::POST, "routes/dead/test", "{}".to_owned())
+        .await;
+    assert_eq!(json_of(&asked)["ok"], false, "{:?}", asked.body());
+    let routes = json_of(&gate.with(&admin, Method::GET, "routes", NOTHING).await);
+    let mut standing: Vec<_> = routes.as_array().unwrap().iter().collect();
+    standing.sort_by_key(|route| route["name"].as_str());
+    let standing: Vec<_> = standing.iter().map(|route| &route["status"]).collect();
+    assert_eq!(standing, [&json!("down"), &json!("pending")]);
+    let status = json_of(&gate.with(&admin, Method::GET, "status", NOTHING).await);
+    let problem = &status["problems"][0];
+    assert_eq!(
+        (&problem["kind"], &problem["of"]),
+        (&json!("server"), &json!("dead"))
+    );
+    let operator = gate.token("operator", &["other"]).await;
+    let status = json_of(&gate.with(&operator, Method::GET, "status", NOTHING).await);
+    assert_eq!(status["problems"], json!([]), "what is another's");
 }
 
 #[tokio::test]
@@ -181,6 +231,10 @@ async fn a_draft_is_tried_and_nothing_is_taken_in() {
     let text = std::fs::read_to_string(as_now).unwrap();
     let draft = tried("drafts?replaces=ours", &text).await;
     assert_eq!(draft["errors"], json!([]), "{draft}");
+    let others = gate.token("operator", &["elsewhere"]).await;
+    let path = "drafts?replaces=ours";
+    let refused = gate.with(&others, Method::POST, path, text).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     let list = json_of(
         &gate
             .with(&operator, Method::GET, "instances", NOTHING)

@@ -19,8 +19,8 @@ use tidegate::auth::{
 };
 use tidegate::config::{Route, Settings, load_catalog};
 use tidegate::deployment::Registry;
+use tidegate::gateway::client::tls::server_config;
 use tidegate::gateway::listener::Listener;
-use tidegate::gateway::tls::server_config;
 use tidegate::gateway::{Gateway, lookout};
 use tidegate::names::Workspace;
 use tidegate::tasks::Tasks;

@@ -29,15 +29,15 @@ const PLACES: u64 = 8;
 const OPEN_MAX: i64 = 16;
 
 /// Numbers that a seed determines.
-struct Dice(u64);
+struct Dice(tidegate::random::Dice);
 
 impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(tidegate::random::Dice::new(seed))
+    }
+
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
+        self.0.number() % sides
     }
 
     /// Lets others run for a while.
@@ -61,7 +61,7 @@ async fn slow_server(seed: u64) -> (SocketAddr, Arc<AtomicI64>) {
         let counted = Arc::clone(&counted);
         async move {
             counted.fetch_add(1, Ordering::AcqRel);
-            let mut dice = Dice(seed ^ number as u64);
+            let mut dice = Dice::new(seed ^ number as u64);
             while peer.request().await.is_some() {
                 dice.pause().await;
                 let mut written = peer.0.write_all(HEAD.as_bytes()).await;
@@ -158,7 +158,7 @@ async fn random_aborts_leave_no_place_taken_and_no_connection_open() {
     let clients = (0..24).map(|number| {
         let (bench, left) = (Arc::clone(&bench), Arc::clone(&left));
         async move {
-            let mut dice = Dice(seed.wrapping_mul(1_000).wrapping_add(number));
+            let mut dice = Dice::new(seed.wrapping_mul(1_000).wrapping_add(number));
             let shared = http2(&bench).await;
             while left.fetch_sub(1, Ordering::AcqRel) > 0 {
                 if dice.roll(2) == 0 {

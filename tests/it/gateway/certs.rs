@@ -12,7 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use tidegate::config::edge::{ClientCerts, Need, Pair};
 use tidegate::config::{Settings, Tls};
-use tidegate::gateway::tls::{Certificates, TlsError};
+use tidegate::gateway::client::tls::{Certificates, TlsError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;

@@ -4,21 +4,28 @@ use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tidegate::config::{Address, Settings, load_catalog};
+use tidegate::config::{Settings, load_catalog};
 use tidegate::deployment::{Gate, Handle, Refusal, Snapshot, Worker};
 use tidegate::names::Generation;
+use tidegate::outbound::Address;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use super::bench::{Answer, Bench, LIMIT, OK, answering, post_to, server};
 
-const FILE: &str = "[route]\nname = \"own\"\npublic = true\n[instance]\nname = \"own\"\nengine = \"sim\"\n\
+pub(super) const FILE: &str = "[route]\nname = \"own\"\npublic = true\n[instance]\nname = \"own\"\nengine = \"sim\"\n\
      [[deployment]]\nmodel = \"m\"\nendpoint_name = \"own\"\n[deployment.sim]\n";
 const BODY: &str = r#"{"model":"own","messages":[]}"#;
 
 /// Takes a deployment of ours into effect, as the conductor would.
 fn deploy(bench: &Bench) -> Arc<Handle> {
+    deploy_file(bench, FILE)
+}
+
+/// The same of another file with the route and the instance `own`.
+pub(super) fn deploy_file(bench: &Bench, file: &str) -> Arc<Handle> {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("own.toml"), FILE).unwrap();
+    fs::write(dir.path().join("own.toml"), file).unwrap();
     let catalog = load_catalog(dir.path(), &Settings::default().queues, None);
     let spec = Arc::clone(&catalog.instances[0].deployments[0]);
     let handle = bench.registry.insert(spec);
@@ -32,7 +39,7 @@ async fn nobody() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-fn serves(handle: &Handle, number: u32, at: SocketAddr) {
+pub(super) fn serves(handle: &Handle, number: u32, at: SocketAddr) {
     let worker = Worker {
         generation: Generation(number),
         address: Address::Tcp {
@@ -88,6 +95,50 @@ async fn a_request_waits_for_the_worker_that_replaces_one_that_died_unnoticed() 
     );
 }
 
+/// A worker that takes a request and ends without a word; `ends` is told of it.
+async fn dying(ends: mpsc::UnboundedSender<()>) -> SocketAddr {
+    server(move |_, mut peer| {
+        let ends = ends.clone();
+        async move {
+            peer.request().await.unwrap();
+            drop(peer);
+            ends.send(()).unwrap();
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_request_that_was_inside_when_its_worker_ended_is_answered_by_the_next() {
+    let (told, mut ends) = mpsc::unbounded_channel();
+    let (first, second) = (dying(told.clone()).await, dying(told).await);
+    let live = answering(OK).await;
+    for (next, status, code) in [(live, 200, ""), (second, 502, "upstream_error")] {
+        let bench = Bench::new(&[live], "").await;
+        let handle = deploy(&bench);
+        serves(&handle, 1, first);
+        let (token, _) = bench.token();
+        let request = post_to("/v1/chat/completions", &token, "application/json", BODY);
+        let replaced = async {
+            ends.recv().await.unwrap();
+            handle.gate.close();
+            handle.publish(Snapshot::stopped());
+            serves(&handle, 2, next);
+            if status != 200 {
+                // It may be what ends them: a third is not tried.
+                ends.recv().await.unwrap();
+                handle.gate.close();
+                handle.publish(Snapshot::stopped());
+                serves(&handle, 3, live);
+            }
+        };
+        let both = async { tokio::join!(bench.ask(request), replaced) };
+        let (answer, ()) = tokio::time::timeout(LIMIT, both).await.unwrap();
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert!(status == 200 || answer.code() == code, "{}", answer.body);
+    }
+}
+
 #[tokio::test]
 async fn a_worker_that_was_unreachable_for_a_moment_serves_on() {
     let at = nobody().await;
@@ -117,7 +168,7 @@ async fn whoever_waits_for_one_that_is_not_replaced_is_told_why() {
     let bench = Bench::new(&[live], "").await;
     let handle = deploy(&bench);
     for (refusal, status, code) in [
-        (Refusal::Failed, 424, "model_failed"),
+        (Refusal::Failed, 400, "model_failed"),
         (Refusal::Stopped, 503, "model_stopped"),
     ] {
         let refusals = handle.snapshot().refusals + 1;

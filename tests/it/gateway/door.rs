@@ -54,6 +54,41 @@ async fn both_versions_of_tls_and_of_http_are_spoken() {
 }
 
 #[tokio::test]
+async fn head_is_answered_as_get_is_without_its_body() {
+    let bench = Bench::new(&[answering(OK).await], "").await;
+    let client = bench.connect_tls(&TLS13, &["h2"]).await;
+    let (mut sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(client.0))
+        .await
+        .unwrap();
+    bench.beside(async { driver.await.unwrap() });
+    let token = bench.token().0;
+    for (path, token, status) in [
+        ("/v1/models", token.as_str(), 200),
+        ("/v1/models/chat", token.as_str(), 200),
+        ("//v1/models", token.as_str(), 200),
+        ("/health", "", 200),
+        ("/v1/models", "", 401),
+        ("/v1/unknown", token.as_str(), 404),
+    ] {
+        let mut lengths = Vec::new();
+        for method in ["GET", "HEAD"] {
+            let request = Request::builder()
+                .method(method)
+                .uri(format!("https://localhost{path}"))
+                .header("authorization", format!("Bearer {token}"))
+                .body(Full::<Bytes>::default())
+                .unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), status, "{method} {path}");
+            lengths.push(response.headers().get("content-length").cloned());
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.is_empty(), method == "HEAD", "{method} {path}");
+        }
+        assert_eq!(lengths.first(), lengths.last(), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn only_a_valid_token_of_ours_comes_in() {
     let bench = Bench::new(&[answering(OK).await], "").await;
     let stranger = Issuer::new(SigningKey::ephemeral().unwrap(), "tidegate", "tidegate");

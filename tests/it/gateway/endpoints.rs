@@ -3,7 +3,7 @@
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::bench::{Answer, Bench, OK, post_to, server};
+use super::bench::{Answer, Bench, OK, answering, post_to, server};
 
 /// A server that tells what it was sent and answers every request alike.
 async fn told(answer: &'static str) -> (std::net::SocketAddr, UnboundedReceiver<(String, String)>) {
@@ -307,4 +307,55 @@ async fn a_name_leads_to_its_own_route_before_the_longest_pattern() {
         one.status == 200 && one.body.contains("\"qwen-2\""),
         "{one:?}"
     );
+}
+
+#[tokio::test]
+async fn each_client_reads_models_in_its_own_form() {
+    const ANTHROPIC: &str = "anthropic-version: 2023-06-01\r\n";
+    let extra = "description = \"For code\"";
+    let bench = Bench::new(&[answering(OK).await], extra).await;
+    let token = bench.token().0;
+    let ask = async |line: &str, more: &str| {
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nx-api-key: {token}\r\n{more}Content-Length: 0\r\n\r\n"
+        );
+        let answer = bench.ask(head).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        serde_json::from_str::<serde_json::Value>(&answer.body).unwrap()
+    };
+    for (line, list) in [
+        ("GET /v1/models", true),
+        ("GET /v1/models/chat", false),
+        ("GET /chat/v1/models", true),
+    ] {
+        let told = ask(line, "").await;
+        let model = if list { &told["data"][0] } else { &told };
+        assert_eq!(model["id"], "chat", "{told}");
+        assert_eq!(
+            (&model["status"], &model["state"]["value"]),
+            (&"active".into(), &"loaded".into())
+        );
+        assert_eq!(model["loaded"], true);
+        assert_eq!(model["description"], "For code");
+        // Nothing is known of a server that someone else runs.
+        assert!(model.get("context_length").is_none() && model.get("capabilities").is_none());
+        // What this token may not use is in none of them.
+        assert!(!told.to_string().contains("hidden"), "{told}");
+    }
+    for line in ["GET /models", "GET /chat/models"] {
+        let told = ask(line, "").await;
+        assert_eq!(told["data"][0]["status"]["value"], "loaded", "{told}");
+        assert!(!told.to_string().contains("hidden"), "{told}");
+    }
+    let told = ask("GET /v1/models?limit=1000", ANTHROPIC).await;
+    assert_eq!(
+        (&told["has_more"], &told["first_id"]),
+        (&false.into(), &"chat".into())
+    );
+    assert_eq!(told["data"].as_array().unwrap().len(), 1, "{told}");
+    let one = ask("GET /v1/models/chat", ANTHROPIC).await;
+    assert_eq!(one, told["data"][0]);
+    assert_eq!(one["type"], "model");
+    let hidden = on(&bench, &token, "GET /v1/models/hidden").await;
+    assert_eq!(hidden.status, 404);
 }

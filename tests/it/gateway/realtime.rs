@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use tidegate::config::Settings;
+use tidegate::config::edge::{Origin, Origins};
 use tidegate::websocket::{Piece, Reader, Side, accept, close, text};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -244,6 +245,81 @@ async fn what_is_no_websocket_or_for_no_one_is_refused_with_a_status() {
         assert_eq!(answer.status, status, "{request}: {answer:?}");
         assert!(!answer.code().is_empty(), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_page_that_may_call_sends_its_token_as_a_subprotocol() {
+    const PAGE: &str = "https://chat.example";
+    let (address, mut heard) = vllm(accept).await;
+    let mut settings = Settings::default();
+    settings.cors.origins = Origins::These(vec![Origin(PAGE.to_owned())]);
+    let bench = Bench::with(&[address], "", settings).await;
+    let token = bench.token().0;
+    let of_page = |path: &str, origin: &str, protocols: &str| {
+        let good = opening(&bench, path);
+        let (before, rest) = good.split_once("Authorization: ").unwrap();
+        let rest = rest.split_once("\r\n").unwrap().1;
+        format!("{before}Origin: {origin}\r\nSec-WebSocket-Protocol: {protocols}\r\n{rest}")
+    };
+    let offered = format!("realtime, openai-insecure-api-key.{token}, openai-beta.realtime-v1");
+    let path = "/v1/realtime?model=chat";
+    let mut client = bench.connect().await;
+    client.send(of_page(path, PAGE, &offered)).await;
+    let opened = String::from_utf8(client.until(b"\r\n\r\n").await).unwrap();
+    assert!(opened.starts_with("HTTP/1.1 101 "), "{opened}");
+    let lower = opened.to_ascii_lowercase();
+    assert!(
+        lower.contains("sec-websocket-protocol: realtime\r\n"),
+        "{opened}"
+    );
+    assert!(
+        !opened.contains(&token) && !lower.contains("insecure"),
+        "{opened}"
+    );
+    let arrived = heard.recv().await.unwrap();
+    assert!(
+        !arrived.contains("insecure") && !arrived.contains("protocol"),
+        "{arrived}"
+    );
+    let mut client = Socket::new(client, Side::Client);
+    assert!(client.hear().await.contains("theirs"));
+
+    let twice = format!("{offered}, openai-insecure-api-key.{token}");
+    let wrong = "realtime, openai-insecure-api-key.tgw_a.b";
+    for (request, code) in [
+        (
+            of_page(path, "https://evil.example", &offered),
+            "origin_not_allowed",
+        ),
+        (of_page(path, PAGE, &twice), "invalid_api_key"),
+        (of_page(path, PAGE, wrong), "invalid_api_key"),
+        (of_page(path, PAGE, "realtime"), "invalid_api_key"),
+        // Nowhere else is it a token.
+        (of_page("/v1/models", PAGE, &offered), "invalid_api_key"),
+    ] {
+        let answer = bench.ask(&request).await;
+        assert_eq!(answer.code(), code, "{request}");
+        assert!(!format!("{answer:?}").contains(&token));
+    }
+    let off = Bench::new(&[address], "").await;
+    let answer = off.ask(of_page(path, PAGE, &offered)).await;
+    assert_eq!(answer.code(), "origin_not_allowed");
+}
+
+#[tokio::test]
+async fn a_websocket_for_responses_is_refused_at_once_so_that_agents_ask_by_post() {
+    let (address, _heard) = vllm(accept).await;
+    let bench = Bench::new(&[address], "").await;
+    for path in ["/v1/responses", "/v1/responses/", "/chat/v1/responses"] {
+        let answer = bench.ask(opening(&bench, path)).await;
+        assert_eq!(answer.status, 426, "{answer:?}");
+        assert_eq!(answer.code(), "websocket_not_supported");
+        assert_eq!(answer.header("upgrade"), Some("HTTP/1.1"));
+    }
+    let plain = opening(&bench, "/v1/responses").replace("Upgrade: websocket\r\n", "");
+    assert_eq!(bench.ask(plain).await.status, 405);
+    let other = opening(&bench, "/v1/chat/completions");
+    assert_eq!(bench.ask(other).await.status, 405);
 }
 
 #[tokio::test]

@@ -83,6 +83,63 @@ fn commands_where_no_gateway_ever_was_do_nothing_and_say_so() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// A client that keeps its connection.
+struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    fn new(place: &Place) -> Self {
+        Self(BufReader::new(connect(place.address).unwrap()))
+    }
+
+    /// Asks with a token: the head of the answer.
+    fn ask(&mut self, token: &str) -> String {
+        let body = r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"a"}]}"#;
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+        answer(&mut self.0).unwrap()
+    }
+}
+
+#[test]
+fn a_gateway_that_was_taken_over_from_serves_no_token_that_was_revoked_since() {
+    let place = Place::new();
+    let mut old = place.start(&[]);
+    old.says("\"message\":\"ready\"");
+    let (good, revoked) = (token(&place), token(&place));
+    let id = ids(&place).swap_remove(0);
+    let mut kept: Vec<Kept> = (0..3).map(|_| Kept::new(&place)).collect();
+    for (client, token) in kept.iter_mut().zip([&revoked, &good, &good]) {
+        assert!(client.ask(token).starts_with("http/1.1 200"));
+    }
+    let mut new = place.start(&["--take-over"]);
+    new.says("\"message\":\"ready\"");
+    old.says("the new gateway serves");
+    let output = run(place.path(), &["token", "revoke", &id]);
+    assert!(output.status.success(), "{}", said(&output));
+    let news = place.path().join(".tidegate/refusals.recent");
+    let mut last = |number: usize, token: &str| {
+        let head = kept[number].ask(token);
+        assert!(head.contains("connection: close"), "{head}");
+        head
+    };
+    // All three are still with the old one, which answers each a last time.
+    let head = last(0, &revoked);
+    assert!(head.starts_with("http/1.1 401"), "{head}");
+    let head = last(1, &good);
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    fs::remove_file(news).unwrap();
+    let head = last(2, &good);
+    assert!(head.starts_with("http/1.1 503"), "{head}");
+    assert!(ask(&place, &good).starts_with("HTTP/1.1 200"));
+    assert!(ask(&place, &revoked).contains("token_revoked"));
+    assert!(old.child.wait().unwrap().success());
+    new.end();
+}
+
 #[test]
 fn a_store_that_is_lost_lets_no_revoked_token_in_again() {
     let place = Place::new();

@@ -103,3 +103,47 @@ async fn on_a_copy_of_the_state_directory_no_worker_of_the_first_is_touched() {
     again.kill(&launched.nonce);
     exited(&again, &launched.nonce).await;
 }
+
+/// The disk fills up between the record of the intent and that of the process: the
+/// log, a pipe that nobody reads yet, holds the launch up between the two.
+#[tokio::test]
+async fn a_worker_that_can_not_be_written_down_is_ended_at_once() {
+    let bench = Bench::new("sleep 60");
+    let launcher = bench.open().unwrap();
+    let first = launch(&launcher, &bench).await;
+    let mut log = PathBuf::new();
+    change_record(&bench.state(), |record| {
+        log = PathBuf::from(record["log"].as_str().unwrap());
+    });
+    launcher.kill(&first.nonce);
+    exited(&launcher, &first.nonce).await;
+    fs::remove_file(&log).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&log).status();
+    assert!(made.unwrap().success());
+
+    let order = bench.order();
+    let nonce = order.nonce.as_str().to_owned();
+    let (journal, aside) = (bench.state().join("workers"), bench.state().join("aside"));
+    let fills = async {
+        let written = async {
+            while bench.records() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, written).await.unwrap();
+        fs::rename(&journal, &aside).unwrap();
+        fs::write(&journal, "full").unwrap();
+        tokio::task::spawn_blocking(move || fs::File::open(log)).await
+    };
+    let (answer, _reader) = tokio::join!(launcher.submit(order), fills);
+    let error = answer.unwrap_err().to_string();
+    assert!(error.contains("its record can't be written"), "{error}");
+    let environs = fs::read_dir("/proc").unwrap().flatten();
+    let environs = environs.filter_map(|entry| fs::read(entry.path().join("environ")).ok());
+    let ours = |environ: &Vec<u8>| String::from_utf8_lossy(environ).contains(&nonce);
+    assert_eq!(
+        environs.filter(ours).count(),
+        0,
+        "it runs, and no one knows"
+    );
+}

@@ -1,7 +1,8 @@
 // Every page begins here: who is it, which page, and what must be known everywhere.
 
-import { el, prose, show, toast } from "./lib/dom.js";
-import { ApiError, call, get, live, session } from "./lib/api.js";
+import { data, el, prose, show, toast } from "./lib/dom.js";
+import { ApiError, call, live, news, part, session } from "./lib/api.js";
+import { ago, zone } from "./lib/format.js";
 
 const PAGES = [
   [/^\/login$/, "login"],
@@ -68,14 +69,25 @@ function frame(who) {
   const notices = el("div", { class: "stack", id: "notices" },
     el("p", { class: "note bad", id: "offline", role: "alert", hidden: true }, "The gateway can't be reached. What you see is from before; the page tries again."));
   main.before(notices);
+  const foot = el("footer", { class: "foot quiet small" });
+  main.after(foot);
+  // What sticks below the bar has to know how high it is.
+  new ResizeObserver(([entry]) => document.documentElement.style.setProperty("--top", `${entry.target.offsetHeight}px`)).observe(document.getElementById("top"));
   let last = "";
   live(async () => {
-    const status = await get("status");
-    const text = JSON.stringify([status.warnings, status.config_errors]);
+    const status = await news("status");
+    if (!foot.firstChild) show(foot, `Tidegate ${status.version}. Times are those of this browser, ${zone()}. `, el("a", { href: "/api/v1/openapi.json" }, "Description of the API"));
+    const text = JSON.stringify([status.warnings, status.config_errors, status.problems]);
     if (text === last) return;
     last = text;
+    const problems = status.problems ?? [];
+    document.title = `${problems.length ? `(${problems.length}) ` : ""}${document.title.replace(/^\(\d+\) /, "")}`;
     notices.querySelectorAll(".from-status").forEach((note) => note.remove());
     for (const warning of status.warnings ?? []) notices.append(el("p", { class: "note warn from-status" }, warning));
+    if (problems.length) {
+      notices.append(el("div", { class: "note bad from-status", id: "problems-now" }, el("ul", {}, problems.slice(0, PROBLEMS_SHOWN).map((each) => el("li", {}, problem(each))),
+        problems.length > PROBLEMS_SHOWN && el("li", {}, `and ${problems.length - PROBLEMS_SHOWN} more: `, el("a", { href: "/?instances.status=failed" }, "instances"), ", ", el("a", { href: "/routes" }, "routes")))));
+    }
     const errors = status.config_errors ?? [];
     if (errors.length) {
       notices.append(el("p", { class: "note bad from-status" },
@@ -83,6 +95,18 @@ function frame(who) {
         el("a", { href: "/routes#errors" }, "See where")));
     }
   }, 10);
+}
+
+/** Lines of what fails; the rest is a number. */
+const PROBLEMS_SHOWN = 3;
+
+/** What fails, since when and why, with the way there. */
+function problem(each) {
+  const [first = ""] = (each.why ?? "").split("\n");
+  const why = [each.since && ` ${ago(each.since)}`, first && `: ${first}`];
+  return each.kind === "server"
+    ? ["A server of the route ", el("a", { href: `/routes?routes.filter=${part(each.of)}` }, data(each.of, 60)), " fails: ", data(`${each.name}${first ? `, ${first}` : ""}`, 300)]
+    : [el("a", { href: `/instances/${part(each.of)}` }, data(each.name, 80)), " failed", data(why.filter(Boolean).join(""), 300)];
 }
 
 async function logout() {

@@ -6,8 +6,9 @@ use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256};
 use jsonwebtoken::DecodingKey;
 
 use super::*;
+use crate::auth::algorithm::Algorithm;
 use crate::auth::foreign::{Terms, WorkspaceFrom};
-use crate::auth::ring::{Algorithm, Foreign, TrustedKey};
+use crate::auth::ring::{Foreign, TrustedKey};
 
 const IDP: &str = "https://idp.example.org";
 

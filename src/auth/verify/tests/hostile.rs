@@ -323,7 +323,12 @@ proptest! {
         let [header, claims] = [header, claims].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         if let Ok(principal) = verifier.verify(&signed(issuer, &header, &claims), NOW) {
             let header: Value = serde_json::from_str(&header).unwrap();
-            let claims: Value = serde_json::from_str(&claims).unwrap();
+            let claims: Value = match serde_json::from_str(&claims) {
+                Ok(claims) => claims,
+                // Of a claim that we do not read.
+                Err(error) if error.to_string().starts_with("number out of range") => return Ok(()),
+                Err(error) => panic!("{error}: {claims}"),
+            };
             prop_assert_eq!(&header["alg"], "EdDSA");
             prop_assert_eq!(&header["typ"], "wst+jwt");
             prop_assert_eq!(&claims["iss"], "tidegate");

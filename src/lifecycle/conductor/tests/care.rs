@@ -129,7 +129,7 @@ async fn a_start_that_cannot_be_written_down_comes_up_by_itself_once_it_can() {
     let mut watch = stage.handle("t/a").watch();
     let many = |snapshot: &deployment::Snapshot| snapshot.refusals > 20;
     drop(watch.wait_for(|snapshot| many(snapshot)).await.unwrap());
-    let reason = stage.handle("t/a").snapshot().reason.clone().unwrap();
+    let reason = stage.reason("t/a");
     assert_eq!(
         *reason,
         *"its record can't be written: no space left on /state; tried again in 30s"

@@ -7,8 +7,10 @@
 //! in each of the first steps of the next life.
 
 use super::*;
-use crate::lifecycle::calls::{Callee, Calls, Depth, Proof};
-use crate::lifecycle::launcher::{Boxed, Exit, LaunchError, Launched, Launcher, ListError, Order};
+use crate::lifecycle::act::calls::{Callee, Calls, Depth, Proven};
+use crate::lifecycle::act::launcher::{
+    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Order,
+};
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Mutex;
@@ -214,12 +216,12 @@ impl Calls for Life {
         Box::pin(async { Ok(()) })
     }
 
-    fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proof, String>> {
+    fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proven, String>> {
         let kept = self.kept.lock().unwrap();
         let process = kept.processes.get(worker.launched.nonce.as_str());
         let proof = match process.map(|process| process.asleep) {
-            Some(None) => Ok(Proof::Awake),
-            Some(Some(_)) => Ok(Proof::Asleep),
+            Some(None) => Ok(Proven::Awake),
+            Some(Some(_)) => Ok(Proven::Asleep),
             None => Err("it is gone".to_owned()),
         };
         drop(kept);
@@ -232,7 +234,7 @@ async fn begin(life: &Life) -> (Stage, Tasks) {
     let clock = Clock::start();
     let (registry, demands) = Registry::new(clock);
     let tasks = Tasks::new();
-    let parts = Parts {
+    let parts = ConductorParts {
         registry: registry.clone(),
         demands,
         settings: Arc::default(),

@@ -1,6 +1,7 @@
 //! Answers to "why is it not running?" and "whom would a start evict?".
 
 use super::*;
+use crate::deployment::Telling;
 use crate::lifecycle::Explanation;
 
 async fn explained(stage: &Stage, id: &str) -> Explanation {
@@ -10,7 +11,8 @@ async fn explained(stage: &Stage, id: &str) -> Explanation {
 }
 
 fn says(explanation: &Explanation, words: &str) {
-    let lines = explanation.lines.join("\n");
+    let lines: Vec<String> = explanation.lines.iter().map(Telling::to_string).collect();
+    let lines = lines.join("\n");
     assert!(lines.contains(words), "not `{words}`:\n{lines}");
 }
 
@@ -53,9 +55,9 @@ async fn an_answer_names_those_who_keep_it_waiting_and_events_say_so() {
     says(&waits, "1 request waits for it");
     says(&waits, "t/a has 17GiB: keep = true");
     let told = stage.conductor.events(None, 5);
-    let told: Vec<&str> = told.iter().map(|event| event.text.as_ref()).collect();
+    let told: Vec<String> = told.iter().map(|event| event.text.to_string()).collect();
     let why = "waits: those on its GPUs never leave for it: they are kept (keep = true), or replicas of the same deployment";
-    assert!(told.contains(&why), "{told:?}");
+    assert!(told.iter().any(|told| told == why), "{told:?}");
     drop(waiter);
     stage.command("t/b", Command::Stop).await.unwrap();
     stage.phase("t/b", "stopped").await;
@@ -76,9 +78,9 @@ async fn with_prefetch_the_one_that_a_client_asks_next_is_woken_and_the_event_sa
     tokio::time::sleep(Duration::from_secs(1)).await;
     let id = DeploymentId::parse("t/b").unwrap();
     let told = stage.conductor.events(Some(&id), 10);
-    let told: Vec<&str> = told.iter().map(|event| event.text.as_ref()).collect();
+    let told: Vec<String> = told.iter().map(|event| event.text.to_string()).collect();
     let why = "waking: a request is expected: who asked t/a is likely to ask it next (50 %)";
-    assert!(told.contains(&why), "{told:?}");
+    assert!(told.iter().any(|told| told == why), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,11 +110,10 @@ async fn how_much_it_is_asked_for_is_known_after_a_restart_and_with_other_option
     let expected = async |stage: &Stage| {
         let id = DeploymentId::parse("t/a").unwrap();
         let explained = stage.conductor.explain(&id).await.unwrap();
-        let expected = explained
-            .lines
-            .iter()
-            .find(|line| line.starts_with("expected: "));
-        let figures = expected.unwrap().split(' ').nth(1).unwrap();
+        let mut lines = explained.lines.iter().map(Telling::to_string);
+        let expected = lines.find(|line| line.starts_with("expected: "));
+        let expected = expected.unwrap();
+        let figures = expected.split(' ').nth(1).unwrap();
         figures.parse::<f64>().unwrap()
     };
     let spec = idles("t/a");

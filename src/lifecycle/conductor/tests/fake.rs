@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Deployment, OffloadTo};
+use crate::config::{Deployment, OffloadTo};
 use crate::deployment;
-use crate::lifecycle::calls::{Callee, Calls, Depth, Proof};
-use crate::lifecycle::launcher::{
-    Activity, Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order,
+use crate::lifecycle::act::calls::{Callee, Calls, Depth, Proven};
+use crate::lifecycle::act::launcher::{
+    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, WorkerActivity,
 };
 
 /// What the scripted world does next, and what it was asked.
@@ -138,8 +138,8 @@ impl Launcher for Fake {
         Box::pin(async { Ok(left) })
     }
 
-    fn activity(&self, _nonce: &Nonce) -> Option<Activity> {
-        Some(Activity::default())
+    fn activity(&self, _nonce: &Nonce) -> Option<WorkerActivity> {
+        Some(WorkerActivity::default())
     }
 
     fn find(&self, _nonce: &Nonce) -> Option<Launched> {
@@ -226,12 +226,12 @@ impl Calls for Fake {
         })
     }
 
-    fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proof, String>> {
+    fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proven, String>> {
         Box::pin(async move {
             match worker.launched.asleep {
                 _ if worker.launched.api_key.is_empty() => Err("it is another".to_owned()),
-                Some(_) => Ok(Proof::Asleep),
-                None => Ok(Proof::Awake),
+                Some(_) => Ok(Proven::Asleep),
+                None => Ok(Proven::Awake),
             }
         })
     }
@@ -242,7 +242,7 @@ pub(super) fn launched(spec: &Deployment, nonce: Nonce) -> Launched {
         nonce,
         deployment: spec.id.clone(),
         generation: crate::names::Generation(1),
-        address: config::Address::Unix("/tmp/none.sock".into()),
+        address: crate::outbound::Address::Unix("/tmp/none.sock".into()),
         api_key: Arc::from("key"),
         pid: Some(7),
         fingerprint: Arc::from(format!("{:?}", spec.engine)),

@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use super::*;
 use crate::config::load_catalog;
-use crate::lifecycle::placement::Obstacle;
-use crate::lifecycle::simulation::dice::Dice;
+use crate::deployment::Telling;
+use crate::lifecycle::decide::placement::Obstacle;
+use crate::random::Dice;
 
 const GIB: u64 = 1 << 30;
 const GPU: u64 = 80 * GIB;
@@ -64,10 +65,10 @@ fn fleet(dice: &mut Dice, gpus: usize) -> (Vec<Arc<Deployment>>, Timings) {
 async fn check_words(stage: &Stage, specs: &[Arc<Deployment>]) {
     for spec in specs {
         let said = stage.conductor.explain(&spec.id).await.unwrap();
-        let text = said.lines.join("\n");
-        let of_claim = said.lines.first().unwrap();
-        if let Some(waits) = said
-            .lines
+        let lines: Vec<String> = said.lines.iter().map(Telling::to_string).collect();
+        let text = lines.join("\n");
+        let of_claim = lines.first().unwrap();
+        if let Some(waits) = lines
             .iter()
             .find(|l| l.starts_with("a request now would wait"))
         {
@@ -76,7 +77,7 @@ async fn check_words(stage: &Stage, specs: &[Arc<Deployment>]) {
             assert!(same, "two reasons:\n{text}");
         }
         if said.waits_for == Some(Obstacle::Busy.label()) {
-            let mut holders = said.lines.iter().filter(|line| line.contains(" has "));
+            let mut holders = lines.iter().filter(|line| line.contains(" has "));
             let hinders = |line: &String| !line.ends_with("idle, may be asked to leave");
             assert!(holders.any(hinders), "nobody is in its way:\n{text}");
         }

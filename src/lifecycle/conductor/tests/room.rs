@@ -22,7 +22,9 @@ async fn one_gpu_is_shared_by_turns_and_never_overfilled() {
     assert!(back.is_some());
     let texts = stage.conductor.events(None, 100);
     assert!(
-        texts.iter().any(|h| h.text.contains("needed by t/b")),
+        texts
+            .iter()
+            .any(|h| h.text.to_string().contains("needed by t/b")),
         "{texts:?}"
     );
 }
@@ -31,7 +33,7 @@ async fn one_gpu_is_shared_by_turns_and_never_overfilled() {
 async fn one_that_can_never_fit_is_refused_with_figures() {
     let stage = Stage::with(Fake::default(), &[8 << 30], &[spec("t/a")]).await;
     assert!(stage.request("t/a").await.is_none());
-    let reason = stage.handle("t/a").snapshot().reason.clone().unwrap();
+    let reason = stage.reason("t/a");
     assert!(
         reason.contains("17GiB") && reason.contains("8GiB"),
         "{reason}"

@@ -8,11 +8,12 @@ use std::io::{self, Write};
 use serde_json::{Map, Value as Json, json};
 
 use super::super::OPTIONS;
-use super::super::row::{Home, OptionRow, Scope};
+use super::super::row::{Home, OptionRow, OptionScope};
 use super::super::set::{OptionError, OptionSet};
-use super::super::value::{Secret, SecretSource};
+use super::super::value::{SecretSource, SecretText};
+use crate::outbound::dial::media::Media;
 use crate::vllm::args::{CommandLine, Launch, Listen, Sleep, command_line};
-use crate::vllm::rules::{self, Allowed, Machine};
+use crate::vllm::rules::{self, Allowed, Hardware};
 use crate::vllm::versions::{Arg, ArgForm, VersionArgs};
 
 /// Prints a case for every option set to its example, one with all that go
@@ -96,7 +97,7 @@ fn built(
     knowledge: &VersionArgs,
     table: &Map<String, Json>,
 ) -> Result<CommandLine, Vec<OptionError>> {
-    let options = OptionSet::parse(Scope::Both, table)?;
+    let options = OptionSet::parse(OptionScope::Both, table)?;
     command_line(&Launch {
         model: "m",
         served_names: &[],
@@ -106,11 +107,13 @@ fn built(
         listen: Listen::Tcp("127.0.0.1", 8101),
         sleep: Sleep::No,
         allowed: &Allowed::all(),
-        machine: Machine {
+        media: &Media::default(),
+        chat_template: false,
+        machine: Hardware {
             amd64: true,
-            ..Machine::default()
+            ..Hardware::default()
         },
-        resolve: &|_: &SecretSource| Ok(Secret::new("secret".to_owned())),
+        resolve: &|_: &SecretSource| Ok(SecretText::new("secret".to_owned())),
     })
 }
 

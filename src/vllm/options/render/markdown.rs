@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::super::OPTIONS;
-use super::super::row::{Group, Home, OptionRow, Span};
+use super::super::row::{Group, Home, OptionRow, Versions};
 use super::{becomes, values};
 use crate::vllm::versions::Version;
 
@@ -57,7 +57,7 @@ fn option(out: &mut dyn Write, row: &OptionRow) -> io::Result<()> {
     writeln!(out)
 }
 
-fn versions(span: &Span) -> String {
+fn versions(span: &Versions) -> String {
     match (span.since == Version::MIN, span.until == Version::MAX) {
         (true, true) => String::new(),
         (true, false) => format!("Before vLLM {}: ", span.until),

@@ -1,9 +1,10 @@
 //! What stands at keys of its own: names, placement, version, idle times.
 
-use crate::vllm::options::row::{Form, Group, Home, Kind, OptionRow, Owner, ever, row};
+use crate::vllm::options::row::{Form, Group, Home, OptionRow, SetBy, ValueKind, ever, row};
 
-const GATEWAY: &[crate::vllm::options::Span] = &[ever(Form::Tidegate("the gateway acts on it"))];
-const LIFECYCLE: &[crate::vllm::options::Span] =
+const GATEWAY: &[crate::vllm::options::Versions] =
+    &[ever(Form::Tidegate("the gateway acts on it"))];
+const LIFECYCLE: &[crate::vllm::options::Versions] =
     &[ever(Form::Tidegate("the lifecycle manager acts on it"))];
 
 pub(super) const ROWS: &[OptionRow] = &[
@@ -11,92 +12,92 @@ pub(super) const ROWS: &[OptionRow] = &[
         Group::Instance,
         &[(1, "Import Configuration")],
         "import_configuration",
-        Kind::Text,
+        ValueKind::Text,
         "\"team.json\"",
         "Takes an exported instance back. On the command line: `tidegate launch FILE.json`; over the admin API: POST instances/import.",
     )
-    .owner(Owner::Gateway)
+    .owner(SetBy::Gateway)
     .home(Home::Command("tidegate launch FILE.json"))
     .spans(GATEWAY),
     row(
         Group::Instance,
         &[(2, "Instance name")],
         "instance_name",
-        Kind::Text,
+        ValueKind::Text,
         "\"team-llms\"",
         "Name of the instance: letters, digits, '.', '_' and '-'.",
     )
-    .owner(Owner::Gateway)
+    .owner(SetBy::Gateway)
     .home(Home::Key("instance.name"))
     .spans(GATEWAY),
     row(
         Group::Instance,
         &[(3, "Service Project (Access Control)")],
         "project",
-        Kind::Text,
+        ValueKind::Text,
         "\"research\"",
         "Project of the instance. A token needs read access to it; without one, only tokens of admins get in.",
     )
-    .owner(Owner::Gateway)
+    .owner(SetBy::Gateway)
     .home(Home::Key("instance.project"))
     .spans(GATEWAY),
     row(
         Group::Instance,
         &[(4, "Queue")],
         "queue",
-        Kind::Text,
+        ValueKind::Text,
         "\"local\"",
         "Where the workers of the instance are placed.",
     )
     .default("local")
-    .owner(Owner::Lifecycle)
+    .owner(SetBy::Lifecycle)
     .home(Home::Key("instance.queue"))
     .spans(LIFECYCLE),
     row(
         Group::Instance,
         &[(5, "AI Gateway Route")],
         "route",
-        Kind::Text,
+        ValueKind::Text,
         "\"chat\"",
         "A configured route that becomes the endpoint. Unset: the file's own [route], else an endpoint made for this instance.",
     )
-    .owner(Owner::Gateway)
+    .owner(SetBy::Gateway)
     .home(Home::Key("instance.route"))
     .spans(GATEWAY),
     row(
         Group::Instance,
         &[(108, "vLLM Version")],
         "vllm_version",
-        Kind::Text,
+        ValueKind::Text,
         "\"0.32.0\"",
         "The vLLM to run. It is installed into a virtual environment of its own if it is not there yet. Unset: the vLLM that is found.",
     )
-    .owner(Owner::Lifecycle)
+    .owner(SetBy::Lifecycle)
     .home(Home::Key("instance.vllm_version"))
     .spans(LIFECYCLE),
     row(
         Group::Idle,
         &[(109, "Idle Time Limit (Hours)")],
         "idle_time_limit",
-        Kind::Duration,
+        ValueKind::Duration,
         "\"4h\"",
         "Idle time after which the worker is stopped. Unset: never.",
     )
     .label("Idle Time Limit")
-    .owner(Owner::Lifecycle)
+    .owner(SetBy::Lifecycle)
     .home(Home::Key("instance.idle.time_limit"))
     .spans(LIFECYCLE),
     row(
         Group::Idle,
         &[(110, "Last Action Report Interval (Seconds)")],
         "last_action_report_interval",
-        Kind::Duration,
+        ValueKind::Duration,
         "\"10s\"",
         "How often last activity is reported. A worker that is in use is never idle, whatever was reported.",
     )
     .label("Last Action Report Interval")
     .default("10s")
-    .owner(Owner::Lifecycle)
+    .owner(SetBy::Lifecycle)
     .home(Home::Key("instance.idle.last_action_report_interval"))
     .spans(LIFECYCLE),
 ];

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Secret, SecretSource, TEXT_BYTES_MAX, Value, one_line, shown, text};
+use super::{SecretSource, SecretText, TEXT_BYTES_MAX, Value, one_line, shown, text};
 
 /// Longest JSON of one value, in bytes; Linux takes 128 KiB in one argument.
 const JSON_BYTES_MAX: usize = 64 << 10;
@@ -247,7 +247,7 @@ pub(super) fn secret(raw: &Json) -> Result<Value, String> {
             if !plain || text.len() > TEXT_BYTES_MAX {
                 return Err("a secret is one word of printable ASCII".to_owned());
             }
-            SecretSource::Literal(Secret::new(text.clone()))
+            SecretSource::Literal(SecretText::new(text.clone()))
         }
         Json::Object(map) if map.len() == 1 => {
             let (key, value) = map.iter().next().ok_or(HOW)?;

@@ -2,6 +2,7 @@
 
 import { el, confirm, copy, dialog, download, field, toast } from "./dom.js";
 import { get, part, post, remove } from "./api.js";
+import { menu } from "./menu.js";
 
 const RUNS = ["loading", "active", "idle"];
 
@@ -64,18 +65,19 @@ export async function deleteInstance(instance, after) {
   }
 }
 
-/** All buttons of an instance; `small` for a row of a table. */
+/** All buttons of an instance; `small` for a row of a table: the first of them, and a menu. */
 export function buttons(instance, refresh, { small = false, gone = refresh } = {}) {
   const className = small ? "tiny" : null;
   const button = (label, run, extra = "") => el("button", { type: "button", class: [className, extra].filter(Boolean).join(" ") || null,
     "aria-label": small ? `${label} ${instance.name}` : null, on: { click: run } }, label);
-  return [
+  const all = [
     ...["start", "wake", "offload", "unload", "stop"].filter((name) => allows(name, instance)).map((name) =>
       button(TITLES[name], () => command(instance, name, refresh))),
     el("a", { class: ["button", className].filter(Boolean).join(" "), href: `/launch?clone=${part(instance.name)}`, "aria-label": small ? `Clone ${instance.name}` : null }, "Clone"),
     button("Export", () => exportInstance(instance.name)),
     button("Delete", () => deleteInstance(instance, gone), "danger"),
   ];
+  return small ? [all[0], ...menu(`More for ${instance.name}`, all.slice(1))] : all;
 }
 
 /** Which buttons there are: a table draws them again only when this changes. */

@@ -62,17 +62,50 @@ export async function call(method, path, { query = {}, body = undefined, type = 
   } catch {
     throw new ApiError(response.status, "the answer is not JSON", null);
   }
-  if (!response.ok) {
+  if (!response.ok && response.status !== 304) {
     if (response.status === 401) login();
     throw new ApiError(response.status, answer?.error?.message ?? `status ${response.status}`, answer);
   }
-  return whole ? { answer, headers: response.headers } : answer;
+  return whole ? { answer, headers: response.headers, status: response.status } : answer;
 }
 
 export const get = (path, query) => call("GET", path, { query });
 export const post = (path, body, query) => call("POST", path, { body, query });
-export const put = (path, body, headers) => call("PUT", path, { body, headers });
+export const put = (path, body, headers, query) => call("PUT", path, { body, headers, query });
 export const remove = (path, headers) => call("DELETE", path, { headers });
+
+/** Answers as they came last, by path: a tag, the rows, and when each came. */
+const answers = new Map();
+
+/** What goes up by a second each second and is not told anew. */
+const COUNTED_ON = new Set(["idle_seconds", "now", "uptime_seconds"]);
+
+function countedOn(value, seconds) {
+  if (Array.isArray(value)) return value.map((each) => countedOn(each, seconds));
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, typeof each === "number" && COUNTED_ON.has(key) ? each + seconds : countedOn(each, seconds)]));
+}
+
+/** As `get`, for what is asked again and again: only what is new is sent. */
+export async function news(path) {
+  const before = answers.get(path);
+  const headers = { "a-im": "tidegate-rows", ...(before && { "if-none-match": before.tag }) };
+  const { answer, headers: told, status } = await call("GET", path, { headers, whole: true });
+  const now = Date.now();
+  const row = (value) => ({ value, at: now });
+  let kept = before;
+  if (status !== 304) {
+    kept = { tag: told.get("etag"), list: Array.isArray(answer) || status === 226 };
+    if (status === 226) {
+      kept.rows = before.rows.slice(0, answer.of);
+      for (const [place, value] of answer.rows) kept.rows[place] = row(value);
+    } else kept.rows = (kept.list ? answer : [answer]).map(row);
+    if (kept.tag) answers.set(path, kept);
+    else answers.delete(path);
+  }
+  const shown = kept.rows.map(({ value, at }) => (at === now ? value : countedOn(value, Math.round((now - at) / 1000))));
+  return kept.list ? shown : shown[0];
+}
 
 /** One part of a path. */
 export const part = encodeURIComponent;

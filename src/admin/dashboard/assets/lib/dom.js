@@ -71,7 +71,8 @@ export function show(node, ...children) {
 /** A data value of any length in one isolated span, whole on hover. */
 export function data(text, max = 120) {
   const all = String(text ?? "");
-  return el("span", { class: "data", title: all.length > max ? cut(all, 2000) : null }, cut(all, max));
+  const long = all.length > max;
+  return el("span", { class: "data", title: long ? cut(all, 2000) : null }, long ? `${visible(all.slice(0, max))}…` : visible(all));
 }
 
 const SHAPES = {
@@ -167,9 +168,10 @@ export function confirm(question, { details = null, action = "OK", danger = fals
 
 /** A dialog with a title and a way to close it; returns its element, open. */
 export function dialog(title, ...children) {
-  const box = el("dialog", { "aria-labelledby": "dialog-title" });
+  const name = id("dialog");
+  const box = el("dialog", { "aria-labelledby": name });
   box.append(el("div", { class: "stack" },
-    el("div", { class: "head" }, el("h2", { id: "dialog-title" }, title),
+    el("div", { class: "head" }, el("h2", { id: name }, title),
       el("button", { type: "button", class: "plain", "aria-label": "Close", on: { click: () => box.close() } }, "✕")),
     ...children));
   box.addEventListener("close", () => box.remove());

@@ -48,7 +48,7 @@ export function renamed(draft, taken, endpoints) {
 /** The configuration of an instance that is there. */
 export async function existing(name) {
   const { answer, headers } = await call("GET", `instances/${part(name)}`, { whole: true });
-  return { draft: shaped(answer.config), revision: answer.revision ?? headers.get("etag")?.replaceAll('"', "") ?? null, file: answer.file };
+  return { draft: shaped(answer.config), config: answer.config, revision: answer.revision ?? headers.get("etag")?.replaceAll('"', "") ?? null, file: answer.file };
 }
 
 /** A text that a person gave, JSON or TOML, as a draft. Only the gateway reads TOML. */

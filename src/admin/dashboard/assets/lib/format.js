@@ -46,11 +46,21 @@ export function latency(seconds) {
   return `${number.format(Math.round(seconds * 100) / 100)} s`;
 }
 
+/** The zone of this place's clock at a moment, as `UTC+1`. */
+export function zone(at = new Date()) {
+  const minutes = -at.getTimezoneOffset();
+  const hours = Math.floor(Math.abs(minutes) / 60);
+  const rest = Math.abs(minutes) % 60;
+  return `UTC${minutes === 0 ? "" : `${minutes < 0 ? "\u2212" : "+"}${hours}${rest ? `:${String(rest).padStart(2, "0")}` : ""}`}`;
+}
+
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-/** Seconds since 1970 as date and time of this place. */
+/** Seconds since 1970 as date and time of this place, with its zone. */
 export function time(seconds) {
-  return seconds === null || seconds === undefined ? NONE : moment.format(new Date(seconds * 1000));
+  if (seconds === null || seconds === undefined) return NONE;
+  const at = new Date(seconds * 1000);
+  return `${moment.format(at)} ${zone(at)}`;
 }
 
 /** How long ago, or in how long, in the largest unit: the moment itself is a title. */

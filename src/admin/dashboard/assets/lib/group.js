@@ -54,6 +54,8 @@ export function group({ title, options, place, key, three = false, readonly = fa
     node,
     id: id("group"),
     tally,
+    options,
+    title,
     holds: (name) => options.some((option) => option.name === name),
     /** Shows errors by option; others are cleared. */
     errors(found) {
@@ -65,28 +67,11 @@ export function group({ title, options, place, key, three = false, readonly = fa
     },
     /** Opens it and goes to an option. */
     reveal(name) {
-      node.open = true;
+      for (let fold = node; fold; fold = fold.parentElement.closest("details")) fold.open = true;
       make();
       const target = fields.get(name)?.input ?? node.querySelector(`[data-option="${CSS.escape(name)}"] button`);
       node.scrollIntoView({ block: "nearest" });
       target?.focus();
-    },
-    /** Leaves only options that fit; opens it if there are some. True if any is left. */
-    filter(words) {
-      if (!words) {
-        for (const field of fields.values()) field.node.hidden = false;
-        node.hidden = false;
-        return true;
-      }
-      const fits = (option) => `${option.name} ${option.label} ${option.help} ${option.aliases?.join(" ") ?? ""} ${option.becomes}`.toLowerCase().includes(words);
-      const some = options.some(fits);
-      node.hidden = !some;
-      if (some) {
-        node.open = true;
-        make();
-      }
-      for (const field of fields.values()) field.node.hidden = !fits(field.option);
-      return some;
     },
   };
 }

@@ -62,7 +62,7 @@ function make(option, { name, read, write, three, readonly }) {
     return { input };
   }
   if (kind === "secret") return secret(name, value, write, disabled);
-  const shared = { id: name, disabled, spellcheck: "false", autocomplete: "off", placeholder: option.example === null || option.example === undefined ? null : toText(kind, option.example).slice(0, 80) };
+  const shared = { id: name, disabled, spellcheck: "false", autocomplete: "off", placeholder: hint(option) };
   if (LONG.has(kind)) {
     const input = el("textarea", { ...shared, rows: 3, value: toText(kind, value), on: { input: () => write(fromText(kind, input.value)) } });
     return { input };
@@ -72,6 +72,12 @@ function make(option, { name, read, write, three, readonly }) {
   const input = el("input", { ...shared, type: "text", inputmode: numeric ? "decimal" : null, list: list?.id, value: toText(kind, value),
     on: { input: () => write(fromText(kind, input.value)) } });
   return { input, node: el("div", { class: "field" }, input, list) };
+}
+
+/** What holds where nothing is written; else what could be. */
+function hint(option) {
+  if (option.default) return `${option.default}`.slice(0, 80);
+  return option.example === null || option.example === undefined ? null : `e.g. ${toText(option.kind, option.example)}`.slice(0, 80);
 }
 
 /** Where a secret is: in the environment, in a file, in the store; or the secret itself. */

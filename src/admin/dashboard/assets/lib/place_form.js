@@ -20,7 +20,7 @@ export function entry(label, control, help, key) {
   control.setAttribute("aria-describedby", [control.getAttribute("aria-describedby"), wrong.id].filter(Boolean).join(" "));
   node.append(wrong);
   node.dataset.key = key;
-  return { key, node, input: control, error(message) {
+  return { key, label, node, input: control, error(message) {
     show(wrong, message ?? "");
     wrong.hidden = !message;
     if (message) control.setAttribute("aria-invalid", "true");
@@ -42,10 +42,20 @@ export function instanceFields(draft, { instances, queues, locked, engineChanged
   const projects = [...new Set(instances.map((each) => each.project).filter(Boolean))];
   const list = el("datalist", { id: id("projects") }, projects.map((value) => el("option", { value })));
   const engine = select(table, "engine", [["vllm", "vLLM"], ["sim", "Stand-in (no GPU, no download)"]], { fallback: "vllm" });
-  engine.addEventListener("change", engineChanged);
+  // A stand-in has no version; the one that was written comes back with vLLM.
+  let version = null;
+  engine.addEventListener("change", () => {
+    if (table.engine === "sim") {
+      version = table.vllm_version ?? version;
+      table.vllm_version = undefined;
+    } else {
+      table.vllm_version ??= version ?? undefined;
+    }
+    engineChanged();
+  });
   const entries = [
-    entry("Instance name", text(table, "name", { required: true, readonly: locked, placeholder: "team-llms" }), locked ? "A name stays: clone it to have another." : "Letters, digits, '.', '_' and '-'.", "instance.name"),
-    entry("Service Project (Access Control)", text(table, "project", { list: list.id, placeholder: "research" }), "A token needs read access to it. Without one, only tokens of admins get in.", "instance.project"),
+    entry("Instance name", text(table, "name", { required: true, readonly: locked, placeholder: "e.g. team-llms" }), locked ? "A name stays: clone it to have another." : "Letters, digits, '.', '_' and '-'.", "instance.name"),
+    entry("Service Project (Access Control)", text(table, "project", { list: list.id, placeholder: "e.g. research" }), "A token needs read access to it. Without one, only tokens of admins get in.", "instance.project"),
     entry("Queue", select(table, "queue", queues.map((name) => [name === "local" ? "" : name, name === "local" ? "local (this machine)" : name])), "Where its workers are placed.", "instance.queue"),
     entry("Engine", engine, "The stand-in behaves like vLLM towards its clients.", "instance.engine"),
   ];
@@ -99,10 +109,10 @@ export function routeFields(draft, routes) {
       return duration(value, "s");
     });
     const more = [
-      entry("Route name", text(route, "name", { placeholder: "chat" }), "Also its path, unless another is given.", "route.name"),
-      entry("Path", text(route, "path", { placeholder: "/chat" }), "https://HOST/chat/v1/…", "route.path"),
-      entry("Models", text(models, "text", { placeholder: "chat, gpt-4o-mini" }), "Names that lead to it on /v1, separated by commas.", "route.models"),
-      entry("Project of the route", text(route, "project", { placeholder: "research" }), "A token needs read access to it.", "route.project"),
+      entry("Route name", text(route, "name", { placeholder: "e.g. chat" }), "Also its path, unless another is given.", "route.name"),
+      entry("Path", text(route, "path", { placeholder: "e.g. /chat" }), "https://HOST/chat/v1/…", "route.path"),
+      entry("Models", text(models, "text", { placeholder: "e.g. chat, gpt-4o-mini" }), "Names that lead to it on /v1, separated by commas.", "route.models"),
+      entry("Project of the route", text(route, "project", { placeholder: "e.g. research" }), "A token needs read access to it.", "route.project"),
       entry("Who may enter", open, null, "route.public"),
       entry("Concurrent requests", text(route, "max_concurrent_requests", { inputmode: "numeric", placeholder: "no limit" }, whole), null, "route.max_concurrent_requests"),
       entry("Requests that may wait", text(route, "queue_requests_max", { inputmode: "numeric", placeholder: "0: deny at once" }, whole), null, "route.queue_requests_max"),
@@ -128,8 +138,8 @@ export function idleFields(draft) {
     set text(value) { idle.levels = value ? value.split(",") : undefined; },
   };
   const entries = [
-    entry("Idle Time Limit (Hours)", text(idle, "time_limit", { placeholder: "4" }, (value) => duration(value, "h")), "Idle time after which the worker is stopped; a number of hours, or \"90m\". Unset: never.", "instance.idle.time_limit"),
-    entry("Offload after", text(idle, "offload_after", { placeholder: "15m" }, (value) => duration(value, "m")), "Idle time after which the weights leave the GPU; minutes, or \"30s\". Needs levels, or an offloading option of the group Advanced.", "instance.idle.offload_after"),
+    entry("Idle Time Limit (Hours)", text(idle, "time_limit", { placeholder: "never" }, (value) => duration(value, "h")), "Idle time after which the worker is stopped; a number of hours, or \"90m\". Unset: never.", "instance.idle.time_limit"),
+    entry("Offload after", text(idle, "offload_after", { placeholder: "never" }, (value) => duration(value, "m")), "Idle time after which the weights leave the GPU; minutes, or \"30s\". Needs levels, or an offloading option of the group Advanced.", "instance.idle.offload_after"),
     entry("Where weights may go", select(levels, "text", [["", "as the options of the group Advanced say"], ["cpu", "host memory: quick to come back"], ["disk", "dropped: takes no host memory"], ["cpu,disk", "either: whichever takes less time"]]), "With both, the measured cost chooses, and the files are used where host memory is full: more models share the GPUs.", "instance.idle.levels"),
     entry("Last Action Report Interval (Seconds)", text(idle, "last_action_report_interval", { placeholder: "10" }, (value) => duration(value, "s")), "How often last activity is reported. A worker in use is never idle. Default: 10 s.", "instance.idle.last_action_report_interval"),
   ];
@@ -149,8 +159,8 @@ export function modelFields(table, { engine }) {
     return whole(value);
   });
   const entries = [
-    entry("Model", text(table, "model", { required: true, placeholder: "Qwen/Qwen3-8B" }), "A name on the Hugging Face hub, or a directory that the admin allows.", "deployment.model"),
-    entry("Model Endpoint Name", text(table, "endpoint_name", { placeholder: "qwen3-8b" }), "What clients write in `model`. Default: the model's name.", "deployment.endpoint_name"),
+    entry("Model", text(table, "model", { required: true, placeholder: "e.g. Qwen/Qwen3-8B" }), "A name on the Hugging Face hub, or a directory that the admin allows.", "deployment.model"),
+    entry("Model Endpoint Name", text(table, "endpoint_name", { placeholder: "the model's name" }), "What clients write in `model`. Default: the model's name.", "deployment.endpoint_name"),
     entry("Max Concurrent Requests", text(table, "max_concurrent_requests", { inputmode: "numeric", placeholder: "no limit" }, whole), "A further one is denied at once instead of being kept waiting.", "deployment.max_concurrent_requests"),
     entry("Longest Request", text(table, "max_request_duration", { placeholder: "no limit" }, (value) => duration(value, "m")), "One that takes longer is ended with an error; minutes, or \"30s\".", "deployment.max_request_duration"),
     entry("Starts", start, null, "deployment.start"),

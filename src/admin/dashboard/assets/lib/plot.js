@@ -27,6 +27,9 @@ function local(seconds) {
   return new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
 }
 
+/** The seconds of a time as plotly gives it. */
+const seconds = (text) => new Date(String(text).replace(" ", "T")).getTime() / 1000;
+
 /** A series with a hole wherever more than one step lies between two points. */
 function gapped(series) {
   const x = [];
@@ -63,7 +66,7 @@ function scale(unit, most) {
 /** Pixels of a text of the plots: it grows with the page's. */
 const pixels = (rem) => Math.round(rem * Number.parseFloat(getComputedStyle(document.documentElement).fontSize));
 
-function layout(unit, suffix, since, until) {
+function layout(unit, suffix, since, until, revision) {
   const axis = { gridcolor: color("--plot-grid"), linecolor: color("--line"), zerolinecolor: color("--plot-grid"), automargin: true,
     tickfont: { color: color("--muted"), size: pixels(0.7) } };
   return {
@@ -78,13 +81,14 @@ function layout(unit, suffix, since, until) {
     xaxis: { ...axis, type: "date", range: [local(since), local(until)] },
     yaxis: { ...axis, rangemode: "tozero", ticksuffix: suffix, fixedrange: false },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--muted"), activecolor: color("--accent"), orientation: "h" },
-    uirevision: "keep",
+    uirevision: revision,
     dragmode: "zoom",
   };
 }
 
 // Without a pointer its buttons would always lie over the lines.
-const CONFIG = { displaylogo: false, responsive: true, displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
+// Two clicks lead back to what was chosen, not to what is drawn.
+const CONFIG = { displaylogo: false, doubleClick: false, responsive: true, displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   toImageButtonOptions: { format: "svg" }, locale: "en" };
 
@@ -117,15 +121,17 @@ addEventListener("resize", () => {
 
 /**
  * A figure with a heading, the newest values, which hide and show their lines, and a plot. `tools` are buttons beside the
- * heading; `none` tells that there is nothing to show. `set(series, since, until)` gives it its lines: `{ name, unit, step, times, values }`.
+ * heading; `none` tells that there is nothing to show; lines named in `quiet` are hidden at first. `set(series, since, until)`
+ * gives it its lines: `{ name, unit, step, times, values }`. `zoom(since, until)` is called when a person marks a range, and
+ * without arguments when they want the whole again; without it, the plot keeps the range itself.
  */
-export function plot({ title, tools = [], level = "h3", none = "Nothing was recorded in this range." }) {
+export function plot({ title, tools = [], level = "h3", none = "Nothing was recorded in this range.", quiet = [], zoom = null }) {
   const heading = el(level, {}, title);
   const now = el("span", { class: "now" });
   const nothing = el("p", { class: "empty" }, "Loading…");
   const canvas = el("div", { class: "canvas" }, nothing);
   const node = el("figure", { class: "plot card", "aria-label": title }, el("figcaption", {}, heading, now, tools), canvas);
-  const state = { visible: false, stale: false, lines: null, since: 0, until: 0, drawn: false, zoomed: false, hidden: new Set(), more: null };
+  const state = { visible: false, stale: false, lines: null, since: 0, until: 0, drawn: false, kept: null, hidden: new Set(quiet), more: null };
 
   state.draw = async () => {
     if (!state.visible || !state.lines || !state.stale) return;
@@ -159,18 +165,29 @@ export function plot({ title, tools = [], level = "h3", none = "Nothing was reco
       const dots = alone(own);
       return dots.x.length ? [own, { type: "scatter", mode: "markers", visible, ...dots, hoverinfo: "skip", showlegend: false, marker: { color: shade, size: 5 } }] : [own];
     });
-    await Plotly.react(canvas, traces, layout(unit, suffix, state.since, state.until), CONFIG);
+    const [since, until] = state.kept ?? [state.since, state.until];
+    // A range that a person marked stays whatever comes; that of now moves on.
+    const revision = state.kept || state.fixed ? `${since} ${until}` : "live";
+    await Plotly.react(canvas, traces, layout(unit, suffix, since, until, revision), CONFIG);
     nothing.hidden = true;
     if (!state.drawn) {
       state.drawn = true;
       canvas.on("plotly_relayout", (change) => {
-        if ("xaxis.range[0]" in change) state.zoomed = true;
-        if (change["xaxis.autorange"]) state.zoomed = false;
+        if ("xaxis.range[0]" in change) marked(seconds(change["xaxis.range[0]"]), seconds(change["xaxis.range[1]"]));
       });
+      canvas.on("plotly_doubleclick", () => marked());
       performance.mark("tidegate-plot");
     }
     node.dataset.points = String(traces.reduce((sum, trace) => sum + trace.x.length, 0));
   };
+
+  /** A person marked a range, or wants the whole again. */
+  function marked(since, until) {
+    if (zoom) return zoom(since, until);
+    state.kept = since === undefined ? null : [since, until];
+    state.stale = true;
+    return state.draw();
+  }
 
   /** The newest values; of several lines each with its name, as a button. */
   function caption(lines, until) {
@@ -202,11 +219,8 @@ export function plot({ title, tools = [], level = "h3", none = "Nothing was reco
   seen.observe(canvas);
   return {
     node,
-    /** Whether the person looks at a part of it. */
-    get zoomed() { return state.zoomed; },
-    get lines() { return state.lines ?? []; },
-    set(lines, since, until, more = null) {
-      Object.assign(state, { lines, since, until, more, stale: true });
+    set(lines, since, until, more = null, fixed = false) {
+      Object.assign(state, { lines, since, until, more, fixed, stale: true });
       caption(lines, until);
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `${title}: ${summary(lines)}`);
@@ -243,11 +257,17 @@ export const RANGES = [["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["24 h", 
 export function ranges(initial, chosen) {
   const buttons = RANGES.map(([name, seconds]) => el("button", { type: "button", "aria-pressed": String(seconds === initial),
     on: { click: () => pick(seconds) } }, name));
-  function pick(seconds) {
+  function press(seconds) {
     buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(RANGES[index][1] === seconds)));
+  }
+  function pick(seconds) {
+    press(seconds);
     chosen(seconds);
   }
-  return el("div", { class: "segments", role: "group", "aria-label": "Range of the plots" }, buttons);
+  const node = el("div", { class: "segments", role: "group", "aria-label": "Range of the plots" }, buttons);
+  /** Shows which one holds, if any. */
+  node.press = press;
+  return node;
 }
 
 /** Seconds between two points, so that a plot has a few hundred. */

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { get, live } from "./api.js";
 import { embedDialog } from "./embed.js";
-import { count } from "./format.js";
+import { count, time, zone } from "./format.js";
 import { plot, ranges, stepFor } from "./plot.js";
 
 /** Said where GPUs tell nothing: they are simulated, or their driver does not. */
@@ -37,13 +37,21 @@ function total({ values, step }) {
   return sum > 0 ? `about ${count(sum)} in this range` : null;
 }
 
-/** Asks for metrics of a scope over a range that ends now. */
-export async function ask(scope, metrics, range) {
-  const since = `${Math.floor(Date.now() / 1000 - range)}`;
+/** Asks for metrics of a scope over a range that ends now, or at `end`. */
+export async function ask(scope, metrics, range, end = null) {
+  const since = `${Math.floor((end ?? Date.now() / 1000) - range)}`;
+  const until = end && `${end}`;
   const parts = [];
   for (let from = 0; from < metrics.length; from += METRICS_MAX) parts.push(metrics.slice(from, from + METRICS_MAX));
-  const answers = await Promise.all(parts.map((part) => get("series", { scope, metric: part.join(","), since, step: `${stepFor(range)}` })));
+  const answers = await Promise.all(parts.map((part) => get("series", { scope, metric: part.join(","), since, until, step: `${stepFor(range)}` })));
   return { ...answers[0], series: answers.flatMap((answer) => answer.series) };
+}
+
+/** A range from second to second, at least ten of them; none where it is none. */
+function marked(since, until) {
+  if (!(until - since > 0)) return null;
+  const middle = Math.round((since + until) / 2);
+  return until - since >= 10 ? { since: Math.floor(since), until: Math.ceil(until) } : { since: middle - 5, until: middle + 5 };
 }
 
 /**
@@ -51,23 +59,53 @@ export async function ask(scope, metrics, range) {
  * are the GPUs whose plots belong to it; `errorMetrics` the names of error counts.
  */
 export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
-  let range = Number(new URLSearchParams(location.search).get("range")) || 3600;
+  const parameters = new URLSearchParams(location.search);
+  let range = Number(parameters.get("range")) || 3600;
+  // A range that a person marked, `{ since, until }`; none while the plots follow the clock.
+  let fixed = marked(Number(parameters.get("from")), Number(parameters.get("until")));
   let of = scope;
   const figures = wanted.map((entry) => ({
     entry,
     figure: plot({
       title: entry.title,
       none: entry.none,
+      // Beside the host, what the workers take would lie flat on the axis.
+      quiet: Object.keys(entry.lines ?? {}).length ? Object.values(entry.host ?? {}) : [],
+      zoom,
       tools: [el("button", { type: "button", class: "tiny", "aria-label": `Embed ${entry.title}`, on: { click: () => embed(entry) } }, "Embed")],
     }),
   }));
-  const bar = ranges(range, (seconds) => {
+  const choice = ranges(fixed ? 0 : range, (seconds) => {
     range = seconds;
-    const address = new URL(location.href);
-    address.searchParams.set("range", String(seconds));
-    history.replaceState(null, "", address);
-    refresh();
+    follow(null);
   });
+  const when = el("span", { class: "quiet small", role: "status" });
+  const back = el("button", { type: "button", class: "tiny", on: { click: () => follow(null) } }, "Live");
+  const bar = el("div", { class: "actions" }, when, back, choice);
+  tell();
+
+  /** All plots of the page show the range that was marked in one. */
+  function zoom(since, until) {
+    follow(since === undefined ? null : marked(since, until));
+  }
+
+  function follow(next) {
+    fixed = next;
+    const address = new URL(location.href);
+    const keep = (name, value) => (value ? address.searchParams.set(name, String(value)) : address.searchParams.delete(name));
+    keep("range", range);
+    keep("from", fixed?.since);
+    keep("until", fixed?.until);
+    history.replaceState(null, "", address);
+    tell();
+    refresh();
+  }
+
+  function tell() {
+    when.textContent = fixed ? `${time(fixed.since).replace(` ${zone()}`, "")} to ${time(fixed.until)}` : `Live, ${zone()}`;
+    back.hidden = !fixed;
+    choice.press(fixed ? 0 : range);
+  }
 
   /** `[scope, { metric: name }]` for each question of one plot. */
   function questions(entry) {
@@ -90,12 +128,13 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
     }
     const answers = new Map(await Promise.all([...needs].map(async ([asked, metrics]) => {
       try {
-        return [asked, await ask(asked, [...metrics], range)];
+        return [asked, fixed ? await ask(asked, [...metrics], fixed.until - fixed.since, fixed.until) : await ask(asked, [...metrics], range)];
       } catch (error) {
         return [asked, error];
       }
     })));
-    const until = Date.now() / 1000;
+    const until = fixed?.until ?? Date.now() / 1000;
+    const since = fixed?.since ?? until - range;
     for (const { entry, figure } of figures) {
       const lines = [];
       let failure = null;
@@ -113,8 +152,8 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
         }
       }
       if (failure && !lines.length) figure.fail(failure.message);
-      else if (!lines.length) figure.set([{ name: entry.title, unit: "", step: 10, times: [], values: [] }], until - range, until);
-      else figure.set(lines, until - range, until, entry.total ? total(lines[0]) : null);
+      else if (!lines.length) figure.set([{ name: entry.title, unit: "", step: 10, times: [], values: [] }], since, until, null, fixed !== null);
+      else figure.set(lines, since, until, entry.total ? total(lines[0]) : null, fixed !== null);
     }
   }
 
@@ -122,7 +161,7 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
     const [first] = questions(entry);
     if (!first) return;
     const [asked, metrics] = first;
-    embedDialog({ scope: asked, metrics: entry.errors ? ["errors"] : Object.keys(metrics), title: entry.title, range });
+    embedDialog({ scope: asked, metrics: entry.errors ? ["errors"] : Object.keys(metrics), title: entry.title, range: fixed ? fixed.until - fixed.since : range });
   }
 
   const refresh = live(load, 10);

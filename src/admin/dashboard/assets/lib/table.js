@@ -36,9 +36,12 @@ export function table({ label, columns, key, search = null, empty = "Nothing her
   }
 
   function select(filter) {
-    const control = el("select", { "aria-label": filter.label, on: { change: draw } },
+    const parameter = filter.label.replace(/^Any /, "").replaceAll(" ", "-");
+    const control = el("select", { "aria-label": filter.label, on: { change: () => { remember(); draw(); } } },
       el("option", { value: "" }, filter.label), filter.choices.map((choice) => el("option", { value: choice }, choice)));
-    return { node: control, fits: (row) => !control.value || filter.fits(row, control.value) };
+    const wanted = parameters.get(`${name}.${parameter}`);
+    if (filter.choices.includes(wanted)) control.value = wanted;
+    return { node: control, parameter, fits: (row) => !control.value || filter.fits(row, control.value) };
   }
 
   function turn(column) {
@@ -52,6 +55,7 @@ export function table({ label, columns, key, search = null, empty = "Nothing her
     const keep = (what, value) => (value ? address.searchParams.set(`${name}.${what}`, value) : address.searchParams.delete(`${name}.${what}`));
     keep("sort", order === sortBy ? "" : order);
     keep("filter", input?.value);
+    for (const each of selects) keep(each.parameter, each.node.value);
     history.replaceState(null, "", address);
   }
 

@@ -22,7 +22,7 @@ export function tabs(label, panels) {
     if (remember) {
       const address = new URL(location.href);
       address.searchParams.set("tab", panels[index].name);
-      history.replaceState(null, "", address);
+      history.pushState(null, "", address);
     }
   }
 
@@ -35,7 +35,9 @@ export function tabs(label, panels) {
     buttons[target].focus();
   }
 
-  const wanted = new URLSearchParams(location.search).get("tab");
-  const first = Math.max(0, panels.findIndex(({ name }) => name === wanted));
+  const here = () => Math.max(0, panels.findIndex(({ name }) => name === new URLSearchParams(location.search).get("tab")));
+  const first = here();
+  // Back leads to the tab of before, not away from the page.
+  addEventListener("popstate", () => choose(here()));
   return { node: el("div", { class: "stack" }, el("div", { class: "tabs", role: "tablist", "aria-label": label }, buttons), bodies), start: () => choose(first) };
 }

@@ -84,19 +84,19 @@ export function sorted(value) {
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]));
 }
 
-/** Without what is unset and tables that hold nothing; rows of a list stay. */
-export function pruned(value) {
-  if (Array.isArray(value)) return value.map(pruned);
+/** Without what is unset and tables that hold nothing, unless `was` has them too; rows of a list stay. */
+export function pruned(value, was = null) {
+  if (Array.isArray(value)) return value.map((each, index) => pruned(each, was?.[index]));
   if (value === null || typeof value !== "object") return value;
   const kept = Object.entries(value).filter(([, each]) => each !== undefined && each !== null && each !== "")
-    .map(([key, each]) => [key, key === "options" ? each : pruned(each)])
-    .filter(([, each]) => typeof each !== "object" || Array.isArray(each) || Object.keys(each).length);
+    .map(([key, each]) => [key, key === "options" ? each : pruned(each, was?.[key])])
+    .filter(([key, each]) => typeof each !== "object" || Array.isArray(each) || Object.keys(each).length || typeof (was?.[key] ?? "") === "object");
   return Object.fromEntries(kept);
 }
 
-/** The text that is sent, and which deployment each line of it belongs to. */
-export function text(document) {
-  const all = JSON.stringify(sorted(pruned(document)), null, 2);
+/** The text that is sent instead of what `was`, and which deployment each line of it belongs to. */
+export function text(document, was = null) {
+  const all = JSON.stringify(sorted(pruned(document, was)), null, 2);
   const owners = [];
   let index = -1;
   let inside = false;

@@ -1,7 +1,7 @@
 // "Model Endpoints": what is served, how much and how fast; what is loading; compared.
 
 import { copyButton, data, download, el, id, show, status } from "../lib/dom.js";
-import { get, live, part } from "../lib/api.js";
+import { live, news, part } from "../lib/api.js";
 import { count, decimal, latency, NONE, span } from "../lib/format.js";
 import { plot, ranges } from "../lib/plot.js";
 import { ask } from "../lib/series.js";
@@ -18,10 +18,10 @@ export default async function endpoints(main) {
   document.title = "Model Endpoints – Tidegate";
   let rows = [];
   const chosen = new Map();
-  const search = (row) => [row.endpoint, row.model, row.url, row.route, row.project, row.status, ...row.instances].join(" ");
+  const search = (row) => [row.endpoint, ...(row.also ?? []), row.model, row.url, row.route, row.project, row.status, ...row.instances].join(" ");
   const key = (row) => `${row.scope} ${row.endpoint}`;
   const state = (row) => (row.status === "external" ? el("span", { class: "badge grey" }, "external") : status(row.status));
-  const named = (row) => el("div", { class: "stack" }, data(row.endpoint, 60), row.project && el("span", { class: "quiet small" }, data(row.project, 40)));
+  const named = (row) => el("div", { class: "stack" }, data(row.endpoint, 60), row.also?.length ? el("span", { class: "quiet small" }, "also ", data(row.also.join(", "), 80)) : null, row.project && el("span", { class: "quiet small" }, data(row.project, 40)));
   const links = (row) => el("div", { class: "stack" }, row.instances.slice(0, 5).map((name) => el("a", { href: `/instances/${part(name)}` }, data(name, 60))));
   const pick = (row) => el("input", { type: "checkbox", checked: chosen.has(key(row)), "aria-label": `Compare ${row.endpoint}`, on: { change: (event) => {
     if (event.target.checked) chosen.set(key(row), row);
@@ -32,7 +32,7 @@ export default async function endpoints(main) {
     label: "active endpoints", name: "active", key, search, sortBy: "Endpoint", empty: "No model is active. Its first request starts it.",
     columns: [
       { title: "Compare", sort: false, value: () => "", render: pick },
-      { title: "Endpoint", value: (row) => row.endpoint, render: named },
+      { title: "Endpoint", value: (row) => [row.endpoint, row.also], by: (row) => row.endpoint, render: named },
       { title: "Model", value: (row) => row.model, render: (row) => data(row.model, 80) },
       { title: "URL", value: (row) => row.url, render: (row) => el("span", { class: "copyable" }, el("code", {}, data(row.url, 120)), copyButton(row.url, `the URL of ${row.endpoint}`)) },
       { title: "Status", value: (row) => row.status, render: state },
@@ -59,7 +59,7 @@ export default async function endpoints(main) {
     label: "other endpoints", name: "other", key, search, sortBy: "Endpoint", empty: "Every model is active or loading.",
     columns: [
       { title: "Compare", sort: false, value: () => "", render: pick },
-      { title: "Endpoint", value: (row) => row.endpoint, render: named },
+      { title: "Endpoint", value: (row) => [row.endpoint, row.also], by: (row) => row.endpoint, render: named },
       { title: "Model", value: (row) => row.model, render: (row) => data(row.model, 80) },
       { title: "Status", value: (row) => row.status, render: state },
       { title: "URL", value: (row) => row.url, render: (row) => el("span", { class: "copyable" }, el("code", {}, data(row.url, 120)), copyButton(row.url, `the URL of ${row.endpoint}`)) },
@@ -78,7 +78,7 @@ export default async function endpoints(main) {
   const panels = tabs("Endpoints by state", [
     { name: "active", title: "Active", node: panel(active, "active") },
     { name: "loading", title: "Loading", node: panel(loading, "loading") },
-    { name: "other", title: "Stopped and external", node: panel(others, "other") },
+    { name: "other", title: "Stopped or failed", node: panel(others, "other") },
   ]);
   show(main, el("div", { class: "head" }, el("h1", {}, "Model Endpoints")), panels.node, hint, compareBox);
   panels.start();
@@ -86,11 +86,11 @@ export default async function endpoints(main) {
   const is = { active: (row) => ["active", "idle"].includes(row.status) || (row.status === "external" && row.workers > 0), loading: (row) => row.status === "loading" };
   const of = (name) => rows.filter(name === "other" ? (row) => !is.active(row) && !is.loading(row) : is[name]);
   live(async () => {
-    rows = await get("endpoints");
+    rows = await news("endpoints");
     active.set(of("active"));
     loading.set(of("loading"));
     others.set(of("other"));
-    for (const [name, list] of [["active", "Active"], ["loading", "Loading"], ["other", "Stopped and external"]]) {
+    for (const [name, list] of [["active", "Active"], ["loading", "Loading"], ["other", "Stopped or failed"]]) {
       show(document.getElementById(`tab-${name}`), `${list} (${of(name).length})`);
     }
   }, 3);

@@ -1,7 +1,7 @@
 // GPUs: who holds what, who sleeps where, what is moved out next.
 
 import { data, el, show, status } from "../lib/dom.js";
-import { get, live, part } from "../lib/api.js";
+import { get, live, news, part } from "../lib/api.js";
 import { ago, bytes, decimal, NONE } from "../lib/format.js";
 import { board, NO_SENSOR } from "../lib/series.js";
 import { table } from "../lib/table.js";
@@ -25,8 +25,8 @@ function owner(deployment) {
 
 /** A bar of parts `[bytes, class]` of a whole. */
 function bar(parts, total, label) {
-  return el("div", { class: "bar tall", role: "img", "aria-label": label }, parts.filter(([size]) => size > 0).map(([size, name]) => {
-    const fill = el("i", { class: name });
+  return el("div", { class: "bar tall", role: "img", "aria-label": label }, parts.filter(([size]) => size > 0).map(([size, name, title]) => {
+    const fill = el("i", { class: name, title });
     fill.style.width = `${Math.min(100, (100 * size) / total)}%`;
     return fill;
   }));
@@ -60,7 +60,7 @@ export default async function gpus(main) {
     el("section", { class: "stack", "aria-label": "Plots" }, el("div", { class: "head" }, el("h2", {}, "Over time"), plots.bar), plots.node));
   let drawn = "";
   live(async () => {
-    view = await get("gpus");
+    view = await news("gpus");
     const text = JSON.stringify([view.gpus, view.host]);
     if (text !== drawn) {
       drawn = text;
@@ -78,7 +78,7 @@ function device(gpu) {
   const other = Math.max(0, (gpu.memory_used ?? 0) - held);
   return el("section", { class: "card stack" },
     el("div", { class: "card-head" }, el("h2", {}, `GPU ${gpu.index}`), data(gpu.name, 60)),
-    bar([...gpu.held.map((holder) => [holder.bytes ?? 0, holder.status === "offloaded" ? "asleep" : "held"]), [other, "other"]], gpu.memory_total,
+    bar([...gpu.held.map((holder) => [holder.bytes ?? 0, holder.status === "offloaded" ? "asleep" : "held", `${holder.deployment === "-" ? "another project" : holder.deployment}: ${bytes(holder.bytes)}, ${holder.status}`]), [other, "other", `others: ${bytes(other)}`]], gpu.memory_total,
       `GPU ${gpu.index}: ${bytes(held)} of ${bytes(gpu.memory_total)} held`),
     el("div", { class: "legend" }, el("span", { class: "held" }, "held"), el("span", { class: "asleep" }, "held by sleepers"), el("span", { class: "other" }, "others"), el("span", {}, "free")),
     el("dl", { class: "facts" }, [["Memory", bytes(gpu.memory_total)], ["Free", bytes(gpu.memory_free)], ["In use", bytes(gpu.memory_used)],

@@ -2,7 +2,7 @@
 
 import { code, copyButton, data, el, field, id, show, status } from "../lib/dom.js";
 import { buttonState, buttons, command, generateToken } from "../lib/actions.js";
-import { get, live, part } from "../lib/api.js";
+import { get, live, news, part } from "../lib/api.js";
 import { ago, count, decimal, NONE, span, time } from "../lib/format.js";
 import { terminal } from "../lib/console.js";
 import { board, PLOTS } from "../lib/series.js";
@@ -76,12 +76,13 @@ export default async function instance(main, name) {
       show(reasons, told.map((each) => el("div", { class: `note ${each.status === "failed" ? "bad" : ""}` },
         el("strong", {}, data(each.endpoint, 60)), el("pre", {}, el("code", {}, each.reason)))));
     }
-    models.set(now.deployments);
+    // Workers side by side are rows of their own, below what they make together.
+    models.set(now.deployments.flatMap((each) => [each, ...(each.replicas.length > 1 ? each.replicas.map((one, place) => ({ ...one, replica: place + 1, of: each })) : [])]));
   }
 
   setInterval(draw, 1000);
   const refresh = live(async () => {
-    const rows = await get("instances");
+    const rows = await news("instances");
     const found = rows.find((row) => row.name === name);
     if (!found) throw new Error(`${name} is not there any more`);
     now = found;
@@ -92,17 +93,18 @@ export default async function instance(main, name) {
 
 function modelTable(instance, refresh) {
   return table({
-    label: "models", name: "models", key: (row) => row.id, sortBy: null,
+    label: "models", name: "models", key: (row) => (row.replica ? `${row.of.id} worker ${row.replica}` : row.id), sortBy: null,
     columns: [
-      { title: "Model name", value: (row) => row.model, render: (row) => el("div", { class: "stack" }, data(row.endpoint, 60), row.model !== row.endpoint && el("span", { class: "quiet small" }, data(row.model, 80))) },
-      { title: "Status", value: (row) => [row.status, row.progress, row.percent, row.ready_in_seconds], render: (row) => el("div", { class: "stack" }, status(row.status), loading(row)) },
-      { title: "Endpoint", value: (row) => row.urls, render: (row) => el("div", { class: "stack" }, (row.urls ?? []).slice(0, 4).map((url) =>
+      { title: "Model name", sort: false, value: (row) => [row.model, row.reason], render: (row) => row.replica ? el("div", { class: "stack replica" }, `worker ${row.replica}`, row.reason && el("span", { class: "quiet small" }, data(row.reason, 300)))
+        : el("div", { class: "stack" }, data(row.endpoint, 60), row.model !== row.endpoint && el("span", { class: "quiet small" }, data(row.model, 80))) },
+      { title: "Status", sort: false, value: (row) => [row.status, row.progress, row.percent, row.ready_in_seconds], render: (row) => el("div", { class: "stack" }, status(row.status), loading(row)) },
+      { title: "Endpoint", sort: false, value: (row) => row.urls, render: (row) => el("div", { class: "stack" }, (row.urls ?? []).slice(0, 4).map((url) =>
         el("span", { class: "copyable" }, el("code", {}, data(url, 120)), copyButton(url, "the endpoint")))) },
-      { title: "In flight", number: true, value: (row) => [row.in_flight, row.waiting, row.max_concurrent_requests],
+      { title: "In flight", sort: false, number: true, value: (row) => [row.in_flight, row.waiting, row.max_concurrent_requests],
         render: (row) => `${count(row.in_flight)}${row.max_concurrent_requests ? ` of ${count(row.max_concurrent_requests)}` : ""}${row.waiting ? ` + ${count(row.waiting)} waiting` : ""}` },
-      { title: "Tokens/s", number: true, value: (row) => row.live?.completion_tokens_per_second ?? 0, render: (row) => decimal(row.live?.completion_tokens_per_second ?? 0) },
-      { title: "Weights", value: (row) => [row.residency, row.gpus], render: (row) => (row.residency === "none" ? NONE : `${row.residency === "gpu" ? "GPU" : row.residency === "cpu" ? "host memory" : "disk"}${row.gpus.length ? ` (${row.gpus.join(", ")})` : ""}`) },
-      { title: "", sort: false, value: (row) => [row.status, instance().deployments.length], render: (row) => instance().deployments.length > 1 && el("div", { class: "actions" },
+      { title: "Tokens/s", sort: false, number: true, value: (row) => row.live?.completion_tokens_per_second ?? 0, render: (row) => (row.replica ? NONE : decimal(row.live?.completion_tokens_per_second ?? 0)) },
+      { title: "Weights", sort: false, value: (row) => [row.residency, row.gpus], render: (row) => row.replica ? (row.gpus.length ? `GPU (${row.gpus.join(", ")})` : NONE) : (row.residency === "none" ? NONE : `${row.residency === "gpu" ? "GPU" : row.residency === "cpu" ? "host memory" : "disk"}${row.gpus.length ? ` (${row.gpus.join(", ")})` : ""}`) },
+      { title: "", sort: false, value: (row) => [row.status, instance().deployments.length], render: (row) => instance().deployments.length > 1 && !row.replica && el("div", { class: "actions" },
         [["stopped failed", "start", "Start"], ["offloaded", "wake", "Wake"], ["active idle", "offload", "Offload"], ["active idle offloaded", "unload", "Unload"], ["active idle loading offloaded", "stop", "Stop"]]
           .filter(([when, name]) => when.split(" ").includes(row.status) && (name !== "offload" || instance().may_offload))
           .map(([, name, label]) => el("button", { type: "button", class: "tiny", "aria-label": `${label} ${row.endpoint}`, on: { click: () => command(instance(), name, refresh, row.endpoint) } }, label))) },
@@ -111,7 +113,7 @@ function modelTable(instance, refresh) {
 }
 
 function loading(row) {
-  if (row.status !== "loading") return null;
+  if (row.status !== "loading" || row.replica) return null;
   const words = [row.progress ?? row.phase, row.ready_in_seconds ? `about ${span(row.ready_in_seconds)} left` : null].filter(Boolean).join(", ");
   return el("div", { class: "stack" }, el("progress", { max: 100, value: row.percent ?? 0, "aria-label": `Loading of ${row.endpoint}` }),
     el("span", { class: "small quiet" }, `${row.percent ?? 0} %: ${words}`));

@@ -1,17 +1,21 @@
 // All instances: how each stands, and what can be done to it.
 
 import { data, el, show, status } from "../lib/dom.js";
-import { get, live, part } from "../lib/api.js";
+import { live, news, part } from "../lib/api.js";
 import { buttonState, buttons } from "../lib/actions.js";
 import { count, decimal, NONE, span, bytes } from "../lib/format.js";
 import { table } from "../lib/table.js";
 
 const STATUSES = ["loading", "active", "idle", "offloaded", "stopping", "stopped", "failed"];
 
+/** How often the GPUs are asked when nothing changes. */
+const GPUS_MS = 10000;
+
 export default async function instances(main) {
   document.title = "Instances – Tidegate";
   let devices = [];
   let asked = Date.now();
+  let [drawnFor, askedGpus] = ["", 0];
   const idle = (row) => (row.idle_seconds === null || row.idle_seconds === undefined || ["active", "loading"].includes(row.status) ? null : row.idle_seconds + (Date.now() - asked) / 1000);
   const sum = (row, value) => row.deployments.reduce((total, each) => total + value(each), 0);
   const list = table({
@@ -43,8 +47,13 @@ export default async function instances(main) {
   const glance = el("section", { class: "card", "aria-label": "At a glance", hidden: true }, facts);
   show(main, el("div", { class: "head" }, el("h1", {}, "Instances"), list.toolbar), glance, el("section", { class: "card", "aria-label": "Instances" }, list.node));
   const refresh = live(async () => {
-    const [rows, gpus] = await Promise.all([get("instances"), get("gpus").catch(() => null)]);
-    devices = gpus?.gpus ?? [];
+    const rows = await news("instances");
+    // What is held of GPUs changes with the instances; the rest of that answer is not shown here.
+    const state = JSON.stringify(rows.map((row) => [row.name, row.deployments.map((each) => [each.phase, each.gpus, each.residency])]));
+    if (state !== drawnFor || Date.now() - askedGpus > GPUS_MS) {
+      devices = (await news("gpus").catch(() => null))?.gpus ?? [];
+      [drawnFor, askedGpus] = [state, Date.now()];
+    }
     asked = Date.now();
     list.set(rows);
     glance.hidden = rows.length === 0;
@@ -63,7 +72,7 @@ function atAGlance(rows, devices) {
     ["Models ready", count(ready), `of ${count(deployments.length)}`],
     ["Loading", count(are("loading"))],
     ["Offloaded", count(are("offloaded"))],
-    ["Failed", count(are("failed"))],
+    ["Failed", are("failed") ? el("a", { class: "bad", href: "/?instances.status=failed" }, count(are("failed"))) : count(0)],
     ["In flight", count(sum(deployments, (each) => each.in_flight)), waiting ? `+ ${count(waiting)} waiting` : null],
     ["Requests/s", decimal(sum(rows, (row) => row.live?.requests_per_second))],
     ["Tokens/s", decimal(sum(rows, (row) => row.live?.completion_tokens_per_second))],
@@ -94,7 +103,7 @@ function bars(row, devices) {
   return el("div", { class: "stack" }, held.map(([index, used, total, asleep]) => {
     const fill = el("i", { class: asleep ? "asleep" : "held" });
     fill.style.width = `${total ? Math.min(100, (100 * used) / total) : 0}%`;
-    return el("div", {}, el("div", { class: "bar", role: "img", "aria-label": `GPU ${index}: ${bytes(used)} of ${bytes(total)}` }, fill),
-      el("span", { class: "small quiet" }, `GPU ${index}: ${bytes(used)} of ${bytes(total)}`));
+    return el("div", { class: "gpu-line", title: `GPU ${index}: ${bytes(used)} of ${bytes(total)}` }, el("div", { class: "bar", role: "img", "aria-label": `GPU ${index}: ${bytes(used)} of ${bytes(total)}` }, fill),
+      el("span", { class: "small quiet", "aria-hidden": "true" }, `${index}: ${bytes(used)}`));
   }));
 }

@@ -4,8 +4,10 @@ import { confirm, download, el, field, id, readFile, show, toast } from "../lib/
 import { get, part, post, put } from "../lib/api.js";
 import { commandBlock } from "../lib/configuration.js";
 import { check, existing, FILE_BYTES_MAX, fresh, imported, renamed, takenNames } from "../lib/draft.js";
+import { finder } from "../lib/find.js";
 import { group } from "../lib/group.js";
 import { idleFields, instanceFields, modelFields, routeFields, entry, text as textInput } from "../lib/place_form.js";
+import { review } from "../lib/review.js";
 import { mayStand, OF_MODEL, optionGroups } from "../lib/schema.js";
 import { pruned, sorted, text } from "../lib/values.js";
 
@@ -16,7 +18,7 @@ export default async function launch(main) {
   const [taken, routes, queues] = await Promise.all([takenNames(), get("routes"), get("queues").catch(() => [])]);
   const known = new Set(["local", ...queues.map((queue) => queue.name ?? queue), ...taken.instances.map((each) => each.queue)]);
   let draft = fresh();
-  let base = { revision: null, file: null };
+  let base = { revision: null, file: null, config: null };
   if (edit) {
     const found = await existing(edit);
     draft = found.draft;
@@ -34,19 +36,19 @@ export default async function launch(main) {
   const problems = el("div", { id: "problems", "aria-live": "polite" });
   const preview = el("div", { class: "stack", id: "preview" });
   const start = el("input", { type: "checkbox", checked: true, id: "start-at-once" });
-  const go = el("button", { type: "button", class: "primary", id: "launch", on: { click: submit } }, edit ? "Save" : "Launch");
-  const find = el("input", { type: "search", class: "filter", placeholder: "Find an option…", "aria-label": "Find an option", on: { input: filter } });
+  const go = el("button", { type: "button", class: "primary", id: "launch", on: { click: submit } }, edit ? "Review" : "Launch");
+  const find = finder("Find an option", fields);
   const file = el("input", { type: "file", accept: ".json,.toml,application/json", id: "import-file", on: { change: importFile } });
   const from = el("select", { on: { change: cloneFrom } }, el("option", { value: "" }, taken.instances.length ? "Choose one…" : "There is none yet"), taken.instances.map((each) => el("option", {}, each.name)));
 
   show(main,
-    el("div", { class: "head" }, el("h1", {}, edit ? `Edit ${edit}` : "Launch New"), el("div", { class: "actions" }, find)),
+    el("div", { class: "head" }, el("h1", {}, edit ? `Edit ${edit}` : "Launch New")),
     el("div", { class: "launch" },
       el("div", { class: "stack" },
         edit ? null : el("section", { class: "card stack" }, el("h2", {}, "Start from"), el("div", { class: "fields" },
           field("Import Configuration", file, "An exported JSON file, or a route file in TOML or JSON. It fills the form."),
           field("Clone an instance", from, "Its configuration fills the form, with names that are free."))),
-        form),
+        find, form),
       el("aside", { class: "card stack", "aria-label": "Check and launch" },
         el("h2", {}, "Check"), problems,
         el("div", { class: "actions" }, go, el("button", { type: "button", on: { click: exportDraft } }, "Export as JSON")),
@@ -75,8 +77,17 @@ export default async function launch(main) {
   /** Draws the form anew; the focus stays where it was. */
   function draw() {
     const back = place(document.activeElement);
+    const open = new Set([...form.querySelectorAll("details[open]")].map(path));
     redraw();
+    for (const fold of form.querySelectorAll("details")) if (open.has(path(fold))) fold.open = true;
     back?.()?.focus();
+  }
+
+  /** What tells one fold of the form from the others, also after it was made anew. */
+  function path(fold) {
+    const words = [fold.closest("fieldset")?.dataset.model ?? "all"];
+    for (let each = fold; each && form.contains(each); each = each.parentElement.closest("details")) words.push(each.firstElementChild.firstChild.textContent);
+    return words.join("/");
   }
 
   /** A way to find a control of the form again after it was made anew. */
@@ -157,7 +168,7 @@ export default async function launch(main) {
   async function check_() {
     latest += 1;
     const number = latest;
-    const sent = text(draft);
+    const sent = text(draft, base.config);
     let answer;
     try {
       answer = await check(sent.text, edit);
@@ -166,7 +177,9 @@ export default async function launch(main) {
     }
     if (number !== latest) return;
     const errors = answer.errors.map((error) => ({ ...error, owner: error.line ? sent.owner(error.line) : -1 }));
-    mark(errors);
+    // What is still empty is no mistake before anything was written.
+    if (changed || edit || !errors.length) mark(errors);
+    else show(problems, el("p", { class: "note" }, "Say which model, and what the instance is called. The rest is checked as you write."));
     show(preview, (answer.commands ?? []).map((each) => commandBlock(each)), (answer.commands ?? []).length ? null : el("p", { class: "quiet" }, "It is shown once nothing is wrong."));
     go.dataset.ok = String(errors.length === 0);
   }
@@ -181,11 +194,12 @@ export default async function launch(main) {
     }
     show(problems, errors.length ? el("div", { class: "note bad" }, el("strong", {}, errors.length === 1 ? "One thing is wrong:" : `${errors.length} things are wrong:`),
       el("ul", {}, places.slice(0, 50).map(({ error, place }) => el("li", {}, place
-        ? el("button", { type: "button", class: "tiny plain", on: { click: () => place.reveal() } }, label(error)) : el("strong", {}, label(error)), " ", error.message))))
+        ? el("button", { type: "button", class: "tiny plain", on: { click: () => place.reveal() } }, label(error, place)) : el("strong", {}, label(error)), " ", error.message))))
       : el("p", { class: "note good" }, "Everything fits."));
   }
 
-  const label = (error) => `${error.owner >= 0 && draft.deployment.length > 1 ? `Model ${error.owner + 1}: ` : ""}${error.key || "File"}`;
+  /** What the form calls the place of an error, or its key where the form has none. */
+  const label = (error, place) => `${error.owner >= 0 && draft.deployment.length > 1 ? `Model ${error.owner + 1}: ` : ""}${place?.label ?? (error.key || "File")}`;
   const allEntries = () => [...parts.entries, ...parts.route.entries, ...parts.models.flat()];
 
   /** The control that an error is about. */
@@ -195,20 +209,28 @@ export default async function launch(main) {
       const owner = error.key.startsWith("deployment") ? Math.max(0, error.owner) : -1;
       const held = parts.groups.filter((each) => each.owner === owner && each.holds(name));
       const found = held[0];
-      return found && { group: found, option: name, reveal: () => found.reveal(name) };
+      return found && { group: found, option: name, label: found.options.find((option) => option.name === name).label, reveal: () => found.reveal(name) };
     }
     const key = error.key.replace(/^deployment\[?\d*\]?\./, "deployment.");
     const list = key.startsWith("deployment") ? parts.models[Math.max(0, error.owner)] ?? [] : allEntries();
     const found = list.find((each) => each.key === key);
-    return found && { error: (message) => found.error(message), reveal: () => { found.input.scrollIntoView({ block: "nearest" }); found.input.focus(); } };
+    return found && { error: (message) => found.error(message), label: found.label, reveal: () => { found.input.scrollIntoView({ block: "nearest" }); found.input.focus(); } };
   }
 
-  function filter() {
-    const words = find.value.trim().toLowerCase();
-    for (const made of parts.groups) made.filter(words);
-    for (const fold of form.querySelectorAll("details.group")) {
-      if (fold.querySelector("details.group:not([hidden])") && words) fold.open = true;
-    }
+  /** Every field of the form once: of an option the place where it is set for the first model, or for all. */
+  function fields() {
+    const own = allEntries().map((each) => ({ title: each.label, where: each.key, words: `${each.label} ${each.key}`, reveal: () => each.input.focus() }));
+    const seen = new Set();
+    const held = parts.groups.filter((made) => made.owner <= 0).flatMap((made) => made.options.map((option) => ({ made, option })));
+    const wide = ({ made, option }) => Number(OF_MODEL.includes(option.group) === (made.owner === 0));
+    held.sort((a, b) => wide(b) - wide(a));
+    const options_ = held.filter(({ option }) => !seen.has(option.name) && seen.add(option.name)).map(({ made, option }) => ({
+      title: option.label,
+      where: [option.group, option.available ? option.default && `default ${option.default}` : "not in this version", option.owner === "vllm" && option.becomes].filter(Boolean).join(" · "),
+      words: `${option.name} ${option.label} ${option.help} ${option.aliases?.join(" ") ?? ""} ${option.becomes}`,
+      reveal: () => made.reveal(option.name),
+    }));
+    return [...own, ...options_];
   }
 
   async function importFile() {
@@ -251,14 +273,21 @@ export default async function launch(main) {
 
   async function submit() {
     go.disabled = true;
+    changed = true;
     try {
       await check_();
       if (go.dataset.ok !== "true") {
         problems.querySelector("button")?.focus();
         return;
       }
-      const body = JSON.parse(text(draft).text);
-      if (edit) await put(`instances/${part(edit)}`, body, base.revision ? { "if-match": `"${base.revision}"` } : {});
+      const body = JSON.parse(text(draft, base.config).text);
+      if (edit) {
+        const headers = base.revision ? { "if-match": `"${base.revision}"` } : {};
+        const tried = await put(`instances/${part(edit)}`, body, headers, { dry_run: 1 });
+        if (!tried.review) toast("Nothing was changed");
+        else if (!(await review(`Review the change of ${edit}`, tried.file, tried.review))) return;
+        else await put(`instances/${part(edit)}`, body, headers);
+      }
       else await post("instances", body);
       if (!edit && start.checked) await post(`instances/${part(draft.instance.name)}/start`).catch((error) => toast(error.message, "bad"));
       changed = false;

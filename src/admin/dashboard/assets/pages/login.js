@@ -13,7 +13,7 @@ export default async function login(main) {
   document.title = "Log in – Tidegate";
   const code = new URLSearchParams(location.search).get("code");
   const wrong = el("p", { class: "note bad", role: "alert", hidden: true });
-  const token = el("textarea", { id: "token", name: "token", rows: 3, required: true, autocomplete: "off", spellcheck: "false", placeholder: "tg_…" });
+  const token = el("textarea", { id: "token", name: "token", rows: 3, required: true, autocomplete: "off", spellcheck: "false", placeholder: "tgw_…" });
   const go = el("button", { class: "primary" }, "Log in");
   const form = el("form", { class: "card stack", on: { submit } },
     code

@@ -1,12 +1,21 @@
 // Routes: the entrances, how each stands, a test of each, its file; and what is wrong with files.
 
 import { confirm, copyButton, data, dialog, el, field, show, toast } from "../lib/dom.js";
-import { call, get, live, part, post, remove } from "../lib/api.js";
+import { call, get, live, news, part, post, remove } from "../lib/api.js";
 import { ago, decimal, NONE, time } from "../lib/format.js";
 import { labels, person } from "../lib/people.js";
+import { menu } from "../lib/menu.js";
+import { review } from "../lib/review.js";
 import { table } from "../lib/table.js";
 
-const STATUS = { not_in_use: ["Not In Use", "grey"], pending: ["Pending", ""], routing: ["Routing", "good"] };
+const STATUS = { not_in_use: ["Not In Use", "grey"], pending: ["Pending", ""], failed: ["Failed", "bad"], down: ["Down", "bad"], degraded: ["Degraded", "warn"], routing: ["Routing", "good"] };
+
+/** What is said of a server that is not asked as usual. */
+function standing(server) {
+  if (!server || (server.state === "in" && !server.why)) return null;
+  const words = [server.state === "in" ? "the last that is left" : server.state, server.why, server.back_in_seconds && `asked again in ${server.back_in_seconds} s`].filter(Boolean).join(", ");
+  return el("span", { class: `small badge ${server.state === "ejected" || server.state === "down" ? "bad" : "warn"}` }, data(words, 200));
+}
 
 const EXAMPLE = `[route]
 name = "chat"
@@ -23,6 +32,7 @@ model = "Qwen/Qwen3-8B"            # the name that this server knows
 export default async function routes(main) {
   document.title = "Routes – Tidegate";
   const known = await labels();
+  const servers = new Map();
   const list = table({
     label: "routes", name: "routes", key: (row) => row.name, sortBy: "Name",
     search: (row) => [row.name, row.path, ...row.models, row.access, ...row.targets, ...row.instances, row.file, row.updated_by].join(" "),
@@ -38,16 +48,18 @@ export default async function routes(main) {
       { title: "Type", value: (row) => row.type },
       { title: "Load balancing", value: (row) => row.load_balancing || NONE },
       { title: "Status", value: (row) => row.status, render: (row) => el("span", { class: `badge ${STATUS[row.status]?.[1] ?? "grey"}` }, STATUS[row.status]?.[0] ?? row.status) },
-      { title: "Targets", value: (row) => row.targets, by: (row) => row.targets.length, render: (row) => el("div", { class: "stack" }, row.targets.slice(0, 6).map((target) => data(target, 80)), row.targets.length > 6 && el("span", { class: "quiet" }, `and ${row.targets.length - 6} more`)) },
+      { title: "Targets", value: (row) => [row.targets, (servers.get(row.name) ?? []).map((server) => [server.state, server.why])], by: (row) => row.targets.length,
+        render: (row) => el("div", { class: "stack" }, row.targets.slice(0, 6).map((target) => [data(target, 80), standing((servers.get(row.name) ?? []).find((server) => server.address === target))]), row.targets.length > 6 && el("span", { class: "quiet" }, `and ${row.targets.length - 6} more`)) },
       { title: "Instances", value: (row) => row.instances, by: (row) => row.instances.length, render: (row) => el("div", { class: "stack" }, row.instances.slice(0, 6).map((name) => el("a", { href: `/instances/${part(name)}` }, data(name, 60)))) },
       { title: "Access", value: (row) => row.access, render: (row) => data(row.access, 60) },
       { title: "Created", value: (row) => row.created, render: (row) => (row.created ? el("time", { title: time(row.created) }, ago(row.created)) : NONE) },
       { title: "Updated", value: (row) => row.updated, render: (row) => (row.updated ? el("time", { title: time(row.updated) }, ago(row.updated)) : NONE) },
       { title: "Updated by", value: (row) => row.updated_by ?? "", render: (row) => (row.updated_by ? person(row.updated_by, known) : NONE) },
-      { title: "", sort: false, wide: true, value: (row) => [row.revision, row.ephemeral], render: (row) => el("div", { class: "actions pair" },
+      { title: "", sort: false, wide: true, value: (row) => [row.revision, row.ephemeral], render: (row) => el("div", { class: "actions" },
         el("button", { type: "button", class: "tiny", "aria-label": `Test ${row.name}`, on: { click: () => test(row) } }, "Test"),
-        row.ephemeral ? null : el("button", { type: "button", class: "tiny", "aria-label": `Edit ${row.name}`, on: { click: () => edit(row) } }, "Edit"),
-        row.ephemeral ? null : el("button", { type: "button", class: "tiny danger", "aria-label": `Delete ${row.name}`, on: { click: () => drop(row) } }, "Delete")) },
+        row.ephemeral ? null : menu(`More for ${row.name}`, [
+          el("button", { type: "button", class: "tiny", "aria-label": `Edit ${row.name}`, on: { click: () => edit(row) } }, "Edit"),
+          el("button", { type: "button", class: "tiny danger", "aria-label": `Delete ${row.name}`, on: { click: () => drop(row) } }, "Delete")])) },
     ],
   });
   const errors = el("section", { class: "card stack", id: "errors", hidden: true });
@@ -55,7 +67,9 @@ export default async function routes(main) {
     errors, el("section", { class: "card", "aria-label": "Routes" }, list.node));
   let shown = "";
   const refresh = live(async () => {
-    const [rows, status] = await Promise.all([get("routes"), get("status")]);
+    const [rows, status, upstreams] = await Promise.all([news("routes"), news("status"), news("upstreams").catch(() => [])]);
+    servers.clear();
+    for (const server of upstreams) servers.set(server.route, [...(servers.get(server.route) ?? []), server]);
     list.set(rows);
     const text = JSON.stringify(status.config_errors);
     if (text === shown) return;
@@ -96,7 +110,7 @@ export default async function routes(main) {
     const name = el("input", { type: "text", required: true, value: row?.name ?? "chat", readonly: Boolean(row), spellcheck: "false" });
     const area = el("textarea", { rows: 18, spellcheck: "false", value: text });
     const wrong = el("pre", { class: "note bad", role: "alert", hidden: true });
-    const save = el("button", { class: "primary" }, row ? "Save" : "Create");
+    const save = el("button", { class: "primary" }, row ? "Review" : "Create");
     const box = dialog(row ? `Edit the route ${row.name}` : "New route", el("form", { on: { submit } },
       field("Name", name), field("Route file (TOML)", area, "It takes effect as soon as it is saved; a mistake never does."), wrong, el("div", { class: "actions" }, save)));
 
@@ -105,7 +119,15 @@ export default async function routes(main) {
       wrong.hidden = true;
       save.disabled = true;
       try {
-        await call("PUT", `routes/${part(name.value.trim())}`, { body: area.value, type: "application/toml", headers: revision ? { "if-match": `"${revision}"` } : {} });
+        const send = (query) => call("PUT", `routes/${part(name.value.trim())}`, { query, body: area.value, type: "application/toml", headers: revision ? { "if-match": `"${revision}"` } : {} });
+        if (row) {
+          const tried = await send({ dry_run: 1 });
+          if (!(await review(`Review the change of ${row.name}`, tried.file, tried.review))) {
+            save.disabled = false;
+            return;
+          }
+        }
+        await send({});
         toast(`${name.value.trim()} is in effect`);
         box.close();
         refresh();
@@ -121,7 +143,9 @@ export default async function routes(main) {
 
 /** Sends a real request, and shows each step. */
 function test(row) {
-  const model = el("select", {}, row.models.map((name) => el("option", {}, name)));
+  // A pattern is no name that a client could write.
+  const names = row.models.filter((name) => !/[*?]/.test(name));
+  const model = names.length ? el("select", {}, names.map((name) => el("option", {}, name))) : el("input", { type: "text", spellcheck: "false", placeholder: `a name that fits ${row.models[0] ?? ""}` });
   const prompt = el("input", { type: "text", value: "Hello!", maxlength: 2000 });
   const start = el("input", { type: "checkbox", id: "test-start" });
   const result = el("div", { class: "stack", "aria-live": "polite" });

@@ -1,0 +1,76 @@
+//! The admin API and the dashboard: what people see and steer with.
+//!
+//! ```text
+//!  browser, curl ── HTTPS listener ── door (token or session, origin) ─┐
+//!                      │                                               ├─► api ─► conductor, store, routes.d
+//!  command line ──── Unix socket ── its file's permissions ────────────┘
+//!                      └ login, dashboard pages, embedded plots
+//! ```
+//!
+//! JSON stands under `/api/v1` ([`api`] lists the calls, [`view`] their shapes).
+//! Every call has an [`access::Caller`], and looks at whether what it is about
+//! belongs to a project of theirs. Every change is an event of the [`audit`].
+//! Nothing here decides what a worker does; it asks the conductor.
+
+pub mod access;
+pub mod api;
+pub mod audit;
+mod change;
+pub mod chart;
+mod cookie;
+pub mod dashboard;
+mod door;
+mod drain;
+pub mod embed;
+mod embeds;
+pub mod error;
+pub mod exchange;
+mod latencies;
+pub mod listener;
+mod login;
+mod review;
+mod revisions;
+mod scope;
+mod sent;
+pub mod session;
+mod sight;
+mod slim;
+pub mod socket;
+mod state;
+pub mod touched;
+pub mod view;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::post;
+
+use access::Caller;
+pub use state::{Admin, Front, Parts, shown_host};
+
+/// What the Unix socket serves: the API, for whoever may open it.
+pub fn socket_router(admin: Admin) -> Router {
+    api::router()
+        .layer(axum::Extension(Caller::socket()))
+        .layer(from_fn(drain::rest))
+        .with_state(admin)
+}
+
+/// What the HTTPS listener serves: the API behind the door, the login, the pages.
+pub fn https_router(admin: Admin) -> Router {
+    let guarded_api = api::router()
+        .layer(from_fn_with_state(admin.clone(), slim::answers))
+        .layer(from_fn_with_state(admin.clone(), door::api));
+    let guarded_pages = dashboard::router().layer(from_fn_with_state(admin.clone(), door::pages));
+    let log_in = Router::new().route("/api/v1/session", post(login::login_json));
+    Router::new()
+        .merge(log_in)
+        .merge(guarded_api)
+        .merge(login::router())
+        .merge(embed::router())
+        .merge(dashboard::open())
+        .merge(guarded_pages)
+        .layer(axum::extract::DefaultBodyLimit::max(api::BODY_BYTES_MAX))
+        .layer(from_fn(door::headers))
+        .layer(from_fn(drain::rest))
+        .with_state(admin)
+}

@@ -1,0 +1,21 @@
+//! From a routed request to a server that takes it, or a refusal.
+//!
+//! A request counts for its token and workspace from its head on ([`concurrency`]).
+//! [`admit`](fn@admit) first takes from its token's budgets; then a slot of the route, then
+//! one of the deployment ([`queue`]), then it goes through the gate, at which it waits for
+//! the worker that its demand starts ([`cold`]). Everything is held by value: a request
+//! that is dropped here, in whatever wait, leaves nothing behind.
+
+mod admit;
+mod again;
+mod back;
+mod cold;
+pub mod concurrency;
+mod place;
+mod queue;
+mod workers;
+
+pub use admit::{Admission, Call, admit};
+pub use again::Again;
+pub use back::admit_back;
+pub use place::Place;

@@ -1,0 +1,143 @@
+//! The way in: budgets, slots, a server.
+
+use std::sync::Arc;
+
+use super::cold::cold_start;
+use super::concurrency::Seating;
+use super::place::{Place, enter};
+use super::{queue, workers};
+use crate::auth::Principal;
+use crate::gateway::limits::quota;
+use crate::gateway::limits::slots::{Class, QueuePatience, Slot, Turn};
+use crate::gateway::record::{Record, RequestPhase};
+use crate::gateway::refusal::Refusal;
+use crate::gateway::route::table::{Backend, Destination};
+use crate::gateway::upstream::balance::Pick;
+use crate::openai::api::Api;
+use crate::openai::request::Scan;
+
+/// All that a request holds while it is at work.
+#[derive(Debug)]
+pub struct Admission {
+    /// The server that takes it.
+    pub place: Place,
+    /// `None` for one that has to be let in whatever is full.
+    _route: Option<Slot>,
+    _seats: Seating,
+}
+
+/// A request for a model, as far as it is known before it is let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The holder of the token.
+    pub principal: &'a Principal,
+    /// What its model's name led to.
+    pub destination: &'a Arc<Destination>,
+    /// The API.
+    pub api: Api,
+    /// What the body says.
+    pub scan: &'a Scan<'a>,
+    /// What binds it to one of several servers.
+    pub pick: Pick<'a>,
+}
+
+impl Call<'_> {
+    /// Holds what it is expected to cost of its token's budgets.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] as of [`quota::reserve`].
+    pub(super) fn reserve(&self, record: &mut Record) -> Result<(), Refusal> {
+        let destination = self.destination;
+        record.charge = quota::reserve(
+            (&destination.route.limits, &destination.rates),
+            self.principal,
+            (self.api, self.scan, record.bytes_in),
+            &mut record.standings,
+        )?;
+        Ok(())
+    }
+}
+
+impl Admission {
+    /// Lets a request in at a place: it goes to a server, so it counts from now on.
+    pub(super) fn admitted(
+        place: Place,
+        route: Option<Slot>,
+        seats: Seating,
+        record: &mut Record,
+    ) -> Self {
+        if let Some(charge) = &mut record.charge {
+            charge.sent();
+        }
+        Self {
+            place,
+            _route: route,
+            _seats: seats,
+        }
+    }
+}
+
+/// Lets a request in that counts by `seats`.
+///
+/// # Errors
+///
+/// A [`Refusal`] when a limit is reached or no worker comes in time.
+pub async fn admit(
+    seats: Seating,
+    call: Call<'_>,
+    record: &mut Record,
+) -> Result<Admission, Refusal> {
+    call.reserve(record)?;
+    let Call {
+        principal,
+        destination,
+        pick,
+        ..
+    } = call;
+    let turn = Turn {
+        workspace: &principal.workspace,
+        class: Class::of(principal.limits.prio),
+    };
+    let limits = &destination.route.limits;
+    let patience = QueuePatience {
+        queue_max: limits.queue_requests_max,
+        wait_max: limits.queue_wait_max,
+    };
+    record.phase = RequestPhase::Queue;
+    let route = queue::slot(&destination.slots, patience, turn, record, destination).await?;
+    let target = pick.among(&destination.targets, &destination.turns, |_| false);
+    let target = Arc::clone(target.ok_or(Refusal::Unreachable)?);
+    record.target = Some(Arc::clone(&target));
+    let place = match &target.backend {
+        Backend::External(server) => {
+            let slot = match server.slots() {
+                Some(slots) => Some(queue::slot(slots, patience, turn, record, destination).await?),
+                None => None,
+            };
+            Place::external(&target, server, slot)
+        }
+        Backend::Deployment {
+            handle,
+            slots,
+            fleet,
+        } => {
+            let slot = if fleet.is_limited() {
+                // Boxed: it is seldom set, and every request's future would carry it.
+                let at = (handle, fleet.as_ref(), slots);
+                Box::pin(workers::slot_at(at, patience, turn, record, destination)).await?
+            } else {
+                queue::slot(slots, patience, turn, record, destination).await?
+            };
+            let entered = enter(handle, fleet, pick, &[]);
+            let whom = (handle, fleet.as_ref(), pick);
+            let entered = if let Some(entered) = entered {
+                entered
+            } else {
+                cold_start(whom, &target, destination, record).await?
+            };
+            Place::worker(&target, Some(slot), entered)
+        }
+    };
+    Ok(Admission::admitted(place, Some(route), seats, record))
+}

@@ -1,0 +1,129 @@
+//! A stream whose head goes out before its server has answered.
+//!
+//! Where a route allows it, a request for a stream that waits longer than
+//! `open_after`, be it for a place, a worker or the first byte, is answered with
+//! 200 and a comment now and then, so that no one between gives it up. The rest
+//! of its story is the future that this body owns: dropping it is the
+//! cancellation, as ever. What goes wrong from then on is told in the stream, in
+//! the API's own form.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use tokio::time::Sleep;
+
+use super::body::Body;
+use crate::gateway::head::headers;
+use crate::openai;
+use crate::openai::api::Api;
+use crate::openai::error::Broken;
+use crate::time::{Instant, sleep_until, timeout};
+
+/// The rest of a request's story, to its response.
+type Work = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// A body that waits for its response.
+pub struct HeldBody {
+    work: Work,
+    api: Api,
+    every: Duration,
+    next: Pin<Box<Sleep>>,
+    is_greeted: bool,
+}
+
+/// What comes of waiting.
+#[derive(Debug)]
+pub enum HeldNext {
+    /// A comment, to show that we are there.
+    Comment,
+    /// The body that it has waited for.
+    Body(Body),
+    /// An error, as the last event.
+    Error(Bytes),
+}
+
+impl fmt::Debug for HeldBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldBody")
+            .field("api", &self.api)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for `work` for `after`; then opens the stream and leaves the rest to its
+/// body, which says a comment `every` so often. `is_open` is set when it does.
+pub async fn open(
+    api: Api,
+    after: Duration,
+    every: Duration,
+    is_open: &Arc<AtomicBool>,
+    mut work: Work,
+) -> Response<Body> {
+    if let Ok(response) = timeout(after, &mut work).await {
+        return response;
+    }
+    is_open.store(true, Ordering::Relaxed);
+    let held = HeldBody {
+        work,
+        api,
+        every,
+        next: Box::pin(sleep_until(Instant::now() + every)),
+        is_greeted: false,
+    };
+    let mut response = Response::new(Body::Held(Box::new(held)));
+    let headers = response.headers_mut();
+    let events = HeaderValue::from_static("text/event-stream; charset=utf-8");
+    headers.insert(CONTENT_TYPE, events);
+    let fresh = HeaderValue::from_static("no-cache, no-transform");
+    headers.insert(CACHE_CONTROL, fresh);
+    headers.insert(headers::ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+impl HeldBody {
+    /// What comes next.
+    pub(in crate::gateway) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<HeldNext> {
+        if let Poll::Ready(response) = self.work.as_mut().poll(cx) {
+            return Poll::Ready(self.becomes(response));
+        }
+        // At once, so that the head does not wait in someone's buffer.
+        if !std::mem::replace(&mut self.is_greeted, true) {
+            return Poll::Ready(HeldNext::Comment);
+        }
+        if self.next.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.next.as_mut().reset(Instant::now() + self.every);
+        Poll::Ready(HeldNext::Comment)
+    }
+
+    fn becomes(&self, response: Response<Body>) -> HeldNext {
+        let (head, body) = response.into_parts();
+        let media = headers::media_type(&head.headers);
+        let is_stream = media.eq_ignore_ascii_case("text/event-stream");
+        match body {
+            body if head.status == StatusCode::OK && is_stream => HeldNext::Body(body),
+            Body::Full(Some(text)) if !head.status.is_success() => {
+                HeldNext::Error(openai::error::stream_error_of(self.api, &text))
+            }
+            _ => {
+                let words = "The server of this model did not answer with a stream.";
+                let error = openai::error::stream_error(
+                    self.api,
+                    words,
+                    "upstream_error",
+                    Broken::default(),
+                );
+                HeldNext::Error(error)
+            }
+        }
+    }
+}

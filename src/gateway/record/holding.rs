@@ -1,0 +1,99 @@
+//! What a request holds of what all share: its connection, its shares, memory.
+//!
+//! From its head on, and to its last byte: it is a part of the request's record.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::auth::Principal;
+use crate::gateway::client::peer::Peer;
+use crate::gateway::client::places::{Busy, Places};
+use crate::gateway::memory::{Lease, Memory, REQUEST_BYTES};
+use crate::gateway::refusal::Refusal;
+
+/// Bytes that a header takes beside its text.
+const HEADER_BYTES: usize = 64;
+
+/// What a request holds.
+#[derive(Debug)]
+pub struct Holding {
+    /// The other end of its connection.
+    pub peer: Arc<Peer>,
+    is_first: bool,
+    busy: Option<Busy>,
+    memory: Option<Lease>,
+    /// Bytes of it without what is buffered.
+    own: u64,
+}
+
+/// By so much what is buffered has to change before the account is told.
+const STEP: u64 = 16 << 10;
+
+impl Holding {
+    /// A request begins on the connection of `peer`.
+    pub fn begin(peer: &Arc<Peer>) -> Self {
+        Self {
+            is_first: peer.activity.begin(),
+            peer: Arc::clone(peer),
+            busy: None,
+            memory: None,
+            own: 0,
+        }
+    }
+
+    /// Counts the request for its token and its client, and holds what it takes. Returns
+    /// what is held for a body of `declared` bytes, to be given back once it was sent on.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] where token or client have their share, or memory is short.
+    pub fn count(
+        &mut self,
+        (memory, places): (&Arc<Memory>, &Arc<Places>),
+        principal: &Principal,
+        client: std::net::IpAddr,
+        headers: &HeaderMap,
+        declared: u64,
+    ) -> Result<Lease, Refusal> {
+        let holder = memory.holder(client, principal);
+        let (is_first, is_proxy) = (self.is_first, self.peer.is_proxy());
+        self.busy = Some(places.busy(holder, is_first, is_proxy)?);
+        let own = REQUEST_BYTES + bytes(headers);
+        let all = own.saturating_add(declared);
+        let mut body = memory.lease(holder, all)?;
+        self.memory = Some(body.split(own));
+        self.own = own;
+        Ok(body)
+    }
+
+    /// Holds as many bytes as are buffered for the request at present.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Overloaded`] where memory is short.
+    pub fn buffers(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let Some(memory) = &mut self.memory else {
+            return Ok(());
+        };
+        let all = self.own + bytes as u64;
+        if all.abs_diff(memory.bytes()) < STEP {
+            return Ok(());
+        }
+        memory.resize(all)
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.peer.activity.end();
+    }
+}
+
+/// What a head takes.
+fn bytes(headers: &HeaderMap) -> u64 {
+    let each = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        name.as_str().len() + value.len() + HEADER_BYTES
+    };
+    headers.iter().map(each).sum::<usize>() as u64
+}

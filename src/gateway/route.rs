@@ -1,0 +1,4 @@
+//! Where a request goes: by its model's name, or to where its response is kept.
+
+pub mod stored;
+pub mod table;

@@ -1,0 +1,460 @@
+//! From a name to the servers that answer for it.
+//!
+//! A [`Table`] is compiled from a catalog once and swapped whole; a request keeps
+//! the one that it began with. What must survive the swap (places taken,
+//! connections, metric handles) is kept beside it in [`Kept`], by name.
+
+mod names;
+mod spread;
+#[cfg(test)]
+mod taken;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use names::{Found, Names};
+
+use crate::auth::Principal;
+use crate::config::{Access, Catalog, Route, Upstream};
+use crate::deployment::{Handle, Registry};
+use crate::gateway::limits::budget::RetryBudget;
+use crate::gateway::limits::estimate::PromptRate;
+use crate::gateway::limits::rate::Rates;
+use crate::gateway::limits::slots::Slots;
+use crate::gateway::upstream::balance::Turns;
+use crate::gateway::upstream::server::{Fleet, Server};
+use crate::gateway::upstream::servers::Servers;
+use crate::names::ModelName;
+use crate::telemetry::history::{Recorder, Scope};
+use crate::telemetry::metrics::RequestMetrics;
+
+/// Where requests can go at one moment.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// By first path segment.
+    entrances: HashMap<String, Entrance>,
+    /// The entrance that a host name leads to, by first path segment.
+    hosts: HashMap<String, String>,
+    /// By the name in `model`, for requests on `/v1`.
+    models: Names<Arc<Destination>>,
+}
+
+/// A route, as requests on its own path enter it.
+#[derive(Debug)]
+struct Entrance {
+    rates: Arc<Rates>,
+    /// What answers for the same names, together.
+    groups: Vec<Vec<Arc<Target>>>,
+    models: Names<Arc<Destination>>,
+    /// Where a request goes that names no model; `None` where several could be
+    /// meant.
+    only: Option<Arc<Destination>>,
+}
+
+/// What a model name leads to.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The name that clients use.
+    pub name: ModelName,
+    /// The route that it belongs to.
+    pub route: Arc<Route>,
+    /// The places of the route.
+    pub slots: Arc<Slots>,
+    /// What each token has used of the route.
+    pub rates: Arc<Rates>,
+    /// What its route may spend on sending requests again.
+    pub budget: Arc<RetryBudget>,
+    /// Whose turn it is among them.
+    pub turns: Arc<Turns>,
+    /// Servers that answer for it; never empty.
+    pub targets: Vec<Arc<Target>>,
+}
+
+/// One server, or one deployment with whatever worker it has.
+#[derive(Debug)]
+pub struct Target {
+    /// Label of its metrics: the deployment's id, or the upstream's address.
+    pub label: Arc<str>,
+    /// The name that the server knows; `None` passes what the client wrote.
+    pub model: Option<ModelName>,
+    /// What stands before `/v1/…`.
+    pub base_path: String,
+    /// Whether it may lead back to this gateway.
+    pub may_return: bool,
+    /// What answers.
+    pub backend: Backend,
+    /// Handles of its metrics.
+    pub metrics: Arc<RequestMetrics>,
+    /// How many tokens it finds in a request.
+    pub prompts: PromptRate,
+}
+
+/// What answers for a target.
+#[derive(Debug)]
+pub enum Backend {
+    /// A server that someone else runs.
+    External(Arc<Server>),
+    /// A deployment of ours.
+    Deployment {
+        /// Its gate and snapshot.
+        handle: Arc<Handle>,
+        /// Its places.
+        slots: Arc<Slots>,
+        /// Its present workers.
+        fleet: Arc<Fleet>,
+    },
+}
+
+impl Destination {
+    /// Whether workers of ours answer, not servers that someone else runs.
+    pub fn is_ours(&self) -> bool {
+        let backend = self.targets.first().map(|target| &target.backend);
+        matches!(backend, Some(Backend::Deployment { .. }))
+    }
+}
+
+impl Table {
+    /// Where a request on `/v1` with this model goes.
+    pub fn by_model(&self, name: &str) -> Option<Arc<Destination>> {
+        self.models.get(name).and_then(|found| called(&found, name))
+    }
+
+    /// Whether any route has a host name of its own.
+    pub fn has_hosts(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
+    /// The entrance, by its segment, that a host name in lower case is all for.
+    pub fn by_host(&self, host: &str) -> Option<&str> {
+        self.hosts.get(host).map(String::as_str)
+    }
+
+    /// Whether a first path segment is a route's.
+    pub fn is_entrance(&self, segment: &str) -> bool {
+        self.entrances.contains_key(segment)
+    }
+
+    /// The route that a first path segment enters.
+    pub fn route(&self, segment: &str) -> Option<&Route> {
+        let entrance = self.entrances.get(segment)?;
+        let mut all = entrance.models.all();
+        all.next().map(|destination| &*destination.route)
+    }
+
+    /// Where a request on a route's own path goes; without a model, to the only
+    /// one there is.
+    pub fn by_entrance(&self, segment: &str, name: Option<&str>) -> Option<Arc<Destination>> {
+        let entrance = self.entrances.get(segment)?;
+        match name {
+            Some(name) => called(&entrance.models.get(name)?, name),
+            None => entrance.only.clone(),
+        }
+    }
+
+    /// Every name on `/v1`, or on one route's own path, in order. Patterns are no
+    /// names.
+    pub fn names(&self, segment: Option<&str>) -> Vec<&Arc<Destination>> {
+        let names = match segment {
+            Some(segment) => self.entrances.get(segment).map(|entrance| &entrance.models),
+            None => Some(&self.models),
+        };
+        let mut all: Vec<_> = names.into_iter().flat_map(Names::exact).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.models
+            .all()
+            .chain(self.entrances.values().flat_map(|e| e.models.all()))
+            .flat_map(|destination| &destination.targets)
+    }
+
+    /// Closes connections that were idle for too long, or lead to a worker that
+    /// is about to end, and forgets what tokens have paid off.
+    pub fn sweep(&self) {
+        for entrance in self.entrances.values() {
+            entrance.rates.sweep();
+        }
+        for target in self.targets() {
+            match &target.backend {
+                Backend::External(server) => server.pool.sweep(),
+                // Here too a worker that has left is noticed.
+                Backend::Deployment { handle, fleet, .. } => {
+                    for server in fleet.follow(&handle.snapshot()).iter() {
+                        server.pool.sweep();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What outlives a reload, by name.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Taken only while a table is compiled.
+    inner: Mutex<KeptInner>,
+}
+
+#[derive(Debug, Default)]
+struct KeptInner {
+    slots: HashMap<String, Arc<Slots>>,
+    rates: HashMap<String, Arc<Rates>>,
+    budgets: HashMap<String, Arc<RetryBudget>>,
+    servers: Servers,
+    fleets: HashMap<String, Arc<Fleet>>,
+    metrics: HashMap<(String, String), Arc<RequestMetrics>>,
+    /// Of the registry that was compiled with last.
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl Kept {
+    /// Compiles a catalog. Deployments that the registry does not know are left
+    /// out: the conductor takes the catalog first.
+    pub fn compile(&self, catalog: &Catalog, registry: &Registry) -> Table {
+        let mut kept = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.recorder = Some(Arc::clone(&registry.recorder));
+        let mut table = Table::default();
+        kept.servers.begin();
+        for route in catalog.routes.iter().filter(|route| route.enabled) {
+            let entrance = kept.entrance(route, registry);
+            for destination in entrance.models.all() {
+                table.models.add(&destination.name, Arc::clone(destination));
+            }
+            if let Some(host) = &route.host {
+                table.hosts.insert(host.clone(), route.path.clone());
+            }
+            table.entrances.insert(route.path.clone(), entrance);
+        }
+        table.models.sort();
+        kept.forget_unused();
+        table
+    }
+}
+
+impl KeptInner {
+    fn entrance(&mut self, route: &Arc<Route>, registry: &Registry) -> Entrance {
+        let slots = self.slots(
+            format!("route {}", route.name),
+            route.limits.max_concurrent_requests,
+        );
+        let rates = self.rates.entry(route.name.as_str().to_owned());
+        let rates = Arc::clone(rates.or_insert_with(Rates::new));
+        let budget = self.budgets.entry(route.name.as_str().to_owned());
+        let budget = Arc::clone(budget.or_default());
+        let servers = self.servers_of(route, registry);
+        let groups = groups(&servers);
+        let mut models: HashMap<ModelName, Vec<Arc<Target>>> = HashMap::new();
+        for (endpoint, target) in &servers {
+            if let Some(endpoint) = endpoint {
+                models
+                    .entry(endpoint.clone())
+                    .or_default()
+                    .push(Arc::clone(target));
+            }
+        }
+        let one_endpoint = models.len() <= 1;
+        for name in &route.models {
+            // Config allows an alias only where it is clear what it leads to.
+            if one_endpoint && !models.contains_key(name) {
+                let all = servers.iter().map(|(_, target)| Arc::clone(target));
+                models.insert(name.clone(), all.collect());
+            }
+        }
+        for deployment in &route.deployments {
+            let Some(handle) = registry.get(&deployment.id) else {
+                continue;
+            };
+            for adapter in deployment.adapters() {
+                let target = self.target(route, &handle, adapter.clone(), registry);
+                models.entry(adapter).or_default().push(target);
+            }
+        }
+        let mut names = Names::default();
+        for (name, targets) in models {
+            if !targets.is_empty() {
+                let destination = Destination {
+                    name: name.clone(),
+                    route: Arc::clone(route),
+                    slots: Arc::clone(&slots),
+                    rates: Arc::clone(&rates),
+                    budget: Arc::clone(&budget),
+                    turns: Arc::default(),
+                    targets,
+                };
+                names.add(&name, Arc::new(destination));
+            }
+        }
+        names.sort();
+        let only = one_endpoint.then(|| only(route, &names)).flatten();
+        Entrance {
+            rates,
+            groups,
+            models: names,
+            only,
+        }
+    }
+
+    /// What answers for a route, each with the name that leads to it alone.
+    fn servers_of(&mut self, route: &Route, registry: &Registry) -> Named {
+        let mut servers = Vec::new();
+        for (i, upstream) in route.upstreams.iter().enumerate() {
+            let before = route.upstreams.iter().take(i);
+            let n = before
+                .filter(|other| other.address == upstream.address)
+                .count();
+            let server = self.servers.of(route, upstream, n, registry.clock);
+            servers.push((None, self.external(route, upstream, server)));
+        }
+        for deployment in &route.deployments {
+            let Some(handle) = registry.get(&deployment.id) else {
+                continue;
+            };
+            servers.push((
+                Some(deployment.endpoint_name.clone()),
+                self.deployment(route, &handle, registry),
+            ));
+        }
+        servers
+    }
+
+    fn external(&mut self, route: &Route, upstream: &Upstream, server: Arc<Server>) -> Arc<Target> {
+        let label = Arc::clone(&server.label);
+        Arc::new(Target {
+            metrics: self.metrics(
+                route.name.as_str(),
+                &label,
+                &Scope::Route(route.name.clone()),
+            ),
+            label,
+            model: upstream.model.clone(),
+            prompts: PromptRate::default(),
+            base_path: upstream.base_path.clone(),
+            may_return: upstream.any_address,
+            backend: Backend::External(server),
+        })
+    }
+
+    fn deployment(
+        &mut self,
+        route: &Route,
+        handle: &Arc<Handle>,
+        registry: &Registry,
+    ) -> Arc<Target> {
+        let endpoint = handle.spec().endpoint_name.clone();
+        self.target(route, handle, endpoint, registry)
+    }
+
+    /// A deployment under one of the names that its worker knows. All of them
+    /// share its places and connections.
+    fn target(
+        &mut self,
+        route: &Route,
+        handle: &Arc<Handle>,
+        model: ModelName,
+        registry: &Registry,
+    ) -> Arc<Target> {
+        let spec = handle.spec();
+        let key = handle.id.as_str().to_owned();
+        let fleet = self.fleets.entry(key.clone());
+        let new = || Arc::new(Fleet::new(handle.id.clone(), registry.clock));
+        let fleet = Arc::clone(fleet.or_insert_with(new));
+        fleet.set_each_max(spec.replicas.requests_max);
+        let limit = fleet.places(spec.max_concurrent_requests, &handle.snapshot());
+        let slots = self.slots(key, limit);
+        Arc::new(Target {
+            label: handle.id.shared(),
+            metrics: self.metrics(
+                route.name.as_str(),
+                handle.id.as_str(),
+                &Scope::Deployment(handle.id.clone()),
+            ),
+            model: Some(model),
+            prompts: PromptRate::default(),
+            base_path: String::new(),
+            may_return: false,
+            backend: Backend::Deployment {
+                handle: Arc::clone(handle),
+                slots,
+                fleet,
+            },
+        })
+    }
+
+    fn slots(&mut self, key: String, limit: Option<u32>) -> Arc<Slots> {
+        let slots = self.slots.entry(key).or_insert_with(|| Slots::new(limit));
+        slots.set_limit(limit);
+        Arc::clone(slots)
+    }
+
+    fn metrics(&mut self, route: &str, deployment: &str, scope: &Scope) -> Arc<RequestMetrics> {
+        let key = (route.to_owned(), deployment.to_owned());
+        let recorder = self.recorder.clone();
+        let metrics = self.metrics.entry(key).or_insert_with(|| match &recorder {
+            Some(recorder) => {
+                let account = recorder.account(scope);
+                RequestMetrics::with_account(route, deployment, account)
+            }
+            None => RequestMetrics::new(route, deployment),
+        });
+        Arc::clone(metrics)
+    }
+
+    /// Drops what neither the new table nor a request in flight holds.
+    fn forget_unused(&mut self) {
+        self.slots.retain(|_, slots| Arc::strong_count(slots) > 1);
+        self.rates.retain(|_, rates| Arc::strong_count(rates) > 1);
+        self.budgets
+            .retain(|_, budget| Arc::strong_count(budget) > 1);
+        self.servers.end();
+        self.fleets.retain(|_, fleet| Arc::strong_count(fleet) > 1);
+        self.metrics
+            .retain(|_, metrics| Arc::strong_count(metrics) > 1);
+    }
+}
+
+/// The one destination of a route whose names all lead to the same servers.
+fn only(route: &Route, names: &Names<Arc<Destination>>) -> Option<Arc<Destination>> {
+    let endpoint = route.deployments.first().map(|d| &d.endpoint_name);
+    let name = endpoint.or_else(|| route.models.first())?;
+    match names.get(name.as_str())? {
+        Found::Exact(found) => Some(Arc::clone(found)),
+        // Only the client can say which of them it means.
+        Found::Pattern(_) => None,
+    }
+}
+
+/// What was found, as tokens, limits and logs know it: by the name asked for.
+fn called(found: &Found<'_, Arc<Destination>>, name: &str) -> Option<Arc<Destination>> {
+    match found {
+        Found::Exact(destination) => Some(Arc::clone(destination)),
+        Found::Pattern(destination) => Some(Arc::new(Destination {
+            name: ModelName::new(name).ok()?,
+            ..Destination::clone(destination)
+        })),
+    }
+}
+
+/// Whether a token may use what a name leads to. The one place that asks.
+pub fn may_use(principal: &Principal, destination: &Destination) -> bool {
+    let route = &destination.route;
+    if route.access == Access::Admins && !principal.rules(route.workspace.as_ref()) {
+        return false;
+    }
+    let name = destination.name.as_str();
+    principal.may_use(route.belonging(), route.name.as_str(), name)
+}
+
+/// What answers, with the endpoint name that it answers for; none for all names.
+type Named = Vec<(Option<ModelName>, Arc<Target>)>;
+
+/// Those that answer for the same name, together.
+fn groups(servers: &Named) -> Vec<Vec<Arc<Target>>> {
+    let mut groups: HashMap<Option<&ModelName>, Vec<Arc<Target>>> = HashMap::new();
+    for (endpoint, target) in servers {
+        let group = groups.entry(endpoint.as_ref()).or_default();
+        group.push(Arc::clone(target));
+    }
+    groups.into_values().collect()
+}

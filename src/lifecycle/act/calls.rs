@@ -1,0 +1,195 @@
+//! The seam to a worker's own routes: ready, sleep, wake, proof.
+//!
+//! [`Http`] asks a real worker through [`crate::vllm::client`]. It decides
+//! nothing: when to ask, and what follows a failure, is the machine's.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::launcher::{Boxed, Launched};
+use crate::config::OffloadTo;
+use crate::names::ModelName;
+use crate::time::sleep;
+use crate::vllm::about::About;
+use crate::vllm::client::{CallError, Client, SleepLevel};
+
+/// First pause between two looks at a worker that is not ready.
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
+/// Longest pause between two looks.
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A worker, as the calls need it.
+#[derive(Clone, Debug)]
+pub struct Callee {
+    /// What was launched.
+    pub launched: Launched,
+    /// The name that it serves.
+    pub model: ModelName,
+    /// Limit of one call.
+    pub limit: Duration,
+    /// What it says to a fixed prompt, once it was asked.
+    pub taste: Taste,
+}
+
+/// What one worker says to a fixed prompt, to be compared after a wake; shared by
+/// all who call it. Empty until it was asked, `None` where it completes no texts.
+pub type Taste = Arc<OnceLock<Option<String>>>;
+
+/// What an adopted worker was found to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proven {
+    /// It serves.
+    Awake,
+    /// It sleeps.
+    Asleep,
+}
+
+/// How deep a probe looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Whether it says that it is well.
+    Look,
+    /// Whether its engine answers one token.
+    Answer,
+}
+
+/// Asks workers.
+pub trait Calls: fmt::Debug + Send + Sync + 'static {
+    /// Resolves once the worker serves; never while it does not.
+    fn ready(&self, worker: Callee) -> Boxed<'_, ()>;
+
+    /// Puts it to sleep. No request may be inside.
+    fn sleep(&self, worker: Callee, to: OffloadTo) -> Boxed<'_, Result<(), String>>;
+
+    /// Wakes it, and makes sure that it answers.
+    fn wake(&self, worker: Callee, from: OffloadTo) -> Boxed<'_, Result<(), String>>;
+
+    /// Whether a worker that serves is well.
+    fn probe(&self, _worker: Callee, _depth: Depth) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// What a worker that serves tells of its model; `None` where it doesn't.
+    fn about(&self, _worker: Callee) -> Boxed<'_, Option<About>> {
+        Box::pin(async { None })
+    }
+
+    /// Whether this address answers for that worker, and what it does.
+    fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proven, String>>;
+}
+
+/// Over HTTP, as vLLM and the stand-in answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Http;
+
+impl Calls for Http {
+    fn ready(&self, worker: Callee) -> Boxed<'_, ()> {
+        Box::pin(async move {
+            let client = client(&worker);
+            let mut pause = LOOK_PAUSE;
+            loop {
+                let ready = match client.health().await {
+                    Ok(()) => client.warm_up(worker.limit).await,
+                    Err(error) => Err(error),
+                };
+                match ready {
+                    Ok(()) => return taste(&client, &worker).await,
+                    Err(error) => tracing::trace!(%error, "not ready yet"),
+                }
+                sleep(pause).await;
+                // Grows slowly, so that a start is seen at most a quarter late.
+                pause = (pause + pause / 4).min(LOOK_PAUSE_MAX);
+            }
+        })
+    }
+
+    fn sleep(&self, worker: Callee, to: OffloadTo) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            let client = client(&worker);
+            taste(&client, &worker).await;
+            let slept = client.sleep(level(to), worker.limit).await;
+            slept.map_err(|error| in_words(&error))
+        })
+    }
+
+    fn wake(&self, worker: Callee, from: OffloadTo) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            let before = worker.taste.get().and_then(Option::as_deref);
+            let woken = client(&worker)
+                .wake(level(from), before, worker.limit)
+                .await;
+            woken.map_err(|error| in_words(&error))
+        })
+    }
+
+    fn probe(&self, worker: Callee, depth: Depth) -> Boxed<'_, Result<(), String>> {
+        Box::pin(async move {
+            let client = client(&worker);
+            let probed = async {
+                client.health().await?;
+                match depth {
+                    Depth::Look => Ok(()),
+                    Depth::Answer => client.warm_up(worker.limit).await,
+                }
+            };
+            probed.await.map_err(|error| in_words(&error))
+        })
+    }
+
+    fn about(&self, worker: Callee) -> Boxed<'_, Option<About>> {
+        Box::pin(async move {
+            let told = client(&worker).about().await;
+            let told = told.inspect_err(|error| tracing::debug!(%error, "it tells nothing"));
+            told.ok()
+        })
+    }
+
+    fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proven, String>> {
+        Box::pin(async move {
+            let client = client(&worker);
+            let proven = async {
+                client.health().await?;
+                client.prove().await?;
+                client.is_sleeping().await
+            };
+            match proven.await {
+                Ok(true) => Ok(Proven::Asleep),
+                Ok(false) => Ok(Proven::Awake),
+                Err(error) => Err(in_words(&error)),
+            }
+        })
+    }
+}
+
+/// Asks once what it says, for later. A worker that does not answer this is no
+/// worse than one that completes no texts.
+async fn taste(client: &Client, worker: &Callee) {
+    if worker.taste.get().is_none() {
+        match client.taste(worker.limit).await {
+            Ok(said) => drop(worker.taste.set(said)),
+            Err(error) => tracing::debug!(%error, "a worker could not be tasted"),
+        }
+    }
+}
+
+fn client(worker: &Callee) -> Client {
+    let address = worker.launched.address.clone();
+    let key = Arc::clone(&worker.launched.api_key);
+    Client::new(address, key, Arc::from(worker.model.as_str()))
+}
+
+fn level(to: OffloadTo) -> SleepLevel {
+    match to {
+        OffloadTo::Cpu => SleepLevel::One,
+        OffloadTo::Disk => SleepLevel::Two,
+    }
+}
+
+/// The error with its cause.
+fn in_words(error: &CallError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,249 @@
+//! The seam to a place where workers run.
+//!
+//! [`Launcher`] is what such a place must offer; [`super::process`] is this
+//! machine, cluster engines come behind the same trait. Nothing above it may
+//! assume a local pid. A launcher starts, signals and watches; it never restarts
+//! a worker and does not judge whether one is ready.
+
+use std::fmt::{self, Write};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::config::{self, Catalog, OffloadTo};
+use crate::deployment;
+use crate::lifecycle::decide::why::Why;
+use crate::names::{DeploymentId, Generation};
+use crate::outbound::Address;
+
+/// A future behind a trait object.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Names one worker for ever: 128 random bits.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Nonce(Arc<str>);
+
+impl Nonce {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(Arc::from(random_hex::<16>()))
+    }
+
+    /// One that was written down.
+    pub fn recorded(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `N` random bytes in hexadecimal.
+#[expect(
+    clippy::expect_used,
+    reason = "without randomness a worker's key could be guessed"
+)]
+pub(crate) fn random_hex<const N: usize>() -> String {
+    let mut bytes = [0_u8; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source answers");
+    hex(&bytes)
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string can't fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+        text
+    })
+}
+
+/// What is to be launched.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Names the worker.
+    pub nonce: Nonce,
+    /// Whose it is; its console gets the output.
+    pub handle: Arc<deployment::Handle>,
+    /// What to run.
+    pub spec: Arc<config::Deployment>,
+    /// Which one of its deployment.
+    pub generation: Generation,
+    /// The GPUs granted to it, by index; empty on a machine without.
+    pub gpus: Arc<[u32]>,
+}
+
+/// A worker that was launched.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    /// Its name.
+    pub nonce: Nonce,
+    /// Whose it is.
+    pub deployment: DeploymentId,
+    /// Which one of its deployment.
+    pub generation: Generation,
+    /// Where it will listen.
+    pub address: Address,
+    /// The key that it wants.
+    pub api_key: Arc<str>,
+    /// Its process id, where that means something on this machine.
+    pub pid: Option<u32>,
+    /// Digest of what was launched, see [`Launcher::fingerprint`].
+    pub fingerprint: Arc<str>,
+    /// The GPUs that it was given.
+    pub gpus: Arc<[u32]>,
+    /// Where its weights are, since it was told to sleep.
+    pub asleep: Option<OffloadTo>,
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// In words: `exited with code 1`.
+    pub how: String,
+    /// Whether the kernel counted a kill among its processes for want of memory.
+    pub out_of_memory: bool,
+}
+
+/// What a worker has done so far; only the differences of two mean anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerActivity {
+    /// Processor time of all its processes.
+    pub cpu: std::time::Duration,
+    /// Bytes that they read and wrote.
+    pub bytes: u64,
+}
+
+/// Why nothing was launched.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The spec can't be launched; another try would not help.
+    #[error("{0}")]
+    Spec(String),
+    /// It failed now and may do later.
+    #[error("could not launch the worker: {0}")]
+    Now(String),
+    /// What is ours to write of it can't be written now, as on a full disk. Neither
+    /// the spec nor the worker is at fault.
+    #[error("{0}")]
+    State(String),
+}
+
+impl LaunchError {
+    /// The cause of the event that it becomes.
+    pub(super) fn why(self) -> Why {
+        match self {
+            Self::Spec(words) | Self::State(words) => Why::Fault(words),
+            Self::Now(details) => Why::Ended {
+                how: "could not launch the worker".to_owned(),
+                details: Some(details),
+            },
+        }
+    }
+}
+
+/// Why the left-over workers are not known.
+#[derive(Debug, thiserror::Error)]
+#[error("could not read who was left over by the last run")]
+pub struct ListError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// Whose a process is that a device reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessOwner {
+    /// A worker of ours.
+    Worker(DeploymentId, Generation),
+    /// Someone else's.
+    Foreign,
+    /// Not to be found here: it ended, or its number is of another namespace.
+    Unknown,
+}
+
+/// A place where workers run.
+pub trait Launcher: fmt::Debug + Send + Sync + 'static {
+    /// Lets another process of ours run the workers, which go on. Nothing is
+    /// launched after this.
+    fn release(&self) {}
+
+    /// Digest of what this spec would launch: a worker whose digest differs must
+    /// be replaced to follow the spec.
+    fn fingerprint(&self, spec: &config::Deployment) -> Arc<str>;
+
+    /// Takes note of what is in effect from now on: what may be launched can depend
+    /// on it.
+    fn follow(&self, _catalog: &Catalog) {}
+
+    /// Gets what this spec runs, where it is not here yet; what there is to say
+    /// goes to the handle's console. Dropping the future ends it, and the next
+    /// call goes on from there.
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a config::Deployment,
+        handle: &'a deployment::Handle,
+    ) -> Boxed<'a, Result<(), LaunchError>>;
+
+    /// Launches a worker of a spec that was prepared. The same nonce never
+    /// launches two.
+    fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>>;
+
+    /// Whether what is written of a worker that is launched can be written now; else
+    /// why not, in words. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As a launch would end with [`LaunchError::State`].
+    fn can_record(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The workers of an earlier process that still live. What is left of dead
+    /// ones is removed before this returns.
+    fn list(&self) -> Boxed<'_, Result<Vec<Launched>, ListError>>;
+
+    /// The worker of that name, if it was launched here and lives.
+    fn find(&self, nonce: &Nonce) -> Option<Launched>;
+
+    /// Whose these processes are, where workers are processes of this machine.
+    /// Blocks for a look at each.
+    fn owners(&self, pids: &[u32]) -> Vec<ProcessOwner> {
+        vec![ProcessOwner::Unknown; pids.len()]
+    }
+
+    /// What a worker has done so far; `None` where that is not known. Blocks for a
+    /// look at each of its processes.
+    fn activity(&self, _nonce: &Nonce) -> Option<WorkerActivity> {
+        None
+    }
+
+    /// The worker is ready: what must be known of it after its end is noted.
+    /// Blocks for a look at each of its processes.
+    fn settled(&self, _nonce: &Nonce) {}
+
+    /// Takes a listed worker over: its output goes to this handle's console.
+    fn adopt(&self, nonce: &Nonce, handle: &Arc<deployment::Handle>);
+
+    /// Asks a worker to end.
+    fn stop(&self, nonce: &Nonce);
+
+    /// Ends a worker, with all that it started.
+    fn kill(&self, nonce: &Nonce);
+
+    /// Resolves once nothing of the worker is left.
+    fn exited(&self, nonce: &Nonce) -> Boxed<'_, Exit>;
+
+    /// Writes down where the worker's weights are, for the next process.
+    fn note_asleep(&self, nonce: &Nonce, asleep: Option<OffloadTo>);
+}

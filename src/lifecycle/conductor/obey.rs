@@ -1,0 +1,55 @@
+//! What operators ask: a command becomes events of the replicas that it means.
+
+use super::Conductor;
+use crate::lifecycle::control::{Command, CommandError};
+use crate::lifecycle::decide::why::Why;
+use crate::lifecycle::tell::story;
+use crate::names::DeploymentId;
+
+impl Conductor {
+    pub(super) fn command(
+        &mut self,
+        id: &DeploymentId,
+        command: Command,
+    ) -> Result<(), CommandError> {
+        if self.ending.is_some() {
+            return Err(CommandError::Ended);
+        }
+        let members = self.members.iter();
+        let replicas: Vec<_> = members
+            .filter(|(of, member)| id.has_replica(of) && !member.leaving)
+            .collect();
+        let Some((_, first)) = replicas.first() else {
+            return Err(CommandError::Unknown(id.clone()));
+        };
+        let obeyed = story::event_of(command, &first.subject()).map_err(CommandError::Refused);
+        let has_nowhere = command == Command::Offload
+            && first.policy.offload_to.is_some()
+            && self
+                .placement
+                .offload_to(first.key, first.policy.offload_to)
+                .is_none();
+        if has_nowhere {
+            return Err(CommandError::Refused(format!(
+                "{id} can't be offloaded now: host memory has no room for its weights, and its \
+                 file permits no other level: add levels = [\"cpu\", \"disk\"] to [instance.idle]"
+            )));
+        }
+        let mut events = Vec::new();
+        for (of, member) in replicas {
+            // A start is one worker's; the load asks for more.
+            let meant = member.number() == 1
+                || matches!(command, Command::Stop | Command::Unload | Command::Offload);
+            if let Ok(event) = story::event_of(command, &member.subject())
+                && meant
+            {
+                events.push((of.clone(), event, Some(Why::Operator)));
+            }
+        }
+        if events.is_empty() {
+            return obeyed.map(drop);
+        }
+        self.turn.extend(events);
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! The words of the lifecycle: phases, events, actions, durations.
+//!
+//! Closed enums, one per decision. What follows what is the parent's to say.
+
+use std::time::Duration;
+
+use crate::config::{Levels, OffloadTo};
+use crate::names::Generation;
+use crate::time::Uptime;
+
+/// Where a deployment is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// No worker, no GPUs.
+    Stopped,
+    /// Waiting for GPUs.
+    Placing {
+        /// What to do once they are granted.
+        aim: Aim,
+    },
+    /// Worker launched, weights loading.
+    Starting,
+    /// Gate open, requests served.
+    Ready,
+    /// Gate closed, the requests inside finish.
+    Draining {
+        /// What follows.
+        rest: Rest,
+    },
+    /// Worker told to sleep.
+    Offloading {
+        /// Where its weights go.
+        to: OffloadTo,
+    },
+    /// Worker alive, weights out of GPU memory.
+    Offloaded {
+        /// Where its weights are.
+        at: OffloadTo,
+    },
+    /// Worker told to wake up.
+    Waking {
+        /// Where its weights were.
+        from: OffloadTo,
+    },
+    /// Worker told to end; GPUs stay held until it has.
+    Stopping {
+        /// What follows.
+        next: Next,
+        /// Whether it was killed already.
+        killed: bool,
+    },
+    /// Worker ended unasked; waiting before the next attempt.
+    Failed,
+}
+
+/// Why GPUs are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Aim {
+    /// To launch a new worker.
+    Spawn,
+    /// To wake the sleeping one, on the GPUs it is bound to.
+    Wake {
+        /// Where its weights are.
+        from: OffloadTo,
+    },
+}
+
+/// How a worker leaves service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rest {
+    /// Keep it, without GPU memory.
+    Offload(OffloadTo),
+    /// End it.
+    Stop,
+    /// End it and start another, with the new spec.
+    Restart,
+}
+
+/// What follows once a worker has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Next {
+    /// Nothing.
+    Rest,
+    /// A new worker.
+    Restart,
+    /// A new worker, after backoff.
+    Retry,
+}
+
+/// What the operator allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Desired {
+    /// Start on demand.
+    OnDemand,
+    /// Stay down, whatever the demand.
+    Down,
+}
+
+/// The rungs of the ladder that failed for this worker's spec. They are not
+/// used again until the spec changes or an operator asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Broken {
+    /// Sleep or wake with weights in host memory.
+    pub cpu: bool,
+    /// Sleep or wake with weights read again from disk.
+    pub disk: bool,
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request waits for this deployment.
+    Demand,
+    /// An operator wants it up.
+    Start,
+    /// An operator wants it down.
+    Stop,
+    /// It may start on demand again; nobody asks for it yet.
+    Permit,
+    /// An operator wants its GPU memory free.
+    Offload,
+    /// What its worker is launched with changed.
+    SpecChanged,
+    /// Its idle times changed; the worker does not mind.
+    IdleChanged,
+    /// Another deployment needs its GPUs: it is to leave in this way.
+    Evict(Rest),
+    /// Who needed its GPUs is gone: it may stay.
+    Spared,
+    /// Nobody waits for it any more, and nothing was granted yet.
+    Withdrawn,
+    /// Placement granted GPUs.
+    Granted,
+    /// Placement can't, now or later.
+    Refused,
+    /// The worker can't be launched as the spec says; another try won't help.
+    Unlaunchable(Generation),
+    /// No worker was launched, as our own state can't be written: it is nobody's
+    /// failure, and is tried again.
+    Unwritten(Generation),
+    /// Our own state can be written.
+    Writable(Generation),
+    /// The worker answers health checks.
+    WorkerReady(Generation),
+    /// The worker let go of its GPU memory.
+    Slept(Generation),
+    /// A sleep or wake call failed.
+    CallFailed(Generation),
+    /// The worker lives, and does nothing any more.
+    Stuck(Generation),
+    /// The worker process is gone.
+    Exited(Generation),
+    /// The gate was found idle, and closed.
+    IdleClosed {
+        /// Why it was to be closed.
+        rest: Rest,
+        /// When the last request left.
+        idle_since: Uptime,
+    },
+    /// The last request left a closed gate.
+    Drained {
+        /// When it left.
+        idle_since: Uptime,
+    },
+    /// Time passed.
+    Tick {
+        /// Since when no request has been inside; `None` while one is.
+        idle_since: Option<Uptime>,
+    },
+}
+
+impl Event {
+    /// The worker that it is about; `None` where it is about the deployment.
+    pub fn generation(self) -> Option<Generation> {
+        match self {
+            Self::Unlaunchable(g)
+            | Self::Unwritten(g)
+            | Self::Writable(g)
+            | Self::WorkerReady(g)
+            | Self::Slept(g)
+            | Self::CallFailed(g)
+            | Self::Stuck(g)
+            | Self::Exited(g) => Some(g),
+            Self::Demand
+            | Self::Start
+            | Self::Stop
+            | Self::Permit
+            | Self::Offload
+            | Self::SpecChanged
+            | Self::IdleChanged
+            | Self::Evict(_)
+            | Self::Spared
+            | Self::Withdrawn
+            | Self::Granted
+            | Self::Refused
+            | Self::IdleClosed { .. }
+            | Self::Drained { .. }
+            | Self::Tick { .. } => None,
+        }
+    }
+}
+
+/// Something to do. The shell does them in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask placement for GPUs; answered by `Granted` or `Refused`.
+    AcquireGpus(Aim),
+    /// Withdraw that question.
+    CancelAcquire,
+    /// Keep only what a sleeping worker occupies.
+    ShrinkLease,
+    /// Give all GPUs back.
+    ReleaseLease,
+    /// Launch a worker; answered by `WorkerReady`, `Exited`, `Unlaunchable` or
+    /// `Unwritten`.
+    Spawn(Generation),
+    /// See whether our own state can be written; answered by `Writable` or
+    /// `Unwritten`.
+    TryState(Generation),
+    /// Let requests in.
+    OpenGate,
+    /// Let no more in; answered by `Drained`.
+    CloseGate,
+    /// Close the gate if no one is inside; answered by `IdleClosed` if so.
+    CloseGateIfIdle(Rest),
+    /// Answered by `Slept` or `CallFailed`.
+    Sleep(Generation, OffloadTo),
+    /// Answered by `WorkerReady` or `CallFailed`.
+    Wake(Generation, OffloadTo),
+    /// Ask the worker to end; answered by `Exited`.
+    Terminate(Generation),
+    /// End it now; answered by `Exited`.
+    Kill(Generation),
+    /// Tell waiting requests that no worker will come.
+    RefuseWaiters,
+}
+
+/// The durations of one deployment.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Idle time before GPU memory is freed; `None` for never by itself.
+    pub offload_after: Option<Duration>,
+    /// Where the weights go; `None` where the worker can't sleep, or not now.
+    pub offload_to: Option<OffloadTo>,
+    /// Where they may go.
+    pub levels: Levels,
+    /// Idle time before the worker is stopped, counted from the last request
+    /// also while it sleeps; `None` for never.
+    pub stop_after: Option<Duration>,
+    /// Limit of `Placing`.
+    pub place_timeout: Duration,
+    /// Limit of `Starting`.
+    pub start_timeout: Duration,
+    /// Limit of `Offloading` and of `Waking`.
+    pub call_timeout: Duration,
+    /// Limit of `Draining`.
+    pub drain_timeout: Duration,
+    /// Between asking a worker to end and killing it; and between kills.
+    pub stop_grace: Duration,
+    /// First wait of `Failed`; doubles with each failure in a row.
+    pub backoff_base: Duration,
+    /// How long a worker must serve before its end counts as a first failure.
+    pub stable_after: Duration,
+    /// Failures in a row after which only an operator starts it again.
+    pub failures_max: u32,
+    /// Whether it is started again after a failure though no request waits.
+    pub restart_unasked: bool,
+}

@@ -1,0 +1,79 @@
+//! The seam to a place that models come from, and why one does not come.
+//!
+//! A [`Provider`] tells a plan, which its [`Watch`] judges before a byte comes.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use super::record::RecordError;
+use super::refusal::HubError;
+use super::room::NoRoom;
+use super::source::{FetchPlan, Fetched, NoSource};
+
+/// Why a model is not here.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfetched {
+    /// Its name is none.
+    #[error(transparent)]
+    Source(#[from] NoSource),
+    /// The hub does not give it.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// There is no place for it.
+    #[error(transparent)]
+    Room(#[from] NoRoom),
+    /// The directory is not one of a model.
+    #[error("{path} holds no whole model: {why}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Another fetch of it is at work, or it is being removed.
+    #[error("another fetch of {0} is at work: wait until it has ended")]
+    Busy(String),
+    /// The cache can't be written.
+    #[error(
+        "the hub's cache {path} can't be written: look at its owner, or set HF_HOME to another directory"
+    )]
+    Cache {
+        /// The model's directory in it.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What we keep of it can't be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Judges and hears a fetch. A call that fails ends it.
+pub trait Watch: Send + Sync {
+    /// It is known what there is to do; fails with why it is not to be done.
+    fn planned<'a>(&'a self, plan: &'a FetchPlan) -> Judged<'a>;
+
+    /// So many bytes of all files are there.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not to go on.
+    fn came(&self, done: u64) -> Result<(), Unfetched>;
+
+    /// Something else is to be said, as why it waits.
+    fn says(&self, words: &str);
+}
+
+/// A judgement under way.
+pub type Judged<'a> = Pin<Box<dyn Future<Output = Result<(), Unfetched>> + Send + 'a>>;
+
+/// A fetch under way.
+pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, Unfetched>> + Send + 'a>>;
+
+/// Brings a model here. Dropping the future ends the fetch; the next goes on from there.
+pub trait Provider: Send + Sync {
+    /// Fetches it whole, or says why not.
+    fn fetch<'a>(&'a self, watch: &'a dyn Watch) -> Fetching<'a>;
+}

@@ -1,0 +1,71 @@
+//! How fast bytes come, and how long the rest takes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::time::Uptime;
+use crate::units::float;
+
+/// What the rate is taken of.
+const WINDOW: Duration = Duration::from_secs(15);
+
+/// Bytes that were there at some moments of the last seconds.
+#[derive(Clone, Debug, Default)]
+pub struct Pace(VecDeque<(Uptime, u64)>);
+
+impl Pace {
+    /// Notes how many are there.
+    pub fn note(&mut self, now: Uptime, done: u64) {
+        while let Some((at, _)) = self.0.front()
+            && self.0.len() > 2
+            && now.saturating_sub(*at) > WINDOW
+        {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, done));
+    }
+
+    /// Bytes a second; `None` until two moments differ.
+    pub fn rate(&self) -> Option<f64> {
+        let (first, last) = (self.0.front()?, self.0.back()?);
+        let seconds = last.0.saturating_sub(first.0).as_secs_f64();
+        (seconds > 0.0).then(|| float(last.1.saturating_sub(first.1)) / seconds)
+    }
+
+    /// Seconds until `total` are there; `None` where nothing comes.
+    pub fn left(&self, total: u64) -> Option<u64> {
+        let rate = self.rate().filter(|rate| *rate >= 1.0)?;
+        let rest = total.saturating_sub(self.0.back()?.1);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not below zero, and a float that is too large becomes the largest"
+        )]
+        Some((float(rest) / rate).ceil() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let mut pace = Pace::default();
+        assert_eq!((pace.rate(), pace.left(100)), (None, None));
+        for second in 0..60_u64 {
+            let done = if second < 30 {
+                second
+            } else {
+                30 + (second - 30) * 10
+            };
+            pace.note(Duration::from_secs(second), done);
+        }
+        assert_eq!(pace.rate(), Some(10.0));
+        assert_eq!(pace.left(420), Some(10));
+        for second in 60..90 {
+            pace.note(Duration::from_secs(second), 320);
+        }
+        assert_eq!(pace.left(420), None);
+    }
+}

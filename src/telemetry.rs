@@ -1,0 +1,18 @@
+//! What is seen from outside: metrics, the access log, the process's own log,
+//! what each token used.
+//!
+//! Every metric name stands in [`metrics`] and nowhere else. Nothing here decides
+//! anything; it only records.
+
+pub mod access;
+pub mod grafana;
+pub mod history;
+pub mod host;
+pub mod line;
+pub mod log;
+pub mod metrics;
+pub mod outcome;
+pub mod output;
+pub mod plain;
+pub mod traces;
+pub mod usage;

@@ -1,0 +1,19 @@
+//! The variables of vLLM's environment that we set or pass on, by their names.
+
+/// Seconds that its listener keeps an idle connection.
+pub const KEEP_ALIVE: &str = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE";
+/// vLLM 0.32 serves `/sleep` and `/wake_up` only where this is 1.
+pub const DEV_MODE: &str = "VLLM_SERVER_DEV_MODE";
+/// The key that requests must show.
+pub const API_KEY: &str = "VLLM_API_KEY";
+/// The directory of the sockets between its processes.
+pub const RPC_BASE_PATH: &str = "VLLM_RPC_BASE_PATH";
+/// Where it keeps what it made, each a directory.
+pub const CACHES: [&str; 4] = [
+    "VLLM_ASSETS_CACHE",
+    "VLLM_CACHE_ROOT",
+    "VLLM_CONFIG_ROOT",
+    "VLLM_XLA_CACHE_PATH",
+];
+/// All that vLLM reads, as a pattern.
+pub const ALL: &str = "VLLM_*";

@@ -1,0 +1,4 @@
+//! What vLLM's log says: how far a start is, and why it failed.
+
+pub mod progress;
+pub(crate) mod verdict;
