@@ -106,7 +106,7 @@ def failed(report, name, words, model, environment=None, settings=""):
         token = gateway.token("--workspace", "w1", "--project", "research")
         error = raised(openai.APIStatusError, lambda: openai_client.client(
             gateway, token, timeout=30).chat.completions.create(model="lab", messages=hello()))
-        expect(error.status_code == 424 and error.code == "model_failed", f"{error.status_code} {error.body}")
+        expect(error.status_code == 400 and error.code == "model_failed", f"{error.status_code} {error.body}")
         for word in (str(gateway.directory), *words):
             expect(word not in str(error), f"{word} is told to the client: {error}")
         shown = gateway.wait_status("lab/lab", "failed", 10)

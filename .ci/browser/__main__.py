@@ -6,7 +6,7 @@ Pictures go to .ci/out/browser, which git does not keep.
 import shutil
 import sys
 
-from browser import gallery, journey, look
+from browser import crowd, edit, gallery, journey, look
 from browser.chromium import Browser
 from checks.report import Report, exit_on_sigterm, expect
 from checks.tidegate import REPOSITORY, Tidegate
@@ -31,6 +31,23 @@ endpoint_name = "chat-model"
 load = "1s"
 """
 
+#: A route whose name is not its model's, and a server that is not there.
+_POOL = """
+[route]
+name = "pool"
+project = "research"
+models = ["pool"]
+
+[instance]
+name = "pool-instance"
+project = "research"
+route = "pool"
+engine = "sim"
+[[deployment]]
+model = "stand/pool"
+endpoint_name = "pool-model"
+"""
+
 
 def main():
     """Serves a stand-in, and lets a person at it."""
@@ -40,11 +57,14 @@ def main():
     shutil.rmtree(out, ignore_errors=True)
     with Tidegate(gallery.SETTINGS) as gateway:
         gateway.route("chat", _CHAT)
+        gateway.route("pool", _POOL)
         gateway.start("--stop-workers")
         token = gateway.token("--workspace", "w1", "--role", "admin", "--label", "the person of the test")
         with Browser(f"https://127.0.0.1:{gateway.admin_port}", out) as browser:
             with report.check("the journey could be driven to its end"):
                 _journey(report, browser, gateway, token)
+    with report.check("the crowd could be seen"):
+        crowd.check(report, out)
     with report.check("the gallery could be made"):
         gallery.all_states(report, out)
     return report.finish()
@@ -60,6 +80,7 @@ def _journey(report, browser, gateway, token):
     user = journey.ask(report, browser, gateway)
     journey.watch(report, browser, gateway, user)
     journey.exchange(report, browser, gateway)
+    edit.saved(report, browser, gateway)
     journey.routes(report, browser)
     journey.routes_with_errors(report, browser, gateway)
     look.pictures(report, browser)

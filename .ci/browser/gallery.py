@@ -90,7 +90,7 @@ _FULL = (
     ("failed-instance", "/instances/broken", ".note.bad"),
     ("long-instance", f"/instances/{_LONG}", ".plot"),
     ("form-of-three", "/launch?clone=team-llms", "#preview .code"),
-    ("form-of-vllm", "/launch", "#problems li"),
+    ("form-of-vllm", "/launch", "#problems .note"),
     ("full-endpoints", "/endpoints", "#panel-active td"),
     ("loading-endpoints", "/endpoints?tab=loading", "#panel-loading progress"),
     ("other-endpoints", "/endpoints?tab=other", "#panel-other td"),

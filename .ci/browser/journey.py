@@ -68,7 +68,8 @@ def launch(report, browser, gateway):
     """A stand-in out of the form: mistakes are told while one types; then it loads and serves."""
     with report.check("launch form: every option of the table is there, and mistakes are told while one types"):
         browser.go("/launch")
-        browser.wait_text("wrong", css="#problems")
+        browser.wait_text("Say which model", css="#problems")
+        expect(browser.find("#problems .bad") is None, "an empty form is no mistake")
         table = json.loads(gateway.run("options", "--format", "json").stdout)["options"]
         wanted = {option["name"] for option in table if ".options." in option["key"]}
         wait_for("all options", lambda: _unfold(browser) or wanted <= set(browser.js(
@@ -76,11 +77,27 @@ def launch(report, browser, gateway):
         browser.fill("Model", "Qwen/Qwen3-8B")
         browser.fill("Instance name", "from-form")
         browser.fill("GPUs (Tensor Parallel Size)", "many")
-        browser.wait_text("tensor_parallel_size", css="#problems")
+        browser.wait_text("GPUs (Tensor Parallel Size) write a whole number", css="#problems")
         browser.fill("GPUs (Tensor Parallel Size)", "1")
         browser.fill("Dtype", "bfloat16")
         browser.wait_text("Everything fits", css="#problems")
         browser.wait_text("--dtype bfloat16", css="#preview")
+    with report.check("launch form: an option is found by its words, in sight and with the focus; groups stay open") as check:
+        browser.js("document.querySelectorAll('details').forEach((each) => { each.open = false; }); scrollTo(0, 0); document.activeElement.blur()")
+        browser.keys("/", "kv cache dt")
+        wait_for("a hit", lambda: "KV Cache Dtype" in browser.text(".find-hits li[aria-selected=true]"), 10)
+        browser.keys(Keys.ENTER)
+        seen = browser.js("const on = document.activeElement.closest('[data-option]'); const box = on?.getBoundingClientRect();"
+                          "return [on?.dataset.option, box?.top >= 0 && box?.bottom <= innerHeight]")
+        expect(seen == ["kv_cache_dtype", True], f"the focus is at {seen}")
+        browser.fill("Find an option", "nothing has this")
+        wait_for("it says so", lambda: "Nothing here" in browser.text(".find-hits"), 10)
+        browser.keys(Keys.ESCAPE)
+        browser.click("Add a model")
+        expect(browser.js("return document.querySelector('[data-option=kv_cache_dtype]')?.getClientRects().length > 0"), "its group was closed")
+        browser.click("Remove model 2")
+        _unfold(browser)
+        check.figure = "KV Cache Dtype"
     with report.check("launch form: a rule across options is checked as one types"):
         browser.fill("Max LoRAs", "2")
         browser.wait_text("enable_lora", css="#problems")
@@ -111,7 +128,7 @@ def _launch_by_keys(browser):
     """Fills the form with the keyboard alone."""
     browser.go("/launch")
     browser.wait_find("#launch")
-    browser.wait_text("wrong", css="#problems")
+    browser.wait_text("Say which model", css="#problems")
     values = {"Instance name": "from-form", "Service Project (Access Control)": "research", "Engine": "Stand-in", "Model": "stand/in",
               "Model Endpoint Name": "from-form-model", "Load time": "2", "Tokens per second": "200",
               "Offload after": "60"}
@@ -192,8 +209,24 @@ def watch(report, browser, gateway, token):
         wait_for("values under the pointer", hovered, 20)
         ranged = "return document.querySelector('.plot[aria-label=\"Total Number of Requests\"] .canvas').layout.xaxis.range.join()"
         whole = browser.js(ranged)
-        ActionChains(browser.driver).move_to_element_with_offset(area, -60, 0).click_and_hold().move_by_offset(100, 0).release().perform()
+        ActionChains(browser.driver).move_to_element_with_offset(area, edge - 120, 0).click_and_hold().move_by_offset(115, 0).release().perform()
         wait_for("it is zoomed", lambda: browser.js(ranged) != whole, 10)
+    with report.check("plots: what was marked holds for all of them, in the address, through refreshes, until Live") as check:
+        all_ = "return [...document.querySelectorAll('.plot .canvas')].filter((each) => each.layout).map((each) => each.layout.xaxis.range.join())"
+        wait_for("all plots show it, in whole seconds", lambda: len(set(browser.js(all_))) == 1 and "." not in browser.js(ranged), 20)
+        marked = browser.js(ranged)
+        expect("from=" in browser.driver.current_url and "until=" in browser.driver.current_url, browser.driver.current_url)
+        loads = "return performance.getEntriesByType('resource').filter((each) => each.name.includes('/series?')).length"
+        before = browser.js(loads)
+        wait_for("two refreshes", lambda: browser.js(loads) >= before + 2 * max(1, browser.js(
+            "return new Set(performance.getEntriesByType('resource').filter((each) => each.name.includes('/series?')).map((each) => new URL(each.name).searchParams.get('scope'))).size")), 45)
+        expect(browser.js(ranged) == marked, f"{browser.js(ranged)}, was {marked}")
+        browser.go("/" + browser.driver.current_url.split("/", 3)[3])
+        wait_for("the address leads there", lambda: browser.find('.plot[aria-label="Total Number of Requests"] .main-svg') and browser.js(ranged) == marked, 30)
+        browser.click("Live")
+        wait_for("it moves on", lambda: browser.js(ranged) != marked, 20)
+        expect("from=" not in browser.driver.current_url, browser.driver.current_url)
+        check.figure = marked
     with report.check("console: it follows, searches, pauses"):
         browser.click("Console", kinds="[role=tab]")
         browser.wait_find(".console > div", 20)
@@ -217,7 +250,7 @@ def watch(report, browser, gateway, token):
         check.figure = browser.text("#panel-events tbody tr").replace("\n", " ")[:100]
 
 
-def _filled(browser, name):
+def filled(browser, name):
     """Waits until the form is that of an instance."""
     wait_for(f"the form is filled with {name}", lambda: browser.value("Instance name") == name, 15)
 
@@ -234,7 +267,7 @@ def exchange(report, browser, gateway):
         browser.click("Clone", within="#panel-configuration")
         browser.wait_path("/launch")
         browser.wait_find("#launch")
-        _filled(browser, "from-form-2")
+        filled(browser, "from-form-2")
         browser.wait_text("Everything fits", css="#problems")
         browser.click("Start it at once", kinds="label")
         browser.click("Launch", kinds="#launch")
@@ -245,11 +278,11 @@ def exchange(report, browser, gateway):
         toml.write_text('[instance]\nname = "own"\nengine = "sim"\n[[deployment]]\nmodel = "a/b"\nendpoint_name = "own-model"\n', encoding="utf-8")
         browser.go("/launch")
         browser.wait_find("#import-file").send_keys(str(toml))
-        _filled(browser, "own")
+        filled(browser, "own")
         fresh = browser.downloads / "again.json"
         fresh.write_text(exported.replace("from-form", "imported"), encoding="utf-8")
         browser.find("#import-file").send_keys(str(fresh))
-        _filled(browser, "imported")
+        filled(browser, "imported")
         browser.wait_text("Everything fits", css="#problems")
         browser.click("Launch", kinds="#launch")
         browser.wait_path("/instances/imported")
@@ -286,6 +319,30 @@ def routes(report, browser):
         browser.click("Send", kinds="dialog button")
         browser.wait_text("It answers", 40)
         check.figure = " ".join(browser.text("dialog tbody").split())[:100]
+        browser.keys(Keys.ESCAPE)
+    with report.check("routes: the test of a route by its own name starts nothing that it may not") as check:
+        browser.go("/routes")
+        browser.fill("Filter routes", "pool")
+        browser.click("Test pool")
+        browser.click("Send", kinds="dialog button")
+        browser.wait_text("It does not answer", 20)
+        check.figure = " ".join(browser.text("dialog tbody").split())[:100]
+        expect("is stopped" in check.figure, check.figure)
+        browser.keys(Keys.ESCAPE)
+    with report.check("routes: the error of an editor and its button stay within the dialog"):
+        browser.click("New Route")
+        browser.wait_find("dialog textarea")
+        browser.fill("Name", "pools")
+        browser.fill("Route file (TOML)", '[route]\nname = "pools"\nrequests_per_minuet = 5\n' + "# " + "x" * 300)
+        browser.click("Create", kinds="dialog button")
+        browser.wait_text("requests_per_minute", css="dialog [role=alert]")
+        over = browser.js("""
+            const dialog = document.querySelector("dialog[open]"), right = dialog.getBoundingClientRect().right;
+            return [...dialog.querySelectorAll("[role=alert], button.primary, textarea")].filter((each) => each.getBoundingClientRect().right > right).length + (dialog.scrollWidth > dialog.clientWidth);
+            """)
+        expect(over == 0, f"{over} stand out of the dialog")
+        # A refused file is an error of the browser's console, and meant to be.
+        browser.complaints()
         browser.keys(Keys.ESCAPE)
     with report.check("endpoints: the Active tab, as CSV, two of them in one plot"):
         browser.go("/endpoints")

@@ -191,6 +191,7 @@ class Tidegate:
         return shown
 
     def last_access(self):
-        """The newest line of the access log."""
-        lines = (self.directory / "access.log").read_text(encoding="utf-8").splitlines()
+        """The newest line of the access log, once there is one."""
+        log = self.directory / "access.log"
+        lines = wait_for("a line of the access log", lambda: log.read_text(encoding="utf-8").splitlines(), 5)
         return json.loads(lines[-1])

@@ -1,6 +1,8 @@
 """python3 -m crashes: SIGKILL at system calls of start, sleep, wake and stop; then the next start puts all in order.
+And SIGKILL of either gateway within a take-over.
 
-TIDEGATE_CI_CRASHES=all tries every call that was seen, TIDEGATE_CI_SEED=n chooses those of an earlier run.
+TIDEGATE_CI_CRASHES=all tries every call that was seen, TIDEGATE_CI_SEED=n chooses those of an earlier run,
+TIDEGATE_CI_KILLS=100 makes it so many kills within take-overs, and nothing else.
 """
 
 import http.client
@@ -19,6 +21,7 @@ import urllib.request
 from checks import processes, unix_http
 from checks.report import Report, exit_on_sigterm, expect, skip, wait_for
 from checks.tidegate import Tidegate
+from crashes import takeover
 from crashes.points import CALLS, Strace, chosen, seen
 
 #: Kills of a run, and the seconds after which it begins no more of them.
@@ -202,9 +205,8 @@ def kill(world, point):
     return reached
 
 
-def run(report):
+def run(report, seed):
     """Finds the points, and kills at each that is chosen."""
-    seed = int(os.environ.get("TIDEGATE_CI_SEED") or random.randrange(1 << 32))
     with Tidegate(_SETTINGS) as gateway:
         world = World(gateway)
         points = []
@@ -249,14 +251,18 @@ def main():
     """All of it, where a process may be traced."""
     exit_on_sigterm()
     report = Report("crashes")
+    seed = int(os.environ.get("TIDEGATE_CI_SEED") or random.randrange(1 << 32))
+    takeover.run(report, seed)
+    if os.environ.get("TIDEGATE_CI_KILLS"):
+        return report.finish()
     if not shutil.which("strace"):
         report.fail("crash points", "there is no strace: apt-get install strace")
         return report.finish()
     probe = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, timeout=20, check=False)
     if probe.returncode != 0:
         skip(f"crash points: processes can't be traced here: {probe.stderr.decode()[-200:]}")
-        return 0
-    run(report)
+        return report.finish()
+    run(report, seed)
     return report.finish()
 
 

@@ -1,4 +1,4 @@
-"""python3 -m operation: traces, certificates, balancers, restarts and floods, with peers that no one here wrote."""
+"""python3 -m operation: traces, certificates, balancers, restarts, floods and units, with peers that no one here wrote."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ import sys
 
 from checks import processes
 from checks.report import Report, exit_on_sigterm
-from operation import edge, hostile, life, traces
+from operation import edge, hostile, life, memory, printed, surroundings, traces, variables
 from traffic.engines import Engine
 
 
@@ -18,7 +18,11 @@ def main():
     engine = Engine({**os.environ, processes.MARK_VARIABLE: mark})
     try:
         wanted = set(sys.argv[1:])
-        for name, part in {"traces": traces, "edge": edge, "life": life, "hostile": hostile}.items():
+        parts = {
+            "traces": traces, "edge": edge, "life": life, "hostile": hostile, "memory": memory,
+            "surroundings": surroundings, "printed": printed, "variables": variables,
+        }
+        for name, part in parts.items():
             if not wanted or name in wanted:
                 part.run(report, engine)
     finally:

@@ -35,6 +35,26 @@ def clients(report, engine):
             check.figure = f"with: 200; without, of a stranger: curl {told['--http2'][1:]}"
 
 
+def heads(report, engine):
+    """`curl -I`, which asks over HTTP/2 where it can."""
+    with Tidegate('[gpus]\nsource = "none"\n') as gateway, report.check("curl -I is answered as a GET, without a body") as check:
+        gateway.route("lab", f'[route]\nname = "lab"\npublic = true\n{engine.upstream()}')
+        gateway.start()
+        token = gateway.token("--workspace", "w1", "--role", "admin")
+        asked = [f"{gateway.url}{path}" for path in ("/v1/models", "//v1/models", "/v1/models/lab", "/health", "/readyz", "/v1/nope")]
+        asked += [f"https://localhost:{gateway.admin_port}{path}" for path in ("/", "/login", "/api/v1/status", "/api/nope", "/nope")]
+        for url in asked:
+            for bearer in ((), ("-H", f"authorization: Bearer {token}")):
+                told = set()
+                for how in (("--http1.1",), ("--http2",), ("--http1.1", "-I"), ("--http2", "-I")):
+                    done = subprocess.run(
+                        ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", gateway.ca, *how, *bearer, url],
+                        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
+                    told.add(done.stderr.strip() or done.stdout)
+                expect(len(told) == 1, f"{url}: {told}")
+        check.figure = f"{len(asked)} addresses, HTTP/1.1 and HTTP/2, with a token and without"
+
+
 def curl_ready(gateway, pair):
     """Whether `/readyz` answers who shows a certificate."""
     if gateway.process.poll() is not None:
@@ -148,4 +168,5 @@ def run(report, engine):
     """All of it."""
     clients(report, engine)
     hosts(report, engine)
+    heads(report, engine)
     balancers(report, engine)

@@ -115,6 +115,27 @@ def floods(report, gateway, token):
             check.figure = f"{refused} after {sent} frames, {more:+.1f} MiB"
 
 
+def fragments(report, gateway, token):
+    """A `#` in a `:path`, which no client sends and no target has.
+
+    Over HTTP/1.1 it is 400. Here the `http` crate cuts the path at it before anyone sees it, so that what stands
+    behind it takes no part in routes, logs or what a server gets: it is left at that.
+    """
+    paths = ("/v1/models", "/v1/models#", "/v1/models#/../../healthz", "/v1/models#?a=b")
+    with report.check("\"#\" in a :path over HTTP/2: what stands behind it changes nothing") as check:
+        answers = {}
+        with Peer(gateway, token) as peer:
+            for path in paths:
+                number = peer.h2.get_next_available_stream_id()
+                peer.h2.send_headers(number, peer.head("GET", path), end_stream=True)
+                peer.flush()
+                peer.until(lambda: peer.of(h2.events.StreamEnded, number))
+                status = dict(peer.of(h2.events.ResponseReceived, number)[0].headers)
+                answers[path] = status.get(b":status", status.get(":status")), peer.text(number)
+        expect(len(set(answers.values())) == 1 and '"lab"' in answers["/v1/models"][1], f"{answers}")
+        check.figure = f"{len(paths)} alike"
+
+
 def descriptors(report, engine):
     """More connections than the process has descriptors for."""
     with Tidegate('[gpus]\nsource = "none"\n') as gateway:
@@ -154,5 +175,7 @@ def run(report, engine):
     with Tidegate('[gpus]\nsource = "none"\n') as gateway:
         gateway.route("lab", f'[route]\nname = "lab"\npublic = true\n{engine.upstream()}')
         gateway.start()
-        floods(report, gateway, gateway.token("--workspace", "w1"))
+        token = gateway.token("--workspace", "w1")
+        fragments(report, gateway, token)
+        floods(report, gateway, token)
     descriptors(report, engine)

@@ -40,7 +40,8 @@ offload_after = "{offload_after}"
 time_limit = "{time_limit}"
 [instance.options]
 automatic_cpu_offloading = true
-dtype = "bfloat16"
+# vLLM's kernels for bfloat16 end with an illegal instruction on some processors that have AMX.
+dtype = "float32"
 max_model_len = {CONTEXT}
 enforce_eager = true
 """
@@ -65,6 +66,7 @@ cold_start = "{lifecycle.START_MAX}s"
 name = "bert"
 project = "research"
 [instance.options]
+dtype = "float32"
 enforce_eager = true
 
 [[deployment]]
@@ -93,6 +95,7 @@ def run(report, gateway, shape, embedder):
     lifecycle.one_worker(report, alpha)
     for served in both:
         data_plane.answers(report, served)
+    endpoints.listed(report, alpha, CONTEXT, "chat", "completions")
     endpoints.of_text(report, alpha)
     data_plane.stored(report, alpha)
     usage.mixed_load(report, alpha)
@@ -108,6 +111,8 @@ def run(report, gateway, shape, embedder):
     with report.check("gamma: an embedding model is started by its first request") as check:
         made = gamma.sdk(timeout=lifecycle.START_MAX).embeddings.create(model="gamma", input="one")
         check.figure = f"{len(made.data[0].embedding)} numbers"
+    # vLLM alone knows how long its context is.
+    endpoints.listed(report, gamma, 512, "embeddings", "rerank", "score")
     endpoints.of_embeddings(report, gamma)
     # Beta was idle for as long as alpha, and may have been stopped with it.
     lifecycle.end(report, gateway, [alpha, gamma])

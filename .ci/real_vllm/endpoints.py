@@ -1,5 +1,6 @@
 """The endpoints beside chat, completions and responses, on a text model and on an embedding model."""
 
+import json
 import ssl
 
 import anthropic
@@ -23,6 +24,18 @@ def _counted_alike(report, served, before, told):
             return alike(told, ours, theirs)
 
         wait_for("equal counts", counts, 5)
+
+
+def listed(report, served, length, *capabilities):
+    """What lists of models say of it: its worker told, or its options."""
+    with report.check(f"{served.model}: the list of models says what it does, and how long its context is") as check:
+        def entry():
+            check.figure = json.loads(served.gateway.get(f"/v1/models/{served.model}", served.token)[1])
+            said = check.figure.get("capabilities"), check.figure.get("context_length"), check.figure["state"]["value"]
+            return said == (list(capabilities), length, "loaded")
+
+        wait_for("it says so", entry, 10)
+        check.figure = f"{', '.join(capabilities)}; {length} tokens"
 
 
 def of_text(report, served):

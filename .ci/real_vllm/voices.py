@@ -38,6 +38,7 @@ cold_start = "{START_MAX}s"
 name = "voices"
 project = "research"
 [instance.options]
+dtype = "float32"
 load_format = "dummy"
 max_model_len = 512
 enforce_eager = true

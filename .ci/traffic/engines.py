@@ -16,8 +16,8 @@ MODEL = "tidegate/served"
 class Engine:
     """One engine at a port of its own, which it keeps when it is started again."""
 
-    def __init__(self, environment):
-        self._environment = environment
+    def __init__(self, environment, *arguments):
+        self._environment, self._arguments = environment, arguments or ("--tokens-per-second", "100")
         self.port = free_port()
         self.start()
 
@@ -25,7 +25,7 @@ class Engine:
         """Starts it and waits until it answers."""
         self._process = subprocess.Popen(
             [binary(), "sim", MODEL, "--port", str(self.port), "--load", "0s", "--first-token", "20ms",
-             "--tokens-per-second", "100"],
+             *self._arguments],
             env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for("the engine is ready", self._is_ready, 20)
 

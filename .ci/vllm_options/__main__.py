@@ -20,7 +20,7 @@ START_MAX = 300
 
 #: Options that this vLLM takes on a CPU, as a route file writes them; adapters come on top.
 OPTIONS = {
-    "dtype": '"bfloat16"', "max_model_len": '"2k"', "max_num_seqs": "4", "max_num_batched_tokens": "2048",
+    "dtype": '"float32"', "max_model_len": '"2k"', "max_num_seqs": "4", "max_num_batched_tokens": "2048",
     "enforce_eager": "true", "enable_prefix_caching": "true", "enable_chunked_prefill": "true", "seed": "7",
     "max_logprobs": "5", "tokenizer_mode": '"auto"', "load_format": '"safetensors"', "model_impl": '"vllm"',
     "kv_cache_dtype": '"auto"', "scheduling_policy": '"priority"', "enable_prompt_tokens_details": "true",

@@ -1,0 +1,1 @@
+"""Coding agents and agent libraries, unmodified, as people run them."""

@@ -1,0 +1,1 @@
+"""Models of a stand-in hub, fetched through the real library."""
