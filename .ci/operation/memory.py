@@ -234,7 +234,7 @@ def _refusal(gateway, sender):
 
 def _storm(gateway, senders, storm):
     """Runs it, and holds it for a moment: bytes sent, and what was seen meanwhile."""
-    sent, seen, over = [], {"healthy": 0, "asked": 0, "held": 0, "sockets": ""}, threading.Event()
+    sent, seen, over = [], {"healthy": 0, "asked": 0, "held": 0, "sockets": "", "unhealthy": ""}, threading.Event()
 
     def held():
         return gateway.metrics().sum("tidegate_memory_held_bytes")
@@ -249,8 +249,13 @@ def _storm(gateway, senders, storm):
     def watch():
         while not over.wait(0.3):
             seen["asked"] += 1
-            with contextlib.suppress(OSError):
-                seen["healthy"] += gateway.get("/healthz", timeout=5)[0] == 200
+            try:
+                status = gateway.get("/healthz", timeout=5)[0]
+                seen["healthy"] += status == 200
+                if status != 200:
+                    seen["unhealthy"] = status
+            except OSError as error:
+                seen["unhealthy"] = repr(error)
             with contextlib.suppress(OSError):
                 seen["held"] = max(seen["held"], held())
 
@@ -341,7 +346,7 @@ def _run(report, engine, voice):
                 expect(gateway.process.poll() is None, "it ended")
                 expect(peak - before <= BUDGET + BESIDE, "it took more than its budget")
                 expect(returned, f"it was not given back: {gateway.metrics().sum('tidegate_memory_held_bytes')} bytes held")
-                expect(seen["healthy"] == seen["asked"], "/healthz was not answered")
+                expect(seen["healthy"] == seen["asked"], f"/healthz was not answered: {seen['unhealthy']}")
                 if min(seen["asking"]) > BUDGET * 0.8:
                     full += 1
                     expect(" 503 " in seen["refusal"][:20] and "retry-after" in seen["refusal"].lower()

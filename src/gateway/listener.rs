@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
 use super::client::peer::Peer;
-use super::client::places::{Activity, ConnectionPlace};
+use super::client::places::{Activity, ConnectionPlace, IDLE_MIN};
 use super::client::seldom::Seldom;
 use super::client::stream::ahead::Ahead;
 use super::client::stream::frames::Frames;
@@ -47,7 +47,7 @@ use super::record::holding::Holding;
 use super::service::handle;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::{Counted, connections};
-use crate::time::{sleep, timeout};
+use crate::time::{Instant, sleep, sleep_until, timeout};
 use first::{peek_preface, refuse_plain};
 
 /// Pause after an accept that failed for want of descriptors or memory.
@@ -160,17 +160,25 @@ impl Listener {
         let ending = tasks.ending();
         let trusted = &gateway.settings.gateway.proxies.trusted;
         let mut is_short = false;
+        // When idle connections are looked for again while memory is short.
+        let mut look = Instant::now();
         loop {
             let accepted = tokio::select! {
                 // Cancel-safe: `accept` loses no connection, the others own nothing.
                 accepted = self.socket.accept() => accepted,
                 () = gateway.memory.pressed(), if !is_short => {
                     is_short = true;
+                    look = Instant::now() + IDLE_MIN;
                     gateway.places.close_idle();
                     continue;
                 }
                 () = gateway.memory.relieved(), if is_short => {
                     is_short = false;
+                    continue;
+                }
+                () = sleep_until(look), if is_short => {
+                    look += IDLE_MIN;
+                    gateway.places.close_idle();
                     continue;
                 }
                 () = ending.cancelled() => return,

@@ -34,6 +34,9 @@ pub const EXTRA_MAX: usize = 32;
 const EXTRA_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks for a connection that has become idle meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long a connection is idle before it is closed for want of memory: the request of one
+/// that was just opened, or just answered, may be on its way.
+pub const IDLE_MIN: Duration = Duration::from_secs(1);
 /// Connections that are looked at to find one that is idle.
 const LOOKS_MAX: usize = 128;
 
@@ -154,8 +157,8 @@ impl Places {
         self.lock().all.len()
     }
 
-    /// Closes every connection that is idle, but for those beyond the places: they came when
-    /// memory was short already.
+    /// Closes every connection that has been idle for [`IDLE_MIN`], but for those beyond the
+    /// places: they came when memory was short already.
     pub fn close_idle(&self) {
         let mut crowd = self.lock();
         let idle: Vec<u64> = crowd
@@ -163,7 +166,8 @@ impl Places {
             .iter()
             .filter(|(_, member)| {
                 let has_place = member.activity.has_place.load(Ordering::Relaxed);
-                has_place && member.activity.idle_since().is_some()
+                let idle = member.activity.idle_for();
+                has_place && idle.is_some_and(|time| time >= IDLE_MIN)
             })
             .map(|(number, _)| *number)
             .collect();
