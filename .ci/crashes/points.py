@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from checks import processes
 from checks.report import wait_for
 
 #: What changes the world outside: files, processes, signals, talk with a worker.
@@ -49,9 +50,14 @@ class Strace:
         threads = Path(f"/proc/{self._pid}/task")
 
         def traced():
+            if not processes.is_alive(self._pid):
+                return True  # a call that came by itself, as of a look at a file, was the one that it is killed in
             if self._process.poll() is not None:
                 raise AssertionError(f"strace ended: {Path(self._told.name).read_text(encoding='utf-8')}")
-            states = [(thread / "status").read_text(encoding="utf-8") for thread in threads.iterdir()]
+            try:
+                states = [(thread / "status").read_text(encoding="utf-8") for thread in threads.iterdir()]
+            except (FileNotFoundError, ProcessLookupError):
+                return False  # one has ended meanwhile
             return all("TracerPid:\t0\n" not in state for state in states)
 
         wait_for("every thread is traced", traced, 10, pause=0.01)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import h2.connection
 import h2.config
+import hpack
 
 from checks.report import expect, wait_for
 from checks.tidegate import Tidegate
@@ -184,6 +185,16 @@ def _heads_h2(sender):
     return sum(_h2(sender, 128, [("content-length", "10"), *many], b"{") for _ in range(3))
 
 
+def _open_heads_h2(sender):
+    """300 connections without a token, each with a head of 7,900 fields, a byte each, that does not end."""
+    small = hpack.Encoder().encode([(":method", "GET"), (":scheme", "https"), (":path", "/healthz"),
+                                    (":authority", f"localhost:{sender.gateway.port}")], huffman=False)
+    field = b"\x40\x01a\x00"  # literal, kept by the decoder under the first free index
+    begin = (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0) + _frame(1, 5, 1, small + field)
+             + _frame(1, 0, 3, b"\xbe" * 7900))
+    return sum(_push(sender.connect("h2"), [begin]) for _ in range(300))
+
+
 def _slow_readers(sender):
     """60 answers of megabytes that nobody reads."""
     sent = 0
@@ -218,6 +229,7 @@ STORMS = {
     "100 streams of 20 MiB on each connection": _bodies_h2, "the same of unsaid length": _unsaid_h2,
     "bodies of 20 MiB in chunks": _bodies_h1, "bodies that unpack to 62 MiB": _packed,
     "heads without end": _heads_h1, "heads of HTTP/2, packed": _heads_h2,
+    "heads of HTTP/2 that do not end": _open_heads_h2,
     "answers that nobody reads": _slow_readers, "messages without end": _sockets,
 }
 

@@ -36,7 +36,7 @@ use super::client::peer::Peer;
 use super::client::places::{Activity, ConnectionPlace, IDLE_MIN};
 use super::client::seldom::Seldom;
 use super::client::stream::ahead::Ahead;
-use super::client::stream::frames::Frames;
+use super::client::stream::frames::{Frames, Heads};
 use super::client::stream::lines::Lines;
 use super::client::stream::linger::Linger;
 use super::client::stream::patience::Patience;
@@ -213,6 +213,10 @@ impl Listener {
         }
     }
 }
+
+/// What a field of a head takes at most for each byte that HTTP/2 counts: 144 where it counts
+/// 33, of a short one.
+const FIELD_COST: u64 = 5;
 
 /// One client connection.
 struct Connection {
@@ -409,26 +413,36 @@ impl Connection {
         peer: Peer,
     ) -> impl Future<Output = ()> + Send {
         let memory = &self.gateway.memory;
+        let holder = memory.connection(peer.client());
         // What it may send before it is taken is held for as long as it stands.
-        let windows = memory.windows(memory.connection(peer.client()));
+        let windows = memory.windows(holder);
+        let heads = self.gateway.settings.gateway.heads;
+        // Above this the connection ends without a word, so it is above what is
+        // answered with 431.
+        let list_max = heads.bytes_max.saturating_mul(4);
+        let kept = Heads::new(
+            memory.nothing(holder),
+            u64::from(list_max) * FIELD_COST,
+            Arc::clone(&peer.activity),
+        );
         let (gateway, peer) = (Arc::clone(&self.gateway), Arc::new(peer));
         let service = service_fn(move |request| {
-            Box::pin(handle(Arc::clone(&gateway), Holding::begin(&peer), request))
+            let mut request = request;
+            let mut holding = Holding::begin(&peer);
+            holding.head(&gateway.memory, holder, request.headers_mut());
+            Box::pin(handle(Arc::clone(&gateway), holding, request))
         });
-        let heads = self.gateway.settings.gateway.heads;
         let served = windows.map(|(windows, held)| {
             let served = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(heads.streams_max)
-                // Above this the connection ends without a word, so it is above what is
-                // answered with 431.
-                .max_header_list_size(heads.bytes_max.saturating_mul(4))
+                .max_header_list_size(list_max)
                 .initial_stream_window_size(windows.stream)
                 .initial_connection_window_size(windows.connection)
                 .max_send_buf_size(SEND_BYTES)
                 .keep_alive_interval(PING)
                 .keep_alive_timeout(PING)
-                .serve_connection(TokioIo::new(Frames::new(stream)), service);
+                .serve_connection(TokioIo::new(Frames::new(stream, kept)), service);
             (Box::pin(served), held)
         });
         async move {

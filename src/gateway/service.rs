@@ -216,7 +216,7 @@ async fn answer(
             return Ok(Answer::Ours(plain(StatusCode::OK, gateway.ready_text())));
         }
         Entry::Ready => return Err(Refusal::ShuttingDown),
-        _ => gateway.places.admitted(&record.peer.activity).await?,
+        _ => record.holding.admitted(&gateway.places).await?,
     }
     if entry == Entry::Jwks {
         return Ok(Answer::Ours(jwks(&gateway.verifier.keys())));

@@ -9,11 +9,11 @@ use http::HeaderMap;
 use crate::auth::Principal;
 use crate::gateway::client::peer::Peer;
 use crate::gateway::client::places::{Busy, Places};
-use crate::gateway::memory::{Lease, Memory, REQUEST_BYTES};
+use crate::gateway::memory::{Holder, Lease, Memory, REQUEST_BYTES};
 use crate::gateway::refusal::Refusal;
 
-/// Bytes that a header takes beside its text.
-const HEADER_BYTES: usize = 64;
+/// Bytes that a header takes beside its text, at worst: an entry of a map that has grown.
+const HEADER_BYTES: usize = 144;
 
 /// What a request holds.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Holding {
     memory: Option<Lease>,
     /// Bytes of it without what is buffered.
     own: u64,
+    /// Why its head could not be held.
+    overloaded: Option<Refusal>,
 }
 
 /// By so much what is buffered has to change before the account is told.
@@ -39,7 +41,32 @@ impl Holding {
             busy: None,
             memory: None,
             own: 0,
+            overloaded: None,
         }
+    }
+
+    /// Holds a head for its connection until it is known whose it is; one that can't be
+    /// held is dropped. That is for HTTP/2, where a few packed bytes may be many.
+    pub fn head(&mut self, memory: &Arc<Memory>, holder: Holder, headers: &mut HeaderMap) {
+        match memory.lease(holder, bytes(headers)) {
+            Ok(lease) => self.memory = Some(lease),
+            Err(refusal) => {
+                *headers = HeaderMap::new();
+                self.overloaded = Some(refusal);
+            }
+        }
+    }
+
+    /// Waits until its connection has a place.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Overloaded`] where that takes too long, or its head was dropped.
+    pub async fn admitted(&mut self, places: &Places) -> Result<(), Refusal> {
+        if let Some(refusal) = self.overloaded.take() {
+            return Err(refusal);
+        }
+        places.admitted(&self.peer.activity).await
     }
 
     /// Counts the request for its token and its client, and holds what it takes. Returns

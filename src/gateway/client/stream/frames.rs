@@ -1,17 +1,26 @@
-//! A budget for the HTTP/2 frames that cost a client nothing and us an answer.
+//! What HTTP/2 frames cost us and not the client: answers, and room for packed heads.
 //!
 //! The h2 library bounds streams, resets and continuations by itself, but it
 //! answers PING and SETTINGS as long as they come. This reads the frame headers
 //! as they pass, nothing else, and breaks a connection off that sends too many.
+//!
+//! A few packed bytes may be a head of many. One that is whole goes to its request at
+//! once, which holds what it takes. One that has not ended, and fields behind a body,
+//! stay with the library: they are held for the connection here, each for the most that
+//! it may become.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::through::writes_through;
+use crate::gateway::client::places::Activity;
+use crate::gateway::memory::Lease;
+use crate::gateway::refusal::Refusal;
 use crate::time::Instant;
 
 /// Frames that a connection may send at once.
@@ -26,27 +35,31 @@ const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
 
 /// Frame types of RFC 9113, section 6, that are counted.
+const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 /// The last type that the RFC knows; others are skipped by every reader.
 const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// A stream of HTTP/2 that ends when its budget is spent.
 #[derive(Debug)]
 pub struct Frames<S> {
     inner: S,
     walk: Walk,
+    heads: Heads,
     budget: Budget,
 }
 
 impl<S> Frames<S> {
-    /// `inner` begins with the client's preface.
-    pub fn new(inner: S) -> Self {
+    /// `inner` begins with the client's preface; `heads` is what the library may keep.
+    pub fn new(inner: S, heads: Heads) -> Self {
         Self {
             inner,
             walk: Walk::new(),
+            heads,
             budget: Budget {
                 left: BURST,
                 since: Instant::now(),
@@ -74,9 +87,8 @@ impl Walk {
         }
     }
 
-    /// Goes over bytes that came, and counts the costly frames that begin in them.
-    fn go(&mut self, mut bytes: &[u8]) -> u32 {
-        let mut count = 0;
+    /// Goes over bytes that came, and tells of each frame that begins in them.
+    fn go(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let step = self.skip.min(bytes.len());
@@ -93,22 +105,99 @@ impl Walk {
             self.length += step;
             bytes = rest;
             if self.length == HEADER_BYTES {
-                let [a, b, c, kind, flags, ..] = self.header;
+                let [a, b, c, kind, flags, stream @ ..] = self.header;
                 self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
                 self.length = 0;
-                count += u32::from(is_costly(kind, flags));
+                each(Frame {
+                    kind,
+                    flags,
+                    stream: u32::from_be_bytes(stream) & (u32::MAX >> 1),
+                });
             }
         }
-        count
     }
 }
 
-fn is_costly(kind: u8, flags: u8) -> bool {
-    match kind {
-        PRIORITY => true,
-        // What acknowledges ours was asked for.
-        PING | SETTINGS => flags & ACK == 0,
-        _ => kind > CONTINUATION,
+/// The header of a frame, but for its length.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Frame {
+    /// Whether it makes us answer, or is for no one.
+    fn is_costly(self) -> bool {
+        match self.kind {
+            PRIORITY => true,
+            // What acknowledges ours was asked for.
+            PING | SETTINGS => self.flags & ACK == 0,
+            kind => kind > CONTINUATION,
+        }
+    }
+
+    /// Whether it is the last of a head.
+    fn ends_head(self) -> bool {
+        self.flags & END_HEADERS != 0
+    }
+}
+
+/// What the library keeps of heads that no request has yet, and what is held for that.
+#[derive(Debug)]
+pub struct Heads {
+    lease: Lease,
+    /// Bytes that the largest head takes.
+    max: u64,
+    activity: Arc<Activity>,
+    /// The newest stream.
+    newest: u32,
+    /// Whether the head that comes has not ended.
+    is_open: bool,
+    /// Fields behind bodies, since the connection was idle.
+    trailers: u64,
+}
+
+impl Heads {
+    /// Heads that take at most `max` bytes, held in `lease`, of a connection that does what
+    /// `activity` says.
+    pub fn new(lease: Lease, max: u64, activity: Arc<Activity>) -> Self {
+        Self {
+            lease,
+            max,
+            activity,
+            newest: 0,
+            is_open: false,
+            trailers: 0,
+        }
+    }
+
+    /// A frame comes.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Overloaded`] where what it may become can't be held.
+    fn see(&mut self, frame: Frame) -> Result<(), Refusal> {
+        match frame.kind {
+            HEADERS if frame.stream > self.newest => {
+                self.newest = frame.stream;
+                if frame.ends_head() {
+                    return Ok(());
+                }
+                self.is_open = true;
+            }
+            HEADERS => {
+                // Those of requests that have ended are let go.
+                if self.activity.idle_for().is_some() {
+                    self.trailers = 0;
+                }
+                self.trailers += 1;
+            }
+            CONTINUATION if self.is_open && frame.ends_head() => self.is_open = false,
+            _ => return Ok(()),
+        }
+        let heads = self.trailers + u64::from(self.is_open);
+        self.lease.resize(heads.saturating_mul(self.max))
     }
 }
 
@@ -145,11 +234,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        let count = this.walk.go(buf.filled().get(before..).unwrap_or_default());
-        if this.budget.spend(count) {
+        let (mut count, mut held) = (0, Ok(()));
+        let came = buf.filled().get(before..).unwrap_or_default();
+        let heads = &mut this.heads;
+        this.walk.go(came, |frame| {
+            count += u32::from(frame.is_costly());
+            if held.is_ok() {
+                held = heads.see(frame);
+            }
+        });
+        if !this.budget.spend(count) {
+            tracing::debug!("an HTTP/2 connection flooded us with control frames");
+        } else if held.is_err() {
+            tracing::debug!("an HTTP/2 connection was closed for want of memory for its heads");
+        } else {
             return Poll::Ready(Ok(()));
         }
-        tracing::debug!("an HTTP/2 connection flooded us with control frames");
         Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
     }
 }
@@ -160,7 +260,23 @@ writes_through!(Frames);
 mod tests {
     use super::*;
     use crate::fuzz;
+    use crate::gateway::memory::{Holder, Memory};
     use proptest::prelude::*;
+
+    fn count(walk: &mut Walk, bytes: &[u8]) -> u32 {
+        let mut count = 0;
+        walk.go(bytes, |frame| count += u32::from(frame.is_costly()));
+        count
+    }
+
+    fn is_costly(kind: u8, flags: u8) -> bool {
+        Frame {
+            kind,
+            flags,
+            stream: 1,
+        }
+        .is_costly()
+    }
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
         let [.., a, b, c] = u32::try_from(payload).unwrap().to_be_bytes();
@@ -182,16 +298,16 @@ mod tests {
             }
             let expected = frames.iter().filter(|(kind, flags, _)| is_costly(*kind, *flags));
             let mut walk = Walk::new();
-            let (mut rest, mut count) = (&bytes[..], 0);
+            let (mut rest, mut found) = (&bytes[..], 0);
             for cut in cuts.iter().cycle() {
                 let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                count += walk.go(piece);
+                found += count(&mut walk, piece);
                 rest = after;
                 if rest.is_empty() {
                     break;
                 }
             }
-            prop_assert_eq!(count as usize, expected.count());
+            prop_assert_eq!(found as usize, expected.count());
         }
     }
 
@@ -210,9 +326,10 @@ mod tests {
             cuts in fuzz::cuts(),
         ) {
             let mut walk = Walk::new();
-            let count: u32 = fuzz::pieces(&bytes, &cuts).iter().map(|piece| walk.go(piece)).sum();
-            prop_assert_eq!(count, Walk::new().go(&bytes));
-            prop_assert!(count as usize <= bytes.len() / HEADER_BYTES);
+            let pieces = fuzz::pieces(&bytes, &cuts);
+            let found: u32 = pieces.iter().map(|piece| count(&mut walk, piece)).sum();
+            prop_assert_eq!(found, count(&mut Walk::new(), &bytes));
+            prop_assert!(found as usize <= bytes.len() / HEADER_BYTES);
         }
     }
 
@@ -248,5 +365,40 @@ mod tests {
         ] {
             assert_eq!(is_costly(kind, flags), costly, "{kind} {flags}");
         }
+    }
+
+    #[test]
+    fn what_the_library_keeps_of_heads_is_held() {
+        const MAX: u64 = 256 << 10;
+        let memory = Memory::new(&crate::config::Gateway::default(), 1 << 30);
+        let activity = Arc::new(Activity::default());
+        let mut heads = Heads::new(memory.nothing(Holder::default()), MAX, activity);
+        let busy = Arc::clone(&heads.activity);
+        let mut held = |kind, flags, stream| {
+            let frame = Frame {
+                kind,
+                flags,
+                stream,
+            };
+            heads.see(frame).map(|()| memory.used() / MAX)
+        };
+        // A head that is whole is its request's.
+        assert_eq!(held(HEADERS, END_HEADERS, 1).unwrap(), 0);
+        busy.begin();
+        assert_eq!(held(HEADERS, 0, 3).unwrap(), 1);
+        assert_eq!(held(CONTINUATION, 0, 3).unwrap(), 1);
+        assert_eq!(held(CONTINUATION, END_HEADERS, 3).unwrap(), 0);
+        // Behind bodies, as long as a request may not have read them.
+        assert_eq!(held(HEADERS, END_HEADERS, 1).unwrap(), 1);
+        assert_eq!(held(HEADERS, END_HEADERS, 3).unwrap(), 2);
+        busy.end();
+        assert_eq!(held(HEADERS, END_HEADERS, 3).unwrap(), 1);
+        let all = memory.lease_all();
+        busy.begin();
+        assert!(held(HEADERS, 0, 5).is_err());
+        drop(all);
+        assert_eq!(held(HEADERS, END_HEADERS, 5).unwrap(), 3);
+        drop(heads);
+        assert_eq!(memory.used(), 0);
     }
 }
