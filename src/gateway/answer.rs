@@ -5,3 +5,4 @@ pub mod held;
 pub mod inflow;
 pub mod meter;
 pub mod respond;
+mod silence;
