@@ -54,16 +54,14 @@ fn unread_secrets(catalog: &Catalog) -> Vec<FileError> {
     for route in &catalog.routes {
         for upstream in &route.upstreams {
             // A service has another environment than the shell that checks it.
-            let key = upstream.api_key.as_ref();
-            let key = key.filter(|key| matches!(key, ApiKeySource::File(_)));
-            let unread = key.and_then(|key| key.read().err());
+            let secrets = upstream.secrets();
+            let of_files = secrets.filter(|(source, _)| matches!(source, ApiKeySource::File(_)));
+            let unread = of_files.filter_map(|(source, used)| source.read(used).err());
             let ca = upstream.tls.as_ref().map(|tls| tls.ca.as_deref());
             let untrusted = ca.and_then(|ca| client_config(ca).err());
-            let texts = [
-                unread.map(|e| e.to_string()),
-                untrusted.map(|e| e.to_string()),
-            ];
-            errors.extend(texts.into_iter().flatten().map(|message| FileError {
+            let unread = unread.map(|error| error.to_string());
+            let texts = unread.chain(untrusted.map(|error| error.to_string()));
+            errors.extend(texts.map(|message| FileError {
                 file: route.file.clone(),
                 line: None,
                 key: "upstream".to_owned(),

@@ -98,8 +98,8 @@ pub enum Kind {
     Tables(&'static KeyTable),
     /// `[key.NAME]`, for any name.
     Named(&'static KeyTable),
-    /// Any name with a text of some form.
-    Map(&'static Form),
+    /// Any name, as this one, with a text of some form.
+    Map(&'static str, &'static Form),
     /// Options of vLLM.
     Options(OptionScope),
 }

@@ -55,7 +55,9 @@ pub use settings::{
     VllmEngine, Workers,
 };
 pub use upstream::own::{errors as own_upstreams, without as without_own};
-pub use upstream::{ApiKeySource, HealthCheck, Upstream, UpstreamTls};
+pub use upstream::{
+    ApiKeySource, HeaderSource, HealthCheck, SecretUse, Upstream, UpstreamHeader, UpstreamTls,
+};
 pub use watch::Watcher;
 
 pub use crate::openai::media::Inputs;

@@ -1,21 +1,31 @@
 //! `[[upstream]]`: servers that someone else runs.
 
 mod address;
+mod headers;
 pub(super) mod own;
+mod prefix;
+mod secret;
 mod url;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::HeaderName;
+use http::header::AUTHORIZATION;
 use rustls::pki_types::ServerName;
 
-use super::file;
+use super::problems::{cut, nearest};
 use super::reader::Reader;
-use crate::auth::Secret;
 use crate::names::ModelName;
+use crate::openai::api::{Api, ApiSet};
 use crate::outbound::Address;
 use address::address_fault;
+use prefix::PathPrefix;
+use secret::variable_fault;
 use url::{Scheme, Url};
+
+pub use headers::{HeaderSource, UpstreamHeader};
+pub use secret::{ApiKeySource, SecretUse};
 
 /// A server that someone else runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +36,18 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// What stands before `/v1/…` in its paths; empty for nothing.
     pub base_path: String,
+    /// What stands in place of `/v1`; `None` for `/v1` itself.
+    pub path_prefix: Option<String>,
     /// The name that the upstream knows; `None` passes what the client wrote.
     pub model: Option<ModelName>,
-    /// Key that it wants as bearer token.
+    /// Key that it wants.
     pub api_key: Option<ApiKeySource>,
+    /// The header that has the key, as it is; `None` for a bearer token.
+    pub api_key_header: Option<HeaderName>,
+    /// What it is told beside in every request.
+    pub headers: Vec<UpstreamHeader>,
+    /// The APIs that it serves; `None` where that is to be seen from its answers.
+    pub apis: Option<ApiSet>,
     /// How long it keeps a connection on which nothing comes; ours are put away before.
     pub keep_alive: Duration,
     /// Requests at once; `None` for no limit of its own.
@@ -40,6 +58,21 @@ pub struct Upstream {
     pub any_address: bool,
     /// Where its file says so.
     pub line: FileLine,
+}
+
+impl Upstream {
+    /// What it is told in secret, each with what that is for.
+    pub fn secrets(&self) -> impl Iterator<Item = (&ApiKeySource, SecretUse)> {
+        let key = self.api_key.iter().map(|key| (key, SecretUse::Key));
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|header| match &header.value {
+                HeaderSource::Secret(source) => Some((source, SecretUse::Header)),
+                HeaderSource::Plain(_) => None,
+            });
+        key.chain(headers)
+    }
 }
 
 /// A line of a file: no part of what the file says, so one is as good as another.
@@ -79,85 +112,6 @@ pub struct HealthCheck {
     pub successes: u32,
 }
 
-/// Where an upstream's key is read from, at load and when its file changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ApiKeySource {
-    /// An environment variable.
-    Env(String),
-    /// A file; surrounding white space is cut.
-    File(PathBuf),
-}
-
-/// Why there is no key.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiKeyError {
-    /// The variable is not set.
-    #[error(
-        "api_key_env: the environment variable {0} is not set, or is empty: set it, or name another"
-    )]
-    Env(String),
-    /// The file can't be read.
-    #[error("api_key_file: {path} can't be read: {reason}", path = .path.display())]
-    Unread {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// It holds nothing that could be sent.
-    #[error("api_key_file: {} must hold the key alone, on one line of printable characters", .0.display())]
-    NotKey(PathBuf),
-    /// It holds a key of TLS.
-    #[error("api_key_file: {} holds a PEM, which is for TLS: write the server's API key into a file of its own", .0.display())]
-    Pem(PathBuf),
-}
-
-/// Largest key file, in bytes.
-const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
-
-impl ApiKeySource {
-    /// Reads the key. Blocks on the disk.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiKeyError`] when there is none.
-    pub fn read(&self) -> Result<Secret<String>, ApiKeyError> {
-        match self {
-            Self::Env(name) => {
-                let key = std::env::var(name).unwrap_or_default();
-                let key = key.trim().to_owned();
-                if is_sendable(&key) {
-                    Ok(Secret::new(key))
-                } else {
-                    Err(ApiKeyError::Env(name.clone()))
-                }
-            }
-            Self::File(path) => {
-                let text =
-                    file::read(path, KEY_FILE_BYTES_MAX).map_err(|unread| ApiKeyError::Unread {
-                        path: path.clone(),
-                        reason: unread.to_string(),
-                    })?;
-                if text.starts_with(b"-----BEGIN ") {
-                    return Err(ApiKeyError::Pem(path.clone()));
-                }
-                let key = String::from_utf8(text).unwrap_or_default();
-                // Windows' editors begin a text with a byte order mark.
-                let key = key.trim_start_matches('\u{feff}').trim().to_owned();
-                if is_sendable(&key) {
-                    Ok(Secret::new(key))
-                } else {
-                    Err(ApiKeyError::NotKey(path.clone()))
-                }
-            }
-        }
-    }
-}
-
-fn is_sendable(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
 /// How long uvicorn, which serves vLLM, keeps an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -178,27 +132,13 @@ pub(super) fn read(mut table: Reader<'_>, base: &Path) -> Option<Upstream> {
         table.wrong(url.line, "url", message);
     }
     let model = table.parsed::<ModelName>("model");
-    let env = table.words("api_key_env");
-    let file = table.path("api_key_file");
-    if let Some(env) = &env {
-        let first = env.value.bytes().next();
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if first.is_some_and(|b| b.is_ascii_digit()) || !env.value.bytes().all(plain) {
-            // The text may be the key itself, so it is not shown.
-            let message = "this is not the name of an environment variable: write one, as \"UPSTREAM_KEY\", not the key itself";
-            table.wrong(env.line, "api_key_env", message);
-        }
-    }
-    let api_key = match (env, file) {
-        (Some(env), Some(_)) => {
-            let message = "write api_key_env or api_key_file, not both";
-            table.wrong(env.line, "api_key_env", message);
-            None
-        }
-        (Some(env), None) => Some(ApiKeySource::Env(env.value)),
-        (None, Some(file)) => Some(ApiKeySource::File(base.join(file))),
-        (None, None) => None,
-    };
+    let api_key = api_key(&mut table, base);
+    let api_key_header = headers::key_header(&mut table, api_key.is_some());
+    let bearer = || api_key.as_ref().map(|_| AUTHORIZATION);
+    let of_key = api_key_header.clone().or_else(bearer);
+    let headers = headers::read(&mut table, of_key.as_ref(), base);
+    let path_prefix = table.parsed::<PathPrefix>("path_prefix");
+    let apis = apis(&mut table);
     let tls = tls(&mut table, url.as_ref().map(|url| &url.value), base);
     let max_concurrent_requests = table.whole("max_concurrent_requests");
     let health_check = table.table("health_check").and_then(health_check);
@@ -210,14 +150,66 @@ pub(super) fn read(mut table: Reader<'_>, base: &Path) -> Option<Upstream> {
         address: url.address,
         tls,
         base_path: url.base_path,
+        path_prefix: path_prefix.and_then(|prefix| prefix.value.unusual()),
         model: model.map(|model| model.value),
         api_key,
+        api_key_header,
+        headers,
+        apis,
         keep_alive: keep_alive.unwrap_or(KEEP_ALIVE),
         max_concurrent_requests,
         health_check,
         any_address: any,
         line: FileLine(line),
     })
+}
+
+/// Where the server's key is; `None` too where that is wrong, and noted.
+fn api_key(table: &mut Reader<'_>, base: &Path) -> Option<ApiKeySource> {
+    let env = table.words("api_key_env");
+    let file = table.path("api_key_file");
+    if let Some(env) = &env
+        && let Some(fault) = variable_fault(&env.value)
+    {
+        table.wrong(env.line, "api_key_env", fault);
+    }
+    match (env, file) {
+        (Some(env), Some(_)) => {
+            let message = "write api_key_env or api_key_file, not both";
+            table.wrong(env.line, "api_key_env", message);
+            Some(ApiKeySource::Env(env.value))
+        }
+        (Some(env), None) => Some(ApiKeySource::Env(env.value)),
+        (None, Some(file)) => Some(ApiKeySource::File(base.join(file))),
+        (None, None) => None,
+    }
+}
+
+/// The APIs that the server serves, where that is said.
+fn apis(table: &mut Reader<'_>) -> Option<ApiSet> {
+    let words = table.parsed_list::<String>("apis")?;
+    let mut apis = ApiSet::default();
+    for word in &words.value {
+        match Api::of_label(word) {
+            Some(api) => apis.insert(api),
+            None => table.wrong(words.line, "apis", unknown_api(word)),
+        }
+    }
+    if words.value.is_empty() {
+        let message =
+            "this is empty: write the APIs that the server serves, as [\"chat\"], or take it out";
+        table.wrong(words.line, "apis", message);
+    }
+    Some(apis)
+}
+
+fn unknown_api(word: &str) -> String {
+    let known = || Api::ALL.into_iter().chain([Api::Realtime]).map(Api::label);
+    if let Some(near) = nearest(word, known()) {
+        return format!("{:?} is no API: did you mean {near:?}?", cut(word));
+    }
+    let known: Vec<_> = known().collect();
+    format!("{:?} is no API: known are {}", cut(word), known.join(", "))
 }
 
 /// What an https upstream must prove; the keys are errors for any other.

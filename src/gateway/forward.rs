@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::admission::{Admission, Again, Place};
 use super::head::headers;
@@ -22,6 +22,7 @@ use super::head::onward::Onward;
 use super::record::{Record, RequestPhase};
 use super::refusal::Refusal;
 use super::retry;
+use super::route::paths::Paths;
 use super::route::table::{Backend, Destination, Target};
 use super::upstream::balance::Pick;
 use super::upstream::fault::Fault;
@@ -190,16 +191,24 @@ impl Prepared {
             (CONTENT_LENGTH, HeaderValue::from(body.len())),
             (ACCEPT_ENCODING, identity),
         ];
-        let authorization = server.authorization();
-        let authorization = authorization.as_ref().map(|value| (&AUTHORIZATION, value));
         let mark = target.mark(hops);
         let mark = mark.as_ref().map(|(name, value)| (name, value));
-        let headers = outgoing.headers.iter(&of_server);
-        let headers = headers.chain(authorization).chain(mark);
-        let path = path(&target.base_path, outgoing)?;
+        let path = path(&target.paths, outgoing)?;
+        let (told, authorization) = (server.headers(), server.authorization());
+        let (method, headers) = (&outgoing.method, outgoing.headers.iter(&of_server));
+        let request = if let Some(told) = &told {
+            let is_told = |name: &HeaderName| told.iter().any(|(other, _)| other == name);
+            let headers = headers.filter(|(name, _)| !is_told(name));
+            let told = told.iter().map(|(name, value)| (name, value));
+            Sending::new(method, &path, headers.chain(told).chain(mark), body)
+        } else {
+            let authorization = authorization.as_ref().map(|value| (&AUTHORIZATION, value));
+            let headers = headers.chain(authorization).chain(mark);
+            Sending::new(method, &path, headers, body)
+        };
         Ok(Self {
             pool,
-            request: Sending::new(&outgoing.method, &path, headers, body),
+            request,
             // A stored response would exist twice.
             may_replay: outgoing.api != Api::Responses || outgoing.scan.is_none(),
         })
@@ -300,13 +309,13 @@ fn edited(outgoing: &Outgoing<'_>, target: &Target) -> Pieces {
     splice(outgoing.body, scan, edits)
 }
 
-fn path(base: &str, outgoing: &Outgoing<'_>) -> Result<PathAndQuery, Refusal> {
+fn path(paths: &Paths, outgoing: &Outgoing<'_>) -> Result<PathAndQuery, Refusal> {
     let text = match (&outgoing.path, outgoing.query) {
-        (Cow::Borrowed(path), None) if base.is_empty() => {
+        (Cow::Borrowed(path), None) if paths.are_usual() => {
             return Ok(PathAndQuery::from_static(path));
         }
-        (path, Some(query)) => format!("{base}{path}?{query}"),
-        (path, None) => format!("{base}{path}"),
+        (path, Some(query)) => format!("{}?{query}", paths.of(path)),
+        (path, None) => paths.of(path),
     };
     text.parse().map_err(|_| Refusal::BadTarget)
 }

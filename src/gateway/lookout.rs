@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, HOST, USER_AGENT};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::Gateway;
 use super::route::table::Table;
@@ -173,11 +173,11 @@ async fn get(
     let whole = format!("{}{path}", server.lookout.base_path);
     let path = whole.parse().map_err(|_| "its path is no path")?;
     let agent = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
-    let authorization = server.authorization();
-    let headers = [(&HOST, server.pool.host()), (&USER_AGENT, &agent)];
-    let authorization = authorization.as_ref().map(|value| (&AUTHORIZATION, value));
-    let headers = headers.into_iter().chain(authorization);
-    let request = Sending::new(&Method::GET, &path, headers, Pieces::default());
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(HOST, server.pool.host().clone());
+    headers.insert(USER_AGENT, agent);
+    server.tell(&mut headers);
+    let request = Sending::new(&Method::GET, &path, headers.iter(), Pieces::default());
     let limits = Limits {
         connect: limit,
         tls_handshake: limit,
@@ -219,8 +219,8 @@ async fn refresh_keys(table: &Arc<Table>) {
     let table = Arc::clone(table);
     let read = tokio::task::spawn_blocking(move || {
         for server in table.groups().into_iter().flatten() {
-            if let Some(key) = server.key() {
-                key.refresh();
+            if let Some(told) = server.told() {
+                told.refresh();
             }
         }
     });

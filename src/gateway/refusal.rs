@@ -5,6 +5,7 @@
 //! ours; an inner error's words never reach a client.
 
 mod face;
+pub mod lacking;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -17,9 +18,10 @@ use http::header::{
 use http::{Response, StatusCode};
 
 use self::face::{Face, INVALID, SERVER};
+use self::lacking::is_of_framework;
 use crate::auth::Denied;
 use crate::openai;
-use crate::openai::api::Api;
+use crate::openai::api::{Api, ApiSet};
 use crate::openai::foreign::Told;
 use crate::openai::request::ScanError;
 use crate::outbound::dial::Failure;
@@ -94,6 +96,8 @@ pub enum Refusal {
     NoWebSocket,
     /// The server of this model has no such endpoint.
     UnsupportedEndpoint,
+    /// No server of this model serves this API, but these as far as is known.
+    Unserved(ApiSet),
     /// All places are taken.
     Full {
         /// How many places there are.
@@ -207,6 +211,7 @@ impl Refusal {
             Self::Upgrade => "This path takes a WebSocket: open it by an upgrade of HTTP/1.1, version 13.".to_owned(),
             Self::NoWebSocket => "There is no WebSocket at this path: ask by POST, with `\"stream\": true` for events as they come.".to_owned(),
             Self::UnsupportedEndpoint => "This model does not serve this endpoint.".to_owned(),
+            Self::Unserved(known) => unserved(*known),
             Self::Full { limit } => format!("The limit of {limit} concurrent requests is reached. Try again shortly."),
             Self::Rate { what, limit, after } => format!("The limit of {limit} {what} per minute of this token is reached. Try again in {} s.", whole_seconds(*after)),
             Self::NeverFits { limit } => format!("The request asks for more tokens than the {limit} per minute of this token: lower `max_tokens`."),
@@ -275,6 +280,16 @@ impl Refusal {
         retry_headers(&face, headers);
         response
     }
+}
+
+/// Says what a model serves instead.
+fn unserved(known: ApiSet) -> String {
+    let paths: Vec<_> = known.iter().map(|api| api.upstream_path("")).collect();
+    if paths.is_empty() {
+        return "This model does not serve this endpoint.".to_owned();
+    }
+    let paths = paths.join(", ");
+    format!("This model does not serve this endpoint. It is known to serve {paths}.")
 }
 
 /// What the SDKs obey: seconds, milliseconds, and whether to try at all.
@@ -348,20 +363,6 @@ pub fn foreign(status: StatusCode, text: &Bytes, api: Api) -> Bytes {
     };
     let told = openai::foreign::read(text).filter(|told| !is_of_framework(status, told));
     openai::error::body_of(api, &told.unwrap_or_else(|| ours(status)), kind)
-}
-
-/// Whether an error says no more than that a web framework has no such path or method.
-fn is_of_framework(status: StatusCode, told: &Told) -> bool {
-    let text = told.message.to_ascii_lowercase();
-    let is_bare = told.code.is_none() && told.kind.is_none();
-    let says =
-        |whole: &str, page: &str| text.trim_end_matches('.') == whole || text.starts_with(page);
-    is_bare
-        && match status {
-            StatusCode::NOT_FOUND => says("not found", "404 "),
-            StatusCode::METHOD_NOT_ALLOWED => says("method not allowed", "405 "),
-            _ => false,
-        }
 }
 
 /// Our words for an error that says nothing.

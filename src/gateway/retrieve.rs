@@ -82,6 +82,7 @@ pub async fn retrieve(
     let delivery = Delivery {
         api: Api::Responses,
         remove_usage_event: false,
+        shows_apis: false,
         idle_max: destination.route.timeouts.idle,
         over_at: admission.place.over_at(began),
         keep_alive: destination.route.stream.keep_alive,

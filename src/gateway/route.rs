@@ -1,4 +1,6 @@
 //! Where a request goes: by its model's name, or to where its response is kept.
 
+pub mod apis;
+pub mod paths;
 pub mod stored;
 pub mod table;

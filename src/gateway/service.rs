@@ -317,6 +317,7 @@ async fn infer(
     record.stream = scan.stream;
     let destination = models::find(called.table, called.route, scan.model.as_deref(), principal)?;
     record.destination = Some(Arc::clone(&destination));
+    destination.must_serve(api)?;
     if destination.is_ours() {
         if let Some(odd) = scan.odd {
             return Err(Refusal::Body(odd));
@@ -387,7 +388,7 @@ async fn ask(
         scan,
         ..
     } = asking;
-    let pick = destination.pick(&parts.headers, scan, asking.body);
+    let pick = destination.pick(api, &parts.headers, scan, asking.body);
     let call = Call {
         principal,
         destination,
@@ -437,6 +438,7 @@ fn prepare<'a>(
     let delivery = Delivery {
         api,
         remove_usage_event: ask_usage,
+        shows_apis: outgoing.query.is_none(),
         idle_max: Duration::ZERO,
         over_at: None,
         keep_alive: None,

@@ -1,6 +1,7 @@
 //! The servers behind a route: connections, health, figures, which one is next.
 
 pub mod balance;
+pub mod credentials;
 pub mod due;
 pub mod fault;
 pub mod figures;

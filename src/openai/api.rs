@@ -151,6 +151,12 @@ impl Api {
         }
     }
 
+    /// The API of this [`Self::label`].
+    pub fn of_label(label: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter().chain([Self::Realtime]);
+        all.find(|api| api.label() == label)
+    }
+
     /// Whether the body is `multipart/form-data` with `model` as a form field,
     /// so that the JSON scan does not apply.
     pub const fn is_multipart(self) -> bool {
@@ -201,6 +207,46 @@ impl Api {
     }
 }
 
+/// Some of the APIs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ApiSet(u32);
+
+impl ApiSet {
+    /// Every one.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// Adds one.
+    pub fn insert(&mut self, api: Api) {
+        self.0 |= Self::bit(api);
+    }
+
+    /// Whether one is among them.
+    pub const fn has(self, api: Api) -> bool {
+        self.0 & Self::bit(api) != 0
+    }
+
+    /// Their bits, one for each API.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Those of such bits.
+    pub const fn of_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The bit of an API.
+    pub const fn bit(api: Api) -> u32 {
+        1 << (api as u32)
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Api> {
+        let all = Api::ALL.into_iter().chain([Api::Realtime]);
+        all.filter(move |api| self.has(*api))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +280,20 @@ mod tests {
         for api in Api::ALL {
             assert_eq!(Api::from_path(api.upstream_path("")), Some(api));
         }
+    }
+
+    #[test]
+    fn a_set_has_what_was_put_in_and_every_api_has_a_label_of_its_own() {
+        let mut set = ApiSet::default();
+        for api in Api::ALL.into_iter().chain([Api::Realtime]) {
+            assert!(!set.has(api), "{api:?}");
+            set.insert(api);
+            assert!(set.has(api), "{api:?}");
+            assert_eq!(Api::of_label(api.label()), Some(api));
+        }
+        assert_eq!(set.iter().count(), 19);
+        assert_eq!(ApiSet::of_bits(set.bits()), set);
+        assert_eq!(Api::of_label("chats"), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is told of files that are wrong, each error with its place.
 
+mod foreign;
 mod inputs;
 mod levels;
 

@@ -158,7 +158,7 @@ static VLLM: KeyTable = KeyTable {
         text("index_url", &INDEX, unset("pip's own"), "Package index that versions are installed from."),
         texts("pip_arguments", &ARGUMENT, is("[]"), "Further arguments of such an installation."),
         span("install_timeout", (SECOND, DAY), is("\"2h\""), "Limit of such an installation."),
-        Key::new("versions", Kind::Map(&PROGRAM), NONE, "Venvs or commands that serve a version, by its number, instead of an installation."),
+        Key::new("versions", Kind::Map("0.11.0", &PROGRAM), NONE, "Venvs or commands that serve a version, by its number, instead of an installation."),
         table("allowed", &ALLOWED),
     ],
 };

@@ -256,7 +256,7 @@ pub(super) fn example(key: &Key) -> String {
             format!("{:?}", words.first().unwrap_or(&""))
         }
         Kind::Choices(words) => format!("[{:?}]", words.first().unwrap_or(&"")),
-        Kind::Map(form) => format!("{{ \"0.11.0\" = {:?} }}", form.example),
+        Kind::Map(name, form) => format!("{{ {name:?} = {:?} }}", form.example),
         Kind::Table(_) | Kind::Named(_) | Kind::Options(_) => "{}".to_owned(),
         Kind::Tables(_) => "[]".to_owned(),
     }
@@ -281,7 +281,7 @@ fn values(kind: Kind) -> String {
             )
         }
         Kind::Choices(words) => format!("a list of \"{}\"", words.join("\", \"")),
-        Kind::Map(form) => format!("a table, each {}", form.words),
+        Kind::Map(_, form) => format!("a table, each {}", form.words),
         Kind::Table(_) | Kind::Named(_) => "a table".to_owned(),
         Kind::Tables(_) => "tables".to_owned(),
         Kind::Options(_) => "a table, as `tidegate options` lists".to_owned(),
@@ -370,7 +370,9 @@ fn kind_schema(key: &Key, version: Option<Version>) -> Json {
         Kind::Named(inner) => {
             json!({ "type": "object", "additionalProperties": table_schema(inner, version) })
         }
-        Kind::Map(form) => json!({ "type": "object", "additionalProperties": form_schema(form) }),
+        Kind::Map(_, form) => {
+            json!({ "type": "object", "additionalProperties": form_schema(form) })
+        }
         Kind::Options(scope) => {
             version.map_or(Json::Bool(true), |version| options_schema(scope, version))
         }

@@ -34,6 +34,31 @@ const URL: Form = Form::new(
     "an http://, https:// or unix: address",
     "http://127.0.0.1:8000",
 );
+const KEY_HEADER: Form = Form::new("the name of a header", "x-api-key");
+const HEADER_VALUE: Form = Form::new("a line of text", "2023-06-01").chars_max(1024);
+const PREFIX: Form = Form::new("a path that begins with a slash", "/v1beta/openai").pattern("^/");
+/// The labels of `openai::api`.
+const APIS: [&str; 19] = [
+    "chat",
+    "completions",
+    "responses",
+    "messages",
+    "count_tokens",
+    "embeddings",
+    "embed",
+    "rerank",
+    "score",
+    "pooling",
+    "classify",
+    "tokenize",
+    "detokenize",
+    "transcriptions",
+    "translations",
+    "speech",
+    "images",
+    "image_edits",
+    "realtime",
+];
 const SERVER_NAME: Form = Form::new("a host name or an address", "gpu1.example.org");
 const ASKED: Form = Form::new("a path that begins with a slash", "/health").pattern("^/");
 
@@ -297,6 +322,42 @@ static UPSTREAM: KeyTable = KeyTable {
             "File that holds the server's key; read again when it changes.",
         ),
         text(
+            "api_key_header",
+            &KEY_HEADER,
+            unset("authorization, as a bearer token"),
+            "Header that carries the key, as it is.",
+        ),
+        Key::new(
+            "headers",
+            Kind::Map("anthropic-version", &HEADER_VALUE),
+            NONE,
+            "Headers that the server is told in every request, in place of the client's; no secrets.",
+        ),
+        Key::new(
+            "headers_env",
+            Kind::Map("x-team-key", &VARIABLE),
+            NONE,
+            "The same, each with the variable that holds its value.",
+        ),
+        Key::new(
+            "headers_file",
+            Kind::Map("x-team-key", &FILE),
+            NONE,
+            "The same, each with the file that holds its value; read again when it changes.",
+        ),
+        text(
+            "path_prefix",
+            &PREFIX,
+            unset("/v1"),
+            "What stands in place of /v1 in the server's paths.",
+        ),
+        Key::new(
+            "apis",
+            Kind::Choices(&APIS),
+            unset("as its answers show"),
+            "APIs that the server serves: others are refused, or go to another server of the route.",
+        ),
+        text(
             "ca",
             &FILE,
             unset("the system's authorities"),
@@ -359,3 +420,15 @@ static HEALTH_CHECK: KeyTable = KeyTable {
         ),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::api::Api;
+
+    #[test]
+    fn the_apis_of_the_table_are_those_that_there_are() {
+        let all = Api::ALL.into_iter().chain([Api::Realtime]);
+        assert!(all.map(Api::label).eq(APIS));
+    }
+}

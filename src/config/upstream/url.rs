@@ -91,7 +91,9 @@ impl FromStr for Url {
         }
         let base_path = uri.path().trim_end_matches('/');
         if base_path.ends_with("/v1") {
-            return Err(NotUrl("leave out \"/v1\": the gateway adds it"));
+            return Err(NotUrl(
+                "leave out \"/v1\": the gateway adds it, or what path_prefix says in its place",
+            ));
         }
         let port = match authority.as_str().strip_prefix(authority.host()) {
             Some("") if is_tls => 443,

@@ -107,7 +107,12 @@ pub async fn admit(
     record.phase = RequestPhase::Queue;
     let route = queue::slot(&destination.slots, patience, turn, record, destination).await?;
     let target = pick.among(&destination.targets, &destination.turns, |_| false);
-    let target = Arc::clone(target.ok_or(Refusal::Unreachable)?);
+    // None is left only where what they serve has changed while the request waited.
+    let target = target.ok_or_else(|| {
+        let unserved = destination.must_serve(call.api);
+        unserved.err().unwrap_or(Refusal::Unreachable)
+    });
+    let target = Arc::clone(target?);
     record.target = Some(Arc::clone(&target));
     let place = match &target.backend {
         Backend::External(server) => {

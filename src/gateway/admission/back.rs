@@ -37,6 +37,7 @@ pub async fn admit_back(
     let pick = Pick {
         rules: &destination.route.load_balancing,
         key: None,
+        api: Api::Responses,
     };
     let call = Call {
         principal,

@@ -119,6 +119,7 @@ mod tests {
         let pick = Pick {
             rules: &rules,
             key: None,
+            api: crate::openai::api::Api::Chat,
         };
         let mut demanded = 0;
         let conductor = async {

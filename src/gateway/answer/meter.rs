@@ -42,6 +42,9 @@ pub struct Delivery {
     pub api: Api,
     /// Whether the usage event was asked for by us alone.
     pub remove_usage_event: bool,
+    /// Whether an error may say that the server has no such path: nothing of the path
+    /// was the client's.
+    pub shows_apis: bool,
     /// Longest silence within the answer.
     pub idle_max: Duration,
     /// When the answer has to be over, where that is limited.

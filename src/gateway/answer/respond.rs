@@ -18,9 +18,12 @@ use crate::gateway::admission::Admission;
 use crate::gateway::forward::Answered;
 use crate::gateway::head::headers;
 use crate::gateway::record::{Record, RequestPhase};
+use crate::gateway::refusal::lacking::lacks_path;
 use crate::gateway::refusal::{Refusal, foreign, put_no_retry};
 use crate::gateway::request::decode::Coding;
+use crate::gateway::route::table::Target;
 use crate::gateway::upstream::pool::Exchange;
+use crate::names::ModelName;
 use crate::openai::api::Api;
 use crate::openai::sse::StreamTap;
 use crate::openai::usage::JsonTap;
@@ -76,8 +79,14 @@ pub async fn pass_on(
     record.waits.until_stream = Some(record.elapsed());
     if failed {
         let text = read_error(&mut inflow).await;
+        let target = &admission.place.target;
+        if delivery.shows_apis && is_named_by_us(target, &record) && lacks_path(head.status, &text)
+        {
+            target.apis.has_not(delivery.api);
+        }
         return error(head, &text, delivery.api, record);
     }
+    admission.place.target.apis.has_answered(delivery.api);
     delivery.stored = delivery.stored.filter(|_| head.status.is_success());
     let (api, removes) = (delivery.api, delivery.remove_usage_event);
     let tap = match kind {
@@ -90,6 +99,14 @@ pub async fn pass_on(
     };
     let metered = Metered::new(tap, inflow, delivery, record, admission, in_flight);
     Response::from_parts(head, Body::Metered(Box::new(metered)))
+}
+
+/// Whether the model's name was no client's invention, so that what a server says of a
+/// missing path is about the path.
+fn is_named_by_us(target: &Target, record: &Record) -> bool {
+    let route = record.destination.as_ref().map(|found| &found.route);
+    let is_pattern = |name: &ModelName| name.as_str().contains('*');
+    target.model.is_some() || route.is_some_and(|route| !route.models.iter().any(is_pattern))
 }
 
 /// What the body of an answer is, as far as it is read.

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
@@ -63,6 +62,7 @@ pub(super) async fn connect(
     record: &mut Record,
 ) -> Result<Line, Refusal> {
     record.destination = Some(Arc::clone(&destination));
+    destination.must_serve(Api::Realtime)?;
     let (gateway, principal) = (&caller.gateway, &caller.principal);
     let scan = Scan::of_nothing();
     let call = Call {
@@ -70,7 +70,7 @@ pub(super) async fn connect(
         destination: &destination,
         api: Api::Realtime,
         scan: &scan,
-        pick: destination.pick(&HeaderMap::new(), &scan, &Pieces::default()),
+        pick: destination.pick(Api::Realtime, &HeaderMap::new(), &scan, &Pieces::default()),
     };
     let pick = call.pick;
     let seats = gateway.seat(principal)?;
@@ -127,13 +127,11 @@ async fn open(
             record.phase = RequestPhase::FirstByte;
             let sent = Instant::now();
             let key = websocket::new_key();
-            let path = format!("{}{}", target.base_path, Api::Realtime.upstream_path(""));
+            let path = target.paths.of(Api::Realtime.upstream_path(""));
             let mut headers = headers.clone();
             headers.insert(HOST, server.pool.host().clone());
             headers.extend(target.mark(&record.hops));
-            if let Some(authorization) = server.authorization() {
-                headers.insert(AUTHORIZATION, authorization);
-            }
+            server.tell(&mut headers);
             let request = opening(&path, headers, &key)?;
             let opened = timeout(timeouts.first_byte, upgrade(socket, request, &key)).await;
             record.waits.first_byte = sent.elapsed();

@@ -113,6 +113,7 @@ impl Refusal {
             Self::UnsupportedEndpoint => {
                 invalid(S::NOT_FOUND, "unsupported_endpoint", O::UpstreamStatus)
             }
+            Self::Unserved(_) => invalid(S::NOT_FOUND, "unsupported_endpoint", O::NotFound),
             Self::Full { .. } => {
                 limited("concurrency_limit_exceeded").again_in(Duration::from_secs(1))
             }

@@ -21,12 +21,15 @@ use crate::gateway::limits::budget::RetryBudget;
 use crate::gateway::limits::estimate::PromptRate;
 use crate::gateway::limits::rate::Rates;
 use crate::gateway::limits::slots::Slots;
+use crate::gateway::route::apis::Apis;
+use crate::gateway::route::paths::Paths;
 use crate::gateway::upstream::balance::Turns;
 use crate::gateway::upstream::server::{Fleet, Server};
 use crate::gateway::upstream::servers::Servers;
 use crate::names::ModelName;
 use crate::telemetry::history::{Recorder, Scope};
 use crate::telemetry::metrics::RequestMetrics;
+use crate::time::Clock;
 
 /// Where requests can go at one moment.
 #[derive(Debug, Default)]
@@ -77,8 +80,10 @@ pub struct Target {
     pub label: Arc<str>,
     /// The name that the server knows; `None` passes what the client wrote.
     pub model: Option<ModelName>,
-    /// What stands before `/v1/…`.
-    pub base_path: String,
+    /// Where its APIs stand.
+    pub paths: Paths,
+    /// The APIs that it serves.
+    pub apis: Apis,
     /// Whether it may lead back to this gateway.
     pub may_return: bool,
     /// What answers.
@@ -305,7 +310,10 @@ impl KeptInner {
                 .filter(|other| other.address == upstream.address)
                 .count();
             let server = self.servers.of(route, upstream, n, registry.clock);
-            servers.push((None, self.external(route, upstream, server)));
+            servers.push((
+                None,
+                self.external(route, upstream, (server, registry.clock)),
+            ));
         }
         for deployment in &route.deployments {
             let Some(handle) = registry.get(&deployment.id) else {
@@ -319,7 +327,12 @@ impl KeptInner {
         servers
     }
 
-    fn external(&mut self, route: &Route, upstream: &Upstream, server: Arc<Server>) -> Arc<Target> {
+    fn external(
+        &mut self,
+        route: &Route,
+        upstream: &Upstream,
+        (server, clock): (Arc<Server>, Clock),
+    ) -> Arc<Target> {
         let label = Arc::clone(&server.label);
         Arc::new(Target {
             metrics: self.metrics(
@@ -330,7 +343,8 @@ impl KeptInner {
             label,
             model: upstream.model.clone(),
             prompts: PromptRate::default(),
-            base_path: upstream.base_path.clone(),
+            paths: Paths::new(&upstream.base_path, upstream.path_prefix.as_deref()),
+            apis: Apis::new(upstream.apis, clock),
             may_return: upstream.any_address,
             backend: Backend::External(server),
         })
@@ -372,7 +386,8 @@ impl KeptInner {
             ),
             model: Some(model),
             prompts: PromptRate::default(),
-            base_path: String::new(),
+            paths: Paths::default(),
+            apis: Apis::new(None, registry.clock),
             may_return: false,
             backend: Backend::Deployment {
                 handle: Arc::clone(handle),

@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::{LoadBalancing, Policy};
+use crate::openai::api::Api;
 use crate::random::spread;
 
 /// Whose turn it is among some candidates: spreads the first of the two choices
@@ -30,6 +31,10 @@ pub trait Candidate {
     fn requests(&self) -> u32;
     /// What tells it from the others, over restarts if it can be.
     fn seed(&self) -> u64;
+    /// Whether it takes requests of an API.
+    fn serves(&self, _: Api) -> bool {
+        true
+    }
 }
 
 /// How one is chosen.
@@ -39,10 +44,13 @@ pub struct Pick<'a> {
     pub rules: &'a LoadBalancing,
     /// What binds the request to one of them, hashed.
     pub key: Option<u64>,
+    /// The API of the request.
+    pub api: Api,
 }
 
 impl Pick<'_> {
-    /// The one to go to among those that are not `tried`; `None` where none is left.
+    /// The one to go to among those that serve the API and are not `tried`; `None` where
+    /// none is left.
     pub fn among<'t, T: Candidate>(
         &self,
         all: &'t [T],
@@ -50,9 +58,10 @@ impl Pick<'_> {
         tried: impl Fn(&T) -> bool,
     ) -> Option<&'t T> {
         if let [only] = all {
-            return (!tried(only)).then_some(only);
+            return (!tried(only) && only.serves(self.api)).then_some(only);
         }
-        let tier = |one: &T| if tried(one) { u8::MAX } else { one.tier() };
+        let is_out = |one: &T| tried(one) || !one.serves(self.api);
+        let tier = |one: &T| if is_out(one) { u8::MAX } else { one.tier() };
         let best = all.iter().map(tier).min().filter(|best| *best < u8::MAX)?;
         let open = || all.iter().filter(|one| tier(one) == best);
         if let Some(key) = self.key {
@@ -144,7 +153,8 @@ mod tests {
     }
 
     fn pick(rules: &LoadBalancing, key: Option<u64>) -> Pick<'_> {
-        Pick { rules, key }
+        let api = Api::Chat;
+        Pick { rules, key, api }
     }
 
     #[test]

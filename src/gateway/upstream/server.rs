@@ -1,7 +1,7 @@
 //! One process that answers requests: an upstream, or one of the workers that a
 //! deployment has at present.
 //!
-//! A [`Server`] holds the connections to it, the key that it wants, and what is
+//! A [`Server`] holds the connections to it, what it is told beside, and what is
 //! known of its health and load. A deployment's servers are its [`Fleet`], which
 //! follows the workers of the snapshot; a worker that left it has its idle
 //! connections closed.
@@ -10,15 +10,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use http::HeaderValue;
+use arc_swap::ArcSwap;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::balance::{Candidate, Pick, Turns, hash};
+use super::credentials::{Credentials, bearer, is_more};
 use super::due::Lookout;
 use super::figures::Figures;
 use super::health::Health;
 use super::pool::Pool;
-use crate::config::{ApiKeySource, Upstream};
+use crate::config::Upstream;
 use crate::deployment::{Handle, Permit, Snapshot, Worker};
 use crate::gateway::limits::slots::Slots;
 use crate::names::{DeploymentId, Generation};
@@ -51,7 +53,9 @@ pub struct Server {
 enum Kind {
     /// Someone else runs it.
     External {
-        key: Arc<ServerKey>,
+        told: Arc<Credentials>,
+        /// Whether it is told more than a bearer token.
+        is_told_more: bool,
         /// Its places, where it has a limit of its own.
         slots: Option<Arc<Slots>>,
     },
@@ -68,8 +72,8 @@ pub struct Lasting {
     pub health: Arc<Health>,
     /// What it says of its own load.
     pub figures: Arc<Figures>,
-    /// The key that it wants.
-    pub key: Arc<ServerKey>,
+    /// What it is told.
+    pub told: Arc<Credentials>,
     /// Its places.
     pub slots: Arc<Slots>,
 }
@@ -91,7 +95,8 @@ impl Server {
             figures: lasting.figures,
             lookout,
             kind: Kind::External {
-                key: lasting.key,
+                told: lasting.told,
+                is_told_more: is_more(upstream),
                 slots,
             },
         })
@@ -111,11 +116,34 @@ impl Server {
         })
     }
 
-    /// The `Authorization` that it wants.
+    /// The `Authorization` that it wants; `None` too where that is among
+    /// [`Self::headers`].
     pub fn authorization(&self) -> Option<HeaderValue> {
         match &self.kind {
-            Kind::External { key, .. } => key.value.load().as_deref().cloned(),
+            Kind::External { told, .. } => told.bearer(),
             Kind::Worker(_, authorization) => Some(authorization.clone()),
+        }
+    }
+
+    /// What it is told, in place of what the client says; `None` where that is no more
+    /// than [`Self::authorization`].
+    pub fn headers(&self) -> Option<Arc<Vec<(HeaderName, HeaderValue)>>> {
+        match &self.kind {
+            Kind::External {
+                told,
+                is_told_more: true,
+                ..
+            } => Some(told.headers()),
+            Kind::External { .. } | Kind::Worker(..) => None,
+        }
+    }
+
+    /// Puts what it is told beside into the head of a question of ours.
+    pub fn tell(&self, head: &mut HeaderMap) {
+        let bearer = self.authorization().map(|value| (AUTHORIZATION, value));
+        head.extend(bearer);
+        for (name, value) in self.headers().iter().flat_map(|all| all.iter()) {
+            head.insert(name, value.clone());
         }
     }
 
@@ -127,10 +155,10 @@ impl Server {
         }
     }
 
-    /// The key that it wants, where it can change.
-    pub fn key(&self) -> Option<&Arc<ServerKey>> {
+    /// What it is told, where that can change.
+    pub fn told(&self) -> Option<&Arc<Credentials>> {
         match &self.kind {
-            Kind::External { key, .. } => Some(key),
+            Kind::External { told, .. } => Some(told),
             Kind::Worker(..) => None,
         }
     }
@@ -336,74 +364,6 @@ pub fn is_among(server: &Arc<Server>, others: &[Arc<Server>]) -> bool {
 
 fn is_same(servers: &[Arc<Server>], workers: &[Arc<Worker>]) -> bool {
     servers.len() == workers.len() && servers.iter().zip(workers).all(|(s, w)| s.is(w))
-}
-
-/// The key of an external server, read again when its file changes.
-#[derive(Debug, Default)]
-pub struct ServerKey {
-    value: ArcSwapOption<HeaderValue>,
-    /// What was read last, and the file's stamp then. Held while it is read.
-    read: Mutex<(Option<ApiKeySource>, Option<Stamp>)>,
-}
-
-/// By what a change of a file is seen: time of change, and size.
-type Stamp = (std::time::SystemTime, u64);
-
-impl ServerKey {
-    /// Reads the key if its source is another one, or its file has changed. Where
-    /// that fails, the last good one stays. Blocks on the disk.
-    pub fn renew(&self, source: Option<&ApiKeySource>) {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(source) = source else {
-            if read.0.take().is_some() {
-                self.value.store(None);
-            }
-            return;
-        };
-        let stamp = match source {
-            ApiKeySource::Env(_) => None,
-            ApiKeySource::File(path) => stamp(path),
-        };
-        if read.0.as_ref() == Some(source) && read.1 == stamp {
-            return;
-        }
-        *read = (Some(source.clone()), stamp);
-        match source.read() {
-            Ok(key) => self.value.store(Some(Arc::new(bearer(key.expose())))),
-            Err(error) => {
-                let kept = self.value.load().is_some();
-                let then = if kept {
-                    "the key that was read before stays in use"
-                } else {
-                    "requests go without a key until it is there"
-                };
-                tracing::error!("{error}; {then}");
-            }
-        }
-    }
-
-    /// Reads the key again if its file has changed. Blocks on the disk.
-    pub fn refresh(&self) {
-        let source = {
-            let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-            read.0.clone()
-        };
-        if let Some(source @ ApiKeySource::File(_)) = source {
-            self.renew(Some(&source));
-        }
-    }
-}
-
-fn stamp(path: &std::path::Path) -> Option<Stamp> {
-    let seen = std::fs::metadata(path).ok()?;
-    Some((seen.modified().ok()?, seen.len()))
-}
-
-fn bearer(key: &str) -> HeaderValue {
-    let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-        .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
-    value.set_sensitive(true);
-    value
 }
 
 #[cfg(test)]

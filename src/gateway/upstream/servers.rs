@@ -102,12 +102,12 @@ impl Servers {
                     ServerMetrics::new(route.name.as_str(), &label),
                 ),
                 figures: Arc::new(Figures::new(clock)),
-                key: Arc::default(),
+                told: Arc::default(),
                 slots: Slots::new(None),
                 pool,
             },
         };
-        lasting.key.renew(upstream.api_key.as_ref());
+        lasting.told.renew(upstream);
         lasting.slots.set_limit(upstream.max_concurrent_requests);
         if upstream.health_check.is_none() {
             lasting.health.unchecked();
@@ -171,8 +171,9 @@ fn label(upstream: &Upstream) -> Arc<str> {
     } else {
         ""
     };
+    let prefix = upstream.path_prefix.as_deref().unwrap_or_default();
     Arc::from(format!(
-        "{scheme}{}{}",
+        "{scheme}{}{}{prefix}",
         upstream.address, upstream.base_path
     ))
 }

@@ -142,15 +142,16 @@ impl Engines {
         Self { catalog, ..self }
     }
 
-    /// Files with secrets that what is in effect names: keys of upstreams, and what the
+    /// Files with secrets that what is in effect names: what upstreams are told, and what the
     /// options of others than `own` read. A worker has its own secrets in its environment,
     /// and their file may be one that its engine writes beside, as the hub's token is.
     pub fn secret_files(&self, own: &DeploymentId) -> Vec<PathBuf> {
         let catalog = self.catalog.load();
         let upstreams = catalog.routes.iter().flat_map(|route| &route.upstreams);
-        let keys = upstreams.filter_map(|upstream| match &upstream.api_key {
-            Some(ApiKeySource::File(path)) => Some(path.clone()),
-            _ => None,
+        let secrets = upstreams.flat_map(|upstream| upstream.secrets());
+        let keys = secrets.filter_map(|(source, _)| match source {
+            ApiKeySource::File(path) => Some(path.clone()),
+            ApiKeySource::Env(_) => None,
         });
         let mut files: Vec<PathBuf> = keys.collect();
         let specs = catalog.instances.iter().flat_map(|i| &i.deployments);

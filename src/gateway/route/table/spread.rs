@@ -9,8 +9,10 @@ use super::{Backend, Destination, Table, Target};
 use crate::config::{LoadBalancing, Route};
 use crate::deployment::Status;
 use crate::gateway::head::hops::{HOPS, Hops};
+use crate::gateway::refusal::Refusal;
 use crate::gateway::upstream::balance::{Candidate, Pick, hash};
 use crate::gateway::upstream::server::Server;
+use crate::openai::api::{Api, ApiSet};
 use crate::openai::request::Scan;
 use crate::pieces::Pieces;
 
@@ -90,17 +92,36 @@ impl Candidate for Arc<Target> {
             Backend::Deployment { handle, .. } => hash(handle.id.as_str()),
         }
     }
+
+    fn serves(&self, api: Api) -> bool {
+        self.apis.serves(api)
+    }
 }
 
 impl Destination {
     /// How one of several servers is chosen for a request.
-    pub fn pick(&self, headers: &HeaderMap, scan: &Scan<'_>, body: &Pieces) -> Pick<'_> {
+    pub fn pick(&self, api: Api, headers: &HeaderMap, scan: &Scan<'_>, body: &Pieces) -> Pick<'_> {
         let rules = &self.route.load_balancing;
         let binding = || binding(headers, scan, body, rules);
         Pick {
             rules,
             key: self.has_several().then(binding).flatten(),
+            api,
         }
+    }
+
+    /// Whether any of them serves an API.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Unserved`] with those that they are known to serve.
+    pub fn must_serve(&self, api: Api) -> Result<(), Refusal> {
+        if self.targets.iter().any(|target| target.apis.serves(api)) {
+            return Ok(());
+        }
+        let known = self.targets.iter().map(|target| target.apis.known().bits());
+        let known = known.fold(0, |all, one| all | one);
+        Err(Refusal::Unserved(ApiSet::of_bits(known)))
     }
 
     /// Whether a request could go to more than one server.

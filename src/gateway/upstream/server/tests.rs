@@ -4,6 +4,7 @@ use super::*;
 use crate::config::LoadBalancing;
 use crate::deployment::Gate;
 use crate::names::{InstanceName, ModelName};
+use crate::openai::api::Api;
 use crate::outbound::Address;
 
 fn fleet() -> Fleet {
@@ -36,6 +37,7 @@ fn enter(fleet: &Fleet, now: &Snapshot, tried: &[Arc<Server>]) -> Option<(Arc<Se
     let pick = Pick {
         rules: &rules,
         key: None,
+        api: Api::Chat,
     };
     fleet.enter(now, pick, tried)
 }
@@ -72,6 +74,7 @@ async fn a_full_worker_is_passed_over_and_places_follow_the_workers() {
     let pick = Pick {
         rules: &rules,
         key: Some(7),
+        api: Api::Chat,
     };
     let inside: Vec<_> = (0..6)
         .map(|_| fleet.enter(&all, pick, &[]).unwrap())
@@ -121,30 +124,4 @@ async fn a_worker_that_stays_keeps_its_connections() {
     let again: Vec<_> = workers[1..].iter().map(anew).collect();
     let same = fleet.follow(&snapshot(&again));
     assert!(Arc::ptr_eq(&after, &same));
-}
-
-#[test]
-fn a_key_is_read_again_when_its_file_changes_and_kept_when_it_is_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("key");
-    let (key, source) = (ServerKey::default(), ApiKeySource::File(path.clone()));
-    let now = |key: &ServerKey| key.value.load().as_deref().cloned();
-    key.renew(Some(&source));
-    assert_eq!(now(&key), None);
-    std::fs::write(&path, "one\n").unwrap();
-    key.refresh();
-    assert_eq!(now(&key).unwrap(), "Bearer one");
-    std::fs::write(&path, "other\n").unwrap();
-    key.refresh();
-    assert_eq!(now(&key).unwrap(), "Bearer other");
-    for bad in ["", "two words\n"] {
-        std::fs::write(&path, bad).unwrap();
-        key.refresh();
-        assert_eq!(now(&key).unwrap(), "Bearer other");
-    }
-    std::fs::remove_file(&path).unwrap();
-    key.refresh();
-    assert_eq!(now(&key).unwrap(), "Bearer other");
-    key.renew(None);
-    assert_eq!(now(&key), None);
 }
