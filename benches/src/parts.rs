@@ -188,6 +188,7 @@ fn spliced() -> Result<Run, BenchError> {
     let edits = Edits {
         model: Some("another-name"),
         include_usage: false,
+        continuous_usage: false,
     };
     scan(&body).map_err(said)?;
     let pieces = body.clone().into();

@@ -168,6 +168,18 @@ pub struct Streams {
     /// After which wait a stream is opened before its server has answered;
     /// `None` for never.
     pub open_after: Option<Duration>,
+    /// How exactly the tokens of a stream are known that is cut off.
+    pub usage: StreamUsage,
+}
+
+/// How exactly the tokens of a stream are known that is cut off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamUsage {
+    /// By an estimate: the server tells them at the end.
+    #[default]
+    AtEnd,
+    /// As its server counts them: it tells them in every event.
+    Exact,
 }
 
 impl Streams {

@@ -8,8 +8,8 @@ use super::edge::host_name;
 use super::problems::cut;
 use super::reader::{Found, Reader};
 use super::{
-    Access, Ejection, Inputs, LoadBalancing, Retries, RouteLimits, Streams, Timeouts, Upstream,
-    balancing, inputs, upstream,
+    Access, Ejection, Inputs, LoadBalancing, Retries, RouteLimits, StreamUsage, Streams, Timeouts,
+    Upstream, balancing, inputs, upstream,
 };
 use crate::names::{ModelName, Project, RouteName, Workspace};
 
@@ -309,10 +309,16 @@ fn timeouts(mut table: Reader<'_>) -> Timeouts {
 }
 
 fn streams(mut table: Reader<'_>) -> Streams {
+    let words = [
+        ("at_end", StreamUsage::AtEnd),
+        ("exact", StreamUsage::Exact),
+    ];
+    let usage = table.choice("usage", &words);
     let streams = Streams {
         // Some clients count comments, and give up after 300 of them.
         keep_alive: table.span("keep_alive"),
         open_after: table.span("open_after"),
+        usage: usage.map_or(StreamUsage::AtEnd, |usage| usage.value),
     };
     table.finish();
     streams

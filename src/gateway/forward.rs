@@ -58,6 +58,8 @@ pub struct Outgoing<'a> {
     pub scan: Option<&'a Scan<'a>>,
     /// Whether we ask for usage that the client did not ask for.
     pub ask_usage: bool,
+    /// Whether we ask for it in every event, whatever the client asked for.
+    pub ask_usage_always: bool,
 }
 
 /// The head of an answer, and the connection that its body comes through.
@@ -299,12 +301,13 @@ fn edited(outgoing: &Outgoing<'_>, target: &Target) -> Pieces {
     };
     let asked = scan.model.as_deref();
     let model = target.model.as_ref().map(crate::names::ModelName::as_str);
+    // The field of a form is vLLM's own: others would refuse it.
+    let may_ask =
+        !outgoing.api.is_multipart() || matches!(target.backend, Backend::Deployment { .. });
     let edits = Edits {
         model: model.filter(|name| asked != Some(name)),
-        // The field of a form is vLLM's own: others would refuse it.
-        include_usage: outgoing.ask_usage
-            && (!outgoing.api.is_multipart()
-                || matches!(target.backend, Backend::Deployment { .. })),
+        include_usage: outgoing.ask_usage && may_ask,
+        continuous_usage: outgoing.ask_usage_always && may_ask,
     };
     splice(outgoing.body, scan, edits)
 }

@@ -76,12 +76,14 @@ pub async fn retrieve(
         body: &body,
         scan: None,
         ask_usage: false,
+        ask_usage_always: false,
     };
     let began = Instant::now();
     let answered = forward(&outgoing, &destination, None, &mut admission, record).await?;
     let delivery = Delivery {
         api: Api::Responses,
         remove_usage_event: false,
+        strip_usage: false,
         shows_apis: false,
         idle_max: destination.route.timeouts.idle,
         over_at: admission.place.over_at(began),

@@ -41,6 +41,7 @@ use super::route::stored;
 use super::route::table::{Destination, Table};
 use super::{Gateway, models};
 use crate::auth::{Keyring, Principal};
+use crate::config::StreamUsage;
 use crate::openai::api::Api;
 use crate::openai::models::Form;
 use crate::openai::request::Scan;
@@ -420,11 +421,17 @@ fn prepare<'a>(
     record: &mut Record,
 ) -> (Outgoing<'a>, Delivery) {
     let Asking {
-        api, body, scan, ..
+        destination,
+        api,
+        body,
+        scan,
+        ..
     } = *asking;
     let asked = scan.usage_was_asked();
-    let ask_usage =
-        scan.stream && scan.odd.is_none() && api.usage_in_stream_needs_asking() && !asked;
+    let may_ask = scan.stream && scan.odd.is_none() && api.usage_in_stream_needs_asking();
+    let ask_usage = may_ask && !asked;
+    let is_exact = destination.route.stream.usage == StreamUsage::Exact;
+    let ask_usage_always = may_ask && is_exact;
     let outgoing = Outgoing {
         api,
         method: Method::POST,
@@ -434,10 +441,12 @@ fn prepare<'a>(
         body,
         scan: Some(scan),
         ask_usage,
+        ask_usage_always,
     };
     let delivery = Delivery {
         api,
         remove_usage_event: ask_usage,
+        strip_usage: ask_usage_always && !scan.usage_was_asked_always(),
         shows_apis: outgoing.query.is_none(),
         idle_max: Duration::ZERO,
         over_at: None,

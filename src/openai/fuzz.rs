@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::Api;
 use super::request::tests::{SDK_BODY, agrees_with_serde, in_pieces};
-use super::splice::tests::{ASK, BOTH, RENAME, expected};
+use super::splice::tests::{ASK, ASK_ALWAYS, BOTH, RENAME, expected};
 use super::splice::{Edits, splice};
 use super::sse::tests::{run, streams};
 use super::usage::JsonTap;
@@ -156,7 +156,7 @@ proptest! {
     fn fuzz_splice(
         body in fuzz::damaged(&BODIES, &JSON),
         cuts in fuzz::cuts(),
-        edits in proptest::sample::select(vec![RENAME, ASK, BOTH, Edits::default()]),
+        edits in proptest::sample::select(vec![RENAME, ASK, ASK_ALWAYS, BOTH, Edits::default()]),
     ) {
         let Ok(found) = request::scan(&body) else { return Ok(()) };
         let out = splice(&arrived(&body, &cuts), &found, edits).into_one();

@@ -168,6 +168,12 @@ impl<'a> Scan<'a> {
             .is_some_and(|options| options.include_usage == Some(true))
     }
 
+    /// Whether the client asked for usage in every event of its stream.
+    pub fn usage_was_asked_always(&self) -> bool {
+        let always = |options: &StreamOptions| options.continuous_usage_stats == Some(true);
+        self.usage_was_asked() && self.stream_options.as_ref().is_some_and(always)
+    }
+
     fn read(&mut self, key: Field, reader: &mut Reader<'a>) -> Result<(), ScanError> {
         let odd = &mut self.odd;
         match key {

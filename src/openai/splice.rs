@@ -26,6 +26,24 @@ pub struct Edits<'a> {
     /// the `system_fingerprint` that would stand in the last chunk otherwise;
     /// [`StreamTap`](super::sse::StreamTap) can cut that event out again.
     pub include_usage: bool,
+    /// Ask for usage in every event too, as vLLM has it, whatever the client asked for.
+    /// Has an effect only on requests that stream.
+    pub continuous_usage: bool,
+}
+
+impl Edits<'_> {
+    /// Whether anything is to be asked of the stream of a request.
+    fn asks(&self, scan: &Scan<'_>) -> bool {
+        scan.stream && (self.continuous_usage || self.include_usage && !scan.usage_was_asked())
+    }
+
+    fn usage_asked(&self) -> &'static [u8] {
+        if self.continuous_usage {
+            br#"{"include_usage":true,"continuous_usage_stats":true}"#
+        } else {
+            br#"{"include_usage":true}"#
+        }
+    }
 }
 
 /// The body with `edits` made. `scan` must be the scan of this very body.
@@ -53,11 +71,12 @@ pub fn splice(body: &Pieces, scan: &Scan<'_>, edits: Edits<'_>) -> Pieces {
             None => members.push([b"\"model\":", name.as_slice()].concat()),
         }
     }
-    if edits.include_usage && scan.stream && !scan.usage_was_asked() {
+    if edits.asks(scan) {
+        let asked = edits.usage_asked();
         match (&scan.stream_options, &scan.layout.stream_options) {
-            (Some(options), _) => patch_options(options, &mut patches),
-            (None, Some(null)) => patches.push((null.clone(), USAGE_ASKED.to_vec())),
-            (None, None) => members.push([b"\"stream_options\":", USAGE_ASKED].concat()),
+            (Some(options), _) => patch_options(options, edits, &mut patches),
+            (None, Some(null)) => patches.push((null.clone(), asked.to_vec())),
+            (None, None) => members.push([b"\"stream_options\":", asked].concat()),
         }
     }
     if !members.is_empty() {
@@ -91,34 +110,63 @@ fn patch_form(
     {
         set("model", scan.layout.model.as_ref(), model);
     }
-    if edits.include_usage && scan.stream && !scan.usage_was_asked() {
-        let options = scan.stream_options.as_ref();
-        let place = options.and_then(|options| options.layout.include_usage.as_ref());
-        set("stream_include_usage", place, "true");
-        let continuous = options.filter(|options| options.continuous_usage_stats == Some(true));
-        if let Some(place) = continuous.and_then(|o| o.layout.continuous_usage_stats.as_ref()) {
-            set("stream_continuous_usage_stats", Some(place), "false");
+    if edits.asks(scan)
+        && let Some(options) = &scan.stream_options
+    {
+        let layout = &options.layout;
+        if options.include_usage != Some(true) {
+            set(
+                "stream_include_usage",
+                layout.include_usage.as_ref(),
+                "true",
+            );
+        }
+        if let Some(value) = options.continuous_to_say(edits) {
+            let place = layout.continuous_usage_stats.as_ref();
+            set("stream_continuous_usage_stats", place, value);
         }
     }
 }
 
-const USAGE_ASKED: &[u8] = br#"{"include_usage":true}"#;
-
-fn patch_options(options: &StreamOptions, patches: &mut Vec<(Range<usize>, Vec<u8>)>) {
-    let layout = &options.layout;
-    if let Some(span) = &layout.include_usage {
-        patches.push((span.clone(), b"true".to_vec()));
-    } else {
-        let member = b"\"include_usage\":true".to_vec();
-        let inside = layout.inside;
-        patches.push((inside..inside, joined(&[member], layout.is_empty)));
+impl StreamOptions {
+    /// What `continuous_usage_stats` has to say; `None` where it may stay as it is.
+    fn continuous_to_say(&self, edits: Edits<'_>) -> Option<&'static str> {
+        match (edits.continuous_usage, self.continuous_usage_stats) {
+            (true, Some(true)) | (false, Some(false) | None) => None,
+            (true, Some(false) | None) => Some("true"),
+            // Without include_usage this option does nothing in vLLM 0.32. It would come
+            // alive now, and put usage into every event of a client who has none today.
+            (false, Some(true)) => Some("false"),
+        }
     }
-    // Without include_usage this option does nothing in vLLM 0.32. It would come
-    // alive now, and put usage into every event of a client who has none today.
-    if options.continuous_usage_stats == Some(true)
-        && let Some(span) = &layout.continuous_usage_stats
-    {
-        patches.push((span.clone(), b"false".to_vec()));
+}
+
+fn patch_options(
+    options: &StreamOptions,
+    edits: Edits<'_>,
+    patches: &mut Vec<(Range<usize>, Vec<u8>)>,
+) {
+    let layout = &options.layout;
+    let include = (options.include_usage != Some(true)).then_some("true");
+    let continuous = options.continuous_to_say(edits);
+    let mut members: Vec<Vec<u8>> = Vec::new();
+    for (name, span, value) in [
+        ("include_usage", &layout.include_usage, include),
+        (
+            "continuous_usage_stats",
+            &layout.continuous_usage_stats,
+            continuous,
+        ),
+    ] {
+        match (span, value) {
+            (Some(span), Some(value)) => patches.push((span.clone(), value.as_bytes().to_vec())),
+            (None, Some(value)) => members.push(format!("\"{name}\":{value}").into_bytes()),
+            (_, None) => {}
+        }
+    }
+    if !members.is_empty() {
+        let inside = layout.inside;
+        patches.push((inside..inside, joined(&members, layout.is_empty)));
     }
 }
 

@@ -11,7 +11,8 @@
 //!
 //! One thing can be cut out, and only on demand: the extra usage event that we
 //! asked for and the client did not. The `system_fingerprint`, which vLLM 0.32
-//! moves from the last chunk into that event, goes with it.
+//! moves from the last chunk into that event, goes with it. Where usage was asked for in
+//! every event, [`strip`] takes it out of each behind this.
 //!
 //! A whole answer is whole however its last bytes are written: without a last line
 //! feed or blank line, and without `[DONE]` where every choice has said why it finished.
@@ -29,10 +30,14 @@ use super::usage::{Finder, Usage, found};
 
 use choices::Choices;
 use event::Kind;
+use parts::{Event, Form, LastByte, Line, Stage};
+use strip::Strip;
 use usual::Usual;
 
 mod choices;
 mod event;
+mod parts;
+mod strip;
 mod usual;
 
 /// Longest part of a line that is kept for a look at it; longer lines are only
@@ -49,6 +54,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct StreamTap {
     api: Api,
     removes_usage_event: bool,
+    /// What takes usage out of every event; `None` where that is not to be.
+    strip: Option<Box<Strip>>,
     form: Form,
     /// The start of a line whose end has not come, at most [`LINE_KEPT_MAX`].
     line: Vec<u8>,
@@ -69,56 +76,6 @@ pub struct StreamTap {
     is_errored: bool,
 }
 
-/// How events are written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// As server-sent events.
-    Events,
-    /// Each as a line of JSON, as in `application/x-ndjson`.
-    Lines,
-}
-
-/// Whether a line feed would belong to what came before it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum LastByte {
-    Other,
-    /// A carriage return: yes.
-    Return,
-    /// One that ended an event that was cut: yes, and it is cut too.
-    CutReturn,
-}
-
-/// The event that is passing.
-#[derive(Default)]
-struct Event {
-    stage: Stage,
-    kind: Option<Kind>,
-    /// Some of its bytes have gone out, so it cannot be cut any more.
-    is_released: bool,
-}
-
-/// What was read of an event.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Stage {
-    /// No field.
-    #[default]
-    Start,
-    /// A field, but no data.
-    Fields,
-    /// Data.
-    Data,
-    /// Data that is usage and nothing else.
-    UsageOnly,
-}
-
-/// What a line was.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
-    Blank,
-    Comment,
-    Field,
-}
-
 impl StreamTap {
     /// A tap at the start of a stream. `removes_usage_event` cuts out events
     /// that have `"choices":[]` and a usage object.
@@ -126,6 +83,7 @@ impl StreamTap {
         Self {
             api,
             removes_usage_event,
+            strip: None,
             form: Form::Events,
             line: Vec::new(),
             long_line: None,
@@ -151,9 +109,34 @@ impl StreamTap {
         }
     }
 
+    /// The same, but usage is taken out of every event that has choices.
+    #[must_use]
+    pub fn stripping(self) -> Self {
+        let strip = match self.form {
+            Form::Events => Strip::default(),
+            Form::Lines => Strip::of_lines(),
+        };
+        Self {
+            strip: Some(Box::new(strip)),
+            ..self
+        }
+    }
+
     /// Looks at the next frame and hands on what goes to the client: in most
     /// cases that very frame.
-    pub fn feed(&mut self, mut frame: Bytes, out: &mut impl FnMut(Bytes)) {
+    pub fn feed(&mut self, frame: Bytes, out: &mut impl FnMut(Bytes)) {
+        let Some(mut strip) = self.strip.take() else {
+            return self.watch(frame, out);
+        };
+        self.watch(frame, &mut |part| strip.feed(&part));
+        let left = strip.take();
+        if !left.is_empty() {
+            out(left);
+        }
+        self.strip = Some(strip);
+    }
+
+    fn watch(&mut self, mut frame: Bytes, out: &mut impl FnMut(Bytes)) {
         if frame.is_empty() {
             return;
         }
@@ -229,7 +212,14 @@ impl StreamTap {
             self.held.clear();
         }
         self.event.is_released = true;
-        self.unheld()
+        let rest = self.unheld();
+        match &mut self.strip {
+            Some(strip) => {
+                strip.feed(&rest);
+                strip.finish()
+            }
+            None => rest,
+        }
     }
 
     /// Whether nothing is missing of a stream that ended in order.
@@ -430,7 +420,7 @@ impl StreamTap {
         match line {
             [] => None,
             line if self.form == Form::Lines => Some((b"data", line)),
-            line => field(line),
+            line => event::field(line),
         }
     }
 
@@ -454,31 +444,6 @@ impl StreamTap {
     fn may_hold(&self, fresh: usize) -> bool {
         !self.event.is_released && self.held.len() + fresh <= EVENT_HELD_MAX
     }
-}
-
-impl Event {
-    fn has_data(&self) -> bool {
-        matches!(self.stage, Stage::Data | Stage::UsageOnly)
-    }
-
-    /// Whether it is usage and nothing else, and none of it has gone out.
-    fn is_cut(&self) -> bool {
-        self.stage == Stage::UsageOnly && !self.is_released
-    }
-}
-
-/// The name and value of a line; none where it is blank, no name in a comment.
-fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    if line.is_empty() {
-        return None;
-    }
-    // Names are short, so this looks at no more than a few bytes.
-    let Some(colon) = line.iter().position(|&byte| byte == b':') else {
-        return Some((line, b""));
-    };
-    let (name, value) = line.split_at_checked(colon)?;
-    let value = value.strip_prefix(b":").unwrap_or(value);
-    Some((name, value.strip_prefix(b" ").unwrap_or(value)))
 }
 
 #[cfg(test)]

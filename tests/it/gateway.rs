@@ -14,6 +14,7 @@ mod door;
 mod edge;
 mod ending;
 mod endpoints;
+mod exact;
 mod floods;
 mod foreign;
 mod framing;

@@ -37,9 +37,14 @@ struct Bench {
 
 impl Bench {
     async fn new(upstream: SocketAddr) -> Self {
+        Self::with(upstream, "").await
+    }
+
+    /// With further tables of the route.
+    async fn with(upstream: SocketAddr, tables: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let route = format!(
-            "[route]\nname = \"chat\"\npublic = true\n[[upstream]]\nurl = \"http://{upstream}\"\n"
+            "[route]\nname = \"chat\"\npublic = true\n{tables}[[upstream]]\nurl = \"http://{upstream}\"\n"
         );
         fs::write(dir.path().join("chat.toml"), route).unwrap();
         let settings = Arc::new(Settings::default());
@@ -86,7 +91,11 @@ impl Bench {
 
     /// Sends a chat request.
     fn send(&self) -> TcpStream {
-        let body = r#"{"model":"chat","messages":[]}"#;
+        self.send_body(r#"{"model":"chat","messages":[]}"#)
+    }
+
+    /// Sends a chat request with this body.
+    fn send_body(&self, body: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.address).unwrap();
         client.set_read_timeout(Some(LIMIT)).unwrap();
         write!(
@@ -214,4 +223,36 @@ async fn an_answer_that_is_given_up_counts_what_was_read_and_made() {
         .await
         .unwrap();
     }
+}
+
+/// What vLLM tells in every event, where it is asked to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exact_stream_that_is_given_up_is_booked_as_its_server_counts_it() {
+    const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
+        data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"usage\":{\"prompt_tokens\":11,\"total_tokens\":11,\"completion_tokens\":0}}\n\n\
+        data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":{\"prompt_tokens\":11,\"total_tokens\":14,\"completion_tokens\":3},\"x\":null}\n\n\
+        data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}],\"usage\":{\"prompt_tokens\":11,\"total_tokens\":16,\"completion_tokens\":5}}\n\n";
+    let (address, read) = upstream(STREAM);
+    let mut bench = Bench::with(address, "[route.stream]\nusage = \"exact\"\n").await;
+    tokio::task::spawn_blocking(move || {
+        let body = r#"{"model":"chat","messages":[],"stream":true}"#;
+        let mut client = bench.send_body(body);
+        read.recv_timeout(LIMIT).unwrap();
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while !seen.ends_with(b"\"b\"}}]}\n\n") {
+            client.read_exact(&mut byte).unwrap();
+            seen.extend(byte);
+        }
+        drop(client);
+        let seen = String::from_utf8(seen).unwrap();
+        assert!(!seen.contains("usage"), "{seen}");
+        assert!(seen.contains("\"a\"}}],\"x\":null}"), "{seen}");
+        let line = bench.logged();
+        assert_eq!(line["outcome"], "client_gone", "{line}");
+        assert_eq!(line["prompt_tokens"], 11, "{line}");
+        assert_eq!(line["completion_tokens"], 5, "{line}");
+        assert_eq!(line["usage_estimated"], Value::Null, "{line}");
+    })
+    .await
+    .unwrap();
 }

@@ -213,6 +213,12 @@ static STREAM: KeyTable = KeyTable {
             unset("never"),
             "Wait after which a stream is answered with 200, and held with comments.",
         ),
+        choice(
+            "usage",
+            &["at_end", "exact"],
+            is("\"at_end\""),
+            "\"exact\": vLLM is asked for the tokens in every event, which clients do not see, so that streams that are cut off need no estimate.",
+        ),
     ],
 };
 

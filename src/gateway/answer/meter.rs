@@ -42,6 +42,8 @@ pub struct Delivery {
     pub api: Api,
     /// Whether the usage event was asked for by us alone.
     pub remove_usage_event: bool,
+    /// Whether usage in every event was asked for by us alone.
+    pub strip_usage: bool,
     /// Whether an error may say that the server has no such path: nothing of the path
     /// was the client's.
     pub shows_apis: bool,

@@ -89,11 +89,14 @@ pub async fn pass_on(
     admission.place.target.apis.has_answered(delivery.api);
     delivery.stored = delivery.stored.filter(|_| head.status.is_success());
     let (api, removes) = (delivery.api, delivery.remove_usage_event);
+    let strips = delivery.strip_usage;
+    let stream = |tap: StreamTap| {
+        let tap = if strips { tap.stripping() } else { tap };
+        Tap::Stream(api, Box::new(tap))
+    };
     let tap = match kind {
-        Kind::Events if api.streams() => Tap::Stream(api, Box::new(StreamTap::new(api, removes))),
-        Kind::Lines if api.streams() => {
-            Tap::Stream(api, Box::new(StreamTap::of_lines(api, removes)))
-        }
+        Kind::Events if api.streams() => stream(StreamTap::new(api, removes)),
+        Kind::Lines if api.streams() => stream(StreamTap::of_lines(api, removes)),
         Kind::Json => Tap::Json(Box::new(JsonTap::new(api))),
         Kind::Events | Kind::Lines | Kind::Other => Tap::Opaque,
     };

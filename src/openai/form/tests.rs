@@ -58,6 +58,7 @@ fn only_the_value_of_the_model_changes() {
         let edits = Edits {
             model,
             include_usage,
+            continuous_usage: false,
         };
         String::from_utf8(
             splice(&bytes.clone().into(), &found, edits)
@@ -76,11 +77,27 @@ fn only_the_value_of_the_model_changes() {
     );
     assert_eq!(edit(None, true), asked);
     assert!(scan(asked.as_bytes(), "X").unwrap().usage_was_asked());
+    // In every event, where that is wanted.
+    let asked = Bytes::from(asked);
+    let edits = Edits {
+        continuous_usage: true,
+        ..Edits::default()
+    };
+    let found = scan(&asked, "X").unwrap();
+    let always = splice(&asked.clone().into(), &found, edits).into_one();
+    let found = scan(&always, "X").unwrap();
+    let options = found.stream_options.as_ref().unwrap();
+    assert_eq!(options.continuous_usage_stats, Some(true));
+    assert_eq!(
+        splice(&always.clone().into(), &found, edits).into_one(),
+        always
+    );
     // Without a model, one is put first.
     let bare = Bytes::from(form(&[(FILE, "x")]));
     let edits = Edits {
         model: Some("w"),
         include_usage: false,
+        continuous_usage: false,
     };
     let named = splice(&bare.clone().into(), &scan(&bare, "X").unwrap(), edits).into_one();
     assert_eq!(scan(&named, "X").unwrap().model.as_deref(), Some("w"));
@@ -95,6 +112,7 @@ fn blank_lines_around_a_form_are_let_be() {
     let mut edits = Edits {
         model: None,
         include_usage: false,
+        continuous_usage: false,
     };
     // Those before it are taken out: not every reader lets them be.
     let sent = splice(&around.clone().into(), &found, edits).into_one();

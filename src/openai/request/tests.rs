@@ -183,6 +183,7 @@ fn a_byte_order_mark_is_read_over_and_not_passed_on() {
         let edits = crate::openai::splice::Edits {
             model,
             include_usage: false,
+            continuous_usage: false,
         };
         let whole = bytes::Bytes::from_static(body).into();
         let spliced = crate::openai::splice::splice(&whole, &scan, edits);

@@ -13,14 +13,23 @@ fn spliced(body: &str, edits: Edits<'_>) -> String {
 pub(in super::super) const RENAME: Edits<'static> = Edits {
     model: Some("served"),
     include_usage: false,
+    continuous_usage: false,
 };
 pub(in super::super) const ASK: Edits<'static> = Edits {
     model: None,
     include_usage: true,
+    continuous_usage: false,
 };
 pub(in super::super) const BOTH: Edits<'static> = Edits {
     model: Some("served"),
     include_usage: true,
+    continuous_usage: false,
+};
+
+pub(in super::super) const ASK_ALWAYS: Edits<'static> = Edits {
+    model: None,
+    include_usage: true,
+    continuous_usage: true,
 };
 
 #[test]
@@ -64,6 +73,21 @@ fn all_other_bytes_stay_as_they_were() {
             "{\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":false},\"stream\":true}",
         ),
         (
+            ASK_ALWAYS,
+            "{\"stream\":true}",
+            "{\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":true},\"stream\":true}",
+        ),
+        (
+            ASK_ALWAYS,
+            "{\"stream\":true,\"stream_options\":{\"include_usage\":true , \"x\":1}}",
+            "{\"stream\":true,\"stream_options\":{\"continuous_usage_stats\":true,\"include_usage\":true , \"x\":1}}",
+        ),
+        (
+            ASK_ALWAYS,
+            "{\"stream_options\":{\"continuous_usage_stats\": false},\"stream\":true}",
+            "{\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\": true},\"stream\":true}",
+        ),
+        (
             BOTH,
             "{\"stream\":true}",
             "{\"model\":\"served\",\"stream_options\":{\"include_usage\":true},\"stream\":true}",
@@ -88,6 +112,10 @@ fn a_body_that_needs_no_edit_is_not_copied() {
             "{\"stream\":true,\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":true}}",
             ASK,
         ),
+        (
+            "{\"stream\":true,\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":true}}",
+            ASK_ALWAYS,
+        ),
         ("{\"stream\":true}", Edits::default()),
     ] {
         let body = Bytes::copy_from_slice(body.as_bytes());
@@ -107,10 +135,13 @@ pub(in super::super) fn expected(
     }
     let streams = map.get("stream") == Some(&Value::Bool(true));
     let options = map.get("stream_options").cloned().unwrap_or_default();
-    if edits.include_usage && streams && options["include_usage"] != json!(true) {
+    let is_asked = options["include_usage"] == json!(true);
+    if streams && (edits.continuous_usage || edits.include_usage && !is_asked) {
         let mut options = options.as_object().cloned().unwrap_or_default();
         options.insert("include_usage".to_owned(), json!(true));
-        if options.get("continuous_usage_stats") == Some(&json!(true)) {
+        if edits.continuous_usage {
+            options.insert("continuous_usage_stats".to_owned(), json!(true));
+        } else if options.get("continuous_usage_stats") == Some(&json!(true)) {
             options.insert("continuous_usage_stats".to_owned(), json!(false));
         }
         map.insert("stream_options".to_owned(), Value::Object(options));
@@ -126,6 +157,7 @@ proptest! {
         is_pretty: bool,
         model in proptest::option::of(any::<String>()),
         include_usage: bool,
+        continuous_usage: bool,
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..4),
     ) {
         if streams {
@@ -137,7 +169,7 @@ proptest! {
             serde_json::to_vec(&map).unwrap()
         };
         let body = Bytes::from(bytes);
-        let edits = Edits { model: model.as_deref(), include_usage };
+        let edits = Edits { model: model.as_deref(), include_usage, continuous_usage };
         if let Ok(found) = scan(&body) {
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len())).collect();
             cuts.sort_unstable();
@@ -152,7 +184,8 @@ proptest! {
             prop_assert_eq!(&after, &expected(map, edits));
             // The worker's view of the result is ours.
             let again = scan(&out).unwrap();
-            prop_assert!(again.usage_was_asked() || !(include_usage && again.stream));
+            let asks = include_usage || continuous_usage;
+            prop_assert!(again.usage_was_asked() || !(asks && again.stream));
             prop_assert_eq!(splice(&out.clone().into(), &again, edits).into_one(), out);
         }
     }

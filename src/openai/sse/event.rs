@@ -23,6 +23,20 @@ fn behind<'a>(words: &Words<'_>, data: &'a [u8]) -> Option<&'a [u8]> {
     data.get(at + words.needle().len()..)
 }
 
+/// The name and value of a line; none where it is blank, no name in a comment.
+pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    if line.is_empty() {
+        return None;
+    }
+    // Names are short, so this looks at no more than a few bytes.
+    let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+        return Some((line, b""));
+    };
+    let (name, value) = line.split_at_checked(colon)?;
+    let value = value.strip_prefix(b":").unwrap_or(value);
+    Some((name, value.strip_prefix(b" ").unwrap_or(value)))
+}
+
 /// What an event means to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
