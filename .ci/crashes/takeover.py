@@ -79,6 +79,11 @@ def _gateways(gateway):
     return [pid for pid in processes.marked(gateway.mark) if "serve" in processes.arguments(pid)]
 
 
+def _only(gateway):
+    """The one that serves; a program that it starts has its arguments for a moment."""
+    return wait_for("there is one gateway", lambda: len(found := _gateways(gateway)) == 1 and found[0], 20, pause=0.01)
+
+
 class Round:
     """One take-over and one kill within it, at a part of the time that an undisturbed one takes."""
 
@@ -86,7 +91,7 @@ class Round:
         self.victim, self.after, self.workspace = victim, after, f"w{secrets.token_hex(4)}"
         self.used = None
         token = gateway.token("--workspace", self.workspace)
-        self._gateway, (self._old,) = gateway, _gateways(gateway)
+        self._gateway, self._old = gateway, _only(gateway)
         self._said = len(gateway.log())
         self.load = Load(port, token)
         try:
@@ -185,7 +190,7 @@ def run(report, seed):
             threading.Thread(target=gateway.process.wait, daemon=True).start()
             with report.check("kills within a take-over: one serves, none is refused, no usage is lost") as check:
                 rounds = _rounds(gateway, port, dice)
-                last, = _gateways(gateway)
+                last = _only(gateway)
                 os.kill(last, signal.SIGTERM)
                 wait_for("the last one has ended", lambda: not processes.is_alive(last), 60, pause=0.02)
                 for one in rounds:
