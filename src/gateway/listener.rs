@@ -36,7 +36,7 @@ use super::client::peer::Peer;
 use super::client::places::{Activity, ConnectionPlace, IDLE_MIN};
 use super::client::seldom::Seldom;
 use super::client::stream::ahead::Ahead;
-use super::client::stream::frames::{Frames, Heads};
+use super::client::stream::frames::{Frames, KeptHeads};
 use super::client::stream::lines::Lines;
 use super::client::stream::linger::Linger;
 use super::client::stream::patience::Patience;
@@ -420,7 +420,7 @@ impl Connection {
         // Above this the connection ends without a word, so it is above what is
         // answered with 431.
         let list_max = heads.bytes_max.saturating_mul(4);
-        let kept = Heads::new(
+        let kept = KeptHeads::new(
             memory.nothing(holder),
             u64::from(list_max) * FIELD_COST,
             Arc::clone(&peer.activity),

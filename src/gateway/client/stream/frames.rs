@@ -49,13 +49,13 @@ const END_HEADERS: u8 = 4;
 pub struct Frames<S> {
     inner: S,
     walk: Walk,
-    heads: Heads,
+    heads: KeptHeads,
     budget: Budget,
 }
 
 impl<S> Frames<S> {
     /// `inner` begins with the client's preface; `heads` is what the library may keep.
-    pub fn new(inner: S, heads: Heads) -> Self {
+    pub fn new(inner: S, heads: KeptHeads) -> Self {
         Self {
             inner,
             walk: Walk::new(),
@@ -145,7 +145,7 @@ impl Frame {
 
 /// What the library keeps of heads that no request has yet, and what is held for that.
 #[derive(Debug)]
-pub struct Heads {
+pub struct KeptHeads {
     lease: Lease,
     /// Bytes that the largest head takes.
     max: u64,
@@ -158,7 +158,7 @@ pub struct Heads {
     trailers: u64,
 }
 
-impl Heads {
+impl KeptHeads {
     /// Heads that take at most `max` bytes, held in `lease`, of a connection that does what
     /// `activity` says.
     pub fn new(lease: Lease, max: u64, activity: Arc<Activity>) -> Self {
@@ -372,7 +372,7 @@ mod tests {
         const MAX: u64 = 256 << 10;
         let memory = Memory::new(&crate::config::Gateway::default(), 1 << 30);
         let activity = Arc::new(Activity::default());
-        let mut heads = Heads::new(memory.nothing(Holder::default()), MAX, activity);
+        let mut heads = KeptHeads::new(memory.nothing(Holder::default()), MAX, activity);
         let busy = Arc::clone(&heads.activity);
         let mut held = |kind, flags, stream| {
             let frame = Frame {
