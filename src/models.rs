@@ -3,6 +3,7 @@
 //! ```text
 //!  ModelName ─ source ─┬─ hub        huggingface_hub of an engine's Python, in its cache
 //!                      └─ directory  looked at, and left as it is
+//!              shared   one fetch for all who want the same
 //!              room     is there place for it?
 //!              record   what we fetched; nothing else is ever removed
 //!              cache    what lies in the hub's cache, by whomever
@@ -20,4 +21,5 @@ pub mod pull;
 pub mod record;
 pub mod refusal;
 pub mod room;
+pub mod shared;
 pub mod source;

@@ -12,7 +12,7 @@ use crate::lifecycle::act::command::Engines;
 use crate::models::directory::DirectoryModel;
 use crate::models::fetch::{Provider, Unfetched};
 use crate::models::hub::HubModel;
-use crate::models::pace::Pace;
+use crate::models::pace::{FetchProgress, Pace};
 use crate::models::pull::{Hearer, Puller};
 use crate::models::record::FetchRecord;
 use crate::models::source::{FetchPlan, ModelSource, NoSource, check_revision};
@@ -56,6 +56,7 @@ impl Pull {
                     name,
                     revision: self.revision.clone(),
                     environment: None,
+                    before: None,
                 })
             }
         };
@@ -117,19 +118,10 @@ impl Shown {
 
 /// How far it is, how fast it comes, how long it takes.
 fn words(pace: &Pace, done: u64, total: u64) -> String {
-    let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
-    let mut text = format!("{percent}%, {} of {}", Bytes(done), Bytes(total));
-    if let Some(rate) = pace.rate().filter(|rate| *rate >= 1.0) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "bytes a second, above zero"
-        )]
-        let rate = Bytes(rate as u64);
-        text = format!("{text}, {rate}/s");
-    }
-    match pace.left(total).filter(|_| done < total) {
-        Some(left) => format!("{text}, {} left", out::ago(left)),
+    let progress = FetchProgress::of(pace, done, total);
+    let text = format!("{}%, {progress}", progress.percent());
+    match progress.left.filter(|_| done < total) {
+        Some(left) => format!("{text}, {} left", out::ago(left.as_secs())),
         None => text,
     }
 }

@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::directory::look;
+use super::hub::is_below;
 use super::record::{FetchRecord, KeptModel};
 
 /// Most models and snapshots that are looked at.
 const ENTRIES_MAX: usize = 10_000;
+/// Most bytes of a file that names a commit.
+const REF_BYTES_MAX: u64 = 256;
 
 /// How much of a model is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,57 @@ pub struct CachedModel {
     pub wholeness: Wholeness,
     /// What we have on record of it; `None`: someone else fetched it.
     pub kept: Option<KeptModel>,
+}
+
+/// How much of a model an engine would find in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// All that it needs.
+    Whole,
+    /// What we have fetched of it, and more is to come.
+    Begun,
+    /// Something that others brought; perhaps all that it needs.
+    Part,
+    /// Nothing that its revision names.
+    Nothing,
+}
+
+/// Looks how much of a model is in a cache, by its own files and by our record. Blocks.
+pub fn presence(
+    cache: &Path,
+    name: &str,
+    revision: Option<&str>,
+    record: &[KeptModel],
+) -> Presence {
+    let folder = cache.join(format!("models--{}", name.replace('/', "--")));
+    let revision = revision.unwrap_or("main");
+    let commit = named(&folder.join("refs").join(revision)).unwrap_or_else(|| revision.to_owned());
+    if !is_below(&commit) {
+        return Presence::Nothing;
+    }
+    let snapshot = folder.join("snapshots").join(&commit);
+    if !snapshot.is_dir() {
+        return Presence::Nothing;
+    }
+    let mut ours = record.iter();
+    let ours = ours.find(|kept| kept.folder == folder && kept.commit == commit);
+    match ours {
+        Some(ours) if !ours.is_whole() => Presence::Begun,
+        _ if look(&snapshot).is_ok() => Presence::Whole,
+        Some(_) => Presence::Begun,
+        None => Presence::Part,
+    }
+}
+
+/// The commit that a file of `refs` names. Workers write to the cache too: so no more is
+/// read than such a file may hold, and nothing else than a file.
+fn named(path: &Path) -> Option<String> {
+    let facts = fs::symlink_metadata(path).ok()?;
+    if !facts.is_file() || facts.len() > REF_BYTES_MAX {
+        return None;
+    }
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.trim().to_owned())
 }
 
 /// Where the hub's library keeps models, by the variables that it reads.

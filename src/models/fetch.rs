@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use super::record::RecordError;
-use super::refusal::HubError;
+use super::refusal::{HubError, Unfetchable};
 use super::room::NoRoom;
 use super::source::{FetchPlan, Fetched, NoSource};
 
@@ -31,6 +31,9 @@ pub enum Unfetched {
         /// What is wrong with it.
         why: String,
     },
+    /// Nothing comes any more.
+    #[error("nothing of {0} came for 10 minutes: look at the network; what has come is kept")]
+    Stalled(String),
     /// Another fetch of it is at work, or it is being removed.
     #[error("another fetch of {0} is at work: wait until it has ended")]
     Busy(String),
@@ -48,6 +51,24 @@ pub enum Unfetched {
     /// What we keep of it can't be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+impl Unfetched {
+    /// What follows from it.
+    pub fn verdict(&self) -> Unfetchable {
+        match self {
+            Self::Source(_)
+            | Self::Directory { .. }
+            | Self::Record(RecordError::Senseless { .. })
+            | Self::Room(NoRoom::Budget { .. } | NoRoom::Free { .. }) => Unfetchable::Never,
+            Self::Hub(error) => error.verdict(),
+            Self::Room(NoRoom::Filling { .. })
+            | Self::Stalled(_)
+            | Self::Busy(_)
+            | Self::Record(RecordError::File { .. })
+            | Self::Cache { .. } => Unfetchable::Now,
+        }
+    }
 }
 
 /// Judges and hears a fetch. A call that fails ends it.

@@ -6,6 +6,7 @@
 //! and ends with us, however we end. What it says is checked like anything foreign.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -33,7 +34,7 @@ const DIRECTORIES: [&str; 4] = [
 ];
 
 /// A model of the hub.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HubModel {
     /// The interpreter whose library is asked.
     pub python: PathBuf,
@@ -43,6 +44,30 @@ pub struct HubModel {
     pub revision: Option<String>,
     /// All that the program gets of an environment; `None`: that of this process.
     pub environment: Option<Vec<(OsString, OsString)>>,
+    /// What becomes the interpreter once it has given up what that may not reach; `None`:
+    /// it may reach all that this process may.
+    pub before: Option<Before>,
+}
+
+/// A program that ends by becoming the one that its arguments name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Before {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments, before those that name the other.
+    pub arguments: Vec<OsString>,
+    /// Variables for it alone.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl fmt::Debug for HubModel {
+    // Its environment may hold a login.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubModel")
+            .field("name", &self.name)
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Deserialize)]
@@ -116,7 +141,14 @@ impl HubModel {
 
     fn spawn(&self) -> Result<Child, HubError> {
         let asked = serde_json::json!({"name": self.name, "revision": self.revision});
-        let mut command = Command::new(&self.python);
+        let mut command = match &self.before {
+            Some(before) => {
+                let mut command = Command::new(&before.program);
+                command.args(&before.arguments).arg(&self.python);
+                command
+            }
+            None => Command::new(&self.python),
+        };
         if let Some(environment) = &self.environment {
             command.env_clear().envs(environment.iter().cloned());
         }
@@ -131,6 +163,9 @@ impl HubModel {
             if let Some(whole) = value.as_deref().and_then(whole) {
                 command.env(name, whole);
             }
+        }
+        if let Some(before) = &self.before {
+            command.envs(before.environment.iter().cloned());
         }
         command
             .arg("-c")

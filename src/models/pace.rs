@@ -1,13 +1,55 @@
 //! How fast bytes come, and how long the rest takes.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use crate::time::Uptime;
-use crate::units::float;
+use crate::units::{Bytes, float};
 
 /// What the rate is taken of.
 const WINDOW: Duration = Duration::from_secs(15);
+
+/// How far the fetch of a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchProgress {
+    /// Bytes that are here.
+    pub done: u64,
+    /// Bytes of all files.
+    pub total: u64,
+    /// Bytes a second, of the last seconds; `None` until some came.
+    pub rate: Option<u64>,
+    /// How long the rest takes at that rate.
+    pub left: Option<Duration>,
+}
+
+impl FetchProgress {
+    /// That of a fetch of `total` bytes.
+    pub fn of(pace: &Pace, done: u64, total: u64) -> Self {
+        Self {
+            done,
+            total,
+            rate: pace.whole_rate(),
+            left: pace.left(total).map(Duration::from_secs),
+        }
+    }
+
+    /// Percent that is here.
+    pub fn percent(&self) -> u8 {
+        let percent = self.done.saturating_mul(100).checked_div(self.total);
+        percent.map_or(100, |percent| u8::try_from(percent).unwrap_or(100).min(100))
+    }
+}
+
+impl fmt::Display for FetchProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", Bytes(self.done), Bytes(self.total))?;
+        match self.rate {
+            Some(rate) => write!(f, ", {}/s", Bytes(rate)),
+            None => Ok(()),
+        }
+    }
+}
 
 /// Bytes that were there at some moments of the last seconds.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +72,17 @@ impl Pace {
         let (first, last) = (self.0.front()?, self.0.back()?);
         let seconds = last.0.saturating_sub(first.0).as_secs_f64();
         (seconds > 0.0).then(|| float(last.1.saturating_sub(first.1)) / seconds)
+    }
+
+    /// The rate in whole bytes; `None` where nothing comes.
+    pub fn whole_rate(&self) -> Option<u64> {
+        let rate = self.rate().filter(|rate| *rate >= 1.0)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not below zero, and a float that is too large becomes the largest"
+        )]
+        Some(rate as u64)
     }
 
     /// Seconds until `total` are there; `None` where nothing comes.

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use super::fetch::{Judged, Provider, Unfetched, Watch};
 use super::lock::ModelLock;
-use super::record::FetchRecord;
+use super::record::{FetchRecord, there_of};
 use super::room::{Disk, DiskLimits};
 use super::source::{FetchPlan, Fetched};
 use crate::time::sleep;
 
 /// Between two looks whether another fetch has ended.
 const LOCK_POLL: Duration = Duration::from_millis(500);
+
+/// After so many of them it is looked how far that is.
+const LOOK_AFTER: u32 = 10;
 
 /// Fetches models into what the record keeps account of.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub trait Hearer: Send + Sync {
     fn begins(&self, plan: &FetchPlan);
     /// So many bytes are there.
     fn came(&self, done: u64);
+    /// Another fetch is at work, and has brought so many bytes of so many.
+    fn other_came(&self, _done: u64, _total: u64) {}
     /// Something else is to be said.
     fn says(&self, words: &str);
 }
@@ -77,6 +82,8 @@ struct UnderWay<'a> {
 #[derive(Default)]
 struct Held {
     folder: Option<PathBuf>,
+    /// What another fetch is bringing.
+    other: Option<FetchPlan>,
     lock: Option<Arc<ModelLock>>,
 }
 
@@ -100,13 +107,29 @@ impl UnderWay<'_> {
     }
 
     async fn wait(&self) -> Result<(), Unfetched> {
-        let folder = self.held().folder.clone();
-        while let Some(folder) = &folder
-            && !self.take(folder)?
-        {
+        let Some(plan) = self.held().other.take() else {
+            return Ok(());
+        };
+        let plan = Arc::new(plan);
+        for polls in 0_u32.. {
+            if self.take(&plan.folder)? {
+                break;
+            }
+            if polls % LOOK_AFTER == 0 {
+                self.look_at_other(&plan).await;
+            }
             sleep(LOCK_POLL).await;
         }
         Ok(())
+    }
+
+    /// Tells how far another fetch is.
+    async fn look_at_other(&self, plan: &Arc<FetchPlan>) {
+        let other = Arc::clone(plan);
+        let there = tokio::task::spawn_blocking(move || there_of(&other)).await;
+        if let Ok(there) = there {
+            self.hearer.other_came(there, plan.total());
+        }
     }
 }
 
@@ -114,6 +137,7 @@ impl Watch for UnderWay<'_> {
     fn planned<'a>(&'a self, plan: &'a FetchPlan) -> Judged<'a> {
         Box::pin(async move {
             if !self.take(&plan.folder)? {
+                self.held().other = Some(plan.clone());
                 return Err(Unfetched::Busy(self.name.to_owned()));
             }
             let (puller, name, owned) = (self.puller.clone(), self.name.to_owned(), plan.clone());

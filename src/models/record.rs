@@ -129,6 +129,25 @@ impl KeptFile {
     }
 }
 
+/// Bytes of a plan's files that are there by now, whoever brings them.
+pub fn there_of(plan: &FetchPlan) -> u64 {
+    let files = plan.files.iter().map(|file| KeptFile {
+        name: file.name.clone(),
+        size: file.size,
+        blob: file.blob.clone(),
+        ours: false,
+    });
+    let so_far = KeptModel {
+        name: String::new(),
+        revision: plan.revision.clone(),
+        commit: plan.commit.clone(),
+        folder: plan.folder.clone(),
+        files: files.collect(),
+        fetched: 0,
+    };
+    so_far.there()
+}
+
 #[derive(Default, Serialize, Deserialize)]
 struct Content {
     models: Vec<KeptModel>,

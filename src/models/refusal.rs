@@ -40,6 +40,39 @@ pub enum HubError {
     Refused(Box<HubRefusal>),
 }
 
+/// What follows from a model that is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfetchable {
+    /// Nobody can bring it as things stand: a person has to do something.
+    Never,
+    /// It may go well later.
+    Now,
+    /// It is not to be fetched: what is here has to do.
+    Offline,
+    /// The fault is of this way to bring it: its engine is to try its own.
+    ByUs,
+}
+
+impl HubError {
+    /// What follows from it.
+    pub fn verdict(&self) -> Unfetchable {
+        let refused = match self {
+            Self::Refused(refused) => refused,
+            Self::Answer { .. } => return Unfetchable::Never,
+            Self::Run { .. } | Self::Broke { .. } => return Unfetchable::ByUs,
+        };
+        match refused.kind.as_str() {
+            "missing" | "gated" | "disabled" | "revision" | "refused" | "path" => {
+                Unfetchable::Never
+            }
+            "offline" => Unfetchable::Offline,
+            "busy" | "server" | "no-answer" | "unreachable" | "certificate" | "size"
+            | "checksum" | "short" | "entry" | "disk" | "permission" => Unfetchable::Now,
+            _ => Unfetchable::ByUs,
+        }
+    }
+}
+
 /// What the program found wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubRefusal {
@@ -121,5 +154,43 @@ impl HubRefusal {
             "name" => format!("the hub has no names like {model}: look at its spelling"),
             _ => format!("{model} could not be fetched: {detail}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_must_mend_is_told_from_what_passes() {
+        let verdict = |kind: &str| {
+            let refused = HubRefusal {
+                model: "acme/tiny".to_owned(),
+                revision: "main".to_owned(),
+                python: "/venv/bin/python".into(),
+                kind: kind.to_owned(),
+                detail: String::new(),
+                file: String::new(),
+            };
+            HubError::Refused(Box::new(refused)).verdict()
+        };
+        for kind in ["missing", "gated", "revision", "path"] {
+            assert_eq!(verdict(kind), Unfetchable::Never, "{kind}");
+        }
+        for kind in ["busy", "server", "unreachable", "disk", "checksum"] {
+            assert_eq!(verdict(kind), Unfetchable::Now, "{kind}");
+        }
+        for kind in ["no-hub", "no-weights", "of another version"] {
+            assert_eq!(verdict(kind), Unfetchable::ByUs, "{kind}");
+        }
+        assert_eq!(verdict("offline"), Unfetchable::Offline);
+        let (python, model) = ("/venv/bin/python".into(), "acme/tiny".to_owned());
+        let what = "it would write to /etc".to_owned();
+        let strange = HubError::Answer {
+            python,
+            model,
+            what,
+        };
+        assert_eq!(strange.verdict(), Unfetchable::Never);
     }
 }

@@ -4,6 +4,8 @@
 pub const KEEP_ALIVE: &str = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE";
 /// vLLM 0.32 serves `/sleep` and `/wake_up` only where this is 1.
 pub const DEV_MODE: &str = "VLLM_SERVER_DEV_MODE";
+/// Has it fetch models from `ModelScope` instead of the hub.
+pub const MODELSCOPE: &str = "VLLM_USE_MODELSCOPE";
 /// The key that requests must show.
 pub const API_KEY: &str = "VLLM_API_KEY";
 /// The directory of the sockets between its processes.

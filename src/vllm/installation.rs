@@ -242,6 +242,15 @@ impl Installations {
         Ok(introspect::find_command(&command, &self.path).await?)
     }
 
+    /// The Python that an installed vLLM runs in.
+    ///
+    /// # Errors
+    ///
+    /// It is a program of another kind.
+    pub async fn python_of(&self, installed: &Installation) -> Result<PathBuf, InstallationError> {
+        Ok(introspect::interpreter(&installed.program).await?)
+    }
+
     /// What is known of a version though it is not installed.
     ///
     /// # Errors

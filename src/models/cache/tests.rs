@@ -104,6 +104,24 @@ fn a_scan_tells_what_is_whole_and_what_is_not() {
 }
 
 #[test]
+fn what_an_engine_finds_is_known_by_files_and_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, _) = laid_out(dir.path());
+    let cache = dir.path().join("hub");
+    let found = |revision, record: &[KeptModel]| presence(&cache, "acme/tiny", revision, record);
+    assert_eq!(found(None, &[]), Presence::Whole);
+    assert_eq!(found(Some("pr/7"), &[]), Presence::Whole);
+    assert_eq!(found(Some("1111"), &[]), Presence::Whole);
+    assert_eq!(found(Some("v9"), &[]), Presence::Nothing);
+    assert_eq!(presence(&cache, "acme/none", None, &[]), Presence::Nothing);
+    // By its record another file is still to come.
+    let ours = kept(&folder, "2222", &[("more.bin", "three", 3, true)]);
+    assert_eq!(found(None, &[ours]), Presence::Begun);
+    fs::remove_file(folder.join("blobs/two")).unwrap();
+    assert_eq!(found(None, &[]), Presence::Part);
+}
+
+#[test]
 fn only_what_we_brought_is_removed_and_only_what_no_other_commit_has() {
     let dir = tempfile::tempdir().unwrap();
     let (folder, record) = laid_out(dir.path());

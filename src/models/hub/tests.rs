@@ -6,6 +6,7 @@ fn model() -> HubModel {
         name: "acme/tiny".to_owned(),
         revision: None,
         environment: None,
+        before: None,
     }
 }
 
@@ -116,4 +117,25 @@ async fn a_python_that_says_nothing_that_makes_sense_ends_the_fetch() {
     let model = HubModel { python, ..model() };
     let error = model.fetch(&Deaf).await.unwrap_err().to_string();
     assert!(error.contains("can't be run"), "{error}");
+}
+
+#[tokio::test]
+async fn what_comes_before_the_python_is_run_in_its_place() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("before");
+    std::fs::write(&program, "#!/bin/sh\necho $WALLS $1 $2 >&2\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let before = Before {
+        program,
+        arguments: vec!["become".into()],
+        environment: vec![("WALLS".into(), "walls".into())],
+    };
+    let model = HubModel {
+        environment: Some(Vec::new()),
+        before: Some(before),
+        ..model()
+    };
+    let error = model.fetch(&Deaf).await.unwrap_err().to_string();
+    assert!(error.ends_with("walls become /venv/bin/python"), "{error}");
 }
