@@ -13,6 +13,7 @@ use super::telling::Telling;
 use crate::names::{DeploymentId, Generation};
 use crate::outbound::Address;
 use crate::time::unix_seconds;
+use crate::units::Span;
 
 /// What a person sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -146,6 +147,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// How far a start is, in words; `None` where none is under way or nothing is known.
+    pub fn loading(&self) -> Option<String> {
+        let (words, percent) = self.progress.as_ref()?;
+        let left = self
+            .ready_in
+            .map(|left| Span(Duration::from_secs(left.as_secs())));
+        let left = left.map_or_else(String::new, |left| format!(", about {left} left"));
+        (self.status == Status::Loading).then(|| format!("loading, {percent} % ({words}){left}"))
+    }
+
     /// A deployment that was never started.
     pub fn stopped() -> Self {
         Self {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::held::{HeldBody, HeldNext};
-use super::meter::{COMMENT, Metered, Truncated};
+use super::meter::{Metered, Truncated};
 
 /// A response body.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl http_body::Body for Body {
         let this = self.get_mut();
         if let Self::Held(held) = this {
             match ready!(held.poll(cx)) {
-                HeldNext::Comment => return Poll::Ready(Some(Ok(Frame::data(COMMENT)))),
+                HeldNext::Comment(comment) => return Poll::Ready(Some(Ok(Frame::data(comment)))),
                 HeldNext::Body(body) => *this = body,
                 HeldNext::Error(event) => *this = Self::full(event),
             }

@@ -2,7 +2,8 @@
 //!
 //! Where a route allows it, a request for a stream that waits longer than
 //! `open_after`, be it for a place, a worker or the first byte, is answered with
-//! 200 and a comment now and then, so that no one between gives it up. The rest
+//! 200 and a comment now and then, so that no one between gives it up; while a worker
+//! of ours starts, the comment says how far that is. The rest
 //! of its story is the future that this body owns: dropping it is the
 //! cancellation, as ever. What goes wrong from then on is told in the stream, in
 //! the API's own form.
@@ -21,6 +22,7 @@ use http::{HeaderValue, Response, StatusCode};
 use tokio::time::Sleep;
 
 use super::body::Body;
+use super::meter::COMMENT;
 use crate::gateway::head::headers;
 use crate::openai;
 use crate::openai::api::Api;
@@ -30,12 +32,16 @@ use crate::time::{Instant, sleep_until, timeout};
 /// The rest of a request's story, to its response.
 type Work = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
+/// How far the start is that is waited for; `None` where there is nothing to say.
+pub type Words = Box<dyn Fn() -> Option<String> + Send>;
+
 /// A body that waits for its response.
 pub struct HeldBody {
     work: Work,
     api: Api,
     every: Duration,
     next: Pin<Box<Sleep>>,
+    words: Words,
     is_greeted: bool,
 }
 
@@ -43,7 +49,7 @@ pub struct HeldBody {
 #[derive(Debug)]
 pub enum HeldNext {
     /// A comment, to show that we are there.
-    Comment,
+    Comment(Bytes),
     /// The body that it has waited for.
     Body(Body),
     /// An error, as the last event.
@@ -62,8 +68,8 @@ impl fmt::Debug for HeldBody {
 /// body, which says a comment `every` so often. `is_open` is set when it does.
 pub async fn open(
     api: Api,
-    after: Duration,
-    every: Duration,
+    (after, every): (Duration, Duration),
+    words: Words,
     is_open: &Arc<AtomicBool>,
     mut work: Work,
 ) -> Response<Body> {
@@ -76,6 +82,7 @@ pub async fn open(
         api,
         every,
         next: Box::pin(sleep_until(Instant::now() + every)),
+        words,
         is_greeted: false,
     };
     let mut response = Response::new(Body::Held(Box::new(held)));
@@ -96,13 +103,21 @@ impl HeldBody {
         }
         // At once, so that the head does not wait in someone's buffer.
         if !std::mem::replace(&mut self.is_greeted, true) {
-            return Poll::Ready(HeldNext::Comment);
+            return Poll::Ready(HeldNext::Comment(self.comment()));
         }
         if self.next.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
         self.next.as_mut().reset(Instant::now() + self.every);
-        Poll::Ready(HeldNext::Comment)
+        Poll::Ready(HeldNext::Comment(self.comment()))
+    }
+
+    /// A comment: one line, whatever the words are.
+    fn comment(&self) -> Bytes {
+        (self.words)().map_or(COMMENT, |words| {
+            let words = words.replace(char::is_control, " ");
+            Bytes::from(format!(": {words}\n"))
+        })
     }
 
     fn becomes(&self, response: Response<Body>) -> HeldNext {
@@ -123,6 +138,34 @@ impl HeldBody {
                     Broken::default(),
                 );
                 HeldNext::Error(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_comment_says_in_one_line_how_far_a_start_is() {
+        for (words, comment) in [
+            (Some("loading, 5 % (a\nb)"), ": loading, 5 % (a b)\n"),
+            (None, ":\n"),
+        ] {
+            let words: Words = Box::new(move || words.map(str::to_owned));
+            let every = (Duration::ZERO, Duration::from_secs(10));
+            let is_open = Arc::default();
+            let work = Box::pin(std::future::pending());
+            let response = open(Api::Chat, every, words, &is_open, work).await;
+            let mut body = response.into_body();
+            let began = Instant::now();
+            for after in [Duration::ZERO, every.1] {
+                let frame = body.frame().await.unwrap().unwrap();
+                assert_eq!(frame.into_data().unwrap(), comment);
+                assert_eq!(began.elapsed(), after);
             }
         }
     }

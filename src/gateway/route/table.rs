@@ -116,6 +116,16 @@ impl Destination {
         let backend = self.targets.first().map(|target| &target.backend);
         matches!(backend, Some(Backend::Deployment { .. }))
     }
+
+    /// How far the start of a worker of ours is that requests wait for, in words.
+    pub fn loading(&self) -> Option<String> {
+        self.targets
+            .iter()
+            .find_map(|target| match &target.backend {
+                Backend::Deployment { handle, .. } => handle.snapshot().loading(),
+                Backend::External(_) => None,
+            })
+    }
 }
 
 impl Table {

@@ -45,8 +45,10 @@ impl Job {
         let every = streams.keep_alive.unwrap_or(Streams::HELD_KEEP_ALIVE);
         let (api, after) = (self.api, self.open_after);
         let is_open = Arc::new(AtomicBool::new(false));
+        let destination = Arc::clone(&self.destination);
+        let words = Box::new(move || destination.loading());
         let work = Box::pin(self.run(record, Arc::clone(&is_open)));
-        held::open(api, after, every, &is_open, work).await
+        held::open(api, (after, every), words, &is_open, work).await
     }
 
     async fn run(
