@@ -12,6 +12,7 @@ from pathlib import Path
 
 from checks.report import Report, exit_on_sigterm, expect, wait_for
 from checks.tidegate import Tidegate
+from models.first import fetches_first
 from models.hub import Content, Hub, Model, safetensors, tiny
 
 MIB = 1 << 20
@@ -309,6 +310,11 @@ def kept(report, hub):
             expect("is broken, and nothing that we made" in said and blob.read_bytes() == b"cut", said)
 
 
+def first(report, hub):
+    """The gateway fetches before it asks for GPUs."""
+    fetches_first(report, hub, lambda settings: Machine(hub, settings), Machine.python)
+
+
 def rate(report, hub):
     """As fast as the library itself."""
     size = 512 * MIB
@@ -350,7 +356,7 @@ def main():
         Machine.python = python
         version = [python, "-c", "import huggingface_hub as h; print(h.__version__)"]
         print("huggingface_hub", subprocess.run(version, capture_output=True, text=True, check=True).stdout.strip())
-        parts = (whole, killed, faults, bad_models, kept, rate) if python == PYTHONS[0] else (whole, killed, kept)
+        parts = (whole, killed, faults, bad_models, kept, first, rate) if python == PYTHONS[0] else (whole, killed, kept, first)
         with Hub() as hub:
             for part in parts:
                 if not wanted or part.__name__ in wanted:

@@ -13,6 +13,9 @@ use crate::lifecycle::act::calls::Http;
 use crate::lifecycle::act::command::Engines;
 use crate::lifecycle::act::command::own_executable;
 use crate::lifecycle::act::process::{Bounds, Options, ProcessLauncher};
+use crate::models::pull::Puller;
+use crate::models::record::FetchRecord;
+use crate::models::shared::Fetches;
 use crate::store::timings::Timings;
 use crate::tasks::Tasks;
 use crate::telemetry::host::own_memory;
@@ -52,6 +55,15 @@ pub(super) fn parts(
             private: settings.private_paths(),
         },
         tasks: tasks.clone(),
+        fetches: settings.models.fetch_first.then(|| {
+            let puller = Puller {
+                record: FetchRecord::at(&settings.gateway.state),
+                limits: settings.models.limits,
+            };
+            let at_once = settings.models.fetches_max;
+            let fetches = Fetches::new(tasks.clone(), registry.clock, puller, at_once);
+            Arc::new(fetches)
+        }),
     })?;
     Ok(ConductorParts {
         registry: registry.clone(),

@@ -216,6 +216,10 @@ impl Default for Models {
                 budget: None,
                 free_min: DiskShare::Part(0.05),
             },
+            fetch_first: true,
+            fetches_max: 4,
+            keep_fetching: true,
+            prefetch: false,
             python: None,
         }
     }

@@ -379,6 +379,13 @@ fn models(mut table: Reader<'_>, to: &mut Models) {
     to.limits.budget = budget.map(|budget| budget.value);
     let free = table.parsed::<DiskShare>("disk_free_min");
     set(&mut to.limits.free_min, free.map(|free| free.value));
+    let first = table.flag("fetch_first").map(|flag| flag.value);
+    set(&mut to.fetch_first, first);
+    set(&mut to.fetches_max, table.whole("fetches_max"));
+    let keep = table.flag("keep_fetching").map(|flag| flag.value);
+    set(&mut to.keep_fetching, keep);
+    let ahead = table.flag("prefetch").map(|flag| flag.value);
+    set(&mut to.prefetch, ahead);
     to.python = table.path("python");
     table.finish();
 }

@@ -225,6 +225,14 @@ pub struct Workers {
 pub struct Models {
     /// What they may take of the disk.
     pub limits: DiskLimits,
+    /// Whether the gateway brings a deployment's model here before it asks for GPUs.
+    pub fetch_first: bool,
+    /// How many it brings at once.
+    pub fetches_max: u32,
+    /// Whether a fetch goes on once nobody waits for its model.
+    pub keep_fetching: bool,
+    /// Whether models are brought here as soon as a file names them.
+    pub prefetch: bool,
     /// The Python that fetches from the hub; `None`: that of the vllm of the settings.
     pub python: Option<PathBuf>,
 }

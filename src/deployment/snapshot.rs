@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Gate;
 use super::telling::Telling;
+use crate::models::pace::FetchProgress;
 use crate::names::{DeploymentId, Generation};
 use crate::outbound::Address;
 use crate::time::unix_seconds;
@@ -101,8 +102,8 @@ pub enum Refusal {
     Stopped,
     /// It failed too often, or can't be placed.
     Failed,
-    /// It can't be started now for want of room for what is written of it, and will
-    /// be by itself.
+    /// It can't be started now, as there is no room for what is written of it or its model
+    /// does not come; it is tried again.
     PutOff,
 }
 
@@ -134,6 +135,8 @@ pub struct Snapshot {
     pub ready_in: Option<Duration>,
     /// Progress of a start: a phase in words and a percentage.
     pub progress: Option<(Arc<str>, u8)>,
+    /// How far the fetch of its model is, while it is fetched.
+    pub fetch: Option<FetchProgress>,
     /// Why it failed or was stopped, in words, with the last lines of the log.
     pub reason: Option<Telling>,
     /// Counts the times that waiting requests were refused, with the last cause:
@@ -171,6 +174,7 @@ impl Snapshot {
             gpus: Arc::new([]),
             ready_in: None,
             progress: None,
+            fetch: None,
             reason: None,
             refusals: 0,
             refusal: None,

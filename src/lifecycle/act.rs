@@ -8,6 +8,7 @@ pub mod calls;
 pub mod command;
 pub(in crate::lifecycle) mod effects;
 mod exit;
+mod fetching;
 pub(in crate::lifecycle) mod health;
 pub mod launcher;
 mod learner;

@@ -6,9 +6,11 @@
 
 mod adoption;
 mod explain;
+mod fetching;
 mod fleet;
 mod learn;
 mod member;
+mod model;
 mod obey;
 mod plan;
 mod replicas;
@@ -257,6 +259,7 @@ impl Conductor {
                     member.publish(&self.timings, self.clock.now());
                 }
             }
+            What::Fetch(number, news) => self.on_fetch(&id, number, news),
             What::Progress(generation, words, percent) => {
                 if generation == member.machine.worker && member.machine.phase == Phase::Starting {
                     member.progress = Some((Arc::from(words), percent));
@@ -312,6 +315,7 @@ impl Conductor {
                 self.turn.push_back((id.clone(), tick, None));
             }
         }
+        self.withdraw_fetches();
         self.roll();
         self.scale(now);
         for member in self.members.values_mut() {
@@ -328,7 +332,8 @@ impl Conductor {
         let claims = waits.then(|| self.clock.now() + CLAIM_RELOOK);
         let looks = self.placement.look_at();
         let reports = self.members.values().filter_map(Member::report_due);
-        let rolls = self.rolls().then(|| self.clock.now() + CLAIM_RELOOK);
+        let rolls = self.rolls() || self.watches_fetches();
+        let rolls = rolls.then(|| self.clock.now() + CLAIM_RELOOK);
         let others = claims.into_iter().chain(looks).chain(self.counts_due());
         let scales = self.scale_due();
         machines

@@ -73,6 +73,8 @@ impl<'a, S: Scheduler> World<'a, S> {
             offload_to: (!cold).then_some(OffloadTo::Cpu),
             levels: Levels::BOTH,
             stop_after: None,
+            // Every model is here.
+            fetch_first: false,
             place_timeout: FOREVER,
             start_timeout: FOREVER,
             call_timeout: FOREVER,
@@ -384,7 +386,7 @@ impl<'a, S: Scheduler> World<'a, S> {
                 self.come(done, Coming::Ready(number, worker));
             }
             // In this world it always can.
-            Action::TryState(_) => {}
+            Action::Fetch | Action::CancelFetch | Action::TryState(_) => {}
             Action::OpenGate => {
                 if let Some(actor) = self.actors.get_mut(number) {
                     actor.open = true;

@@ -64,6 +64,7 @@ pub(super) async fn run_on(
         },
         gpus: gpus.clone(),
         tasks: tasks.clone(),
+        fetches: None,
     })
     .unwrap();
     let parts = ConductorParts {

@@ -78,6 +78,7 @@ impl Bench {
             },
             gpus: tidegate::gpu::Inventory::none(),
             tasks: self.tasks.clone(),
+            fetches: None,
         })
     }
 

@@ -14,7 +14,8 @@ use crate::admin::error::{ApiError, on_disk};
 use crate::admin::revisions::Facts;
 use crate::admin::sight::Sight;
 use crate::admin::view::{
-    CommandView, DeploymentView, ErrorView, InstanceDetail, InstanceView, LiveView, ReplicaView,
+    CommandView, DeploymentView, ErrorView, FetchView, InstanceDetail, InstanceView, LiveView,
+    ReplicaView,
 };
 use crate::admin::{Admin, exchange, scope};
 use crate::config::{Access, Catalog, Engine, Instance, Offload, Route};
@@ -252,6 +253,12 @@ fn deployment(
             .map(|(words, _)| words.to_string()),
         percent: snapshot.progress.as_ref().map(|(_, percent)| *percent),
         ready_in_seconds: snapshot.ready_in.map(|rest| rest.as_secs()),
+        fetch: snapshot.fetch.map(|fetch| FetchView {
+            bytes_done: fetch.done,
+            bytes_total: fetch.total,
+            bytes_per_second: fetch.rate,
+            seconds_left: fetch.left.map(|left| left.as_secs()),
+        }),
         reason: snapshot.reason.as_ref().map(|told| sight.read(told)),
         live,
         urls: route.map_or_else(Vec::new, |route| urls(admin, route)),

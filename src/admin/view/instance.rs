@@ -60,6 +60,19 @@ pub struct InstanceView {
     pub deployments: Vec<DeploymentView>,
 }
 
+/// How far the fetch of a model is.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FetchView {
+    /// Bytes that are here.
+    pub bytes_done: u64,
+    /// Bytes of all files.
+    pub bytes_total: u64,
+    /// Bytes a second; `None` until some came.
+    pub bytes_per_second: Option<u64>,
+    /// Seconds that the rest takes at that rate.
+    pub seconds_left: Option<u64>,
+}
+
 /// One deployment.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeploymentView {
@@ -99,6 +112,9 @@ pub struct DeploymentView {
     pub percent: Option<u8>,
     /// Expected seconds until it serves.
     pub ready_in_seconds: Option<u64>,
+    /// How far the fetch of its model is, while it is fetched; no GPU is asked for before.
+    #[serde(default)]
+    pub fetch: Option<FetchView>,
     /// Why it failed or was stopped.
     pub reason: Option<String>,
     /// Rates of now.

@@ -79,7 +79,7 @@ pub(super) static WORKERS: KeyTable = KeyTable {
     help: "Bounds of every worker.",
     keys: &[
         flag("stop_on_exit", false, "Whether workers end with the gateway; else the next start adopts them."),
-        span("start_timeout", LIMIT, is("\"30m\""), "Limit from launch to ready, downloads included.").common(),
+        span("start_timeout", LIMIT, is("\"30m\""), "Limit from launch to ready, with what the engine itself downloads.").common(),
         span("call_timeout", LIMIT, is("\"2m\""), "Limit of a sleep or wake."),
         span("drain_timeout", UP_TO_A_DAY, is("\"10m\""), "How long requests may finish before a worker is stopped.").common(),
         span("stop_grace", UP_TO_A_DAY, is("\"30s\""), "Time between SIGTERM and SIGKILL."),
@@ -102,7 +102,7 @@ pub(super) static WORKERS: KeyTable = KeyTable {
 };
 
 pub(super) static MODELS: KeyTable = KeyTable {
-    help: "Models that are fetched, by `tidegate pull`.",
+    help: "Models that are fetched, by `tidegate pull` and before workers start.",
     keys: &[
         text(
             "disk_budget",
@@ -116,11 +116,32 @@ pub(super) static MODELS: KeyTable = KeyTable {
             is("\"5%\""),
             "What stays free of the disk: a fetch that would leave less is refused before it begins.",
         ),
+        flag(
+            "fetch_first",
+            true,
+            "Whether a model of the hub that is not whole in its cache is fetched before its worker asks for GPUs; else its engine fetches it, with GPUs in hand.",
+        ),
+        whole(
+            "fetches_max",
+            (1, 64),
+            is("4"),
+            "How many models are fetched so at once; further ones wait for their turn.",
+        ),
+        flag(
+            "keep_fetching",
+            true,
+            "Whether such a fetch goes on once no request waits for its model any more; if not, the next goes on from there.",
+        ),
+        flag(
+            "prefetch",
+            false,
+            "Whether that is done as soon as a file names the model, one after the other, while none is fetched that is asked for.",
+        ),
         text(
             "python",
             &PROGRAM,
             unset("that of the vllm of [engines.vllm] command"),
-            "The Python whose huggingface_hub fetches from the hub.",
+            "The Python whose huggingface_hub `tidegate pull` fetches with; deployments are fetched by that of their engine.",
         ),
     ],
 };

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::calls::{Callee, Calls, Taste};
 use super::exit;
 use super::health::{self, Care, Quiet};
-use super::launcher::{Boxed, LaunchError, Launched, Launcher, Nonce, Order};
+use super::launcher::{Boxed, FetchFailure, LaunchError, Launched, Launcher, Nonce, Order};
 use super::learner::Learner;
 use super::observe;
 use super::running::{Running, Target, Wish};
@@ -22,6 +22,7 @@ use crate::deployment::{Gate, Handle};
 use crate::gpu::Readings;
 use crate::lifecycle::decide::machine::Event;
 use crate::lifecycle::decide::why::Why;
+use crate::models::pace::FetchProgress;
 use crate::names::{DeploymentId, Generation};
 use crate::tasks::Tasks;
 use crate::vllm::log::progress;
@@ -42,6 +43,17 @@ pub(in crate::lifecycle) enum What {
     Launched(Generation, Launched),
     /// How far its start is.
     Progress(Generation, &'static str, u8),
+    /// What the fetch of its model with that number says.
+    Fetch(u64, FetchNews),
+}
+
+/// What a fetch says.
+#[derive(Debug)]
+pub(in crate::lifecycle) enum FetchNews {
+    /// How far it is.
+    Progress(FetchProgress),
+    /// It is over.
+    Ended(Result<(), FetchFailure>),
 }
 
 /// What a worker's tasks hold of it.
@@ -474,7 +486,7 @@ impl Effects {
         self.report(id, What::Event(event, why)).await;
     }
 
-    async fn report(&self, id: &DeploymentId, what: What) {
+    pub(super) async fn report(&self, id: &DeploymentId, what: What) {
         let id = id.clone();
         // No receiver: the conductor has ended, and no one asks any more.
         drop(self.reports.send(Report { id, what }).await);

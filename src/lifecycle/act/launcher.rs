@@ -10,9 +10,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::config::{self, Catalog, OffloadTo};
 use crate::deployment;
 use crate::lifecycle::decide::why::Why;
+use crate::models::pace::FetchProgress;
 use crate::names::{DeploymentId, Generation};
 use crate::outbound::Address;
 
@@ -156,6 +159,17 @@ impl LaunchError {
     }
 }
 
+/// Why the model of a spec is not here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchFailure {
+    /// It can't be brought here; another try would not help.
+    #[error("{0}")]
+    Never(String),
+    /// It failed now and may do later.
+    #[error("{0}")]
+    Now(String),
+}
+
 /// Why the left-over workers are not known.
 #[derive(Debug, thiserror::Error)]
 #[error("could not read who was left over by the last run")]
@@ -194,6 +208,25 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
         spec: &'a config::Deployment,
         handle: &'a deployment::Handle,
     ) -> Boxed<'a, Result<(), LaunchError>>;
+
+    /// True where [`Self::fetch`] may have something to bring for a spec. Looks at
+    /// nothing but the spec.
+    fn fetches(&self, _spec: &config::Deployment) -> bool {
+        false
+    }
+
+    /// Brings the model of a spec here, if it is one that its engine would fetch after it
+    /// got its GPUs; `progress` hears how far it is. One fetch serves all who ask for the
+    /// same model. Dropping the future ends it for this caller, and the next call goes on
+    /// from there.
+    fn fetch<'a>(
+        &'a self,
+        _spec: &'a config::Deployment,
+        _handle: &'a deployment::Handle,
+        _progress: &'a watch::Sender<Option<FetchProgress>>,
+    ) -> Boxed<'a, Result<(), FetchFailure>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Launches a worker of a spec that was prepared. The same nonce never
     /// launches two.

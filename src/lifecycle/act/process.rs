@@ -11,6 +11,7 @@
 mod cgroup;
 mod environment;
 pub mod exec;
+mod fetch;
 pub mod keep;
 mod keeper;
 mod launch;
@@ -32,15 +33,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use tokio::sync::watch;
 
 use super::command::{Engine, Engines};
 use super::launcher::{
-    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, ProcessOwner,
-    WorkerActivity,
+    Boxed, Exit, FetchFailure, LaunchError, Launched, Launcher, ListError, Nonce, Order,
+    ProcessOwner, WorkerActivity,
 };
 use crate::config::{self, Catalog, OffloadTo, Sandbox, SandboxMode};
 use crate::deployment::Handle;
 use crate::gpu::Inventory;
+use crate::models::pace::FetchProgress;
+use crate::models::shared::Fetches;
 use crate::names::DeploymentId;
 use crate::proc::Stat;
 use crate::store::workers::{self, Journal, JournalError};
@@ -133,6 +137,8 @@ pub struct Options {
     pub bounds: Bounds,
     /// Runs the tails of logs.
     pub tasks: Tasks,
+    /// Brings models here before their workers start; `None`: their engines do.
+    pub fetches: Option<Arc<Fetches>>,
 }
 
 /// Runs workers on this machine.
@@ -313,6 +319,19 @@ impl Launcher for ProcessLauncher {
         handle: &'a Handle,
     ) -> Boxed<'a, Result<(), LaunchError>> {
         Box::pin(async move { self.inner.engine(spec, handle).await.map(drop) })
+    }
+
+    fn fetches(&self, spec: &config::Deployment) -> bool {
+        self.inner.options.fetches.is_some() && fetch::names_hub(spec)
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        spec: &'a config::Deployment,
+        handle: &'a Handle,
+        progress: &'a watch::Sender<Option<FetchProgress>>,
+    ) -> Boxed<'a, Result<(), FetchFailure>> {
+        Box::pin(self.inner.fetch(spec, handle, progress))
     }
 
     fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>> {

@@ -11,7 +11,7 @@ use crate::lifecycle::decide::placement::{Obstacle, Occupant, Prospect, Stand, S
 use crate::lifecycle::tell::story::{self, phase_name};
 use crate::lifecycle::tell::story::{gpu_list, seconds};
 use crate::names::DeploymentId;
-use crate::units::{Bytes, counted};
+use crate::units::{Bytes, Span, counted};
 
 impl Conductor {
     /// Answers in words with figures; `None` for a deployment that there is not.
@@ -83,6 +83,7 @@ impl Conductor {
                 counted(member.gate().in_flight(), "request")
             )
             .into(),
+            (Phase::Fetching, _) => fetching(member, since).into(),
             (Phase::Placing { .. }, _) => {
                 // What holds now, not when it was last looked at.
                 let why = prospect.and_then(|prospect| prospect.blocked);
@@ -270,4 +271,16 @@ fn stands(holder: &Occupant) -> String {
         }
     };
     format!("{bytes}: {how}")
+}
+
+/// How the fetch of a model stands that has gone on for so long.
+fn fetching(member: &Member, since: Span) -> String {
+    match &member.progress {
+        Some((words, percent)) => format!(
+            "its model has been fetched for {since}, {percent} % ({words}); it asks for GPU memory after that"
+        ),
+        None => format!(
+            "its model has been looked for, or waits for its turn ([models] fetches_max), for {since}"
+        ),
+    }
 }

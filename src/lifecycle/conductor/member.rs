@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fleet::Fleet;
+use super::model::ModelFetch;
 use crate::config::{self, Engine, OffloadTo, Settings};
 use crate::deployment::{
     Counts, Gate, Handle, Refusal, Snapshot, Status, Telling, snapshot::Residency,
@@ -18,6 +19,7 @@ use crate::lifecycle::decide::profile;
 use crate::lifecycle::decide::profile::policy;
 use crate::lifecycle::tell::events::Events;
 use crate::lifecycle::tell::story::{Subject, phase_name};
+use crate::models::pace::FetchProgress;
 use crate::store::timings::{Timing, Timings};
 use crate::time::{Uptime, unix_seconds};
 
@@ -46,6 +48,8 @@ pub(in crate::lifecycle) struct Member {
     pub(in crate::lifecycle) reported: Uptime,
     pub(in crate::lifecycle) gpus: Arc<[u32]>,
     pub(in crate::lifecycle) progress: Option<(Arc<str>, u8)>,
+    /// Its model, which may have to come here first.
+    pub(in crate::lifecycle) fetch: ModelFetch,
     /// Why it failed or was stopped.
     pub(in crate::lifecycle) reason: Option<Telling>,
     pub(in crate::lifecycle) refusals: u64,
@@ -82,6 +86,7 @@ impl Member {
             reported: now,
             gpus: Arc::from([]),
             progress: None,
+            fetch: ModelFetch::new(launcher.fetches(&spec)),
             reason: None,
             refusals: 0,
             refusal: None,
@@ -164,6 +169,7 @@ impl Member {
         if !changed {
             return Some(Event::IdleChanged);
         }
+        self.fetch.respec(launcher.fetches(spec));
         // A worker that serves goes on until it is its turn.
         if self.machine.phase == Phase::Ready {
             self.rolls = self.is_outdated();
@@ -217,6 +223,8 @@ impl Member {
         let workers = workers.and_then(Running::worker).map(Arc::new);
         let status = self.status();
         let loading = status == Status::Loading;
+        // Whoever was refused is told when to come again.
+        let comes = loading || (phase == Phase::Failed && self.machine.deadline.is_some());
         let snapshot = Snapshot {
             status,
             phase: phase_name(phase),
@@ -227,8 +235,9 @@ impl Member {
             generation: self.machine.worker,
             pid: launched.and_then(|launched| launched.pid),
             gpus: Arc::clone(&self.gpus),
-            ready_in: loading.then(|| self.ready_in(&timings.get(&self.handle.id), now)),
+            ready_in: comes.then(|| self.ready_in(&timings.get(&self.handle.id), now)),
             progress: self.progress.clone().filter(|_| loading),
+            fetch: self.fetched(),
             reason: self.reason.clone(),
             refusals: self.refusals,
             refusal: self.refusal,
@@ -262,7 +271,9 @@ impl Member {
 
     fn status(&self) -> Status {
         match self.machine.phase {
-            Phase::Placing { .. } | Phase::Starting | Phase::Waking { .. } => Status::Loading,
+            Phase::Fetching | Phase::Placing { .. } | Phase::Starting | Phase::Waking { .. } => {
+                Status::Loading
+            }
             Phase::Ready | Phase::Draining { .. } => Status::Idle,
             Phase::Offloading { .. } | Phase::Offloaded { .. } => Status::Offloaded,
             Phase::Stopping { next, .. } if next != Next::Rest || self.machine.wanted => {
@@ -295,7 +306,10 @@ impl Member {
             Phase::Starting | Phase::Waking { .. } => now.saturating_sub(self.entered),
             _ => Duration::ZERO,
         };
-        let percent = self.progress.as_ref().map_or(0, |(_, percent)| *percent);
+        // That of a fetch tells nothing of the start.
+        let of_start = self.progress.as_ref();
+        let of_start = of_start.filter(|_| self.machine.phase == Phase::Starting);
+        let percent = of_start.map_or(0, |(_, percent)| *percent);
         let percent = u32::from(percent.min(100));
         let left = match known {
             Some(usual) => usual.saturating_sub(in_phase),
@@ -306,8 +320,15 @@ impl Member {
             (Phase::Failed, Some(due)) => due.saturating_sub(now),
             _ => Duration::ZERO,
         };
-        let left = left + pause;
+        let fetch = self.fetched().and_then(|fetch| fetch.left);
+        let left = left + pause + fetch.unwrap_or_default();
         left.max(Duration::from_secs(1))
+    }
+
+    /// How far the fetch of its model is, while it is fetched.
+    fn fetched(&self) -> Option<FetchProgress> {
+        let fetches = self.machine.phase == Phase::Fetching;
+        self.fetch.progress().filter(|_| fetches)
     }
 
     /// Writes down what happened.

@@ -106,7 +106,7 @@ impl Conductor {
 fn inside(member: &Member) -> Option<u32> {
     let has_worker = !matches!(
         member.machine.phase,
-        Phase::Stopped | Phase::Failed | Phase::Placing { .. }
+        Phase::Stopped | Phase::Fetching | Phase::Failed | Phase::Placing { .. }
     );
     (has_worker && member.running.is_some()).then(|| member.fleet.lead().gate.in_flight())
 }

@@ -164,7 +164,11 @@ impl Conductor {
 /// Whether it serves, or will without a further word.
 fn is_up(member: &Member) -> bool {
     match member.machine.phase {
-        Phase::Ready | Phase::Starting | Phase::Waking { .. } | Phase::Placing { .. } => true,
+        Phase::Ready
+        | Phase::Fetching
+        | Phase::Starting
+        | Phase::Waking { .. }
+        | Phase::Placing { .. } => true,
         Phase::Draining { rest } => rest == Rest::Restart,
         Phase::Stopping { next, .. } => next != Next::Rest,
         Phase::Failed => member.machine.wanted,
@@ -185,6 +189,7 @@ fn distance(member: &Member) -> (u32, u32) {
         Phase::Starting => 2,
         Phase::Placing { .. } => 3,
         Phase::Offloaded { .. } | Phase::Offloading { .. } => 4,
+        Phase::Fetching => 5,
         Phase::Draining { .. } | Phase::Stopping { .. } if member.number() == 1 => 5,
         Phase::Stopped if member.number() == 1 => 6,
         // Its waiters are refused where it has failed for good.

@@ -5,6 +5,7 @@ mod care;
 mod crashes;
 mod explains;
 mod fake;
+mod fetches;
 mod fleets;
 mod many;
 mod replicas;

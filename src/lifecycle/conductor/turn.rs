@@ -27,6 +27,7 @@ impl Conductor {
     /// Does all that is to be done now.
     pub(super) fn run_turn(&mut self) {
         self.settle();
+        self.fetch_ahead();
         self.registry.set_holdings(self.placement.holdings());
         for (device, held) in self.placement.held() {
             self.gpu_metrics.held(device.index, held, device.memory);
@@ -81,6 +82,7 @@ impl Conductor {
             offload_to: self
                 .placement
                 .offload_to(member.key, member.policy.offload_to),
+            fetch_first: member.fetch.comes_first(),
             ..member.policy
         };
         let (after, actions) = step(before, event, now, &policy);
@@ -105,6 +107,10 @@ impl Conductor {
             member.changed_phase(now);
             member.progress = None;
             let phase = member.machine.phase;
+            if before.phase == Phase::Starting {
+                // Whatever comes of it: what the next start needs may be gone by then.
+                member.fetch.doubt();
+            }
             let goes_on = member.machine.unwritten > 0;
             if matches!(phase, Phase::Ready | Phase::Stopped | Phase::Failed) && !goes_on {
                 member.insists = Insists::No;
@@ -185,6 +191,8 @@ impl Conductor {
             return;
         };
         match action {
+            Action::Fetch => self.fetch(id),
+            Action::CancelFetch => member.fetch.cancel(),
             Action::AcquireGpus(_) => {
                 // Whoever asked for what could not be started may be gone by now.
                 let by_itself = starts_at_boot(&member.spec) || member.machine.unwritten > 0;
@@ -242,7 +250,7 @@ impl Conductor {
                 member.refusals += 1;
                 member.refusal = Some(match member.machine.desired {
                     Desired::Down => Refusal::Stopped,
-                    Desired::OnDemand if member.machine.unwritten > 0 => Refusal::PutOff,
+                    Desired::OnDemand if member.machine.deadline.is_some() => Refusal::PutOff,
                     Desired::OnDemand => Refusal::Failed,
                 });
             }

@@ -17,6 +17,9 @@
 //!                              +-- Demand --> Placing{Wake} ----------------------+
 //! ```
 //!
+//! Where the model is not on this machine, `Fetching` comes before `Placing{Spawn}`: no
+//! GPUs are asked for until it is, and no limit of a start runs.
+//!
 //! Any live phase goes to `Failed` (with backoff) when its worker exits unasked,
 //! and to `Stopping` when it overruns its deadline. A start that could not be
 //! written down waits in `Failed` too, as no failure: before each further try it is
@@ -58,6 +61,8 @@ pub struct Machine {
     pub failures: u32,
     /// Starts in a row that failed as our own state could not be written.
     pub unwritten: u32,
+    /// Fetches of its model in a row that failed for now.
+    pub unfetched: u32,
     /// Since when the worker serves, in `Ready`.
     pub ready_since: Uptime,
     /// When the last request left, as known when the gate closed.
@@ -78,6 +83,7 @@ impl Machine {
             worker: Generation(0),
             failures: 0,
             unwritten: 0,
+            unfetched: 0,
             ready_since: Uptime::ZERO,
             idle_since: Uptime::ZERO,
             broken: Broken::default(),
@@ -148,6 +154,7 @@ impl Step<'_> {
         }
         match self.m.phase {
             Phase::Stopped => self.in_stopped(event),
+            Phase::Fetching => self.in_fetching(event),
             Phase::Placing { aim } => self.in_placing(event, aim),
             Phase::Starting => self.in_starting(event),
             Phase::Ready => self.in_ready(event),
@@ -172,6 +179,7 @@ impl Step<'_> {
             Event::Demand => self.m.wanted = self.m.phase != Phase::Ready,
             Event::Start => {
                 (self.m.desired, self.m.failures) = (Desired::OnDemand, 0);
+                self.m.unfetched = 0;
                 self.m.broken = Broken::default();
                 self.m.wanted = self.m.phase != Phase::Ready;
             }
@@ -257,6 +265,17 @@ impl Step<'_> {
         event.generation().is_some_and(|g| g != self.m.worker)
     }
 
+    /// Sets out for a new worker: with its model, else with its GPUs.
+    fn begin(&mut self) {
+        if self.policy.fetch_first {
+            self.act(Action::Fetch);
+            // The fetch ends by itself where nothing comes any more.
+            (self.m.phase, self.m.deadline) = (Phase::Fetching, None);
+        } else {
+            self.place(Aim::Spawn);
+        }
+    }
+
     fn place(&mut self, aim: Aim) {
         self.act(Action::AcquireGpus(aim));
         self.enter(Phase::Placing { aim }, self.policy.place_timeout);
@@ -324,6 +343,25 @@ impl Step<'_> {
         let pause = self.pause(self.m.unwritten).min(UNWRITTEN_PAUSE_MAX);
         self.enter(Phase::Failed, pause);
         self.act(Action::RefuseWaiters);
+    }
+
+    /// Its model could not come for now. As that is no fault of the worker's it is never
+    /// given up for good: after so many times those who wait are told when to come again,
+    /// and the next request tries once.
+    fn fetch_again(&mut self) {
+        if self.m.desired == Desired::Down {
+            return self.rest_stopped();
+        }
+        let most = self.policy.failures_max;
+        self.m.unwritten = 0;
+        self.m.unfetched = self.m.unfetched.saturating_add(1).min(most);
+        self.m.wanted |= self.policy.restart_unasked;
+        let pause = self.pause(self.m.unfetched).min(BACKOFF_MAX);
+        self.enter(Phase::Failed, pause);
+        if self.m.unfetched >= most {
+            self.m.wanted = self.policy.restart_unasked;
+            self.act(Action::RefuseWaiters);
+        }
     }
 
     /// The pause after so many tries in a row; twice as long each time.

@@ -35,6 +35,8 @@ pub(in crate::lifecycle) fn policy(spec: &config::Deployment, settings: &Setting
         offload_to: idle.offload.map(|offload| offload.levels.first()),
         levels: idle.offload.map_or(Levels::BOTH, |offload| offload.levels),
         stop_after: limit(idle.time_limit),
+        // The conductor knows whether it is here.
+        fetch_first: false,
         place_timeout: settings.placement.wait_bound + leave * 2,
         start_timeout: workers.start_timeout,
         call_timeout: workers.call_timeout,

@@ -12,14 +12,15 @@ pub(in crate::lifecycle) fn decision(
     before: &Machine,
     after: &Machine,
 ) -> Option<&'static str> {
-    if before.phase == after.phase {
+    // What follows a fetch was decided when that began.
+    if before.phase == after.phase || event == Event::Fetched {
         return None;
     }
     Some(match (event, after.phase) {
         (Event::Spared, _) => "spare",
         (Event::Withdrawn, _) => "withdraw",
         (Event::Refused, _) => "refuse",
-        (_, Phase::Placing { aim: Aim::Spawn }) => "start",
+        (_, Phase::Fetching | Phase::Placing { aim: Aim::Spawn }) => "start",
         (
             _,
             Phase::Placing {
@@ -58,6 +59,8 @@ pub(in crate::lifecycle) fn label(
         Event::Evict(_) => "evicted",
         Event::Spared => "spared",
         Event::Withdrawn => "nobody_waits",
+        Event::Fetched => "fetched",
+        Event::FetchFailed | Event::Unfetchable => "fetch_failed",
         Event::Granted => "room",
         Event::Refused => "no_fit",
         Event::IdleClosed { .. } => "idle",

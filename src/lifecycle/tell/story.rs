@@ -56,9 +56,10 @@ pub(in crate::lifecycle) fn event_of(
             subject.replicas.min
         )),
         Command::Unload => match phase {
-            Phase::Stopped | Phase::Failed | Phase::Placing { aim: Aim::Spawn } => {
-                Err(format!("{id} has no worker to unload"))
-            }
+            Phase::Stopped
+            | Phase::Fetching
+            | Phase::Failed
+            | Phase::Placing { aim: Aim::Spawn } => Err(format!("{id} has no worker to unload")),
             Phase::Stopping { .. } | Phase::Draining { rest: Rest::Stop } => {
                 Err(format!("{id} is ending already"))
             }
@@ -104,10 +105,19 @@ pub(in crate::lifecycle) fn of(
     let why = why.map_or_else(cause, said);
     let took = span(now.saturating_sub(subject.entered));
     Some(match after.phase {
-        Phase::Placing { aim: Aim::Spawn } if matches!(before.phase, Phase::Stopping { .. }) => {
+        // It was here already: nobody waited for that.
+        Phase::Placing { .. } if event == Event::Fetched && !fetched_for_long(subject, now) => {
+            return None;
+        }
+        Phase::Placing { .. } if event == Event::Fetched => {
+            format!("its model is here after {took}: asks for GPU memory").into()
+        }
+        Phase::Fetching | Phase::Placing { aim: Aim::Spawn }
+            if matches!(before.phase, Phase::Stopping { .. }) =>
+        {
             brief().after("starting again: its last worker ")
         }
-        Phase::Placing { aim: Aim::Spawn } => why.after("starting: "),
+        Phase::Fetching | Phase::Placing { aim: Aim::Spawn } => why.after("starting: "),
         Phase::Placing {
             aim: Aim::Wake { .. },
         } => why.after("waking: "),
@@ -134,6 +144,11 @@ pub(in crate::lifecycle) fn of(
         Phase::Stopped => why.after("stopped: "),
         Phase::Failed => failure(after, &why, now),
     })
+}
+
+/// True where a fetch took longer than a look whether the model is here.
+fn fetched_for_long(subject: &Subject<'_>, now: Uptime) -> bool {
+    now.saturating_sub(subject.entered) >= Duration::from_secs(1)
 }
 
 /// A cause in words with figures.
@@ -195,7 +210,7 @@ pub(in crate::lifecycle) fn reason(
 ) -> Option<Telling> {
     match after.phase {
         Phase::Ready => None,
-        Phase::Placing { .. } if before.unwritten > 0 => None,
+        Phase::Fetching | Phase::Placing { .. } if before.unwritten > 0 => None,
         Phase::Failed if after.unwritten > 0 => {
             // While it is tried again, what was said of the last try stands.
             let (Some(why), Some(due)) = (why, after.deadline) else {
@@ -226,6 +241,7 @@ pub(in crate::lifecycle) fn reason(
 pub(in crate::lifecycle) fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Stopped => "stopped",
+        Phase::Fetching => "fetching",
         Phase::Placing { .. } => "placing",
         Phase::Starting => "starting",
         Phase::Ready => "ready",
@@ -250,6 +266,7 @@ fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str
         Event::Spared => "whom it was to leave for has gone",
         Event::Withdrawn => Obstacle::Unwanted.words(),
         Event::Refused => "it does not fit",
+        Event::FetchFailed | Event::Unfetchable => "its model could not be fetched",
         Event::IdleClosed { .. } => "idle",
         Event::Drained { .. } => "no request is inside any more",
         Event::Writable(_) => "its record can be written again",

@@ -134,11 +134,11 @@ impl Inner {
     }
 
     /// What a worker with this environment may reach; `None` for all that we may.
-    fn walls(
+    pub(super) fn walls(
         &self,
         line: &WorkerCommand,
         kept: &[(OsString, OsString)],
-        (temporary, own): (&Path, &DeploymentId),
+        (temporary, own): (Option<&Path>, &DeploymentId),
     ) -> Option<Walls> {
         let Bounds {
             sandbox, private, ..
@@ -164,7 +164,8 @@ impl Inner {
         Some(Walls {
             hidden,
             shown: vec![sources.venvs.clone()],
-            writable: [temporary.to_owned()]
+            writable: temporary
+                .map(Path::to_owned)
                 .into_iter()
                 .chain(written)
                 .chain(caches)
@@ -222,7 +223,7 @@ impl Inner {
             bytes_max: self.options.log_bytes_max,
             temporary: &temporary,
             errors,
-            walls: self.walls(&line, &kept, (&temporary, &order.spec.id)),
+            walls: self.walls(&line, &kept, (Some(&temporary), &order.spec.id)),
             environment: kept,
         };
         let worker = Worker::spawn(origin, &line, record.clone());

@@ -4,14 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Deployment, OffloadTo};
 use crate::deployment;
 use crate::lifecycle::act::calls::{Callee, Calls, Depth, Proven};
 use crate::lifecycle::act::launcher::{
-    Boxed, Exit, LaunchError, Launched, Launcher, ListError, Nonce, Order, WorkerActivity,
+    Boxed, Exit, FetchFailure, LaunchError, Launched, Launcher, ListError, Nonce, Order,
+    WorkerActivity,
 };
+use crate::models::pace::{FetchProgress, Pace};
 
 /// What the scripted world does next, and what it was asked.
 #[derive(Debug, Default)]
@@ -39,6 +42,11 @@ pub(super) struct World {
     /// What the last run left.
     pub(super) left: Vec<Launched>,
     pub(super) most_at_once: usize,
+    /// Whether models have to come here first, and how that ends; well when empty.
+    pub(super) fetches: bool,
+    pub(super) fetch_ends: VecDeque<FetchFailure>,
+    /// Fetches that are under way.
+    pub(super) fetching: usize,
 }
 
 /// How a start goes.
@@ -48,6 +56,10 @@ pub(super) enum Fate {
     NeverReady,
     Unlaunchable,
 }
+
+/// How long a fetch takes, and its bytes.
+pub(super) const FETCH: Duration = Duration::from_mins(10);
+pub(super) const FETCH_BYTES: u64 = 100 << 20;
 
 /// How long a start takes.
 pub(super) const LOAD: Duration = Duration::from_secs(3);
@@ -82,6 +94,15 @@ impl Fake {
     }
 }
 
+/// A fetch under way, ended when dropped.
+struct UnderWay<'a>(&'a Fake);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.world().fetching -= 1;
+    }
+}
+
 impl Launcher for Fake {
     fn fingerprint(&self, spec: &Deployment) -> Arc<str> {
         Arc::from(format!("{:?}", spec.engine))
@@ -98,6 +119,31 @@ impl Launcher for Fake {
                 std::future::pending::<()>().await;
             }
             Ok(())
+        })
+    }
+
+    fn fetches(&self, _: &Deployment) -> bool {
+        self.world().fetches
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        _: &'a Deployment,
+        _: &'a deployment::Handle,
+        progress: &'a watch::Sender<Option<FetchProgress>>,
+    ) -> Boxed<'a, Result<(), FetchFailure>> {
+        Box::pin(async move {
+            self.note("fetch");
+            self.world().fetching += 1;
+            let _under_way = UnderWay(self);
+            let mut pace = Pace::default();
+            for step in 0..10 {
+                let done = FETCH_BYTES / 10 * step;
+                pace.note(FETCH / 10 * u32::try_from(step).unwrap(), done);
+                progress.send_replace(Some(FetchProgress::of(&pace, done, FETCH_BYTES)));
+                crate::time::sleep(FETCH / 10).await;
+            }
+            self.world().fetch_ends.pop_front().map_or(Ok(()), Err)
         })
     }
 

@@ -6,9 +6,40 @@ use crate::config::OffloadTo;
 impl Step<'_> {
     pub(super) fn in_stopped(&mut self, event: Event) {
         match event {
-            Event::Demand | Event::Start => self.place(Aim::Spawn),
+            Event::Demand | Event::Start => self.begin(),
             // It can never fit: whoever asks for it is told so.
             Event::Refused => self.give_up(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn in_fetching(&mut self, event: Event) {
+        match event {
+            Event::Fetched => {
+                self.m.unfetched = 0;
+                self.place(Aim::Spawn);
+            }
+            Event::FetchFailed => self.fetch_again(),
+            Event::Unfetchable => self.give_up(),
+            // It can never fit: what it would take need not come.
+            Event::Refused => {
+                self.act(Action::CancelFetch);
+                self.give_up();
+            }
+            Event::Stop => {
+                self.act(Action::CancelFetch);
+                self.rest_stopped();
+            }
+            Event::Withdrawn => {
+                self.act(Action::CancelFetch);
+                self.m.wanted = false;
+                self.rest_stopped();
+            }
+            // It may be another model.
+            Event::SpecChanged => {
+                self.act(Action::CancelFetch);
+                self.begin();
+            }
             _ => {}
         }
     }
@@ -55,7 +86,7 @@ impl Step<'_> {
             // What it needs may have changed: ask anew.
             (Event::SpecChanged, Aim::Spawn) => {
                 self.act(Action::CancelAcquire);
-                self.place(Aim::Spawn);
+                self.begin();
             }
             (Event::SpecChanged, Aim::Wake { .. }) => {
                 self.act(Action::CancelAcquire);
@@ -221,8 +252,8 @@ impl Step<'_> {
                 match next {
                     Next::Retry if matches!(event, Event::Unwritten(_)) => self.put_off(),
                     Next::Retry => self.fail(),
-                    Next::Restart => self.place(Aim::Spawn),
-                    Next::Rest if self.m.wanted => self.place(Aim::Spawn),
+                    Next::Restart => self.begin(),
+                    Next::Rest if self.m.wanted => self.begin(),
                     Next::Rest => self.rest_stopped(),
                 }
             }
@@ -246,12 +277,12 @@ impl Step<'_> {
 
     pub(super) fn in_failed(&mut self, event: Event) {
         match event {
-            Event::Start => self.place(Aim::Spawn),
+            Event::Start => self.begin(),
             Event::Stop => self.rest_stopped(),
             Event::SpecChanged => {
                 self.m.failures = 0;
                 if self.m.wanted {
-                    self.place(Aim::Spawn);
+                    self.begin();
                 } else {
                     self.rest_stopped();
                 }
@@ -266,12 +297,12 @@ impl Step<'_> {
                     self.act(Action::TryState(self.m.worker));
                     self.enter(Phase::Failed, self.policy.call_timeout);
                 } else if self.m.wanted {
-                    self.place(Aim::Spawn);
+                    self.begin();
                 } else {
                     self.rest_stopped();
                 }
             }
-            Event::Writable(_) if self.m.unwritten > 0 => self.place(Aim::Spawn),
+            Event::Writable(_) if self.m.unwritten > 0 => self.begin(),
             Event::Unwritten(_) if self.m.unwritten > 0 => self.put_off(),
             _ => {}
         }

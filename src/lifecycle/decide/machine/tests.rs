@@ -18,6 +18,7 @@ const POLICY: Policy = Policy {
     offload_to: Some(OffloadTo::Cpu),
     levels: Levels::BOTH,
     stop_after: Some(Duration::from_secs(20)),
+    fetch_first: false,
     place_timeout: Duration::from_secs(5),
     start_timeout: Duration::from_secs(5),
     call_timeout: Duration::from_secs(5),
@@ -30,7 +31,7 @@ const POLICY: Policy = Policy {
 };
 
 /// What a deployment may be told, one of each kind.
-const POLICIES: [Policy; 4] = [
+const POLICIES: [Policy; 5] = [
     POLICY,
     Policy {
         offload_to: Some(OffloadTo::Disk),
@@ -47,6 +48,10 @@ const POLICIES: [Policy; 4] = [
     Policy {
         offload_after: None,
         stop_after: None,
+        ..POLICY
+    },
+    Policy {
+        fetch_first: true,
         ..POLICY
     },
 ];

@@ -13,6 +13,8 @@ use crate::time::Uptime;
 pub enum Phase {
     /// No worker, no GPUs.
     Stopped,
+    /// The model is brought to this machine; no GPUs are asked for yet.
+    Fetching,
     /// Waiting for GPUs.
     Placing {
         /// What to do once they are granted.
@@ -129,6 +131,12 @@ pub enum Event {
     Spared,
     /// Nobody waits for it any more, and nothing was granted yet.
     Withdrawn,
+    /// The model is on this machine, or its engine is to bring it.
+    Fetched,
+    /// The model could not be brought here now.
+    FetchFailed,
+    /// The model can't be brought here; another try won't help.
+    Unfetchable,
     /// Placement granted GPUs.
     Granted,
     /// Placement can't, now or later.
@@ -191,6 +199,9 @@ impl Event {
             | Self::Evict(_)
             | Self::Spared
             | Self::Withdrawn
+            | Self::Fetched
+            | Self::FetchFailed
+            | Self::Unfetchable
             | Self::Granted
             | Self::Refused
             | Self::IdleClosed { .. }
@@ -203,6 +214,11 @@ impl Event {
 /// Something to do. The shell does them in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Bring the model to this machine; answered by `Fetched`, `FetchFailed` or
+    /// `Unfetchable`.
+    Fetch,
+    /// End that.
+    CancelFetch,
     /// Ask placement for GPUs; answered by `Granted` or `Refused`.
     AcquireGpus(Aim),
     /// Withdraw that question.
@@ -247,6 +263,8 @@ pub struct Policy {
     /// Idle time before the worker is stopped, counted from the last request
     /// also while it sleeps; `None` for never.
     pub stop_after: Option<Duration>,
+    /// True where the model is to be brought here before GPUs are asked for.
+    pub fetch_first: bool,
     /// Limit of `Placing`.
     pub place_timeout: Duration,
     /// Limit of `Starting`.

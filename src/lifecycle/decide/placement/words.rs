@@ -56,7 +56,10 @@ impl Standing {
     /// Of the deployment of this machine.
     pub fn of(machine: &Machine) -> Self {
         match machine.phase {
-            Phase::Stopped | Phase::Failed | Phase::Placing { aim: Aim::Spawn } => Self::Absent,
+            Phase::Stopped
+            | Phase::Fetching
+            | Phase::Failed
+            | Phase::Placing { aim: Aim::Spawn } => Self::Absent,
             Phase::Starting => Self::Starting,
             Phase::Waking { .. } => Self::Waking,
             Phase::Ready => Self::Ready(machine.ready_since),

@@ -163,7 +163,9 @@ impl History {
                 self.tell(who, Event::Exited(worker));
             }
             // A call never answers.
-            1 => actor.owed.retain(|event| matches!(event, Event::Exited(_))),
+            1 => actor
+                .owed
+                .retain(|event| matches!(event, Event::Exited(_)) || is_of_fetch(*event)),
             // A call fails.
             2 if matches!(
                 actor.machine.phase,
@@ -270,10 +272,24 @@ impl History {
         decisions.into_iter().filter_map(event).collect()
     }
 
+    /// Begins the fetch of a model, which will be answered.
+    fn fetch(&mut self, who: usize, answers_badly: bool) {
+        let actor = &mut self.actors[who];
+        let held = self.placement.gpus_of(actor.key);
+        assert!(held.is_empty(), "holds GPUs while its model is fetched");
+        actor.owed.push(match answers_badly {
+            false => Event::Fetched,
+            true if self.dice.below(2) == 0 => Event::Unfetchable,
+            true => Event::FetchFailed,
+        });
+    }
+
     fn act(&mut self, who: usize, action: Action) -> Option<Event> {
         let answers_badly = self.faulty && self.dice.below(12) == 0;
         let actor = &mut self.actors[who];
         match action {
+            Action::Fetch => self.fetch(who, answers_badly),
+            Action::CancelFetch => actor.owed.retain(|event| !is_of_fetch(*event)),
             Action::AcquireGpus(_) => self.placement.ask(actor.key),
             Action::CancelAcquire => self.placement.cancel(actor.key),
             Action::ShrinkLease => self.placement.shrink(actor.key),
@@ -396,6 +412,14 @@ impl History {
         self.pass_time();
         self.now += secs(1);
     }
+}
+
+/// True of the answers that a fetch gives; it always gives one.
+fn is_of_fetch(event: Event) -> bool {
+    matches!(
+        event,
+        Event::Fetched | Event::FetchFailed | Event::Unfetchable
+    )
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct World {
     pub(super) gate_open: bool,
     /// A question to placement that has no answer yet.
     pub(super) asked: bool,
+    /// A fetch of its model that has not ended.
+    pub(super) fetches: bool,
     /// A request waits at the closed gate.
     pub(super) waiting: bool,
     /// Sleep calls of these levels failed since the spec last changed.
@@ -43,6 +45,7 @@ impl World {
         lease: Lease::None,
         gate_open: false,
         asked: false,
+        fetches: false,
         waiting: false,
         cpu_failed: false,
         disk_failed: false,
@@ -68,6 +71,7 @@ impl World {
         match event {
             Event::Granted => (self.asked, self.lease) = (false, Lease::Full),
             Event::Refused => self.asked = false,
+            Event::Fetched | Event::FetchFailed | Event::Unfetchable => self.fetches = false,
             Event::Demand => self.waiting |= !self.gate_open,
             Event::Exited(g) | Event::Unlaunchable(g) | Event::Unwritten(g) if g != STALE => {
                 (self.alive, self.asleep) = (false, None);
@@ -96,6 +100,19 @@ impl World {
     #[expect(clippy::cognitive_complexity, reason = "one arm per action")]
     pub(super) fn done(&mut self, action: Action) {
         match action {
+            Action::Fetch => {
+                assert!(!self.fetches, "fetched twice");
+                let holds = self.asked || self.alive || self.lease != Lease::None;
+                assert!(
+                    !holds,
+                    "holds GPUs, or asks for them, while its model is fetched"
+                );
+                self.fetches = true;
+            }
+            Action::CancelFetch => {
+                assert!(self.fetches, "ended no fetch");
+                self.fetches = false;
+            }
             Action::AcquireGpus(_) => {
                 assert!(!self.asked, "asked twice");
                 self.asked = true;
@@ -166,6 +183,31 @@ const STALE_VOICES: [Event; 8] = [
     Event::Writable(STALE),
 ];
 
+/// What is owed to a fetch and to a question to placement.
+fn answers(world: World) -> Vec<(Event, Duration)> {
+    let soon = Duration::ZERO;
+    let mut events = Vec::new();
+    if world.fetches {
+        events.extend([
+            (Event::Fetched, soon),
+            (Event::FetchFailed, soon),
+            (Event::Unfetchable, soon),
+            // What it needs became known meanwhile.
+            (Event::Refused, soon),
+        ]);
+        if !world.waiting {
+            events.push((Event::Withdrawn, soon));
+        }
+    }
+    if world.asked {
+        events.extend([(Event::Granted, soon), (Event::Refused, soon)]);
+        if !world.waiting {
+            events.push((Event::Withdrawn, soon));
+        }
+    }
+    events
+}
+
 /// The events that the world could bring about now.
 fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
     let soon = Duration::ZERO;
@@ -192,12 +234,7 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
             events.push((Event::Tick { idle_since }, deadline));
         }
     }
-    if world.asked {
-        events.extend([(Event::Granted, soon), (Event::Refused, soon)]);
-        if !world.waiting {
-            events.push((Event::Withdrawn, soon));
-        }
-    }
+    events.extend(answers(world));
     if world.alive {
         let worker = machine.worker;
         events.push((Event::Exited(worker), soon));
@@ -262,26 +299,27 @@ fn check(machine: &Machine, world: World) {
     );
     let should_live = !matches!(
         phase,
-        Phase::Stopped | Phase::Failed | Phase::Placing { aim: Aim::Spawn }
+        Phase::Stopped | Phase::Fetching | Phase::Failed | Phase::Placing { aim: Aim::Spawn }
     );
     assert_eq!(world.alive, should_live, "{phase:?}");
+    assert_eq!(world.fetches, phase == Phase::Fetching, "{phase:?}");
     assert_eq!(
         world.asked,
         matches!(phase, Phase::Placing { .. }),
         "{phase:?}"
     );
-    if matches!(phase, Phase::Stopped | Phase::Failed) {
+    if matches!(phase, Phase::Stopped | Phase::Fetching | Phase::Failed) {
         assert_eq!(world.lease, Lease::None, "GPUs held by no one: {phase:?}");
     }
     let may_wait_forever = matches!(
         phase,
-        Phase::Stopped | Phase::Ready | Phase::Offloaded { .. } | Phase::Failed
+        Phase::Stopped | Phase::Fetching | Phase::Ready | Phase::Offloaded { .. } | Phase::Failed
     );
     assert!(
         may_wait_forever || machine.deadline.is_some(),
         "no deadline in {phase:?}"
     );
-    let heard = machine.wanted && machine.deadline.is_some();
+    let heard = machine.wanted && (machine.deadline.is_some() || phase == Phase::Fetching);
     assert!(
         !world.waiting || heard,
         "a waiting request is stranded: {machine:?}"

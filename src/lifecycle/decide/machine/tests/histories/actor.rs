@@ -86,7 +86,7 @@ impl Actor {
         let phase = self.machine.phase;
         let should_live = !matches!(
             phase,
-            Phase::Stopped | Phase::Failed | Phase::Placing { aim: Aim::Spawn }
+            Phase::Stopped | Phase::Fetching | Phase::Failed | Phase::Placing { aim: Aim::Spawn }
         );
         assert_eq!(self.alive, should_live, "{} {phase:?}", self.id);
         assert_eq!(
