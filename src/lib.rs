@@ -26,7 +26,8 @@
 //!    body owns what remains. Dropping it is the cancellation, the release and
 //!    the accounting, in every phase.
 //! 6. Bodies pass byte for byte, in the pieces that they came in: one scan as they
-//!    come, and a splice where the model name or `stream_options` must change.
+//!    come, and a splice where the model name, `stream_options` or what a name has rules
+//!    for must change.
 //! 7. Every queue, body, wait and retry has a bound that config names. Nothing
 //!    fails open.
 //! 8. Config is valid or absent; a request keeps the snapshot of config that it

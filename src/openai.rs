@@ -9,6 +9,7 @@
 //! - [`form`]: the same of a request that is a form, as audio comes in;
 //! - [`media`]: what a request has an engine fetch or run, and whether it may;
 //! - [`splice`]: the few edits that a body may need, all other bytes kept;
+//! - [`rules`]: parameters that a name sets, bounds or takes out, as such edits;
 //! - [`usage`]: token counts, read as a JSON response passes;
 //! - [`sse`]: events, the end and the token counts of a stream as it passes;
 //! - [`realtime`]: the events of a WebSocket;
@@ -27,6 +28,7 @@ pub mod media;
 pub mod models;
 pub mod realtime;
 pub mod request;
+pub mod rules;
 pub mod splice;
 pub mod sse;
 pub mod usage;

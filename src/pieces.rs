@@ -61,6 +61,19 @@ impl Pieces {
         all.freeze()
     }
 
+    /// The piece that holds a byte, from its beginning, and where that lies; the end of
+    /// all where there is no such byte.
+    pub fn holding(&self, at: usize) -> (&[u8], usize) {
+        let mut begin = 0;
+        for piece in self.iter() {
+            if at < begin + piece.len() {
+                return (piece, begin);
+            }
+            begin += piece.len();
+        }
+        (&[], begin)
+    }
+
     /// The pieces in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
         std::iter::once(&self.first).chain(&self.rest)

@@ -136,7 +136,9 @@ fn model_in(query: &str) -> Result<Option<String>, Refusal> {
         .filter_map(|pair| pair.strip_prefix("model="));
     let model = named.next();
     if named.next().is_some() {
-        return Err(Refusal::Body(ScanError::Duplicate { key: "model" }));
+        return Err(Refusal::Body(ScanError::Duplicate {
+            key: "model".into(),
+        }));
     }
     model
         .map(|text| percent::decoded(text).ok_or(Refusal::Body(ScanError::Model)))

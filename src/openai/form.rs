@@ -70,7 +70,7 @@ pub fn scan<'a>(body: &'a [u8], boundary: &str) -> Result<Scan<'a>, ScanError> {
             continue;
         };
         if seen.contains(&key) {
-            return Err(ScanError::Duplicate { key });
+            return Err(ScanError::Duplicate { key: key.into() });
         }
         seen.push(key);
         let text = parts.text(&part, key)?;
@@ -110,7 +110,7 @@ fn flag(key: &'static str, text: &str) -> Result<bool, ScanError> {
         "true" | "1" | "yes" | "on" | "t" | "y" => Ok(true),
         "false" | "0" | "no" | "off" | "f" | "n" => Ok(false),
         _ => Err(ScanError::Field {
-            key,
+            key: key.into(),
             expected: "true or false",
         }),
     }
@@ -270,7 +270,7 @@ impl<'a> Parts<'a> {
     /// The value of a field, as text.
     fn text(&self, part: &Part<'a>, key: &'static str) -> Result<&'a str, ScanError> {
         let wrong = ScanError::Field {
-            key,
+            key: key.into(),
             expected: "a short text, not a file",
         };
         let value = self.body.get(part.value.clone()).unwrap_or_default();

@@ -61,9 +61,9 @@ pub fn read(text: &[u8]) -> Result<Event<'_>, ScanError> {
             expected: "a key of valid Unicode text",
         })?;
         match &*key {
-            "type" if kind.is_some() => return Err(ScanError::Duplicate { key: "type" }),
-            "model" if model.is_some() => return Err(ScanError::Duplicate { key: "model" }),
-            "session" if session.is_some() => return Err(ScanError::Duplicate { key: "session" }),
+            "type" if kind.is_some() => return twice("type"),
+            "model" if model.is_some() => return twice("model"),
+            "session" if session.is_some() => return twice("session"),
             "type" if reader.peek() == Some(b'"') => {
                 let name = reader.string()?.decode().ok_or(ScanError::Model)?;
                 kind = Some(kind_of(&name));
@@ -98,6 +98,10 @@ pub fn read(text: &[u8]) -> Result<Event<'_>, ScanError> {
         place,
         inside,
     })
+}
+
+fn twice<T>(key: &'static str) -> Result<T, ScanError> {
+    Err(ScanError::Duplicate { key: key.into() })
 }
 
 fn kind_of(name: &str) -> Kind {

@@ -4,6 +4,7 @@
 //! bytes stay as the client wrote them: unknown fields, order, white space and
 //! the spelling of numbers survive. A body that needs no edit is not copied.
 
+use std::borrow::Borrow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -13,6 +14,9 @@ use crate::pieces::Pieces;
 
 /// A body in one piece up to this size is copied where it is edited.
 const COPY_MAX: usize = 16 * 1024;
+
+/// Spans of a body, each with the bytes to stand there instead. None overlaps another.
+pub(super) type Patches = Vec<(Range<usize>, Vec<u8>)>;
 
 /// What to change in a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +57,7 @@ impl Edits<'_> {
 /// When `scan` was made of a body of another length.
 pub fn splice(body: &Pieces, scan: &Scan<'_>, edits: Edits<'_>) -> Pieces {
     assert_eq!(body.len(), scan.layout.body_len, "scan of another body");
-    let mut patches: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+    let mut patches = Patches::new();
     if scan.layout.begin > 0 {
         patches.push((0..scan.layout.begin, Vec::new()));
     }
@@ -88,12 +92,7 @@ pub fn splice(body: &Pieces, scan: &Scan<'_>, edits: Edits<'_>) -> Pieces {
 
 /// The same edits in a form: values are replaced where they stand, and fields
 /// that are missing come first.
-fn patch_form(
-    boundary: &str,
-    scan: &Scan<'_>,
-    edits: Edits<'_>,
-    patches: &mut Vec<(Range<usize>, Vec<u8>)>,
-) {
+fn patch_form(boundary: &str, scan: &Scan<'_>, edits: Edits<'_>, patches: &mut Patches) {
     let begin = scan.layout.begin;
     let mut set = |name: &str, place: Option<&Range<usize>>, value: &str| {
         patches.push(match place {
@@ -141,11 +140,7 @@ impl StreamOptions {
     }
 }
 
-fn patch_options(
-    options: &StreamOptions,
-    edits: Edits<'_>,
-    patches: &mut Vec<(Range<usize>, Vec<u8>)>,
-) {
+fn patch_options(options: &StreamOptions, edits: Edits<'_>, patches: &mut Patches) {
     let layout = &options.layout;
     let include = (options.include_usage != Some(true)).then_some("true");
     let continuous = options.continuous_to_say(edits);
@@ -171,7 +166,7 @@ fn patch_options(
 }
 
 /// Members to stand first in an object, with the commas that they need.
-fn joined(members: &[Vec<u8>], into_empty: bool) -> Vec<u8> {
+pub(super) fn joined<M: Borrow<[u8]>>(members: &[M], into_empty: bool) -> Vec<u8> {
     let mut bytes = members.join(&b',');
     if !into_empty {
         bytes.push(b',');
@@ -180,16 +175,18 @@ fn joined(members: &[Vec<u8>], into_empty: bool) -> Vec<u8> {
 }
 
 /// A text as a JSON string, with its quotes.
-fn quoted(text: &str) -> Vec<u8> {
+pub(super) fn quoted(text: &str) -> Vec<u8> {
     // A string cannot fail to serialise into memory.
     serde_json::to_vec(text).unwrap_or_default()
 }
 
-fn patched(body: &Pieces, mut patches: Vec<(Range<usize>, Vec<u8>)>) -> Pieces {
+/// The body with these patches.
+pub(super) fn patched(body: &Pieces, mut patches: Patches) -> Pieces {
     if patches.is_empty() {
         return body.clone();
     }
-    patches.sort_by_key(|(span, _)| span.start);
+    // What is put in stands before what is taken out at the same place.
+    patches.sort_by_key(|(span, _)| (span.start, span.end));
     if let Some(whole) = body.as_one().filter(|whole| whole.len() <= COPY_MAX) {
         return copied(whole, &patches).into();
     }

@@ -1,5 +1,7 @@
 //! Why a body is refused.
 
+use std::borrow::Cow;
+
 use crate::openai::json::{DEPTH_MAX, Fault};
 
 /// Why a body is refused; the texts are meant for the client.
@@ -37,7 +39,7 @@ pub enum ScanError {
     #[error("the request body has `{key}` more than once")]
     Duplicate {
         /// The key.
-        key: &'static str,
+        key: Cow<'static, str>,
     },
     /// `model` is not a string of valid Unicode.
     #[error("`model` must be a string of valid Unicode text")]
@@ -62,9 +64,17 @@ pub enum ScanError {
     #[error("`{key}` must be {expected}")]
     Field {
         /// The key.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// What the field must be.
         expected: &'static str,
+    },
+    /// The name has parameters of its own, and the API has no place for them.
+    #[error(
+        "`model`: this name stands for {of:?} with parameters of its own, which this API can't take: ask for {of:?}"
+    )]
+    NoPlace {
+        /// What the name stands for.
+        of: String,
     },
 }
 
@@ -81,7 +91,7 @@ impl ScanError {
             Self::Malformed { .. } | Self::TooDeep { .. } | Self::NotAnObject => "invalid_json",
             Self::Boundary | Self::Form { .. } => "invalid_form",
             Self::Duplicate { .. } => "duplicate_key",
-            Self::Model => "invalid_model",
+            Self::Model | Self::NoPlace { .. } => "invalid_model",
             Self::Field { .. } => "invalid_value",
             Self::NotAllowed { .. } => "media_not_allowed",
             Self::Template { .. } => "chat_template_not_allowed",
@@ -98,7 +108,7 @@ impl ScanError {
             | Self::Boundary
             | Self::Form { .. } => None,
             Self::Duplicate { key } | Self::Field { key, .. } => Some(key),
-            Self::Model => Some("model"),
+            Self::Model | Self::NoPlace { .. } => Some("model"),
         }
     }
 }

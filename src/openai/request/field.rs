@@ -80,7 +80,8 @@ impl Seen {
     pub(super) fn add(&mut self, key: Field) -> Result<(), ScanError> {
         let bit = 1 << key as u16;
         if self.0 & bit != 0 {
-            return Err(ScanError::Duplicate { key: key.name() });
+            let key = key.name().into();
+            return Err(ScanError::Duplicate { key });
         }
         self.0 |= bit;
         Ok(())

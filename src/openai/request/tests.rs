@@ -142,7 +142,7 @@ fn what_other_servers_may_take_is_noted_and_the_rest_is_read() {
     let body = br#"{"max_tokens":-1,"n":[1,{"a":2}],"user":7,"stream":{},"model":"m","stream_options":"x","store":true}"#;
     let found = scan(body).unwrap();
     let expected = "a non-negative integer or null";
-    let key = "max_tokens";
+    let key = "max_tokens".into();
     assert_eq!(found.odd, Some(ScanError::Field { key, expected }));
     assert_eq!(found.model.as_deref(), Some("m"));
     assert_eq!(

@@ -17,7 +17,7 @@ pub(super) fn is_odd<T>(
     odd: &mut Option<ScanError>,
 ) -> Result<Option<T>, ScanError> {
     reader.skip_value(2)?;
-    let key = key.name();
+    let key = key.name().into();
     odd.get_or_insert(ScanError::Field { key, expected });
     Ok(None)
 }
