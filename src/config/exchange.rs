@@ -176,7 +176,13 @@ impl Exchange {
     #[must_use]
     pub fn instance_only(mut self) -> Self {
         let own = self.route_is_own();
-        let kept = |key: &str| matches!(key, "instance" | "deployment") || own && key == "route";
+        // Names are of the route, if there is one in the file.
+        let named = own || !self.tables.contains_key("route");
+        let kept = |key: &str| {
+            matches!(key, "instance" | "deployment")
+                || own && key == "route"
+                || named && key == "name"
+        };
         self.tables.retain(|key, _| kept(key));
         self
     }
@@ -242,6 +248,12 @@ impl Exchange {
             return false;
         };
         found.insert("endpoint_name".to_owned(), json!(to));
+        let names = self.tables.get_mut("name").and_then(Json::as_array_mut);
+        for name in names.into_iter().flatten() {
+            if let Some(of) = name.get_mut("of").filter(|of| of.as_str() == Some(from)) {
+                *of = json!(to);
+            }
+        }
         true
     }
 

@@ -1,5 +1,5 @@
-//! One file of `routes.d`: `[route]`, `[[upstream]]`, `[instance]` and
-//! `[[deployment]]` into parts that are right by themselves.
+//! One file of `routes.d`: `[route]`, `[[upstream]]`, `[instance]`,
+//! `[[deployment]]` and `[[name]]` into parts that are right by themselves.
 //!
 //! Whether they go with the other files is seen in [`super::link`].
 
@@ -11,6 +11,7 @@ use super::error::FileError;
 use super::inputs;
 use super::instance::{self, InstanceDraft, RouteChoice};
 use super::keys::ROUTE_FILE;
+use super::name::{self, NameDraft};
 use super::problems::Problems;
 use super::reader::Reader;
 use super::route::{self, RouteDraft};
@@ -24,6 +25,8 @@ pub(super) struct Parts {
     pub(super) route: Option<RouteDraft>,
     /// Its `[instance]`.
     pub(super) instance: Option<InstanceDraft>,
+    /// Each `[[name]]`.
+    pub(super) names: Vec<NameDraft>,
 }
 
 /// Why the content of a file could not be had.
@@ -87,6 +90,7 @@ pub(super) fn parse(
     let upstreams = top.tables("upstream");
     let instance = top.table("instance");
     let deployments = top.tables("deployment");
+    let names = top.tables("name");
     if route.is_none() && instance.is_none() {
         let message = "this file has neither [route] nor [instance]: write one of them";
         problems.add(top.line, "", message);
@@ -102,6 +106,7 @@ pub(super) fn parse(
     let has_route = route.is_some();
     let route = route.and_then(|table| route::read(table, upstreams, base));
     let instance = instance.and_then(|table| instance::read(table, deployments, has_route, queues));
+    let names = name::read(names, &problems);
     top.finish();
 
     if let (Some(route), Some(instance)) = (&route, &instance)
@@ -118,7 +123,11 @@ pub(super) fn parse(
     }
     let errors = problems.into_errors();
     if errors.is_empty() {
-        Ok(Parts { route, instance })
+        Ok(Parts {
+            route,
+            instance,
+            names,
+        })
     } else {
         Err(errors)
     }

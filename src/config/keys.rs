@@ -100,6 +100,10 @@ pub enum Kind {
     Named(&'static KeyTable),
     /// Any name, as this one, with a text of some form.
     Map(&'static str, &'static Form),
+    /// JSON values by top-level or dotted key of a request.
+    Values,
+    /// The same of numbers.
+    Numbers,
     /// Options of vLLM.
     Options(OptionScope),
 }

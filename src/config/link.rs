@@ -3,6 +3,7 @@
 //! Pure: it is given parts and says who stands in whose way. Which of the two
 //! gives way is decided in [`super::catalog`].
 
+mod names;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,7 +31,7 @@ pub(super) enum Claim {
     Host(String),
     /// A model name on `/v1`.
     Model(String),
-    /// That this route leads to its instance.
+    /// That this route leads to its instance, or has the model of its name.
     Leads(String),
 }
 
@@ -64,6 +65,8 @@ pub(super) struct Linked<'a> {
     pub(super) draft: Option<&'a RouteDraft>,
     /// Each with its file, in the order of the files.
     pub(super) instances: Vec<(usize, &'a InstanceDraft)>,
+    /// Names with parameters of their own.
+    pub(super) names: Vec<names::Named<'a>>,
 }
 
 /// All files together.
@@ -127,6 +130,10 @@ pub(super) fn claims(parts: &Parts) -> BTreeSet<Claim> {
         let adapters = instance.deployments.iter().flat_map(|d| d.value.adapters());
         claims.extend(adapters.map(|adapter| Claim::Model(adapter.to_string())));
     }
+    for draft in &parts.names {
+        claims.insert(Claim::Model(draft.name.value.to_string()));
+        claims.insert(names::claim(draft));
+    }
     claims
 }
 
@@ -144,8 +151,14 @@ pub(super) fn link<'a>(parts: &[Option<&'a Parts>]) -> Links<'a> {
             links.attach(file, parts);
         }
     }
+    for (file, parts) in parts.iter().enumerate() {
+        if let Some(parts) = parts {
+            links.attach_names(file, parts);
+        }
+    }
     links.check_groups();
     links.check_models();
+    links.check_patterns();
     links
 }
 
@@ -231,6 +244,7 @@ impl<'a> Links<'a> {
             file,
             draft: None,
             instances: Vec::new(),
+            names: Vec::new(),
         };
         self.routes.insert(name, linked);
     }
@@ -251,6 +265,7 @@ impl<'a> Links<'a> {
             file: party.file,
             draft,
             instances: Vec::new(),
+            names: Vec::new(),
         };
         self.routes.insert(text, linked);
     }

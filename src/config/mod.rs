@@ -20,6 +20,7 @@ mod inputs;
 mod instance;
 pub mod keys;
 mod link;
+mod name;
 pub mod network;
 mod options;
 mod problems;
@@ -61,6 +62,7 @@ pub use upstream::{
 pub use watch::Watcher;
 
 pub use crate::openai::media::Inputs;
+pub use crate::openai::rules::Rules;
 pub use crate::outbound::dial::media::Media;
 
 /// Routes and instances of one moment, and what was wrong with the files.
@@ -114,10 +116,23 @@ pub struct Route {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Our own deployments that it leads to.
     pub deployments: Vec<Arc<Deployment>>,
+    /// Names with parameters of their own, in their order.
+    pub names: Vec<Arc<Name>>,
     /// The file that it stands in.
     pub file: PathBuf,
     /// Whether it was made for an instance that names no route.
     pub ephemeral: bool,
+}
+
+/// A name with parameters of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Name {
+    /// What clients ask for.
+    pub name: ModelName,
+    /// The model of the route that it stands for, as clients ask for that.
+    pub of: ModelName,
+    /// What becomes of requests for it.
+    pub rules: Arc<Rules>,
 }
 
 impl Route {

@@ -2,6 +2,7 @@
 
 mod directories;
 mod histories;
+mod names;
 
 use super::*;
 use crate::config::gateway::local_queue;

@@ -7,7 +7,7 @@ use super::kept::Kept;
 use super::{FileState, Files, Work};
 use crate::config::error::FileError;
 use crate::config::link::{self, Linked, Links};
-use crate::config::{Access, Catalog, Deployment, Instance, Route, RouteLimits, Timeouts};
+use crate::config::{Access, Catalog, Deployment, Instance, Name, Route, RouteLimits, Timeouts};
 
 impl Work {
     /// The catalog of what goes together, with what is wrong in any file.
@@ -120,8 +120,22 @@ impl Work {
                 .map(|draft| draft.upstreams.clone())
                 .unwrap_or_default(),
             deployments,
+            names: names(linked),
             file: self.paths.get(linked.file).cloned().unwrap_or_default(),
             ephemeral: draft.is_none(),
         }
     }
+}
+
+fn names(linked: &Linked<'_>) -> Vec<Arc<Name>> {
+    let all = linked.names.iter().map(|one| {
+        Arc::new(Name {
+            name: one.draft.name.value.clone(),
+            of: one.of.clone(),
+            rules: Arc::clone(&one.draft.rules),
+        })
+    });
+    let mut names: Vec<Arc<Name>> = all.collect();
+    names.sort_by(|a, b| a.name.cmp(&b.name));
+    names
 }

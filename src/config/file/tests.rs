@@ -3,6 +3,7 @@
 mod foreign;
 mod inputs;
 mod levels;
+mod names;
 
 use proptest::prelude::*;
 

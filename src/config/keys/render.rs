@@ -257,6 +257,8 @@ pub(super) fn example(key: &Key) -> String {
         }
         Kind::Choices(words) => format!("[{:?}]", words.first().unwrap_or(&"")),
         Kind::Map(name, form) => format!("{{ {name:?} = {:?} }}", form.example),
+        Kind::Values => "{ temperature = 0.2 }".to_owned(),
+        Kind::Numbers => "{ max_tokens = 4096 }".to_owned(),
         Kind::Table(_) | Kind::Named(_) | Kind::Options(_) => "{}".to_owned(),
         Kind::Tables(_) => "[]".to_owned(),
     }
@@ -282,6 +284,8 @@ fn values(kind: Kind) -> String {
         }
         Kind::Choices(words) => format!("a list of \"{}\"", words.join("\", \"")),
         Kind::Map(_, form) => format!("a table, each {}", form.words),
+        Kind::Values => "a table of JSON values by top-level or dotted key".to_owned(),
+        Kind::Numbers => "a table of numbers by top-level or dotted key".to_owned(),
         Kind::Table(_) | Kind::Named(_) => "a table".to_owned(),
         Kind::Tables(_) => "tables".to_owned(),
         Kind::Options(_) => "a table, as `tidegate options` lists".to_owned(),
@@ -373,6 +377,11 @@ fn kind_schema(key: &Key, version: Option<Version>) -> Json {
         Kind::Map(_, form) => {
             json!({ "type": "object", "additionalProperties": form_schema(form) })
         }
+        Kind::Values => json!({ "type": "object" }),
+        Kind::Numbers => json!({
+            "type": "object",
+            "additionalProperties": { "type": ["number", "object"] }
+        }),
         Kind::Options(scope) => {
             version.map_or(Json::Bool(true), |version| options_schema(scope, version))
         }

@@ -16,6 +16,7 @@ pub static ROUTE_FILE: KeyTable = KeyTable {
         tables("upstream", &UPSTREAM),
         table("instance", &INSTANCE),
         tables("deployment", &DEPLOYMENT),
+        tables("name", &CALLED),
     ],
 };
 
@@ -61,6 +62,53 @@ const APIS: [&str; 19] = [
 ];
 const SERVER_NAME: Form = Form::new("a host name or an address", "gpu1.example.org");
 const ASKED: Form = Form::new("a path that begins with a slash", "/health").pattern("^/");
+
+const CALLED_SO: Form = Form::new("a name without *", "qwen3-fast")
+    .pattern("^[^\\s\"\\\\*]+$")
+    .chars_max(256);
+const PARAMETER: Form = Form::new("a top-level or dotted key of a request", "logprobs");
+
+static CALLED: KeyTable = KeyTable {
+    help: "A name with parameters of its own, for what this file's route or instance serves.",
+    keys: &[
+        text(
+            "name",
+            &CALLED_SO,
+            Default::Required,
+            "What clients ask for; tokens, limits and logs know the request by it.",
+        ),
+        text(
+            "of",
+            &MODEL,
+            Default::Required,
+            "What it stands for: a model of this file's route or instance, or the route where that leads to one.",
+        ),
+        Key::new(
+            "set",
+            Kind::Values,
+            NONE,
+            "Values that requests get, whatever the client wrote.",
+        ),
+        Key::new(
+            "default",
+            Kind::Values,
+            NONE,
+            "Values that requests get where the client wrote none, or null.",
+        ),
+        texts(
+            "drop",
+            &PARAMETER,
+            NONE,
+            "Keys that are taken out of requests.",
+        ),
+        Key::new(
+            "max",
+            Kind::Numbers,
+            NONE,
+            "Numbers above these become these; to bound what clients leave out, give a default too.",
+        ),
+    ],
+};
 
 static ROUTE: KeyTable = KeyTable {
     help: "A public entrance.",

@@ -50,6 +50,7 @@ const ROUTE_TABLES: &[(&str, &str)] = &[
         "[route]\nname = \"r\"\n[[upstream]]\nurl = \"http://127.0.0.1:1\"\n[upstream.health_check]",
         "",
     ),
+    ("[route]\nname = \"r\"\n[[name]]", ""),
     ("[[deployment]]\nmodel = \"m\"\n[instance]", ""),
     (
         "[[deployment]]\nmodel = \"m\"\n[instance]\nname = \"i\"\n[instance.idle]",

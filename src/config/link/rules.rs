@@ -199,5 +199,11 @@ pub(super) fn model_claims(linked: &Linked<'_>) -> Vec<(String, Party, String)> 
             }));
         }
     }
+    claims.extend(linked.names.iter().map(|named| {
+        let party = named.party();
+        // No other is the same.
+        let base = format!("{}:{}", party.file, party.line);
+        (named.draft.name.value.to_string(), party, base)
+    }));
     claims
 }

@@ -73,6 +73,7 @@ fn the_shipped_files_are_right() {
         [
             "chat [chat gpt-4o-mini] -> []",
             "lab [] -> [lab/large lab/small]",
+            "qwen [qwen-large] -> []",
             "team-llms [] -> [team-llms/qwen3-8b]",
         ]
     );
