@@ -240,6 +240,7 @@ fn entry(destination: &Destination) -> ModelEntry<'_> {
             .find_map(|standing| standing.since)
             .unwrap_or_default(),
         owned_by: "tidegate",
+        parent: destination.stands_for.as_ref().map(|name| name.of.as_str()),
         description: destination.route.description.as_deref(),
         context_length: context,
         max_model_len: context,

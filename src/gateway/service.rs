@@ -41,7 +41,7 @@ use super::route::stored;
 use super::route::table::{Destination, Table};
 use super::{Gateway, models};
 use crate::auth::{Keyring, Principal};
-use crate::config::StreamUsage;
+use crate::config::{Name, StreamUsage};
 use crate::openai::api::Api;
 use crate::openai::models::Form;
 use crate::openai::request::Scan;
@@ -308,10 +308,10 @@ async fn infer(
         mut held,
     } = receive::receive(body, (api, coding), (max, limits.body_times), held).await?;
     record.bytes_in = body.len() as u64;
-    let body = decode(body, coding, (max, api.is_multipart()), &mut held).await?;
+    let mut body = decode(body, coding, (max, api.is_multipart()), &mut held).await?;
     record.waits.body = record.elapsed().saturating_sub(head_took);
 
-    let scan = match scanner {
+    let mut scan = match scanner {
         Some(scanner) => scanner.end().map_err(Refusal::Body)?,
         None => receive::read(&parts.headers, api, &body)?,
     };
@@ -329,9 +329,11 @@ async fn infer(
             Box::pin(inputs::check(gateway, principal, inputs, &body)).await?;
         }
     }
-    gateway
-        .concurrency
-        .enter(&destination.route, &mut seating)?;
+    if let Some(name) = &destination.stands_for {
+        (body, scan) = as_named(name, api, &body, scan)?;
+    }
+    let route = &destination.route;
+    gateway.concurrency.enter(route, &mut seating)?;
 
     if let Some(open_after) = destination.route.stream.open_after
         && scan.stream
@@ -362,6 +364,18 @@ async fn infer(
     ask(gateway, asking, seating, parts, record)
         .await
         .map(Answer::Theirs)
+}
+
+/// The request that a name with parameters of its own stands for.
+#[cold]
+fn as_named(
+    name: &Name,
+    api: Api,
+    body: &Pieces,
+    scan: Scan<'_>,
+) -> Result<(Pieces, Scan<'static>), Refusal> {
+    let made = name.rules.apply(api, name.of.as_str(), body, scan);
+    made.map_err(Refusal::Body)
 }
 
 /// What is to be asked of a server.

@@ -27,6 +27,10 @@ pub struct ModelEntry<'a> {
     pub created: u64,
     /// Who serves it.
     pub owned_by: &'a str,
+    /// The model that it stands for, with parameters of its own; vLLM tells an adapter's
+    /// base so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<&'a str>,
     /// What it is, in the words of whoever runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<&'a str>,
@@ -190,6 +194,7 @@ mod tests {
 
     fn entry() -> ModelEntry<'static> {
         ModelEntry {
+            parent: None,
             id: "Qwen/Qwen3-8B",
             created: 1_795_443_643,
             owned_by: "tidegate",

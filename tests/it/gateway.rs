@@ -21,6 +21,7 @@ mod framing;
 mod held;
 mod lasting;
 mod media;
+mod named;
 mod passing;
 mod pseudo;
 mod realtime;

@@ -22,7 +22,7 @@ use crate::gateway::refusal::Refusal;
 use crate::gateway::route::table::Destination;
 use crate::gateway::upstream::pool::Occupied;
 use crate::openai::api::Api;
-use crate::openai::request::Scan;
+use crate::openai::request::{Scan, ScanError};
 use crate::outbound::socket::{Limits, Socket};
 use crate::pieces::Pieces;
 use crate::telemetry::metrics::Counted;
@@ -63,6 +63,10 @@ pub(super) async fn connect(
 ) -> Result<Line, Refusal> {
     record.destination = Some(Arc::clone(&destination));
     destination.must_serve(Api::Realtime)?;
+    if let Some(name) = &destination.stands_for {
+        let of = name.of.to_string();
+        return Err(Refusal::Body(ScanError::NoPlace { of }));
+    }
     let (gateway, principal) = (&caller.gateway, &caller.principal);
     let scan = Scan::of_nothing();
     let call = Call {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use names::{Found, Names};
 
 use crate::auth::Principal;
-use crate::config::{Access, Catalog, Route, Upstream};
+use crate::config::{Access, Catalog, Name, Route, Upstream};
 use crate::deployment::{Handle, Registry};
 use crate::gateway::limits::budget::RetryBudget;
 use crate::gateway::limits::estimate::PromptRate;
@@ -71,6 +71,8 @@ pub struct Destination {
     pub turns: Arc<Turns>,
     /// Servers that answer for it; never empty.
     pub targets: Vec<Arc<Target>>,
+    /// What the name stands for, where it has parameters of its own.
+    pub stands_for: Option<Arc<Name>>,
 }
 
 /// One server, or one deployment with whatever worker it has.
@@ -297,11 +299,24 @@ impl KeptInner {
                     budget: Arc::clone(&budget),
                     turns: Arc::default(),
                     targets,
+                    stands_for: None,
                 };
                 names.add(&name, Arc::new(destination));
             }
         }
         names.sort();
+        for named in &route.names {
+            // Its deployment may be one that the registry does not know yet.
+            let of = named.of.as_str();
+            if let Some(of) = names.get(of).and_then(|found| called(&found, of)) {
+                let destination = Destination {
+                    name: named.name.clone(),
+                    stands_for: Some(Arc::clone(named)),
+                    ..Destination::clone(&of)
+                };
+                names.add(&named.name, Arc::new(destination));
+            }
+        }
         let only = one_endpoint.then(|| only(route, &names)).flatten();
         Entrance {
             rates,
