@@ -56,6 +56,7 @@ fn routes_changed(before: &Catalog, after: &Catalog) -> Vec<String> {
             (Some(old), Some(new)) => {
                 let same = old.path == new.path
                     && old.models == new.models
+                    && old.names == new.names
                     && old.access == new.access
                     && old.enabled == new.enabled
                     && old.limits == new.limits

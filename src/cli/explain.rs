@@ -14,7 +14,7 @@ const EVENTS: usize = 5;
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// The instance, or one deployment of it as INSTANCE/MODEL
+    /// The instance, one deployment of it as INSTANCE/MODEL, or a [[name]]
     name: String,
     /// Print JSON
     #[arg(long)]
@@ -36,6 +36,9 @@ impl Explain {
             out::line(format_args!("{}", view.deployment))?;
             for line in &view.lines {
                 out::line(format_args!("  {}", out::indented(line, 4)))?;
+            }
+            if view.phase == ExplainView::EXTERNAL {
+                continue;
             }
             let of = percent::of_name(&view.deployment);
             let path = format!("instances/{of}/events?tail={EVENTS}");

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::client::Client;
 use super::{Failure, RemoteArg, out};
-use crate::admin::view::{DeploymentView, InstanceView, ReplicaView, StatusView, UpstreamView};
+use crate::admin::view::{
+    DeploymentView, InstanceView, NameView, ReplicaView, RouteView, StatusView, UpstreamView,
+};
 use crate::time::unix_seconds;
 
 #[derive(Debug, Args)]
@@ -24,6 +26,7 @@ struct All {
     status: StatusView,
     instances: Vec<InstanceView>,
     upstreams: Vec<UpstreamView>,
+    names: Vec<NameView>,
 }
 
 impl Ps {
@@ -32,11 +35,13 @@ impl Ps {
         let status: StatusView = client.get("status").await?;
         let instances: Vec<InstanceView> = client.get("instances").await?;
         let upstreams: Vec<UpstreamView> = client.get("upstreams").await?;
+        let routes: Vec<RouteView> = client.get("routes").await?;
         if self.json {
             out::json(&All {
                 status,
                 instances,
                 upstreams,
+                names: routes.into_iter().flat_map(|route| route.names).collect(),
             })?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -62,6 +67,7 @@ impl Ps {
         ];
         out::table(&header, &rows)?;
         show_upstreams(&upstreams)?;
+        show_names(&routes)?;
         for deployment in instances.iter().flat_map(|instance| &instance.deployments) {
             if let Some(reason) = &deployment.reason {
                 let reason = out::indented(reason, 4);
@@ -157,6 +163,28 @@ fn show_upstreams(upstreams: &[UpstreamView]) -> Result<(), Failure> {
         "WHY",
     ];
     out::table(&header, &rows)
+}
+
+/// Names with parameters of their own.
+fn show_names(routes: &[RouteView]) -> Result<(), Failure> {
+    let row = |route: &RouteView, name: &NameView| {
+        let rules = name.rules.join("; ");
+        vec![
+            name.name.clone(),
+            name.of.clone(),
+            route.name.clone(),
+            rules,
+        ]
+    };
+    let names = |route: &'_ RouteView| -> Vec<Vec<String>> {
+        route.names.iter().map(|name| row(route, name)).collect()
+    };
+    let rows: Vec<Vec<String>> = routes.iter().flat_map(names).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    out::line("")?;
+    out::table(&["NAME", "STANDS FOR", "ROUTE", "PARAMETERS"], &rows)
 }
 
 fn upstream(view: &UpstreamView) -> Vec<String> {

@@ -7,6 +7,7 @@
 mod author;
 mod bench;
 mod door;
+mod named;
 mod tenants;
 mod text;
 mod work;

@@ -1,5 +1,7 @@
 //! Why a deployment runs or does not.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use utoipa_axum::router::OpenApiRouter;
@@ -11,15 +13,16 @@ use crate::admin::error::Answer;
 use crate::admin::scope::{self, Which};
 use crate::admin::sight::Sight;
 use crate::admin::view::{ErrorView, ExplainView};
+use crate::config::{Catalog, Name, Route};
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(explain))
 }
 
 /// Why each deployment of an instance runs or does not, and what a start would
-/// evict.
+/// evict; the same for what a name with parameters of its own leads to.
 #[utoipa::path(get, path = "/instances/{name}/explain", tag = "events",
-    params(("name" = String, Path, description = "The instance, or INSTANCE%2FMODEL")),
+    params(("name" = String, Path, description = "The instance, INSTANCE%2FMODEL, or a name")),
     responses((status = 200, body = Vec<ExplainView>), (status = 403, body = ErrorView),
         (status = 404, body = ErrorView)))]
 async fn explain(
@@ -27,11 +30,61 @@ async fn explain(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Answer<Vec<ExplainView>> {
-    let sight = Sight::of(&admin.catalog.load(), &caller);
+    let catalog = admin.catalog.load();
+    let sight = Sight::of(&catalog, &caller);
+    let chosen = scope::deployments(&admin, &caller, &name, &Which::default());
+    let (ids, named) = match (chosen, named(&catalog, &caller, &name)) {
+        (Ok(handles), _) => {
+            let ids = handles.iter().map(|handle| handle.id.clone());
+            (ids.collect::<Vec<_>>(), None)
+        }
+        (Err(_), Some((route, named))) => {
+            let behind = route.behind(named.name.as_str());
+            let ids = behind.iter().map(|spec| spec.id.clone()).collect();
+            (ids, Some((route, named)))
+        }
+        (Err(error), None) => return Err(error),
+    };
     let mut explained = Vec::new();
-    for handle in scope::deployments(&admin, &caller, &name, &Which::default())? {
-        let explanation = admin.lifecycle.explain(&handle.id).await;
+    for id in ids {
+        let explanation = admin.lifecycle.explain(&id).await;
         explained.extend(explanation.map(|why| sight.explanation(&why)));
     }
+    if let Some((route, named)) = named {
+        if !route.upstreams.is_empty() {
+            explained.push(elsewhere(&route, &named));
+        }
+        for view in &mut explained {
+            view.lines.insert(0, named.words());
+        }
+    }
     Ok(Json(explained))
+}
+
+/// A name with parameters of its own that leads to a route of the caller's.
+fn named(catalog: &Catalog, caller: &Caller, name: &str) -> Option<(Arc<Route>, Arc<Name>)> {
+    let mut routes = catalog.routes.iter();
+    routes.find_map(|route| {
+        let mut all = route.names.iter();
+        let found = all.find(|one| one.name.as_str() == name)?;
+        let is_own = caller.works_on(route.belonging());
+        is_own.then(|| (Arc::clone(route), Arc::clone(found)))
+    })
+}
+
+/// What is to be said of servers that someone else runs.
+fn elsewhere(route: &Route, named: &Name) -> ExplainView {
+    let addresses = route.upstreams.iter();
+    let addresses: Vec<String> = addresses.map(|one| one.address.to_string()).collect();
+    let line = format!(
+        "servers that someone else runs answer: {}",
+        addresses.join(", ")
+    );
+    ExplainView {
+        deployment: named.of.to_string(),
+        phase: ExplainView::EXTERNAL.to_owned(),
+        waits_for: None,
+        lines: vec![line],
+        evicts: Vec::new(),
+    }
 }

@@ -253,6 +253,7 @@ fn ready(
 /// The deployments that may answer to a name: the one that is called so; any of the
 /// route's where it is a name of the route.
 fn meant<'a>(route: &'a Route, model: &str) -> impl Iterator<Item = &'a Arc<Deployment>> {
+    let model = route.meaning(model);
     let is_own = |spec: &&Arc<Deployment>| spec.endpoint_name.as_str() == model;
     let all = route.deployments.as_slice();
     let own = all.iter().find(is_own).map(std::slice::from_ref);

@@ -13,8 +13,8 @@ use crate::admin::Admin;
 use crate::admin::access::Caller;
 use crate::admin::error::{ApiError, on_disk};
 use crate::admin::touched::Touched;
-use crate::admin::view::{EndpointView, ErrorView, RouteView, UpstreamView};
-use crate::config::{Catalog, Route};
+use crate::admin::view::{EndpointView, ErrorView, NameView, RouteView, UpstreamView};
+use crate::config::{Catalog, Deployment, Route};
 use crate::deployment::{Handle, Status};
 use crate::telemetry::history::{Scope, Totals};
 use crate::time::unix_seconds;
@@ -97,6 +97,7 @@ pub(super) fn view(
         path: format!("/{}", route.path),
         urls: urls(admin, route),
         models: route.models.iter().map(ToString::to_string).collect(),
+        names: route.names.iter().map(|name| NameView::of(name)).collect(),
         kind: kind(route).to_owned(),
         load_balancing: balancing(route).to_owned(),
         status: status(admin, route, servers).to_owned(),
@@ -214,6 +215,7 @@ fn own_endpoint(admin: &Admin, route: &Route, handle: &Handle) -> EndpointView {
     let uptime = unix_seconds().saturating_sub(snapshot.since);
     EndpointView {
         endpoint: spec.endpoint_name.to_string(),
+        also: names_of(route, &spec),
         model: spec.model.clone(),
         project: route.belonging().project.map(ToString::to_string),
         instances: vec![spec.instance.to_string()],
@@ -230,6 +232,13 @@ fn own_endpoint(admin: &Admin, route: &Route, handle: &Handle) -> EndpointView {
     }
 }
 
+/// The names with parameters of their own that lead to a deployment.
+fn names_of(route: &Route, spec: &Deployment) -> Vec<String> {
+    let names = route.names.iter().map(|named| named.name.to_string());
+    let leads = |name: &String| route.behind(name).iter().any(|behind| behind.id == spec.id);
+    names.filter(leads).collect()
+}
+
 /// The servers of a route, under the first name that a client could write: figures are
 /// kept by route, so that a row for each name would count every request several times.
 fn foreign_endpoint(admin: &Admin, route: &Route) -> EndpointView {
@@ -240,6 +249,7 @@ fn foreign_endpoint(admin: &Admin, route: &Route) -> EndpointView {
     let mut names: Vec<String> = route.models.iter().map(ToString::to_string).collect();
     // A pattern is no name.
     names.sort_by_key(|name| name.contains('*'));
+    names.extend(route.names.iter().map(|name| name.name.to_string()));
     let first = if names.is_empty() {
         route.name.to_string()
     } else {

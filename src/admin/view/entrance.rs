@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::status::FileErrorView;
+use crate::config::Name;
+use crate::openai::rules::Rule;
 
 /// One route of `GET routes`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -17,6 +19,9 @@ pub struct RouteView {
     pub urls: Vec<String>,
     /// Names that lead to it on `/v1`.
     pub models: Vec<String>,
+    /// Names with parameters of their own that lead to it.
+    #[serde(default)]
+    pub names: Vec<NameView>,
     /// `instances` (workers of ours), `upstreams` (servers that someone else
     /// runs), `mixed`, or `empty`.
     #[serde(default, rename = "type")]
@@ -65,6 +70,28 @@ pub struct RouteView {
     /// What is wrong with its file's present text, which is then not in effect.
     #[serde(default)]
     pub errors: Vec<FileErrorView>,
+}
+
+/// A name with parameters of its own.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NameView {
+    /// What clients ask for.
+    pub name: String,
+    /// The model that it stands for.
+    pub of: String,
+    /// What becomes of requests, as `max_tokens at most 4096`.
+    pub rules: Vec<String>,
+}
+
+impl NameView {
+    /// Of a name in effect.
+    pub(in crate::admin) fn of(name: &Name) -> Self {
+        Self {
+            name: name.name.to_string(),
+            of: name.of.to_string(),
+            rules: name.rules.iter().map(Rule::words).collect(),
+        }
+    }
 }
 
 /// `GET routes/{name}/file`: what a route's file says.

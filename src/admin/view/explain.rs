@@ -6,9 +6,9 @@ use utoipa::ToSchema;
 /// Why a deployment runs or does not.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExplainView {
-    /// Its id.
+    /// Its id; the model that is asked for, where servers that someone else runs answer.
     pub deployment: String,
-    /// The phase that it is in.
+    /// The phase that it is in; `external` for such servers.
     pub phase: String,
     /// In one word what it waits for, or would: `leaving`, `reserved`, `measuring`,
     /// `busy`, `turn`, `costly`, `unwanted`, `small`, `new`.
@@ -17,6 +17,11 @@ pub struct ExplainView {
     pub lines: Vec<String>,
     /// Who would leave for it if a request came now.
     pub evicts: Vec<EvictedView>,
+}
+
+impl ExplainView {
+    /// The phase of servers that someone else runs.
+    pub const EXTERNAL: &'static str = "external";
 }
 
 /// One who would leave for another.

@@ -35,7 +35,7 @@ export default async function routes(main) {
   const servers = new Map();
   const list = table({
     label: "routes", name: "routes", key: (row) => row.name, sortBy: "Name",
-    search: (row) => [row.name, row.path, ...row.models, row.access, ...row.targets, ...row.instances, row.file, row.updated_by].join(" "),
+    search: (row) => [row.name, row.path, ...row.models, ...(row.names ?? []).map((name) => name.name), row.access, ...row.targets, ...row.instances, row.file, row.updated_by].join(" "),
     empty: "There is no route yet.",
     filters: [{ label: "Any status", choices: Object.values(STATUS).map(([word]) => word), fits: (row, word) => STATUS[row.status]?.[0] === word },
       { label: "Any type", choices: ["instances", "upstreams", "mixed", "empty"], fits: (row, word) => row.type === word }],
@@ -44,7 +44,8 @@ export default async function routes(main) {
       { title: "Name", value: (row) => [row.name, row.ephemeral], by: (row) => row.name, render: (row) => [data(row.name, 60), row.ephemeral ? [" ", el("span", { class: "badge grey" }, "ephemeral")] : null] },
       { title: "Route", value: (row) => [row.path, row.urls, row.models], by: (row) => row.path, render: (row) => el("div", { class: "stack" },
         el("span", { class: "copyable" }, el("code", {}, data(row.path, 60)), row.urls.length ? copyButton(row.urls[0], `the address of ${row.name}`) : null),
-        row.models.length ? el("span", { class: "quiet small" }, "models: ", data(row.models.join(", "), 120)) : null) },
+        row.models.length ? el("span", { class: "quiet small" }, "models: ", data(row.models.join(", "), 120)) : null,
+        row.names?.length ? el("span", { class: "quiet small" }, "names: ", data(row.names.map((name) => `${name.name} (${name.of})`).join(", "), 200)) : null) },
       { title: "Type", value: (row) => row.type },
       { title: "Load balancing", value: (row) => row.load_balancing || NONE },
       { title: "Status", value: (row) => row.status, render: (row) => el("span", { class: `badge ${STATUS[row.status]?.[1] ?? "grey"}` }, STATUS[row.status]?.[0] ?? row.status) },
