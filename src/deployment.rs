@@ -55,7 +55,9 @@ pub struct Handle {
     news: Notify,
     /// Whether a demand is on its way to the conductor.
     demanded: AtomicBool,
-    /// At most one message per deployment is inside, see `demanded`.
+    /// Whether a client's wish to unload it is on its way to the conductor.
+    unloads: AtomicBool,
+    /// At most two messages per deployment are inside, see `demanded` and `unloads`.
     demands: mpsc::UnboundedSender<DeploymentId>,
     /// Telling which client asked, if someone wants to know.
     clients: Arc<OnceLock<mpsc::Sender<ClientAsked>>>,
@@ -181,6 +183,31 @@ impl Handle {
     /// Takes the demand signal off. For the conductor, before it acts on it.
     pub fn take_demand(&self) -> bool {
         self.demanded.swap(false, Ordering::AcqRel)
+    }
+
+    /// Tells the conductor that a client wants it unloaded; obeyed only where it is not in
+    /// use. `false`: it has ended.
+    pub fn unload(&self) -> bool {
+        if self.demands.is_closed() {
+            return false;
+        }
+        self.unloads.swap(true, Ordering::AcqRel) || self.demands.send(self.id.clone()).is_ok()
+    }
+
+    /// Takes the wish to unload it off. For the conductor, before it acts on it.
+    pub fn take_unload(&self) -> bool {
+        self.unloads.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether a request is inside, or waits for it.
+    pub fn is_in_use(&self) -> bool {
+        self.gate.in_flight() > 0 || self.waiting() > 0 || self.queued() > 0
+    }
+
+    /// Whether its file keeps it up, whatever its clients want.
+    pub fn is_kept(&self) -> bool {
+        let spec = self.spec.load();
+        spec.keep || spec.replicas.min > 0
     }
 
     /// Tells that this client's request is done, if someone follows clients.
@@ -404,6 +431,7 @@ impl Registry {
             snapshot: watch::Sender::new(Arc::new(Snapshot::stopped())),
             news: Notify::new(),
             demanded: AtomicBool::new(false),
+            unloads: AtomicBool::new(false),
             demands: self.demands.clone(),
             clients: Arc::clone(&self.clients),
             waiting: AtomicU32::new(0),

@@ -19,6 +19,7 @@ pub mod head;
 mod idle;
 pub mod limits;
 pub mod listener;
+pub mod loading;
 pub mod lookout;
 pub mod memory;
 pub mod models;

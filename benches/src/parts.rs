@@ -127,6 +127,7 @@ fn spec() -> Result<TokenSpec, BenchError> {
         ttl: Duration::from_hours(24),
         metadata: None,
         limits: TokenLimits::default(),
+        may_load: false,
     })
 }
 

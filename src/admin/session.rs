@@ -104,6 +104,7 @@ impl Grant {
             projects: Vec::new(),
             endpoints: Vec::new(),
             limits: TokenLimits::default(),
+            may_load: false,
             label: None,
             metadata: None,
             issued_at: token.issued,

@@ -49,6 +49,7 @@ pub(super) fn token(
         ttl: TTL,
         metadata: None,
         limits: TokenLimits::default(),
+        may_load: false,
     };
     let (token, mut record) = issuer.issue(spec, verifier.revocations().clock().now())?;
     record.created_by = Some("first start".to_owned());

@@ -143,6 +143,10 @@ pub(super) struct Claims {
     pub(super) ep: Vec<Pattern>,
     #[serde(default, skip_serializing_if = "TokenLimits::is_none")]
     pub(super) lim: TokenLimits,
+    /// Whether it may load and unload models. Absent means no, and a gateway that does
+    /// not know it gives no such right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) load: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) lbl: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

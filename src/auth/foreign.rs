@@ -128,6 +128,7 @@ pub(super) fn principal(
         projects: projects(terms, claims)?,
         endpoints: Vec::new(),
         limits: TokenLimits::default(),
+        may_load: false,
         label: label(terms, claims),
         metadata: None,
         issued_at: issued_at.unwrap_or(0),

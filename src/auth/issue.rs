@@ -52,6 +52,8 @@ pub struct TokenSpec {
     pub metadata: Option<Value>,
     /// Limits that lower those of the routes.
     pub limits: TokenLimits,
+    /// Whether it may load and unload the models that it may use.
+    pub may_load: bool,
 }
 
 /// What is known of a token after it was handed out; never the token itself.
@@ -78,6 +80,9 @@ pub struct TokenRecord {
     /// Limits that it carries.
     #[serde(default)]
     pub limits: TokenLimits,
+    /// Whether it may load and unload the models that it may use.
+    #[serde(default)]
+    pub may_load: bool,
     /// When it was issued, in seconds since 1970.
     pub created: u64,
     /// When it ends, in seconds since 1970.
@@ -115,6 +120,7 @@ impl TokenRecord {
             label: holder.label.as_deref().map(str::to_owned),
             metadata: holder.metadata.as_deref().cloned(),
             limits: holder.limits,
+            may_load: holder.may_load,
             created,
             expires: holder.expires_at,
             created_by: None,
@@ -229,6 +235,7 @@ impl Issuer {
             label: claims.lbl,
             metadata: claims.md,
             limits: claims.lim,
+            may_load: claims.load,
             created: now.as_secs(),
             expires: claims.exp,
             created_by: None,
@@ -268,6 +275,7 @@ impl Issuer {
             grp: spec.projects,
             ep: spec.endpoints,
             lim: spec.limits,
+            load: spec.may_load,
             lbl: spec.label,
             md,
         })

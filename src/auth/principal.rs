@@ -27,6 +27,8 @@ pub struct Principal {
     pub endpoints: Vec<Pattern>,
     /// Limits that lower those of the routes.
     pub limits: TokenLimits,
+    /// Whether it may load and unload the models that it may use.
+    pub may_load: bool,
     /// A name for people.
     pub label: Option<Arc<str>>,
     /// For the access log.
@@ -122,6 +124,7 @@ mod tests {
             projects: projects.iter().map(|p| Project::new(p).unwrap()).collect(),
             endpoints: endpoints.iter().map(|e| Pattern::new(e).unwrap()).collect(),
             limits: TokenLimits::default(),
+            may_load: false,
             label: None,
             metadata: None,
             issued_at: 0,

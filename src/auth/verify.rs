@@ -22,7 +22,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::signed;
 use super::cache::{Cache, CacheKey, Entry};
-use super::claims::{Claims, Header, TYPE, VERSION};
+use super::claims::{Claims, Header, Role, TYPE, VERSION};
 use super::denied::Denied;
 use super::foreign::{self, ForeignHeader};
 use super::holders::Holders;
@@ -324,7 +324,9 @@ fn own(keys: &Keyring, header: &Header<'_>, parts: &Parts<'_>) -> Option<Claims>
     {
         return None;
     }
-    let claims: Claims = object(&parts.claims()?)?;
+    let mut claims: Claims = object(&parts.claims()?)?;
+    // Only admins give this right, so only a key that may make admins does.
+    claims.load &= key.role_max == Role::Admin;
     acceptable(&claims, key).then_some(claims)
 }
 
@@ -384,6 +386,7 @@ fn principal(claims: Claims, token: &str) -> Principal {
         projects: claims.grp,
         endpoints: claims.ep,
         limits: claims.lim,
+        may_load: claims.load,
         label: claims.lbl.map(Arc::from),
         metadata: claims.md.map(Arc::new),
         issued_at: claims.iat.unwrap_or(0),

@@ -108,6 +108,10 @@ struct Create {
     /// Class in queues: 0 is served first, then 1, then the rest
     #[arg(long, value_name = "CLASS")]
     priority: Option<u8>,
+    /// Lets it load and unload the models that it may use, by POST to /v1/models/load and
+    /// /v1/models/unload; an admin gives that
+    #[arg(long)]
+    may_load: bool,
     /// Print token and record as JSON
     #[arg(long)]
     json: bool,
@@ -157,6 +161,7 @@ impl Create {
                 conc: self.max_concurrent_requests,
                 prio: self.priority,
             },
+            may_load: self.may_load,
         };
         let asked = client.call(Method::POST, "tokens", Some(&request)).await;
         let made: TokenMade = if is_offline(&asked) {
@@ -244,7 +249,8 @@ fn row(view: &TokenView) -> Vec<String> {
         .endpoints
         .iter()
         .map(|e| format!("endpoint {}", e.as_str()));
-    let scope: Vec<String> = projects.chain(endpoints).collect();
+    let loads = record.may_load.then(|| "loads models".to_owned());
+    let scope: Vec<String> = projects.chain(endpoints).chain(loads).collect();
     // Who has no label is known by name, unless the name is one that we made.
     let is_foreign = record.issuer.is_some();
     let name = || is_foreign.then(|| record.subject.clone());

@@ -181,4 +181,16 @@ impl Snapshot {
             replicas: Arc::new([]),
         }
     }
+
+    /// Whether a worker serves, or comes up with the memory that it needs.
+    pub fn is_coming(&self) -> bool {
+        matches!(self.phase, "starting" | "waking" | "ready")
+    }
+
+    /// Whether there is a worker that has not been told to leave.
+    pub fn has_worker(&self) -> bool {
+        let sleeps = matches!(self.phase, "offloading" | "offloaded")
+            || self.phase == "placing" && self.residency != Residency::None;
+        self.is_coming() || sleeps
+    }
 }

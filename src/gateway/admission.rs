@@ -18,4 +18,5 @@ mod workers;
 pub use admit::{Admission, Call, admit};
 pub use again::Again;
 pub use back::admit_back;
+pub use cold::load;
 pub use place::Place;

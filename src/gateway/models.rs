@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::answer::body::Body;
 use super::refusal::Refusal;
+use super::request::entry::Entry;
 use super::route::table::{Backend, Destination, Table, Target, may_use};
 use crate::auth::Principal;
 use crate::config::Engine;
@@ -19,7 +20,7 @@ use crate::vllm::about::{About, Capability};
 
 /// The form that a client reads: Anthropic's, where it says which version of that it
 /// knows.
-pub fn form(headers: &HeaderMap, usual: Form) -> Form {
+fn form(headers: &HeaderMap, usual: Form) -> Form {
     if headers.contains_key("anthropic-version") {
         Form::Anthropic
     } else {
@@ -27,13 +28,33 @@ pub fn form(headers: &HeaderMap, usual: Form) -> Form {
     }
 }
 
-/// Every model that the token may use, on `/v1` or on one route's path.
-pub fn list(
+/// What the token may use: all of it, or one model.
+///
+/// # Errors
+///
+/// [`Refusal::UnknownModel`] for what is not there, or not for this token;
+/// [`Refusal::UnknownPath`] where no models were asked for.
+pub fn answer(
     table: &Table,
-    route: Option<&str>,
+    entry: &Entry,
     principal: &Principal,
-    form: Form,
-) -> Response<Body> {
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Refusal> {
+    match entry {
+        Entry::Models { route, form: usual } => {
+            let form = form(headers, *usual);
+            Ok(list(table, route.as_deref(), principal, form))
+        }
+        Entry::Model { route, id } => {
+            let form = form(headers, Form::OpenAi);
+            one(table, route.as_deref(), id, principal, form)
+        }
+        _ => Err(Refusal::UnknownPath),
+    }
+}
+
+/// Every model that the token may use, on `/v1` or on one route's path.
+fn list(table: &Table, route: Option<&str>, principal: &Principal, form: Form) -> Response<Body> {
     let entries: Vec<_> = table
         .names(route)
         .into_iter()
@@ -44,11 +65,7 @@ pub fn list(
 }
 
 /// One model; vLLM itself does not serve this.
-///
-/// # Errors
-///
-/// [`Refusal::UnknownModel`] for what is not there, or not for this token.
-pub fn one(
+fn one(
     table: &Table,
     route: Option<&str>,
     id: &str,
@@ -251,7 +268,8 @@ fn entry(destination: &Destination) -> ModelEntry<'_> {
     }
 }
 
-fn json(text: Bytes) -> Response<Body> {
+/// An answer of ours, in JSON.
+pub fn json(text: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::full(text));
     response
         .headers_mut()

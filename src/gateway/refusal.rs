@@ -157,6 +157,12 @@ pub enum Refusal {
         /// Whether others could have some: its client, token or workspace has its share.
         by_share: bool,
     },
+    /// The token may not load and unload models.
+    NotForLoading,
+    /// A request is inside the model, or waits for it: it is not unloaded.
+    InUse,
+    /// The file of the model keeps it up: it is not unloaded.
+    KeptUp,
     /// The gateway is about to end.
     ShuttingDown,
 }
@@ -228,6 +234,9 @@ impl Refusal {
             Self::TooLong { max } => format!("The answer took longer than the {} s that a request to this model may (`max_request_duration`): ask for less at once.", whole_seconds(*max)),
             Self::Overloaded { by_share: false } => "The gateway has no room for another request. Try again shortly.".to_owned(),
             Self::Overloaded { by_share: true } => "Your requests hold as much of the gateway's memory as they may: send fewer or smaller ones at once. Try again shortly.".to_owned(),
+            Self::NotForLoading => "This token may use models, but not load or unload them: an admin makes one that may with `tidegate token create --may-load`.".to_owned(),
+            Self::InUse => "The model is in use, by you or by others: it can be unloaded once no request is inside or waits for it.".to_owned(),
+            Self::KeptUp => "The model is kept up by its operator (`keep` or `replicas`), and is not unloaded for a client.".to_owned(),
             Self::ShuttingDown => "The gateway is shutting down. Try again shortly.".to_owned(),
         }
     }

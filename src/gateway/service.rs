@@ -39,11 +39,10 @@ use super::request::{cors, framing, host, inputs, receive};
 use super::retrieve::{Wanted, retrieve, whereabouts};
 use super::route::stored;
 use super::route::table::{Destination, Table};
-use super::{Gateway, models};
+use super::{Gateway, loading, models};
 use crate::auth::{Keyring, Principal};
 use crate::config::{Name, StreamUsage};
 use crate::openai::api::Api;
-use crate::openai::models::Form;
 use crate::openai::request::Scan;
 use crate::pieces::Pieces;
 use crate::time::Instant;
@@ -230,14 +229,8 @@ async fn answer(
     let shared = (&gateway.memory, &gateway.places);
     let held = record.hold(shared, &principal, &parts.headers, declared)?;
     match entry {
-        Entry::Models { route, form } => {
-            let form = models::form(&parts.headers, form);
-            let listed = models::list(&table, route.as_deref(), &principal, form);
-            Ok(Answer::Ours(listed))
-        }
-        Entry::Model { route, id } => {
-            let form = models::form(&parts.headers, Form::OpenAi);
-            models::one(&table, route.as_deref(), &id, &principal, form).map(Answer::Ours)
+        Entry::Models { .. } | Entry::Model { .. } => {
+            models::answer(&table, &entry, &principal, &parts.headers).map(Answer::Ours)
         }
         Entry::Stored { route, id, action } => {
             let wanted = Wanted {
@@ -250,6 +243,13 @@ async fn answer(
             Box::pin(retrieve(memory, &principal, wanted, parts, record))
                 .await
                 .map(|theirs| Answer::Theirs(Box::new(theirs)))
+        }
+        Entry::Load { route, action } => {
+            let wanted = (route.as_deref(), action);
+            let asked = (&*parts, body, held);
+            let loading = loading::answer((gateway, &table), &principal, wanted, asked, record);
+            // Boxed, as it is rare.
+            Box::pin(loading).await.map(Answer::Ours)
         }
         Entry::Realtime { route } => {
             let at = (gateway, &table);

@@ -236,8 +236,15 @@ impl Conductor {
     }
 
     fn on_demand(&mut self, id: &DeploymentId) {
-        if let Some(member) = self.members.get(id) {
-            member.handle.take_demand();
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let handle = Arc::clone(&member.handle);
+        // Whose message came does not matter: that of the other finds nothing left to do.
+        if handle.take_unload() {
+            self.unload(id);
+        }
+        if handle.take_demand() {
             self.demand(id);
         }
     }
@@ -278,7 +285,7 @@ impl Conductor {
             Request::Plan(catalog, reply) => drop(reply.send(self.plan(&catalog))),
             Request::Explain(id, reply) => drop(reply.send(self.explain(&id))),
             Request::Command(id, command, reply) => {
-                let obeyed = self.command(&id, command);
+                let obeyed = self.command(&id, command, &Why::Operator);
                 drop(reply.send(obeyed));
             }
             Request::Shutdown { stop_workers, done } => {

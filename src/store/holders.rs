@@ -164,6 +164,7 @@ mod tests {
             projects: Vec::new(),
             endpoints: Vec::new(),
             limits: TokenLimits::default(),
+            may_load: false,
             label: Some(Arc::from("ana@example.org")),
             metadata: None,
             issued_at,

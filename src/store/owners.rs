@@ -127,6 +127,7 @@ mod tests {
             projects: Vec::new(),
             endpoints: Vec::new(),
             limits: TokenLimits::default(),
+            may_load: false,
             label: label.map(Arc::from),
             metadata: None,
             issued_at: NOW,

@@ -20,6 +20,7 @@ mod foreign;
 mod framing;
 mod held;
 mod lasting;
+mod loading;
 mod media;
 mod named;
 mod passing;

@@ -107,6 +107,7 @@ fn spec(limits: TokenLimits) -> TokenSpec {
         ttl: Duration::from_mins(1),
         metadata: None,
         limits,
+        may_load: false,
     }
 }
 

@@ -134,6 +134,7 @@ fn token_spec() -> TokenSpec {
         ttl: Duration::from_mins(1),
         metadata: None,
         limits: TokenLimits::default(),
+        may_load: false,
     }
 }
 

@@ -275,6 +275,7 @@ fn token(admin: &Admin, route: &Route) -> Result<String, String> {
         ttl: TOKEN_TTL,
         metadata: None,
         limits: TokenLimits::default(),
+        may_load: false,
     };
     let made = admin.issuer.issue(spec, admin.revocations.clock().now());
     made.map(|(token, _)| token)

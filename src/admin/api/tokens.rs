@@ -175,10 +175,15 @@ async fn create(
     on_disk(move || store.put_token(&kept)).await??;
     let target = format!("token:{}", record.jti);
     let detail = format!(
-        "{} of {} for {}",
+        "{} of {} for {}{}",
         record.role.as_str(),
         record.workspace,
-        record.subject
+        record.subject,
+        if record.may_load {
+            ", may load models"
+        } else {
+            ""
+        }
     );
     admin
         .audit
@@ -193,6 +198,12 @@ async fn create(
 fn may_give(catalog: &Catalog, caller: &Caller, request: &TokenRequest) -> Result<(), ApiError> {
     if caller.is_admin() {
         return Ok(());
+    }
+    if request.may_load {
+        return Err(ApiError::forbidden(&format!(
+            "{} makes no tokens that load models, which could be of others too: ask an admin",
+            person(caller)
+        )));
     }
     if caller.workspace() != Some(&request.workspace) {
         return Err(ApiError::forbidden(&format!(

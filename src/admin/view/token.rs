@@ -155,6 +155,9 @@ pub struct TokenRequest {
     #[serde(default)]
     #[schema(value_type = TokenLimitsSchema)]
     pub limits: TokenLimits,
+    /// Whether it may load and unload the models that it may use; an admin gives that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_load: bool,
 }
 
 impl TokenRequest {
@@ -170,6 +173,7 @@ impl TokenRequest {
             ttl: self.ttl.0,
             metadata: self.metadata,
             limits: self.limits,
+            may_load: self.may_load,
         }
     }
 }
@@ -267,6 +271,8 @@ pub(crate) struct TokenRecordSchema {
     metadata: Option<serde_json::Value>,
     /// Limits that it carries.
     limits: TokenLimitsSchema,
+    /// Whether it may load and unload the models that it may use.
+    may_load: bool,
     /// When it was issued, in seconds since 1970.
     created: u64,
     /// When it ends, in seconds since 1970.

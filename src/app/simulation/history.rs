@@ -167,6 +167,7 @@ impl History {
             label: None,
             ttl: Duration::from_hours(10 * 24),
             metadata: None,
+            may_load: false,
             limits: TokenLimits {
                 conc: self.dice.happens(0.3).then_some(2),
                 ..TokenLimits::default()

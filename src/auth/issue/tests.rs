@@ -20,6 +20,7 @@ fn issue(change: impl FnOnce(&mut TokenSpec)) -> Result<(String, TokenRecord), I
         ttl: Duration::from_secs(1),
         metadata: None,
         limits: TokenLimits::default(),
+        may_load: false,
     };
     change(&mut spec);
     Issuer::new(SigningKey::ephemeral().unwrap(), "tidegate", "here").issue(spec, NOW)

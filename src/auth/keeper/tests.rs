@@ -42,6 +42,7 @@ fn issue(keys: &Keys) -> String {
         ttl: Duration::from_hours(1),
         metadata: None,
         limits: TokenLimits::default(),
+        may_load: false,
     };
     let now = Duration::from_secs(NOW);
     keys.issuer().issue(spec, now).unwrap().0

@@ -37,6 +37,7 @@ fn spec() -> TokenSpec {
         label: Some("nightly eval".to_owned()),
         ttl: Duration::from_hours(1),
         metadata: Some(json!({"team": "nlp"})),
+        may_load: false,
         limits: TokenLimits {
             rpm: Some(60),
             ..TokenLimits::default()
@@ -120,6 +121,29 @@ fn a_token_that_lists_endpoints_opens_those_and_no_others() {
     assert!(!who.allows_endpoint("chat", "llama"));
     let free = verifier.verify(&issue(&issuer, spec()), NOW).unwrap();
     assert!(free.allows_endpoint("chat", "llama"));
+}
+
+#[test]
+fn only_a_token_that_says_so_by_a_key_of_admins_may_load() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let says = |may_load| {
+        let spec = TokenSpec { may_load, ..spec() };
+        verifier.verify(&issue(&issuer, spec), NOW).unwrap()
+    };
+    assert!(!says(false).may_load && says(true).may_load);
+    for (claim, may) in [
+        (json!(true), Some(true)),
+        (json!(false), Some(false)),
+        (json!(null), None),
+        (json!("true"), None),
+        (json!(1), None),
+    ] {
+        let claims = with(good_claims(), "load", claim.clone()).to_string();
+        let token = signed(&issuer, &good_header(&issuer).to_string(), &claims);
+        let found = verifier.verify(&token, NOW).ok();
+        assert_eq!(found.map(|who| who.may_load), may, "{claim}");
+    }
 }
 
 #[test]

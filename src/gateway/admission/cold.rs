@@ -10,6 +10,7 @@ use crate::gateway::refusal::Refusal;
 use crate::gateway::route::table::{Destination, Target};
 use crate::gateway::upstream::balance::Pick;
 use crate::gateway::upstream::server::{Fleet, Server};
+use crate::names::Workspace;
 use crate::time::{Instant, timeout};
 
 /// Which gates to wait at, and for which of the workers behind them.
@@ -34,18 +35,49 @@ pub(super) async fn cold_start(
     result
 }
 
+/// Waits as a request does until a worker of it serves or comes up, without one. Dropped,
+/// it waits no more: what has no memory yet is then given up.
+///
+/// # Errors
+///
+/// A [`Refusal`] where none comes within `patience`.
+pub async fn load(
+    handle: &Arc<Handle>,
+    workspace: &Workspace,
+    patience: Duration,
+) -> Result<(), Refusal> {
+    let comes = || handle.snapshot().is_coming().then_some(());
+    if comes().is_some() {
+        return Ok(());
+    }
+    let _waiting = handle.wait(Some(workspace));
+    let refusals = handle.snapshot().refusals;
+    wait_until(handle, refusals, patience, comes).await
+}
+
 /// `refusals` is how often those who wait had been refused when this one began to.
 pub(super) async fn wait_for_gate(
     (handle, fleet, pick): Whom<'_>,
     refusals: u64,
     patience: Duration,
 ) -> Result<(Arc<Server>, Inside), Refusal> {
+    let entered = || enter(handle, fleet, pick, &[]);
+    wait_until(handle, refusals, patience, entered).await
+}
+
+/// Demands a worker until `met` finds what is waited for.
+async fn wait_until<T>(
+    handle: &Handle,
+    refusals: u64,
+    patience: Duration,
+    met: impl Fn() -> Option<T>,
+) -> Result<T, Refusal> {
     let deadline = Instant::now() + patience;
     let mut demanded_in = None;
     loop {
         let news = handle.news();
-        if let Some(entered) = enter(handle, fleet, pick, &[]) {
-            return Ok(entered);
+        if let Some(found) = met() {
+            return Ok(found);
         }
         // Once in each phase: the conductor answers a demand with a snapshot, and
         // to answer that with a demand would never end.

@@ -97,14 +97,44 @@ pub fn reserve(
     (api, scan, body_bytes): (Api, &Scan<'_>, u64),
     standings: &mut Standings,
 ) -> Result<Option<Charge>, Refusal> {
-    let limits = RateLimits {
-        requests: lower(route.requests_per_minute, principal.limits.rpm),
-        tokens: lower(route.tokens_per_minute, principal.limits.tpm),
-    };
+    let limits = limits_of(route, principal);
     if limits == RateLimits::default() {
         return Ok(None);
     }
     let estimate = Estimate::of(api, scan, body_bytes);
+    hold((limits, rates), principal, estimate, standings)
+}
+
+/// Holds one request that takes no tokens, as [`reserve`] does.
+///
+/// # Errors
+///
+/// A [`Refusal`] when it does not fit now.
+pub fn reserve_bare(
+    (route, rates): (&RouteLimits, &Arc<Rates>),
+    principal: &Principal,
+    standings: &mut Standings,
+) -> Result<Option<Charge>, Refusal> {
+    let limits = limits_of(route, principal);
+    if limits == RateLimits::default() {
+        return Ok(None);
+    }
+    hold((limits, rates), principal, Estimate::default(), standings)
+}
+
+fn limits_of(route: &RouteLimits, principal: &Principal) -> RateLimits {
+    RateLimits {
+        requests: lower(route.requests_per_minute, principal.limits.rpm),
+        tokens: lower(route.tokens_per_minute, principal.limits.tpm),
+    }
+}
+
+fn hold(
+    (limits, rates): (RateLimits, &Arc<Rates>),
+    principal: &Principal,
+    estimate: Estimate,
+    standings: &mut Standings,
+) -> Result<Option<Charge>, Refusal> {
     if let Some(limit) = limits.tokens
         && estimate.asked
         && estimate.answer > u64::from(limit)

@@ -12,6 +12,7 @@ pub(in crate::gateway) fn principal(token: &str, workspace: &str) -> Principal {
         projects: Vec::new(),
         endpoints: Vec::new(),
         limits: TokenLimits::default(),
+        may_load: false,
         label: None,
         metadata: None,
         issued_at: 0,

@@ -153,6 +153,9 @@ impl Refusal {
             }
             Self::Overloaded { .. } => server(S::SERVICE_UNAVAILABLE, "overloaded", O::Limited)
                 .again_in(Duration::from_secs(2)),
+            Self::NotForLoading => invalid(S::FORBIDDEN, "loading_not_allowed", O::Unauthorized),
+            Self::InUse => invalid(S::CONFLICT, "model_in_use", O::Unavailable),
+            Self::KeptUp => invalid(S::CONFLICT, "model_kept_up", O::Unavailable),
             Self::ShuttingDown => server(S::SERVICE_UNAVAILABLE, "shutting_down", O::Unavailable)
                 .again_in(Duration::from_secs(2)),
         }

@@ -35,6 +35,14 @@ pub enum Entry {
         /// The model, decoded.
         id: String,
     },
+    /// `POST …/v1/models/load`, `…/unload`, and the same under `…/models` as of llama.cpp's
+    /// router.
+    Load {
+        /// The route whose path it was asked on.
+        route: Option<String>,
+        /// What to do with the model that the body names.
+        action: LoadAction,
+    },
     /// `POST` of one of the APIs.
     Api {
         /// The route whose path it was asked on.
@@ -69,6 +77,26 @@ pub enum StoredAction {
     Delete,
     /// `POST …/v1/responses/{id}/cancel`
     Cancel,
+}
+
+/// What a client may want of a model beside its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadAction {
+    /// That it comes up.
+    Load,
+    /// That it goes.
+    Unload,
+}
+
+impl LoadAction {
+    /// By what follows the path of the models.
+    fn of(rest: &str) -> Option<Self> {
+        match rest {
+            "/load" => Some(Self::Load),
+            "/unload" => Some(Self::Unload),
+            _ => None,
+        }
+    }
 }
 
 impl Entry {
@@ -109,9 +137,8 @@ impl Entry {
             Some(own) => (Some(own.to_owned()), path),
             None => split_route(path, table),
         };
-        if path == "/models" {
-            let form = Form::LlamaCpp;
-            return only(method, &Method::GET, Self::Models { route, form });
+        if let Some(rest) = path.strip_prefix("/models") {
+            return router_models(method, route, rest);
         }
         if let Some(rest) = path.strip_prefix("/v1/models") {
             return models(method, route, rest);
@@ -178,10 +205,23 @@ fn split_route<'a>(path: &'a str, table: &Table) -> (Option<String>, &'a str) {
     (None, path)
 }
 
+fn router_models(method: &Method, route: Option<String>, rest: &str) -> Result<Entry, Refusal> {
+    if rest.is_empty() {
+        let form = Form::LlamaCpp;
+        return only(method, &Method::GET, Entry::Models { route, form });
+    }
+    let action = LoadAction::of(rest).ok_or(Refusal::UnknownPath)?;
+    only(method, &Method::POST, Entry::Load { route, action })
+}
+
 fn models(method: &Method, route: Option<String>, rest: &str) -> Result<Entry, Refusal> {
     if rest.is_empty() || rest == "/" {
         let form = Form::OpenAi;
         return only(method, &Method::GET, Entry::Models { route, form });
+    }
+    // By GET it is a model of that name.
+    if let (&Method::POST, Some(action)) = (method, LoadAction::of(rest)) {
+        return Ok(Entry::Load { route, action });
     }
     let id = rest.strip_prefix('/').ok_or(Refusal::UnknownPath)?;
     let id = percent::decoded(id.strip_suffix('/').unwrap_or(id)).ok_or(Refusal::UnknownPath)?;

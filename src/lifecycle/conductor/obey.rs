@@ -1,4 +1,4 @@
-//! What operators ask: a command becomes events of the replicas that it means.
+//! What operators and clients ask: a command becomes events of the replicas that it means.
 
 use super::Conductor;
 use crate::lifecycle::control::{Command, CommandError};
@@ -11,6 +11,7 @@ impl Conductor {
         &mut self,
         id: &DeploymentId,
         command: Command,
+        why: &Why,
     ) -> Result<(), CommandError> {
         if self.ending.is_some() {
             return Err(CommandError::Ended);
@@ -43,7 +44,7 @@ impl Conductor {
             if let Ok(event) = story::event_of(command, &member.subject())
                 && meant
             {
-                events.push((of.clone(), event, Some(Why::Operator)));
+                events.push((of.clone(), event, Some(why.clone())));
             }
         }
         if events.is_empty() {
@@ -51,5 +52,17 @@ impl Conductor {
         }
         self.turn.extend(events);
         Ok(())
+    }
+
+    /// Ends the worker of a deployment as a client asks, where nobody else loses by it:
+    /// not while a request of anyone is inside or waits, nor where its file keeps it up.
+    pub(super) fn unload(&mut self, id: &DeploymentId) {
+        let handle = self.members.get(id).map(|member| &member.handle);
+        if handle.is_none_or(|handle| handle.is_in_use() || handle.is_kept()) {
+            return;
+        }
+        if let Err(error) = self.command(id, Command::Unload, &Why::Client) {
+            tracing::debug!(deployment.id = %id, error = %error, "a client can't unload it");
+        }
     }
 }

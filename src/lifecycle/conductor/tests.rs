@@ -2,6 +2,7 @@
 
 mod adoption;
 mod care;
+mod clients;
 mod crashes;
 mod explains;
 mod fake;

@@ -12,6 +12,8 @@ pub(in crate::lifecycle) enum Why {
     Boot,
     /// An operator asked.
     Operator,
+    /// A client asked that may.
+    Client,
     /// It stands in no file any more.
     Removed,
     /// The gateway ends, and its workers with it.

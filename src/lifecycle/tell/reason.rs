@@ -45,6 +45,7 @@ pub(in crate::lifecycle) fn label(
 ) -> &'static str {
     match event {
         Event::Slept(_) | Event::Evict(_) if why == Some(&Why::Operator) => "operator",
+        Event::Evict(_) if why == Some(&Why::Client) => "client",
         Event::Demand if matches!(why, Some(Why::Foreseen { .. })) => "foreseen",
         Event::Demand | Event::Slept(_) => "demand",
         Event::Start | Event::Stop | Event::Offload => match why {

@@ -156,6 +156,7 @@ fn said(why: &Why) -> Telling {
     match why {
         Why::Boot => "starts with the gateway".into(),
         Why::Operator => "asked by an operator".into(),
+        Why::Client => "asked by a client".into(),
         Why::Removed => "removed from the configuration".into(),
         Why::Shutdown => "tidegate is shutting down".into(),
         Why::Foreseen { after, chance } => Telling::from_iter([

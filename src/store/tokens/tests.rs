@@ -17,6 +17,7 @@ fn record(jti: &str, workspace: &str) -> TokenRecord {
         endpoints: vec![Pattern::new("qwen3-*").unwrap()],
         label: Some("nightly".to_owned()),
         metadata: json!({"team": {"name": "nlp"}}).as_object().cloned(),
+        may_load: false,
         limits: TokenLimits {
             rpm: Some(3),
             ..TokenLimits::default()

@@ -180,14 +180,14 @@ impl Gate {
 
     /// A chat of any kind.
     pub(super) async fn chat(&self, token: &str, body: &Value) -> Response<Bytes> {
+        self.post(token, "/v1/chat/completions", body).await
+    }
+
+    /// A client's post to any path.
+    pub(super) async fn post(&self, token: &str, path: &str, body: &Value) -> Response<Bytes> {
         let bearer = format!("Bearer {token}");
         let headers = [("authorization", bearer.as_str())];
-        let mut request = request(
-            Method::POST,
-            "/v1/chat/completions",
-            &headers,
-            body.to_string(),
-        );
+        let mut request = request(Method::POST, path, &headers, body.to_string());
         request
             .headers_mut()
             .insert("host", http::HeaderValue::from_static("localhost"));

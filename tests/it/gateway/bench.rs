@@ -186,6 +186,10 @@ impl Bench {
         self.issuer.issue(spec, unix_time()).unwrap().0
     }
 
+    pub(super) fn token_by(&self, spec: TokenSpec) -> String {
+        self.issuer.issue(spec, unix_time()).unwrap().0
+    }
+
     pub(super) fn token_of(&self, workspace: &str) -> String {
         let spec = TokenSpec {
             workspace: Workspace::new(workspace).unwrap(),
@@ -277,6 +281,7 @@ pub(super) fn spec() -> TokenSpec {
         ttl: LIFE,
         metadata: None,
         limits: TokenLimits::default(),
+        may_load: false,
     }
 }
 

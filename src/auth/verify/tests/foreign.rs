@@ -368,6 +368,9 @@ fn a_shared_secret_signs_for_its_own_issuer_and_id_up_to_its_role() {
             .verify(&hs256(&secret, &good, &operator), NOW)
             .is_ok()
     );
+    let loads = hs256(&secret, &good, &with(portal(), "load", json!(true)));
+    let who = verifier.verify(&loads, NOW).unwrap();
+    assert!(!who.may_load, "only a key that makes admins gives that");
     let kid = |kid: &str| with(good.clone(), "kid", json!(kid));
     let public = own.key().public_key().to_vec();
     for bad in [

@@ -100,6 +100,7 @@ export function generateToken(preset = {}, after = () => {}) {
   const metadata = el("textarea", { rows: 2, placeholder: '{"team": "nlp"}', spellcheck: "false" });
   const limit = (placeholder) => el("input", { type: "number", min: 1, step: 1, placeholder });
   const limits = { rpm: limit("no limit"), tpm: limit("no limit"), conc: limit("no limit") };
+  const mayLoad = el("select", {}, [["", "no"], ["yes", "yes"]].map(([value, name]) => el("option", { value }, name)));
   const wrong = el("p", { class: "note bad", role: "alert", hidden: true });
   const go = el("button", { class: "primary" }, "Generate Token");
   const form = el("form", { on: { submit: make } },
@@ -110,6 +111,7 @@ export function generateToken(preset = {}, after = () => {}) {
     el("details", {}, el("summary", {}, "More"), el("div", { class: "stack" },
       el("div", { class: "columns" }, field("Subject", subject, "Whom it names in logs."), field("Role", role, "operator, workspace-admin and admin also open this dashboard.")),
       field("Requests per minute", limits.rpm), field("Tokens per minute", limits.tpm), field("Requests at once", limits.conc),
+      field("May load and unload", mayLoad, "The models that it may use, by POST to /v1/models/load and /v1/models/unload; an admin gives that."),
       field("Metadata", metadata, "A JSON object for the access log."))),
     wrong, el("div", { class: "actions" }, go));
   const box = dialog("Generate Token", form);
@@ -123,6 +125,7 @@ export function generateToken(preset = {}, after = () => {}) {
     if (subject.value.trim()) request.subject = subject.value.trim();
     const set = Object.entries(limits).filter(([, control]) => control.value).map(([name, control]) => [name, Number(control.value)]);
     if (set.length) request.limits = Object.fromEntries(set);
+    if (mayLoad.value) request.may_load = true;
     go.disabled = true;
     try {
       if (metadata.value.trim()) request.metadata = JSON.parse(metadata.value);
