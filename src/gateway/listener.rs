@@ -12,6 +12,7 @@
 mod first;
 #[cfg(test)]
 mod one;
+mod unbound;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -49,6 +50,7 @@ use crate::tasks::Tasks;
 use crate::telemetry::metrics::{Counted, connections};
 use crate::time::{Instant, sleep, sleep_until, timeout};
 use first::{peek_preface, refuse_plain};
+pub use unbound::BindError;
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -74,37 +76,6 @@ pub struct Listener {
     tls: Option<Arc<ServerConfig>>,
     /// Whether connections begin with a PROXY header.
     proxied: bool,
-}
-
-/// Why a listener could not be bound.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{address} can't be listened on ({hint}): set another address under {key} in tidegate.toml"
-)]
-pub struct BindError {
-    address: SocketAddr,
-    hint: &'static str,
-    key: &'static str,
-    #[source]
-    source: io::Error,
-}
-
-impl BindError {
-    /// Words for the causes that people meet.
-    pub fn new(address: SocketAddr, key: &'static str, source: io::Error) -> Self {
-        let hint = match source.kind() {
-            io::ErrorKind::AddrInUse => "another program uses it",
-            io::ErrorKind::PermissionDenied => "this user may not use it",
-            io::ErrorKind::AddrNotAvailable => "this machine does not have it",
-            _ => "the system refuses it",
-        };
-        Self {
-            address,
-            hint,
-            key,
-            source,
-        }
-    }
 }
 
 impl Listener {
