@@ -23,8 +23,8 @@ from traffic.engines import body
 LINES = int(os.environ.get("TIDEGATE_CI_LINES", str(24 * 3600)))
 #: What may be different afterwards: the pools of a gateway that has worked.
 THREADS, DESCRIPTORS, BYTES = 4, 8, 24 << 20
-#: Seconds that other routes' requests may take while a name is not answered, at p99.
-P99 = 0.02
+#: Seconds that other routes' requests may take longer while a name is not answered, at p99: a look-up takes 5 or more.
+P99 = 0.25
 #: Seconds of requests to a name that no one answers.
 SECONDS = int(os.environ.get("TIDEGATE_CI_DNS", "20"))
 
