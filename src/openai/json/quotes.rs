@@ -4,10 +4,11 @@
 //! other line. So quotes are found many bytes at a time, all of them at once: the search
 //! for one after the other takes longer to begin than they are apart.
 
+use wide::u8x16;
+
 /// Where the string whose text begins here has its closing quote, if it is here: the
 /// first quote behind an even number of backslashes. Only quotes are searched for, as
 /// most escapes are of line ends.
-#[cfg(target_arch = "x86_64")]
 pub(in super::super) fn closing_quote(text: &[u8]) -> Option<usize> {
     // Most strings are short.
     if let Some(first) = text.first_chunk()
@@ -39,7 +40,6 @@ pub(in super::super) fn closing_quote(text: &[u8]) -> Option<usize> {
 }
 
 /// The first that closes of the quotes that stand behind `begin` as bits say.
-#[cfg(target_arch = "x86_64")]
 #[inline]
 fn first_closing(text: &[u8], begin: usize, mut quotes: u64) -> Option<usize> {
     while quotes != 0 {
@@ -53,7 +53,6 @@ fn first_closing(text: &[u8], begin: usize, mut quotes: u64) -> Option<usize> {
 }
 
 /// A bit for each quote, the lowest for the first byte.
-#[cfg(target_arch = "x86_64")]
 #[inline]
 fn quotes_of_64(block: &[u8; 64]) -> u64 {
     let (parts, _) = block.as_chunks();
@@ -62,37 +61,19 @@ fn quotes_of_64(block: &[u8; 64]) -> u64 {
 }
 
 /// A bit for each byte that is `wanted`, the lowest for the first.
-#[cfg(target_arch = "x86_64")]
 #[inline]
-#[expect(
-    unsafe_code,
-    reason = "the compiler makes no vectors of its safe form, which takes three times as long"
-)]
 fn bits_of_16(block: &[u8; 16], wanted: u8) -> u16 {
-    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
-    // SAFETY: every x86-64 has SSE2, and 16 bytes are read of 16, however aligned.
-    let bits = unsafe {
-        let bytes = _mm_loadu_si128(block.as_ptr().cast());
-        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(wanted.cast_signed())))
-    };
+    let bits = u8x16::new(*block)
+        .simd_eq(u8x16::splat(wanted))
+        .to_bitmask();
     // It has 16 bits.
     u16::try_from(bits).unwrap_or_default()
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-pub(in super::super) use by_search as closing_quote;
-
-/// The same by one search after the other.
-#[cfg(any(test, not(target_arch = "x86_64")))]
-pub(in super::super) fn by_search(text: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'"', text).find(|quote| closes(text, *quote))
 }
 
 /// Whether an escape stands within the first `length` bytes. What lies behind them is
 /// there to be read as well, so that those of a short key are looked at in one go.
 #[inline]
 pub(in super::super) fn has_escape(text: &[u8], length: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
     if length <= 16
         && let Some(first) = text.first_chunk()
     {
@@ -154,7 +135,6 @@ mod tests {
                 }
             }
             prop_assert_eq!(closing_quote(&text), slowly(&text));
-            prop_assert_eq!(by_search(&text), slowly(&text));
             let length = spared.min(text.len());
             prop_assert_eq!(has_escape(&text, length), text[..length].contains(&b'\\'));
             let length = length % 20;
