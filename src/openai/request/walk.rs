@@ -113,7 +113,10 @@ impl<'a> Walk<'a> {
             None | Some(Field::IncludeUsage | Field::ContinuousUsageStats) => {
                 let is_prompt = matches!(name.raw(), b"messages" | b"prompt" | b"input");
                 self.found.brings |= is_suspect(name.raw(), name.has_escapes());
-                reader.peek();
+                // The value begins behind white space, also where a piece ends within that.
+                if reader.peek().is_none() {
+                    reader.fault("a value")?;
+                }
                 let start = reader.at();
                 // Most values are short. A number ends only where something follows.
                 let is_scalar = reader.scalar() == Ok(true);

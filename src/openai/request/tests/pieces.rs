@@ -42,6 +42,8 @@ fn a_body_cut_anywhere_says_the_same() {
         r#"["model"]"#,
         "\u{feff}{\"user\":\"é🌊\",\"ü\":\"日本\"}",
         r#"{"max_tokens":-12,"n":"3","stream":"false","store":1,"user":0.5e1,"model":"m"}"#,
+        "{\"model\":\"m\", \"messages\" : \r\n\t [ { \"role\" : \"user\" } ] , \"x\": ",
+        "{\"prompt\":  \"p\" , \"model\":\"m\"}",
         r#"{"n":1"#,
         r#"{"n":-"#,
         r#"{"x":1"#,
