@@ -5,6 +5,7 @@ pub mod args;
 pub mod client;
 pub mod environment;
 pub mod figures;
+pub mod fit;
 pub mod install;
 pub mod installation;
 pub mod introspect;

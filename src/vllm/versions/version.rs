@@ -34,6 +34,16 @@ impl Version {
             patch,
         }
     }
+
+    /// The share of each GPU's memory that this version takes where none is named. vLLM
+    /// 0.15.0 still takes 0.9, and 0.25.0 takes 0.92; one in between is taken for the more.
+    pub fn memory_share(self) -> f64 {
+        if self <= Self::new(0, 15, 0) {
+            0.9
+        } else {
+            0.92
+        }
+    }
 }
 
 impl fmt::Display for Version {
@@ -111,5 +121,18 @@ mod tests {
             assert!(bad.parse::<Version>().is_err(), "{bad:?}");
         }
         assert!(Version::new(0, 9, 2) < Version::new(0, 11, 0));
+    }
+
+    #[test]
+    fn newer_versions_take_more_of_a_gpu() {
+        for (version, share) in [
+            ("0.7.2", 0.9),
+            ("0.15.0", 0.9),
+            ("0.15.1", 0.92),
+            ("0.32.0", 0.92),
+        ] {
+            let version: Version = version.parse().unwrap();
+            assert!((version.memory_share() - share).abs() < 1e-9, "{version}");
+        }
     }
 }
