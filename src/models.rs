@@ -7,11 +7,13 @@
 //!              room     is there place for it?
 //!              record   what we fetched; nothing else is ever removed
 //!              cache    what lies in the hub's cache, by whomever
+//!              checkpoint  what form it has, by its heads
 //! ```
 //!
 //! It knows no deployment and starts no worker. Other sources are refused in words.
 
 pub mod cache;
+pub mod checkpoint;
 pub mod directory;
 pub mod fetch;
 pub mod hub;

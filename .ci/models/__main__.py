@@ -356,6 +356,35 @@ def rate(report, hub):
         expect(used <= 1.5 * (their_used + sum_used), check.figure)
 
 
+def form(report, hub):
+    """What form a model has is read by ranges, and nothing of it is fetched."""
+    config = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 1000,
+              "max_position_embeddings": 512, "torch_dtype": "bfloat16"}
+    size = 64 * MIB
+    model = tiny(size, 9)
+    model.files["config.json"] = Content(json.dumps(config).encode())
+    hub.models["acme/form"] = model
+    with Machine(hub) as machine:
+        route = machine.directory / "routes.d" / "form.toml"
+        route.write_text('[instance]\nname = "form"\nproject = "p"\n[[deployment]]\nmodel = "acme/form"\nendpoint_name = "form"\n')
+        with report.check("what a model will need is told by its head, without a fetch") as check:
+            hub.forget()
+            said = machine.run("args", str(route)).stdout
+            expect("needs about 63.9MiB of weights on each of 1 GPU" in said, said)
+            expect(not machine.folder("acme/form").exists(), "something of it is in the cache")
+            # What is under way when it has seen enough is sent in vain.
+            expect(hub.bytes_sent() < size // 2, hub.bytes_sent())
+            check.figure = f"{hub.bytes_sent()} bytes of {size}"
+        with report.check("a head that lies is told in a sentence"):
+            model.files["model.safetensors"] = Content(safetensors(4 * MIB) + b"more", large=True)
+            said = machine.run("args", str(route)).stdout
+            expect("no estimate of its GPU memory" in said and "by its head" in said, said)
+        with report.check("a model that is gated says so"):
+            hub.models["acme/form"] = tiny(2 * MIB, 7, gated=True)
+            said = machine.run("args", str(route)).stdout
+            expect("no estimate of its GPU memory" in said and "is gated" in said, said)
+
+
 def main():
     """Runs the parts that are named, or all; with older libraries what rests on their insides."""
     exit_on_sigterm()
@@ -368,7 +397,7 @@ def main():
         Machine.python = python
         version = [python, "-c", "import huggingface_hub as h; print(h.__version__)"]
         print("huggingface_hub", subprocess.run(version, capture_output=True, text=True, check=True).stdout.strip())
-        parts = (whole, killed, faults, bad_models, kept, first, rate) if python == PYTHONS[0] else (whole, killed, kept, first)
+        parts = (whole, killed, faults, bad_models, kept, form, first, rate) if python == PYTHONS[0] else (whole, killed, kept, form, first)
         with Hub() as hub:
             for part in parts:
                 if not wanted or part.__name__ in wanted:

@@ -77,24 +77,26 @@ pub fn presence(
     revision: Option<&str>,
     record: &[KeptModel],
 ) -> Presence {
-    let folder = cache.join(format!("models--{}", name.replace('/', "--")));
-    let revision = revision.unwrap_or("main");
-    let commit = named(&folder.join("refs").join(revision)).unwrap_or_else(|| revision.to_owned());
-    if !is_below(&commit) {
+    let Some(snapshot) = snapshot(cache, name, revision) else {
         return Presence::Nothing;
-    }
-    let snapshot = folder.join("snapshots").join(&commit);
-    if !snapshot.is_dir() {
-        return Presence::Nothing;
-    }
+    };
     let mut ours = record.iter();
-    let ours = ours.find(|kept| kept.folder == folder && kept.commit == commit);
+    let ours = ours.find(|kept| kept.snapshot() == snapshot);
     match ours {
         Some(ours) if !ours.is_whole() => Presence::Begun,
         _ if look(&snapshot).is_ok() => Presence::Whole,
         Some(_) => Presence::Begun,
         None => Presence::Part,
     }
+}
+
+/// The directory of a model at a revision; `None` where nothing of it is there. Blocks.
+pub fn snapshot(cache: &Path, name: &str, revision: Option<&str>) -> Option<PathBuf> {
+    let folder = cache.join(format!("models--{}", name.replace('/', "--")));
+    let revision = revision.unwrap_or("main");
+    let commit = named(&folder.join("refs").join(revision)).unwrap_or_else(|| revision.to_owned());
+    let snapshot = folder.join("snapshots").join(&commit);
+    (is_below(&commit) && snapshot.is_dir()).then_some(snapshot)
 }
 
 /// The commit that a file of `refs` names. Workers write to the cache too: so no more is

@@ -19,6 +19,8 @@ use super::refusal::{HubError, HubRefusal};
 use super::source::{FetchPlan, Fetched, ModelFile};
 use crate::units::Span;
 
+mod look;
+
 const PROGRAM: &str = include_str!("hub/fetch.py");
 
 /// Most bytes of a line of it: a plan of ten thousand files.
@@ -70,6 +72,15 @@ impl fmt::Debug for HubModel {
     }
 }
 
+/// What is asked of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    /// All files.
+    Fetch,
+    /// What form it has, and no file.
+    Look,
+}
+
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 enum Told {
@@ -89,6 +100,20 @@ enum Told {
     },
     Done {
         snapshot: PathBuf,
+    },
+    /// Its config, where only its form was asked for.
+    Config {
+        text: String,
+    },
+    /// The head of one of its files, and the bytes of that.
+    Head {
+        file: String,
+        size: u64,
+        text: String,
+    },
+    /// All was said of its form; what its index says of the size of all.
+    Looked {
+        total: Option<u64>,
     },
 }
 
@@ -117,7 +142,7 @@ impl Provider for HubModel {
 
 impl HubModel {
     async fn run(&self, watch: &dyn Watch) -> Result<Fetched, Unfetched> {
-        let mut child = self.spawn()?;
+        let mut child = self.spawn(Asks::Fetch)?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(input), Some(output), Some(complaints)) = pipes else {
             return Err(self.broke("it has no standard streams").into());
@@ -139,8 +164,9 @@ impl HubModel {
         }
     }
 
-    fn spawn(&self) -> Result<Child, HubError> {
-        let asked = serde_json::json!({"name": self.name, "revision": self.revision});
+    fn spawn(&self, asks: Asks) -> Result<Child, HubError> {
+        let look = asks == Asks::Look;
+        let asked = serde_json::json!({"name": self.name, "revision": self.revision, "look": look});
         let mut command = match &self.before {
             Some(before) => {
                 let mut command = Command::new(&before.program);
@@ -220,6 +246,9 @@ impl HubModel {
                         bytes: plan.total(),
                         commit: Some(plan.commit),
                     }));
+                }
+                Told::Config { .. } | Told::Head { .. } | Told::Looked { .. } => {
+                    return Err(self.senseless("nobody asked for its form").into());
                 }
             }
         }

@@ -54,6 +54,10 @@ for library in ("httpcore2", "httpcore"):
 
 #: Attempts of one call, and files that are fetched at once.
 ATTEMPTS, AT_ONCE = 5, 8
+#: Bytes: of a small file that is read whole, of the first look at a head, and of the longest.
+SMALL, FIRST, HEAD = 32 << 20, 1 << 16, 6 << 20
+#: Files of weights whose heads are read.
+HEADS = 2000
 #: Answers and errors after which the same call may go well.
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 BROKEN = {"ConnectionError", "TransportError", "Timeout", "TimeoutException", "ProtocolError", "Short"}
@@ -372,6 +376,73 @@ def keep_ref(folder, revision, commit):
     os.replace(fresh, path)
 
 
+def piece(name, commit, first, count):
+    """Some bytes of a file, and no more of it, whatever the hub sends."""
+    from huggingface_hub.utils import get_session, hf_raise_for_status
+
+    headers = {**build_hf_headers(), "range": f"bytes={first}-{first + count - 1}", "accept-encoding": "identity"}
+    session, url, found = get_session(), hf_hub_url(wanted["name"], name, revision=commit), bytearray()
+    if callable(getattr(session, "stream", None)):
+        opened = session.stream("GET", url, headers=headers, follow_redirects=True, timeout=20)
+    else:
+        opened = session.get(url, headers=headers, stream=True, timeout=20)
+    with opened as sent:
+        if sent.status_code >= 400:
+            if hasattr(sent, "read"):
+                sent.read()
+            hf_raise_for_status(sent)
+        if sent.status_code != 206 and first:
+            raise Wrong("no-answer", "it sends a whole file where a part of it is asked for", name)
+        for data in sent.iter_bytes() if hasattr(sent, "iter_bytes") else sent.iter_content(1 << 16):
+            found += data
+            if len(found) >= count:
+                break
+    return bytes(found[:count])
+
+
+def look(files, commit):
+    """Says what form the model has, by its config and the heads of its weights."""
+    sizes = {file.rfilename: (file.size or getattr(file.lfs, "size", None) or 0) for file in files}
+
+    def whole(name):
+        if sizes.get(name) is None or sizes[name] > SMALL:
+            raise Wrong("no-answer", f"there is no {name} of a size that a model has", name)
+        return again(lambda: piece(name, commit, 0, SMALL), name)
+
+    say(event="config", text=whole("config.json").decode())
+    total, index = None, "model.safetensors.index.json"
+    if index in sizes:
+        try:
+            listed = json.loads(whole(index))
+            names = sorted(set(listed["weight_map"].values()))
+            total = (listed.get("metadata") or {}).get("total_size")
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise Wrong("no-answer", "it is no index of weights", index) from error
+    else:
+        names = [name for name in sizes if name.endswith(".safetensors") and "/" not in name]
+        names = [name for name in names if not name.startswith("consolidated")] or names
+    strange = next((name for name in names if name not in sizes), None)
+    if strange is not None:
+        raise Wrong("path", repr(strange)[:200])
+    if not 0 < len(names) <= HEADS:
+        raise Wrong("no-weights", f"{len(names)} files of safetensors")
+
+    def head(name):
+        data = again(lambda: piece(name, commit, 0, FIRST), name)
+        length = int.from_bytes(data[:8], "little")
+        if len(data) < 8 or length > HEAD:
+            raise Wrong("no-answer", "it has no head as safetensors has", name)
+        if len(data) < 8 + length:
+            first = len(data)
+            data += again(lambda: piece(name, commit, first, 8 + length - first), name)
+        say(event="head", file=name, size=sizes[name], text=data[8:8 + length].decode())
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for work in [pool.submit(head, name) for name in names]:
+            work.result()
+    say(event="looked", total=total if isinstance(total, int) and total >= 0 else None)
+
+
 def main():
     api, name = HfApi(), wanted["name"]
     revision = wanted["revision"] or constants.DEFAULT_REVISION
@@ -383,6 +454,8 @@ def main():
     strange = next((name for name in names if not is_plain(name)), None)
     if strange is not None:
         raise Wrong("path", repr(strange)[:200])
+    if wanted.get("look"):
+        return look(info.siblings, commit)
     kept = chosen(names)
     if kept is None:
         raise Wrong("no-weights", ", ".join(sorted(names)[:8]))
