@@ -267,6 +267,7 @@ impl Conductor {
                 }
             }
             What::Fetch(number, news) => self.on_fetch(&id, number, news),
+            What::Foretold(digest, fit) => self.on_foretold(&id, &digest, fit),
             What::Progress(generation, words, percent) => {
                 if generation == member.machine.worker && member.machine.phase == Phase::Starting {
                     member.progress = Some((Arc::from(words), percent));
@@ -374,6 +375,7 @@ impl Conductor {
             let launcher = self.effects.launcher.as_ref();
             if let Some(event) = member.respec(&spec, &self.settings, launcher) {
                 self.effects.prepare(member.target());
+                self.effects.foretell(member.target(), &member.fingerprint);
                 self.turn.push_back((spec.id.clone(), event, None));
                 self.know(&spec.id);
             }
@@ -409,6 +411,7 @@ impl Conductor {
         let member = Member::new(handle, fleet, &self.settings, launcher, now);
         member.publish(&self.timings, now);
         self.effects.prepare(member.target());
+        self.effects.foretell(member.target(), &member.fingerprint);
         self.members.insert(id.clone(), member);
         self.know(&id);
         self.recall_popularity(&id, now);

@@ -4,6 +4,7 @@
 //! worker of ours gets: its socket, its key, its own directories. Looks at the
 //! file system only to refuse what can't start.
 
+pub mod fit;
 mod named;
 
 use std::borrow::Cow;

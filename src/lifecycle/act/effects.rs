@@ -25,6 +25,7 @@ use crate::lifecycle::decide::why::Why;
 use crate::models::pace::FetchProgress;
 use crate::names::{DeploymentId, Generation};
 use crate::tasks::Tasks;
+use crate::vllm::fit::Fit;
 use crate::vllm::log::progress;
 
 /// What a task found out.
@@ -45,6 +46,8 @@ pub(in crate::lifecycle) enum What {
     Progress(Generation, &'static str, u8),
     /// What the fetch of its model with that number says.
     Fetch(u64, FetchNews),
+    /// What a worker of the spec with this digest will need of memory.
+    Foretold(Arc<str>, Arc<Fit>),
 }
 
 /// What a fetch says.

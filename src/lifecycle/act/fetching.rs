@@ -1,12 +1,16 @@
-//! The fetch of a model as a task, which reports how far it is.
+//! The fetch of a model as a task, which reports how far it is; and what the model tells
+//! of the memory that it will need.
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::effects::{Effects, FetchNews, What};
 use super::running::Target;
+
+/// Models that are looked at at once: a catalog of hundreds is no burst on the disk.
+static LOOKS: Semaphore = Semaphore::const_new(2);
 
 impl Effects {
     /// What ends a fetch that is about to begin.
@@ -42,6 +46,27 @@ impl Effects {
                 if is_over {
                     return;
                 }
+            }
+        });
+    }
+
+    /// Looks what a worker of the spec with this digest will need of memory, before one was
+    /// measured.
+    pub(in crate::lifecycle) fn foretell(&self, target: Target<'_>, fingerprint: &Arc<str>) {
+        if !self.launcher.foretells(target.spec) {
+            return;
+        }
+        let (this, id) = (self.clone(), target.handle.id.clone());
+        let (spec, digest) = (Arc::clone(target.spec), Arc::clone(fingerprint));
+        self.tasks.spawn("estimate of memory", async move {
+            // Never closed.
+            let Ok(_turn) = LOOKS.acquire().await else {
+                return;
+            };
+            let launcher = Arc::clone(&this.launcher);
+            let looked = tokio::task::spawn_blocking(move || launcher.foretell(&spec)).await;
+            if let Ok(Some(fit)) = looked {
+                this.report(&id, What::Foretold(digest, fit)).await;
             }
         });
     }

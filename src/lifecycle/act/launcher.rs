@@ -18,6 +18,7 @@ use crate::lifecycle::decide::why::Why;
 use crate::models::pace::FetchProgress;
 use crate::names::{DeploymentId, Generation};
 use crate::outbound::Address;
+use crate::vllm::fit::Fit;
 
 /// A future behind a trait object.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -226,6 +227,18 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
         _progress: &'a watch::Sender<Option<FetchProgress>>,
     ) -> Boxed<'a, Result<(), FetchFailure>> {
         Box::pin(async { Ok(()) })
+    }
+
+    /// True where [`Self::foretell`] may know something of a spec. Looks at nothing but the
+    /// spec.
+    fn foretells(&self, _spec: &config::Deployment) -> bool {
+        false
+    }
+
+    /// What a worker of a spec will need of memory, by what of its model is here; `None`
+    /// where that is not known. Blocks for a look at the disk.
+    fn foretell(&self, _spec: &config::Deployment) -> Option<Arc<Fit>> {
+        None
     }
 
     /// Launches a worker of a spec that was prepared. The same nonce never

@@ -49,6 +49,7 @@ use crate::names::DeploymentId;
 use crate::proc::Stat;
 use crate::store::workers::{self, Journal, JournalError};
 use crate::tasks::Tasks;
+use crate::vllm::fit::Fit;
 use crate::vllm::installation::InstallationError;
 use cgroup::Groups;
 use places::Places;
@@ -332,6 +333,15 @@ impl Launcher for ProcessLauncher {
         progress: &'a watch::Sender<Option<FetchProgress>>,
     ) -> Boxed<'a, Result<(), FetchFailure>> {
         Box::pin(self.inner.fetch(spec, handle, progress))
+    }
+
+    fn foretells(&self, spec: &config::Deployment) -> bool {
+        matches!(spec.engine, config::Engine::Vllm(_))
+    }
+
+    fn foretell(&self, spec: &config::Deployment) -> Option<Arc<Fit>> {
+        let told = self.inner.options.engines.foretell(spec)?;
+        told.ok().map(|fitted| fitted.fit)
     }
 
     fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>> {

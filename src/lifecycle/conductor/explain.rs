@@ -154,6 +154,10 @@ impl Conductor {
                 Bytes(need.asleep),
                 Bytes(need.host)
             ).into());
+            if let Some(fit) = &member.fit {
+                let words = fit.words(account.device.memory);
+                lines.push(format!("by its weights it {words}").into());
+            }
         }
         lines.push(
             format!(

@@ -38,6 +38,9 @@ impl Conductor {
             }
             FetchNews::Ended(ended) => {
                 member.fetch.ended(ended.is_ok());
+                if ended.is_ok() {
+                    self.effects.foretell(member.target(), &member.fingerprint);
+                }
                 let (event, why) = match ended {
                     Ok(()) => (Event::Fetched, None),
                     Err(FetchFailure::Now(why)) => (Event::FetchFailed, Some(why)),

@@ -5,6 +5,7 @@
 //! each deployment is asked for are kept over a restart, with the timings: written
 //! down while they change, and at the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Conductor;
@@ -15,6 +16,7 @@ use crate::lifecycle::decide::profile;
 use crate::lifecycle::decide::why::Why;
 use crate::names::DeploymentId;
 use crate::time::{Uptime, unix_seconds};
+use crate::vllm::fit::Fit;
 
 /// Between two looks at the gates' counts.
 const COUNT_PAUSE: Duration = Duration::from_secs(1);
@@ -148,6 +150,18 @@ impl Conductor {
                 }
             });
             self.know(&id);
+        }
+    }
+
+    /// Takes what the model of a deployment tells of the memory that it will need.
+    pub(super) fn on_foretold(&mut self, id: &DeploymentId, digest: &str, fit: Arc<Fit>) {
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        // Of an earlier spec it tells nothing.
+        if *member.fingerprint == *digest {
+            member.fit = Some(fit);
+            self.know(id);
         }
     }
 

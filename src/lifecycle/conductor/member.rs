@@ -22,6 +22,7 @@ use crate::lifecycle::tell::story::{Subject, phase_name};
 use crate::models::pace::FetchProgress;
 use crate::store::timings::{Timing, Timings};
 use crate::time::{Uptime, unix_seconds};
+use crate::vllm::fit::Fit;
 
 /// Shortest pause between two reports of last activity.
 const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -50,6 +51,8 @@ pub(in crate::lifecycle) struct Member {
     pub(in crate::lifecycle) progress: Option<(Arc<str>, u8)>,
     /// Its model, which may have to come here first.
     pub(in crate::lifecycle) fetch: ModelFetch,
+    /// What its worker will need of memory, by its model; `None`: not known.
+    pub(in crate::lifecycle) fit: Option<Arc<Fit>>,
     /// Why it failed or was stopped.
     pub(in crate::lifecycle) reason: Option<Telling>,
     pub(in crate::lifecycle) refusals: u64,
@@ -87,6 +90,7 @@ impl Member {
             gpus: Arc::from([]),
             progress: None,
             fetch: ModelFetch::new(launcher.fetches(&spec)),
+            fit: None,
             reason: None,
             refusals: 0,
             refusal: None,
@@ -170,6 +174,7 @@ impl Member {
             return Some(Event::IdleChanged);
         }
         self.fetch.respec(launcher.fetches(spec));
+        self.fit = None;
         // A worker that serves goes on until it is its turn.
         if self.machine.phase == Phase::Ready {
             self.rolls = self.is_outdated();
@@ -211,7 +216,8 @@ impl Member {
     /// What placement goes by.
     pub(in crate::lifecycle) fn profile(&self, timings: &Timings, gpu_memory: u64) -> Profile {
         let timing = timings.get(&self.handle.id);
-        profile::profile(&self.spec, &timing, self.machine.broken, gpu_memory)
+        let (fit, broken) = (self.fit.as_deref(), self.machine.broken);
+        profile::profile(&self.spec, &timing, fit, broken, gpu_memory)
     }
 
     /// Publishes how it stands.

@@ -12,6 +12,7 @@ use super::policy::costs::Costs;
 use crate::config::{self, Engine, Levels, Settings, Start};
 use crate::gpu::Device;
 use crate::store::timings::Timing;
+use crate::vllm::fit::Fit;
 
 /// vLLM 0.32's default of `gpu_memory_utilization`.
 const UTILIZATION_DEFAULT: f64 = 0.9;
@@ -59,13 +60,14 @@ pub(in crate::lifecycle) fn starts_at_boot(spec: &config::Deployment) -> bool {
 pub(in crate::lifecycle) fn profile(
     spec: &config::Deployment,
     timing: &Timing,
+    fit: Option<&Fit>,
     broken: Broken,
     gpu_memory: u64,
 ) -> Profile {
-    let need = need(spec, timing, gpu_memory);
+    let need = need(spec, timing, fit, gpu_memory);
     let levels = spec.idle.offload.map(|offload| offload.levels);
     Profile {
-        costs: costs(spec, timing, &need),
+        costs: costs(spec, timing, fit, &need),
         need,
         rungs: Rungs {
             cpu: levels.is_some_and(|levels| levels.cpu) && !broken.cpu,
@@ -83,11 +85,16 @@ pub(in crate::lifecycle) fn misfit(
     devices: &[Device],
 ) -> Option<String> {
     let memory = devices.iter().map(|device| device.memory).max()?;
-    placement::misfit(&need(spec, &Timing::default(), memory), devices)
+    placement::misfit(&need(spec, &Timing::default(), None, memory), devices)
 }
 
 /// What a worker of this spec needs.
-fn need(spec: &config::Deployment, timing: &Timing, gpu_memory: u64) -> MemoryNeed {
+fn need(
+    spec: &config::Deployment,
+    timing: &Timing,
+    fit: Option<&Fit>,
+    gpu_memory: u64,
+) -> MemoryNeed {
     let (gpus, awake, asleep, weights) = match &spec.engine {
         Engine::Sim(sim) => {
             let awake = Amount::Bytes(sim.weights.saturating_add(sim.context));
@@ -102,7 +109,8 @@ fn need(spec: &config::Deployment, timing: &Timing, gpu_memory: u64) -> MemoryNe
             let gpus = usize::try_from(vllm.options.gpus()).unwrap_or(usize::MAX);
             let share = vllm.options.get_float("gpu_memory_utilization");
             let awake = Amount::Share(share.unwrap_or(UTILIZATION_DEFAULT));
-            (gpus, awake, ASLEEP_BYTES, timing.weights_bytes)
+            let weights = timing.weights_bytes.or(fit.map(Fit::weights_in_all));
+            (gpus, awake, ASLEEP_BYTES, weights)
         }
     };
     let device = Device {
@@ -124,7 +132,12 @@ fn need(spec: &config::Deployment, timing: &Timing, gpu_memory: u64) -> MemoryNe
     }
 }
 
-fn costs(spec: &config::Deployment, timing: &Timing, need: &MemoryNeed) -> Costs {
+fn costs(
+    spec: &config::Deployment,
+    timing: &Timing,
+    fit: Option<&Fit>,
+    need: &MemoryNeed,
+) -> Costs {
     let guess = match &spec.engine {
         Engine::Sim(sim) => {
             let (sleep, wake) = (sim.sleep.as_secs_f64(), sim.wake.as_secs_f64());
@@ -137,7 +150,13 @@ fn costs(spec: &config::Deployment, timing: &Timing, need: &MemoryNeed) -> Costs
                 start: sim.load.as_secs_f64(),
             }
         }
-        Engine::Vllm(_) => Costs::expected(need.host, need.gpus),
+        Engine::Vllm(_) => {
+            let costs = Costs::expected(need.host, need.gpus);
+            match fit {
+                Some(fit) if fit.repacks => costs.repacked(need.host),
+                _ => costs,
+            }
+        }
     };
     let mut costs = Costs {
         sleep_cpu: timing.sleep_cpu.mean().unwrap_or(guess.sleep_cpu),
@@ -176,11 +195,63 @@ pub(in crate::lifecycle) fn weights_in<'a>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::lifecycle) mod tests {
     use super::*;
     use crate::config::OffloadTo;
     use crate::lifecycle::act::process::tests::spec;
     use crate::store::timings::{Timings, Transition};
+    use crate::vllm::fit::{FitTerms, Shape, Weights};
+    use crate::vllm::installation::VERSION_ASSUMED;
+
+    /// A model of so many bytes, with or without experts.
+    pub(in crate::lifecycle) fn fit(bytes: u64, experts: u64) -> Fit {
+        let config = serde_json::json!({
+            "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "vocab_size": 1000, "max_position_embeddings": 512, "num_experts": experts,
+        });
+        let shape = Shape::read(&config).unwrap();
+        let mut weights = Weights::default();
+        weights.add(
+            &shape,
+            "model.layers.0.mlp.weight",
+            "BF16",
+            &[bytes / 2, 1],
+            bytes,
+        );
+        let terms = FitTerms::read(&["serve".to_owned()], VERSION_ASSUMED).unwrap();
+        Fit::of(shape, &weights, terms).unwrap()
+    }
+
+    fn vllm() -> config::Deployment {
+        let spec = spec("t/a");
+        config::Deployment {
+            engine: Engine::Vllm(config::Vllm {
+                version: None,
+                options: crate::vllm::options::OptionSet::default(),
+            }),
+            ..config::Deployment::clone(&spec)
+        }
+    }
+
+    #[test]
+    fn a_model_tells_its_size_before_anything_was_measured() {
+        let of = |timing: &Timing, fit: Option<&Fit>| {
+            profile(&vllm(), timing, fit, Broken::default(), 80 << 30)
+        };
+        let none = Timing::default();
+        let most = of(&none, None).need.host;
+        assert!(most.abs_diff(72 << 30) < 2, "all that it may take: {most}");
+        let plain = of(&none, Some(&fit(16 << 30, 0)));
+        assert_eq!(plain.need.host, 16 << 30);
+        let experts = of(&none, Some(&fit(16 << 30, 8)));
+        assert_eq!(experts.need.host, 16 << 30);
+        let slower = experts.costs.wake_disk / plain.costs.wake_disk;
+        assert!((5.0..10.0).contains(&slower), "{slower}");
+        let mut seen = Timing::default();
+        seen.weights_bytes = Some(15 << 30);
+        let seen = of(&seen, Some(&fit(16 << 30, 0)));
+        assert_eq!(seen.need.host, 15 << 30, "what was measured wins");
+    }
 
     #[test]
     fn the_log_tells_the_weights() {
@@ -200,7 +271,7 @@ mod tests {
         timings.measured(&spec.id, sleep, Duration::from_secs(36));
         let costs = |timings: &Timings| {
             let timing = timings.get(&spec.id);
-            profile(&spec, &timing, Broken::default(), 80 << 30).costs
+            profile(&spec, &timing, None, Broken::default(), 80 << 30).costs
         };
         assert!((costs(&timings).sleep_cpu - 36.0).abs() < 1e-9);
         assert!(!costs(&timings).prefers_cpu());
@@ -218,7 +289,7 @@ mod tests {
         let first = Transition::Sleep(OffloadTo::Cpu, true);
         timings.measured(&spec.id, first, Duration::from_secs(36));
         let timing = timings.get(&spec.id);
-        let costs = profile(&spec, &timing, Broken::default(), 80 << 30).costs;
+        let costs = profile(&spec, &timing, None, Broken::default(), 80 << 30).costs;
         assert!(costs.prefers_cpu());
     }
 }

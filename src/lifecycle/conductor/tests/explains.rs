@@ -3,6 +3,7 @@
 use super::*;
 use crate::deployment::Telling;
 use crate::lifecycle::Explanation;
+use crate::lifecycle::decide::profile::tests::fit;
 
 async fn explained(stage: &Stage, id: &str) -> Explanation {
     let id = DeploymentId::parse(id).unwrap();
@@ -136,4 +137,31 @@ async fn how_much_it_is_asked_for_is_known_after_a_restart_and_with_other_option
     let after = expected(&stage).await;
     // Seconds of the real clock may have passed on a busy machine.
     assert!((0.5..1.1).contains(&(after / before)), "{before} {after}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_a_first_start_the_model_tells_what_it_needs() {
+    let vllm = changed(&idles("t/a"), |spec| {
+        spec.engine = config::Engine::Vllm(config::Vllm {
+            version: None,
+            options: crate::vllm::options::OptionSet::default(),
+        });
+    });
+    let fake = Fake::default();
+    fake.world().fit = Some(Arc::new(fit(4 << 30, 8)));
+    let stage = Stage::with(fake, &[20 << 30], &[vllm]).await;
+    let told = |explanation: &Explanation| {
+        let mut lines = explanation.lines.iter().map(Telling::to_string);
+        lines.any(|line| line.starts_with("by its weights it needs about 4."))
+    };
+    // It is looked at beside all else, by a thread that no clock waits for.
+    let mut explanation = explained(&stage, "t/a").await;
+    while !told(&explanation) {
+        tokio::task::yield_now().await;
+        explanation = explained(&stage, "t/a").await;
+    }
+    says(
+        &explanation,
+        "4GiB of host memory while its weights are there",
+    );
 }

@@ -15,6 +15,7 @@ use crate::lifecycle::act::launcher::{
     WorkerActivity,
 };
 use crate::models::pace::{FetchProgress, Pace};
+use crate::vllm::fit::Fit;
 
 /// What the scripted world does next, and what it was asked.
 #[derive(Debug, Default)]
@@ -45,6 +46,8 @@ pub(super) struct World {
     /// Whether models have to come here first, and how that ends; well when empty.
     pub(super) fetches: bool,
     pub(super) fetch_ends: VecDeque<FetchFailure>,
+    /// What the models tell of the memory that they will need.
+    pub(super) fit: Option<Arc<Fit>>,
     /// Fetches that are under way.
     pub(super) fetching: usize,
 }
@@ -145,6 +148,14 @@ impl Launcher for Fake {
             }
             self.world().fetch_ends.pop_front().map_or(Ok(()), Err)
         })
+    }
+
+    fn foretells(&self, _: &Deployment) -> bool {
+        self.world().fit.is_some()
+    }
+
+    fn foretell(&self, _: &Deployment) -> Option<Arc<Fit>> {
+        self.world().fit.clone()
     }
 
     fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>> {

@@ -7,6 +7,7 @@
 use super::Seconds;
 use crate::config::OffloadTo;
 use crate::lifecycle::decide::machine::Rest;
+use crate::units::float;
 
 /// Seconds of each transition.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +32,9 @@ const TO_HOST: f64 = 15.0;
 const FROM_HOST: f64 = 20.0;
 /// Gibibytes per second from disk.
 const FROM_DISK: f64 = 2.0;
+/// How much slower weights are read again that are changed after they were read: experts,
+/// and quantized ones. Five to ten times (vllm#53687).
+const REPACKED: f64 = 7.0;
 /// Seconds that an engine takes to end.
 const STOP: Seconds = 2.0;
 /// Seconds of a start, beside one for each gibibyte of weights.
@@ -51,6 +55,16 @@ impl Costs {
             wake_disk: 0.5 + gib / FROM_DISK + several,
             stop: STOP,
             start: START + gib,
+        }
+    }
+
+    /// The same, of weights of this size that are changed after they were read.
+    #[must_use]
+    pub fn repacked(self, weights: u64) -> Self {
+        let again = float(weights) / f64::from(1 << 30) / FROM_DISK;
+        Self {
+            wake_disk: self.wake_disk + again * (REPACKED - 1.0),
+            ..self
         }
     }
 
