@@ -10,6 +10,7 @@ mod client_settings;
 mod completions;
 mod container;
 mod control;
+mod estimate;
 mod events;
 mod exchange;
 mod explain;
@@ -97,7 +98,7 @@ enum Command {
     Explain(explain::Explain),
     /// Show every option of a deployment
     Options(options::Options),
-    /// Show the vLLM command line that a file would run, secrets masked
+    /// Show the vLLM command line that a file would run, secrets masked, and the GPU memory it needs
     Args(args::Args),
     /// Fetch a model into the hub's cache, before anything asks for it
     Pull(pull::Pull),

@@ -3,21 +3,47 @@
 //! Changes nothing, and knows no one who asks: whether a change is theirs to make is
 //! [`super::change`]'s.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Admin;
+use super::error::on_disk;
 use super::view::{PlanView, PlannedView, Review};
 use crate::config::Catalog;
+use crate::lifecycle::act::command::Engines;
 
 /// What would happen if this came into effect.
 pub(super) async fn planned(admin: &Admin, candidate: Catalog) -> PlanView {
     let (before, candidate) = (admin.catalog.load(), Arc::new(candidate));
     let planned = admin.lifecycle.plan(Arc::clone(&candidate)).await;
+    let planned = planned.into_iter().map(PlannedView::from).collect();
     PlanView {
-        deployments: planned.into_iter().map(PlannedView::from).collect(),
+        deployments: with_memory(admin, Arc::clone(&candidate), planned).await,
         routes: routes_changed(&before, &candidate),
     }
+}
+
+/// Adds what workers to come will need of memory, as far as their models are here.
+async fn with_memory(
+    admin: &Admin,
+    candidate: Arc<Catalog>,
+    planned: Vec<PlannedView>,
+) -> Vec<PlannedView> {
+    let (settings, devices) = (Arc::clone(&admin.settings), admin.gpus.devices.clone());
+    let plain = planned.clone();
+    let looked = on_disk(move || {
+        let engines = Engines::new(&settings).within(&candidate);
+        let specs = candidate.instances.iter().flat_map(|i| &i.deployments);
+        let specs: HashMap<&str, _> = specs.map(|spec| (spec.id.as_str(), spec)).collect();
+        let mut planned = planned;
+        for each in &mut planned {
+            let comes = matches!(each.change.as_str(), "added" | "rolled");
+            let spec = specs.get(each.deployment.as_str()).filter(|_| comes);
+            each.memory = spec.map_or_else(Vec::new, |spec| engines.foretold(spec, &devices));
+        }
+        planned
+    });
+    looked.await.unwrap_or(plain)
 }
 
 /// How a change looks, and what would happen.

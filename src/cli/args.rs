@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
+use super::estimate::Estimates;
 use super::{ConfigArg, Failure, InvalidSettings, out};
 use crate::config::{self, Engine};
 use crate::lifecycle::act::command;
@@ -28,6 +29,7 @@ impl Args {
         let catalog = config::with_file(&others, &settings.queues, &self.file, &content)
             .map_err(InvalidSettings)?;
         let engines = Engines::new(&settings).within(&catalog);
+        let mut estimates = Estimates::new(&engines, &settings);
         let mut refused = false;
         let own = catalog
             .instances
@@ -36,7 +38,12 @@ impl Args {
         for deployment in own.flat_map(|instance| &instance.deployments) {
             out::line(format_args!("# {}", deployment.id))?;
             match line(&engines, deployment).await {
-                Ok(text) => out::line(text)?,
+                Ok(text) => {
+                    out::line(text)?;
+                    for words in estimates.of_hub(deployment).await {
+                        out::line(format_args!("# {words}"))?;
+                    }
+                }
                 Err(error) => {
                     refused = true;
                     out::line(format_args!("# refused: {error}"))?;

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::Client;
+use super::estimate::{Estimates, devices};
 use super::{ConfigArg, Failure, out};
 use crate::admin::view::{PlanFile, PlanRequest, PlanView};
 use crate::config::check::check;
-use crate::config::{FileError, GpuSource, load_catalog};
+use crate::config::{FileError, load_catalog};
 use crate::gateway::client::tls::Certificates;
-use crate::gpu::Inventory;
-use crate::gpu::nvml::Nvml;
+use crate::lifecycle::act::command::Engines;
 use crate::lifecycle::misfits;
 use crate::names::DeploymentId;
 use crate::units::counted;
@@ -25,6 +25,10 @@ pub(super) struct Check {
     /// which workers go on, which are replaced and when
     #[arg(long)]
     plan: bool,
+    /// Ask the hub for the form of models that are not on this machine, to say what GPU
+    /// memory they will need
+    #[arg(long, conflicts_with = "plan")]
+    hub: bool,
     /// With --plan: route files laid over those in effect; without any, the
     /// directory that the configuration names
     #[arg(value_name = "FILE", requires = "plan")]
@@ -45,6 +49,7 @@ impl Check {
                     return show(&misfits);
                 }
                 out::line(summary)?;
+                self.estimates().await?;
                 Ok(ExitCode::SUCCESS)
             }
             Err(errors) => show(&errors),
@@ -55,14 +60,7 @@ impl Check {
     /// never hold.
     fn misfits(&self) -> Result<Vec<FileError>, Failure> {
         let settings = self.config.load()?;
-        let devices = match &settings.gpus.source {
-            GpuSource::Simulated(memory) => Inventory::simulated(memory).devices,
-            GpuSource::None => Vec::new(),
-            // Where there is no driver, `serve` says so.
-            GpuSource::Auto | GpuSource::Nvml => Nvml::open(&settings.gpus.library)
-                .and_then(|nvml| nvml.inventory())
-                .map_or_else(|_| Vec::new(), |inventory| inventory.devices),
-        };
+        let devices = devices(&settings);
         let catalog = load_catalog(&settings.gateway.routes, &settings.queues, None);
         let of_file = |(id, why): (DeploymentId, String)| {
             let mut instances = catalog.instances.iter();
@@ -76,6 +74,26 @@ impl Check {
         };
         let misfits = misfits(&catalog, &devices).into_iter();
         Ok(misfits.filter_map(of_file).collect())
+    }
+
+    /// Says what GPU memory each deployment will need, as far as its model is here or the
+    /// hub may be asked.
+    async fn estimates(&self) -> Result<(), Failure> {
+        let settings = self.config.load()?;
+        let catalog = load_catalog(&settings.gateway.routes, &settings.queues, None);
+        let engines = Engines::new(&settings).within(&catalog);
+        let mut estimates = Estimates::new(&engines, &settings);
+        for spec in catalog.instances.iter().flat_map(|i| &i.deployments) {
+            let said = if self.hub {
+                estimates.of_hub(spec).await
+            } else {
+                estimates.of(spec)
+            };
+            for words in said {
+                out::line(format_args!("  {}: {words}", spec.id))?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads certificates and keys, unless the first start is to make them.
@@ -112,6 +130,9 @@ impl Check {
                 "{}: {}",
                 deployment.deployment, deployment.words
             ))?;
+            for words in &deployment.memory {
+                out::line(format_args!("  GPU memory: {words}"))?;
+            }
         }
         for route in &plan.routes {
             out::line(route)?;

@@ -18,6 +18,7 @@ use crate::admin::view::{CommandView, DraftError, DraftView, ErrorView};
 use crate::admin::{Admin, change, scope};
 use crate::config::exchange::{ExchangeError, Syntax};
 use crate::config::{self, Catalog, Deployment, Engine, Exchange, FileError};
+use crate::gpu::Device;
 use crate::lifecycle::act::command;
 use crate::lifecycle::act::command::Engines;
 use crate::vllm::options::OptionError;
@@ -110,7 +111,7 @@ fn tried(admin: &Admin, caller: &Caller, replaced: Option<&PathBuf>, body: &[u8]
         .iter()
         .filter(|instance| instance.file == path);
     for (place, spec) in own.flat_map(|instance| instance.deployments.iter().enumerate()) {
-        match preview(&engines, spec) {
+        match preview(&engines, spec, &admin.gpus.devices) {
             Ok(command) => draft.commands.push(command),
             Err(errors) => {
                 let errors = errors
@@ -197,7 +198,11 @@ fn option(
 
 /// How a worker would be run. What runs is not looked for: an unnamed version is
 /// taken for the newest that is known.
-fn preview(engines: &Engines, spec: &Deployment) -> Result<CommandView, Vec<OptionError>> {
+fn preview(
+    engines: &Engines,
+    spec: &Deployment,
+    devices: &[Device],
+) -> Result<CommandView, Vec<OptionError>> {
     let place = command::WorkerPlace::shown();
     let wrong = |message: String| vec![OptionError::new("vllm_version", message)];
     let (text, doubts) = match &spec.engine {
@@ -224,6 +229,7 @@ fn preview(engines: &Engines, spec: &Deployment) -> Result<CommandView, Vec<Opti
         deployment: spec.id.to_string(),
         command: lines.join("\n").trim().to_owned(),
         notes: notes.chain(doubts).collect(),
+        memory: engines.foretold(spec, devices),
     })
 }
 

@@ -20,6 +20,7 @@ use crate::admin::view::{
 use crate::admin::{Admin, exchange, scope};
 use crate::config::{Access, Catalog, Engine, Instance, Offload, Route};
 use crate::deployment::{Handle, Snapshot, Status};
+use crate::gpu::Device;
 use crate::lifecycle::act::command;
 use crate::lifecycle::act::command::Engines;
 use crate::names::DeploymentId;
@@ -75,7 +76,7 @@ async fn show(
         let commands = instance
             .deployments
             .iter()
-            .map(|spec| command_view(&engines, spec));
+            .map(|spec| command_view(&engines, spec, &admin.gpus.devices));
         let route = catalog
             .routes
             .iter()
@@ -106,7 +107,11 @@ pub(super) fn access(route: &Route) -> String {
     }
 }
 
-fn command_view(engines: &Engines, spec: &crate::config::Deployment) -> CommandView {
+fn command_view(
+    engines: &Engines,
+    spec: &crate::config::Deployment,
+    devices: &[Device],
+) -> CommandView {
     let (command, notes) = match printed(engines, spec) {
         Ok(text) => {
             let (notes, lines): (Vec<_>, Vec<_>) =
@@ -120,6 +125,7 @@ fn command_view(engines: &Engines, spec: &crate::config::Deployment) -> CommandV
         deployment: spec.id.to_string(),
         command,
         notes,
+        memory: engines.foretold(spec, devices),
     }
 }
 

@@ -190,6 +190,9 @@ pub struct CommandView {
     pub command: String,
     /// Options that the version does not have or that are changed, in words.
     pub notes: Vec<String>,
+    /// What it will need of GPU memory, in sentences; empty where that needs no estimate.
+    #[serde(default)]
+    pub memory: Vec<String>,
 }
 
 /// What would become of a route file.

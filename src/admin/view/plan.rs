@@ -56,6 +56,10 @@ pub struct PlannedView {
     pub change: String,
     /// What happens, in words.
     pub words: String,
+    /// What its next worker will need of GPU memory, in sentences; empty where none is to
+    /// come or that needs no estimate.
+    #[serde(default)]
+    pub memory: Vec<String>,
 }
 
 impl From<Planned> for PlannedView {
@@ -70,6 +74,7 @@ impl From<Planned> for PlannedView {
             }
             .to_owned(),
             words: planned.words,
+            memory: Vec::new(),
         }
     }
 }

@@ -44,9 +44,10 @@ async function fill(detail, body) {
 }
 
 /** How one worker is run; also the preview of the form. */
-export function commandBlock({ deployment, command, notes }) {
+export function commandBlock({ deployment, command, notes, memory }) {
   const block = code(`Command line of ${deployment}`);
   block.set(command);
   return el("div", { class: "stack" }, el("h4", { class: "data" }, deployment), block.node,
+    (memory ?? []).map((words) => el("p", { class: "small" }, `GPU memory: ${words}`)),
     notes?.length ? el("ul", { class: "small quiet" }, notes.map((note) => el("li", {}, note))) : null);
 }

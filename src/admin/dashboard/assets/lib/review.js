@@ -50,7 +50,7 @@ function drawn(lines) {
 /** Shows what a try of a change said, and asks. Resolves to true when it is to be made. */
 export function review(title, file, { before = null, after, plan }) {
   return new Promise((resolve) => {
-    const happens = [...plan.deployments.map((each) => el("li", {}, el("strong", {}, data(each.deployment, 120)), ": ", data(each.words, 600))), ...plan.routes.map((words) => el("li", {}, data(words, 600)))];
+    const happens = [...plan.deployments.map((each) => el("li", {}, el("strong", {}, data(each.deployment, 120)), ": ", data(each.words, 600), (each.memory ?? []).map((words) => el("div", { class: "small quiet" }, "GPU memory: ", data(words, 600))))), ...plan.routes.map((words) => el("li", {}, data(words, 600)))];
     const apply = el("button", { type: "button", class: "primary", on: { click: () => box.close("yes") } }, "Apply");
     const box = dialog(title, el("div", { class: "review" },
       el("section", { class: "stack" }, el("h3", {}, "The file"), el("p", { class: "quiet small" }, data(file, 200)),
