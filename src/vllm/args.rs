@@ -299,7 +299,8 @@ impl Build<'_> {
                 "max_cuda_memory exceeds the GPU by {surplus} GiB, which stay in host memory"
             ));
         } else {
-            let share = options.get_float("gpu_memory_utilization").unwrap_or(0.9);
+            let share = options.get_float("gpu_memory_utilization");
+            let share = share.unwrap_or(self.launch.version.memory_share());
             let share = ((share * wanted / real) * 10_000.0).floor() / 10_000.0;
             self.items
                 .retain(|item| item.flag != "--gpu-memory-utilization");

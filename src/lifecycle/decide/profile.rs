@@ -13,9 +13,9 @@ use crate::config::{self, Engine, Levels, Settings, Start};
 use crate::gpu::Device;
 use crate::store::timings::Timing;
 use crate::vllm::fit::Fit;
+use crate::vllm::installation::VERSION_ASSUMED;
+use crate::vllm::versions::Version;
 
-/// vLLM 0.32's default of `gpu_memory_utilization`.
-const UTILIZATION_DEFAULT: f64 = 0.9;
 /// What an engine that sleeps keeps on a GPU, at most, where it was not measured.
 const ASLEEP_BYTES: u64 = 3 << 29;
 /// After so many sleeps without weights host memory is tried again, however slow
@@ -108,7 +108,10 @@ fn need(
         Engine::Vllm(vllm) => {
             let gpus = usize::try_from(vllm.options.gpus()).unwrap_or(usize::MAX);
             let share = vllm.options.get_float("gpu_memory_utilization");
-            let awake = Amount::Share(share.unwrap_or(UTILIZATION_DEFAULT));
+            // What is installed where none is named is not known here: no more than the newest.
+            let version = vllm.version.as_deref().and_then(|text| text.parse().ok());
+            let version: Version = version.unwrap_or(VERSION_ASSUMED);
+            let awake = Amount::Share(share.unwrap_or(version.memory_share()));
             let weights = timing.weights_bytes.or(fit.map(Fit::weights_in_all));
             (gpus, awake, ASLEEP_BYTES, weights)
         }
@@ -201,7 +204,6 @@ pub(in crate::lifecycle) mod tests {
     use crate::lifecycle::act::process::tests::spec;
     use crate::store::timings::{Timings, Transition};
     use crate::vllm::fit::{FitTerms, Shape, Weights};
-    use crate::vllm::installation::VERSION_ASSUMED;
 
     /// A model of so many bytes, with or without experts.
     pub(in crate::lifecycle) fn fit(bytes: u64, experts: u64) -> Fit {
@@ -222,6 +224,20 @@ pub(in crate::lifecycle) mod tests {
         Fit::of(shape, &weights, terms).unwrap()
     }
 
+    #[test]
+    fn the_share_that_is_leased_is_that_of_the_version() {
+        let awake = |version: Option<&str>| {
+            let mut spec = vllm();
+            if let Engine::Vllm(vllm) = &mut spec.engine {
+                vllm.version = version.map(str::to_owned);
+            }
+            need(&spec, &Timing::default(), None, 80 << 30).awake
+        };
+        assert_eq!(awake(Some("0.11.0")), Amount::Share(0.9));
+        assert_eq!(awake(Some("0.32.0")), Amount::Share(0.92));
+        assert_eq!(awake(None), Amount::Share(0.92));
+    }
+
     fn vllm() -> config::Deployment {
         let spec = spec("t/a");
         config::Deployment {
@@ -238,9 +254,13 @@ pub(in crate::lifecycle) mod tests {
         let of = |timing: &Timing, fit: Option<&Fit>| {
             profile(&vllm(), timing, fit, Broken::default(), 80 << 30)
         };
+        let share = |share| crate::units::share_of(80 << 30, share);
         let none = Timing::default();
         let most = of(&none, None).need.host;
-        assert!(most.abs_diff(72 << 30) < 2, "all that it may take: {most}");
+        assert!(
+            most.abs_diff(share(0.92)) < 2,
+            "all that it may take: {most}"
+        );
         let plain = of(&none, Some(&fit(16 << 30, 0)));
         assert_eq!(plain.need.host, 16 << 30);
         let experts = of(&none, Some(&fit(16 << 30, 8)));

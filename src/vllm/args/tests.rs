@@ -334,6 +334,9 @@ fn max_cuda_memory_offloads_what_exceeds_the_gpu() {
     assert_eq!(words("0.32.0", &options), "--cpu-offload-gb 20");
     let options = json!({"automatic_cpu_offloading": true, "max_cuda_memory": 40, "gpu_memory_utilization": 0.8});
     assert_eq!(words("0.32.0", &options), "--gpu-memory-utilization 0.4");
+    let unnamed = json!({"automatic_cpu_offloading": true, "max_cuda_memory": 40});
+    assert_eq!(words("0.32.0", &unnamed), "--gpu-memory-utilization 0.46");
+    assert_eq!(words("0.7.2", &unnamed), "--gpu-memory-utilization 0.45");
     let errors = launch("0.32.0", &options, |launch| launch.machine.amd64 = false).unwrap_err();
     assert!(errors[0].contains("amd64"));
 }
