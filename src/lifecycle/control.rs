@@ -22,6 +22,8 @@ pub enum Command {
     Offload,
     /// Bring it back.
     Wake,
+    /// Drain and replace its workers that wait to be replaced, though requests are inside.
+    Replace,
 }
 
 /// Why a command was not obeyed.
@@ -47,6 +49,8 @@ pub struct Planned {
     pub change: Change,
     /// What happens, and when, in words.
     pub words: String,
+    /// Whether it waits until no request is inside: [`Command::Replace`] does not.
+    pub waits: bool,
 }
 
 /// How a new catalog touches a deployment.

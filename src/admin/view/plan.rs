@@ -60,6 +60,9 @@ pub struct PlannedView {
     /// come or that needs no estimate.
     #[serde(default)]
     pub memory: Vec<String>,
+    /// Whether it waits until no request is inside; with `drain=1` it does not.
+    #[serde(default)]
+    pub waits: bool,
 }
 
 impl From<Planned> for PlannedView {
@@ -75,6 +78,7 @@ impl From<Planned> for PlannedView {
             .to_owned(),
             words: planned.words,
             memory: Vec::new(),
+            waits: planned.waits,
         }
     }
 }

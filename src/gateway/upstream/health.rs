@@ -25,7 +25,7 @@ use std::time::Duration;
 use super::fault::Fault;
 use crate::config::Ejection;
 use crate::telemetry::metrics::ServerMetrics;
-use crate::time::{Clock, Uptime};
+use crate::time::{Clock, Uptime, unix_seconds};
 
 /// Until the same failure of a server is told again in the log.
 const TOLD_AGAIN: Duration = Duration::from_mins(1);
@@ -63,6 +63,8 @@ struct State {
     contrary: u32,
     /// Whether the last failure was one for which it is not left out.
     is_noted: bool,
+    /// Since when there is something against it, in seconds since 1970.
+    since: Option<u64>,
     /// The last failure, in words.
     why: Cow<'static, str>,
     /// The one that the log was told last, and when.
@@ -142,6 +144,11 @@ impl Health {
         stands.then(|| state.why.clone().into_owned())
     }
 
+    /// Since when there is something against it, in seconds since 1970.
+    pub fn since(&self) -> Option<u64> {
+        self.lock().since
+    }
+
     /// How often it was ejected.
     pub fn ejections(&self) -> u32 {
         self.ejections.load(Ordering::Relaxed)
@@ -180,7 +187,7 @@ impl Health {
             state.why = Cow::Borrowed(why);
             tracing::warn!(upstream = %self.label, "{} is left out: its health check failed {needed} times in a row, the last time: {why}", self.label);
         }
-        self.settle(&state);
+        self.settle(&mut state);
     }
 
     /// No check asks any more.
@@ -188,7 +195,7 @@ impl Health {
         let mut state = self.lock();
         if state.down {
             state.down = false;
-            self.settle(&state);
+            self.settle(&mut state);
         }
     }
 
@@ -205,10 +212,11 @@ impl Health {
         }
     }
 
-    fn settle(&self, state: &State) {
+    fn settle(&self, state: &mut State) {
         let is_in = !state.down && state.out_until.is_none();
         let is_blank = state.failures == 0 && !state.is_noted;
         let clean = is_in && is_blank && state.last_out.is_none();
+        state.since = (!is_in || !is_blank).then(|| state.since.unwrap_or_else(unix_seconds));
         self.clean.store(clean, Ordering::Release);
         self.metrics.is_in(is_in);
     }
@@ -227,7 +235,7 @@ impl Health {
         if state.out_until.is_none() && state.last_out.is_some_and(forgiven) {
             state.last_out = None;
         }
-        self.settle(&state);
+        self.settle(&mut state);
     }
 
     fn failed(&self, fault: &Fault<'_>, ejection: Ejection, is_last: impl FnOnce() -> bool) {
@@ -235,7 +243,7 @@ impl Health {
         self.note(&mut state, fault, now);
         if !fault.ejects() || ejection.failures == 0 {
             state.is_noted = true;
-            self.settle(&state);
+            self.settle(&mut state);
             return;
         }
         state.failures = state.failures.saturating_add(1);
@@ -249,14 +257,14 @@ impl Health {
         if due && is_last() {
             let mut state = self.lock();
             state.out_until = None;
-            self.settle(&state);
+            self.settle(&mut state);
             return;
         }
         let mut state = self.lock();
         if due {
             self.eject(&mut state, ejection, now);
         }
-        self.settle(&state);
+        self.settle(&mut state);
     }
 
     /// Keeps what went wrong, counts it and tells it: once, while it stays the same.

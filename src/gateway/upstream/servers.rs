@@ -193,6 +193,9 @@ pub struct UpstreamView {
     /// The last failure, while there is something against it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+    /// Since when there is something against it, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<u64>,
     /// How long it is left out still.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub back_in_seconds: Option<u64>,
@@ -225,6 +228,7 @@ impl UpstreamView {
             address: server.label.to_string(),
             state: standing.as_str().to_owned(),
             why: server.health.why(),
+            since: server.health.since(),
             back_in_seconds: match standing {
                 ServerStanding::Ejected(left) => Some(left.as_secs() + 1),
                 ServerStanding::In | ServerStanding::Probation | ServerStanding::Down => None,

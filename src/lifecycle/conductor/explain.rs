@@ -1,7 +1,7 @@
 //! Why a deployment runs or does not, and what a start of it would evict.
 
 use super::Conductor;
-use super::member::Member;
+use super::member::{Member, Rolls};
 use crate::config::{OffloadTo, Roll};
 use crate::deployment::Telling;
 use crate::lifecycle::control::{Evicted, Explanation};
@@ -24,7 +24,7 @@ impl Conductor {
         };
         let prospect = self.placement.prospect(member.key, now, &view);
         let mut lines = vec![self.state(member, prospect.as_ref())];
-        if member.rolls && member.is_outdated() {
+        if member.rolls != Rolls::No && member.is_outdated() {
             lines.push(
                 format!(
                     "its options have changed: it is replaced {}",
@@ -98,7 +98,7 @@ impl Conductor {
             },
             (Phase::Stopped, _) if member.machine.desired == Desired::Down => {
                 format!(
-                    "it has been stopped for {since}: an operator, or the end of its file, wants it down; `tidegate start` lets it run again"
+                    "it has been stopped for {since}: an operator, or the end of its file, wants it down; a start lets it run again"
                 )
                 .into()
             }

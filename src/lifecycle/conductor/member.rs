@@ -27,6 +27,17 @@ use crate::vllm::fit::Fit;
 /// Shortest pause between two reports of last activity.
 const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
+/// Whether a worker waits to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::lifecycle) enum Rolls {
+    /// It does not.
+    No,
+    /// At the moment that its file chose.
+    Due,
+    /// As soon as no other replica changes, though requests are inside.
+    Hurried,
+}
+
 /// One deployment.
 #[derive(Debug)]
 pub(in crate::lifecycle) struct Member {
@@ -57,8 +68,8 @@ pub(in crate::lifecycle) struct Member {
     pub(in crate::lifecycle) reason: Option<Telling>,
     pub(in crate::lifecycle) refusals: u64,
     pub(in crate::lifecycle) refusal: Option<Refusal>,
-    /// Its options changed, and it waits for a moment to be replaced.
-    pub(in crate::lifecycle) rolls: bool,
+    /// Whether it waits for a moment to be replaced, as its options changed.
+    pub(in crate::lifecycle) rolls: Rolls,
     /// Its number in placement.
     pub(in crate::lifecycle) key: LedgerKey,
     /// Whether it is wanted though no request waits.
@@ -94,7 +105,7 @@ impl Member {
             reason: None,
             refusals: 0,
             refusal: None,
-            rolls: false,
+            rolls: Rolls::No,
             key: LedgerKey(0),
             insists: Insists::No,
             has_slept: false,
@@ -177,7 +188,11 @@ impl Member {
         self.fit = None;
         // A worker that serves goes on until it is its turn.
         if self.machine.phase == Phase::Ready {
-            self.rolls = self.is_outdated();
+            self.rolls = if self.is_outdated() {
+                Rolls::Due
+            } else {
+                Rolls::No
+            };
             return Some(Event::IdleChanged);
         }
         Some(Event::SpecChanged)

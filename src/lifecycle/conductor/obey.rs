@@ -1,6 +1,7 @@
 //! What operators and clients ask: a command becomes events of the replicas that it means.
 
 use super::Conductor;
+use super::member::Rolls;
 use crate::lifecycle::control::{Command, CommandError};
 use crate::lifecycle::decide::why::Why;
 use crate::lifecycle::tell::story;
@@ -23,6 +24,14 @@ impl Conductor {
         let Some((_, first)) = replicas.first() else {
             return Err(CommandError::Unknown(id.clone()));
         };
+        if command == Command::Replace {
+            let waiting = replicas.iter().filter(|(_, m)| m.rolls != Rolls::No);
+            let waiting: Vec<_> = waiting.map(|(of, _)| (*of).clone()).collect();
+            if !waiting.is_empty() {
+                self.hurry(&waiting);
+                return Ok(());
+            }
+        }
         let obeyed = story::event_of(command, &first.subject()).map_err(CommandError::Refused);
         let has_nowhere = command == Command::Offload
             && first.policy.offload_to.is_some()
@@ -52,6 +61,16 @@ impl Conductor {
         }
         self.turn.extend(events);
         Ok(())
+    }
+
+    /// Workers that wait to be replaced do so no longer than for each other.
+    fn hurry(&mut self, waiting: &[DeploymentId]) {
+        for id in waiting {
+            if let Some(member) = self.members.get_mut(id) {
+                member.rolls = Rolls::Hurried;
+            }
+        }
+        self.roll();
     }
 
     /// Ends the worker of a deployment as a client asks, where nobody else loses by it:

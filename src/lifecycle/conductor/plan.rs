@@ -38,6 +38,7 @@ impl Conductor {
                     counted(n, "request")
                 ),
             },
+            waits: false,
         }));
         planned.sort_by(|a, b| a.deployment.cmp(&b.deployment));
         planned
@@ -54,6 +55,7 @@ impl Conductor {
                 deployment: spec.id.clone(),
                 change,
                 words,
+                waits: false,
             })
         };
         let never = profile::misfit(spec, &self.devices());
@@ -98,7 +100,8 @@ impl Conductor {
         } else {
             format!("{words}; {}", said(&live))
         };
-        planned(Change::Rolled, words)
+        let waits = spec.roll == Roll::Idle && inside(member).is_some_and(|n| n > 0);
+        planned(Change::Rolled, words).map(|planned| Planned { waits, ..planned })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Conductor;
 use crate::config::Roll;
-use crate::lifecycle::conductor::member::Member;
+use crate::lifecycle::conductor::member::{Member, Rolls};
 use crate::lifecycle::decide::machine::{Desired, Event, Next, Phase, Rest};
 use crate::lifecycle::decide::scale::{Patience, Scale, Verdict};
 use crate::lifecycle::decide::why::Why;
@@ -49,7 +49,9 @@ impl Conductor {
 
     /// Whether a worker waits to be replaced.
     pub(super) fn rolls(&self) -> bool {
-        self.members.values().any(|member| member.rolls)
+        self.members
+            .values()
+            .any(|member| member.rolls != Rolls::No)
     }
 
     /// Replaces workers whose options changed, one of a deployment at a time.
@@ -57,7 +59,7 @@ impl Conductor {
         let waiting: Vec<DeploymentId> = self
             .members
             .iter()
-            .filter(|(_, member)| member.rolls)
+            .filter(|(_, member)| member.rolls != Rolls::No)
             .map(|(id, _)| id.clone())
             .collect();
         let mut rolled = BTreeSet::new();
@@ -67,6 +69,7 @@ impl Conductor {
             };
             let is_due = match member.spec.roll {
                 Roll::Now => true,
+                Roll::Idle if member.rolls == Rolls::Hurried => true,
                 Roll::Idle => member.gate().idle_since().is_some(),
             };
             let lead = member.fleet.lead().id.clone();
@@ -79,7 +82,7 @@ impl Conductor {
                 continue;
             }
             if let Some(member) = self.members.get_mut(&id) {
-                member.rolls = false;
+                member.rolls = Rolls::No;
             }
             if outdated {
                 rolled.insert(lead);

@@ -70,6 +70,7 @@ pub(in crate::lifecycle) fn event_of(
             )),
             _ => Ok(Event::Evict(Rest::Stop)),
         },
+        Command::Replace => Err(format!("{id} has no worker that waits to be replaced")),
         Command::Offload if !subject.offloads => Err(format!(
             "{id} can't be offloaded: set automatic_cpu_offloading or disk_swapping in its \
              instance's options, or levels = [\"cpu\", \"disk\"] in [instance.idle]"

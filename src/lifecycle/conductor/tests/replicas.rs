@@ -127,6 +127,25 @@ async fn new_options_wait_until_no_request_is_inside() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_waits_to_be_replaced_is_drained_when_told_to() {
+    let first = idles("t/a");
+    let stage = Stage::new(std::slice::from_ref(&first)).await;
+    let permit = stage.request("t/a").await.unwrap();
+    let refused = stage.command("t/a", Command::Replace).await.unwrap_err();
+    assert!(refused.to_string().contains("no worker that waits"));
+    let next = [heavier(&first, Roll::Idle)];
+    stage.conductor.apply(Arc::new(catalog(&next))).await;
+    stage.command("t/a", Command::Replace).await.unwrap();
+    stage.phase("t/a", "draining").await;
+    assert_eq!(stage.fake.count("stop"), 0, "who is inside may finish");
+    drop(permit);
+    until(&stage, "t/a", |snapshot| {
+        snapshot.generation.0 == 2 && snapshot.phase == "ready"
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_edit_that_is_taken_back_rolls_nothing() {
     let first = idles("t/a");
     let stage = Stage::new(std::slice::from_ref(&first)).await;
