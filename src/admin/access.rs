@@ -64,6 +64,8 @@ pub struct Caller {
     pub projects: Arc<[Project]>,
     /// Their token; none on the socket and of a one-time link.
     pub token: Option<Arc<GrantToken>>,
+    /// Who made the one-time link that they came by.
+    pub link_by: Option<Arc<str>>,
     /// How they came in.
     pub via: Via,
     /// Where they are; none on the socket.
@@ -82,6 +84,7 @@ impl Caller {
             role: Role::Admin,
             projects: Arc::from([]),
             token: None,
+            link_by: None,
             via: Via::Socket,
             peer: None,
         }
@@ -120,6 +123,7 @@ impl Caller {
             role: grant.role,
             projects: grant.projects.clone().into(),
             token: grant.token.clone().map(Arc::new),
+            link_by: grant.link_by.as_deref().map(Arc::from),
             via,
             peer: None,
         }
@@ -132,12 +136,18 @@ impl Caller {
             role: self.role,
             projects: self.projects.to_vec(),
             token: self.token.as_deref().cloned(),
+            link_by: self.link_by.as_deref().map(str::to_owned),
         }
     }
 
     /// Their tenant; none on the socket and of a one-time link.
     pub fn workspace(&self) -> Option<&Workspace> {
         self.token.as_ref().map(|token| &token.workspace)
+    }
+
+    /// What people call their token.
+    pub fn label(&self) -> Option<&str> {
+        self.token.as_ref().and_then(|token| token.label.as_deref())
     }
 
     /// Whether they may do everything, in every workspace.
@@ -210,7 +220,9 @@ mod tests {
                 workspace: Workspace::new(workspace).unwrap(),
                 issued: 1,
                 expires: 2,
+                label: None,
             }),
+            link_by: None,
         };
         Caller::of_grant(&grant, Via::Token)
     }

@@ -24,12 +24,12 @@
 //! | `POST login-links` | [`view::LoginLinkView`] |
 //! | `GET instances` | list of [`view::InstanceView`], each with its [`view::DeploymentView`]s |
 //! | `GET instances/{name}` | [`view::InstanceDetail`], with an `ETag` |
-//! | `POST instances`, `POST instances/import`, `PUT instances/{name}` | [`super::exchange::Launched`]; body: a route file as TOML or JSON; `?dry_run=1` only tries it |
+//! | `POST instances`, `POST instances/import`, `PUT instances/{name}` | [`super::exchange::Launched`]; body: a route file as TOML or JSON; `?dry_run=1` only tries it; with PUT `?drain=1` replaces workers at once |
 //! | `POST drafts?replaces=` | [`view::DraftView`]; body: a route file, which is only tried: every error with line and key, and the command lines |
 //! | `GET queues` | names of queues |
 //! | `DELETE instances/{name}` | [`super::exchange::Deleted`] |
 //! | `POST instances/{name}/{start,stop,offload,wake}` | [`view::Accepted`]; `?deployment=` for one model |
-//! | `POST instances/{name}/clone` | [`super::exchange::Launched`] |
+//! | `POST instances/{name}/clone` | [`super::exchange::Launched`]; `?dry_run=1` only tries it |
 //! | `GET instances/{name}/export` | the instance as JSON |
 //! | `GET instances/{name}/logs?tail=&follow=&deployment=` | a JSON list of lines; with `follow=1` server-sent events, each `id: N` and `data: "line"` (a JSON text), resumed by `Last-Event-ID` |
 //! | `GET instances/{name}/events?tail=`, `GET events?tail=` | list of [`view::EventView`], the oldest first |
@@ -46,7 +46,7 @@
 //! | `GET tokens`, `POST tokens`, `DELETE tokens/{jti}` | [`view::TokensView`], [`view::TokenMade`], [`view::TokenRevoked`] |
 //! | `POST plan` | [`view::PlanView`]: what files would change; body: [`view::PlanRequest`] |
 //! | `GET options?vllm_version=` | as `tidegate options --format json` prints it |
-//! | `GET audit?before=&tail=` | [`view::AuditPage`] |
+//! | `GET audit?before=&tail=`, `GET audit/{id}/text` | [`view::AuditPage`], [`view::AuditText`] |
 //! | `GET embeds`, `POST embeds`, `DELETE embeds/{id}` | [`view::EmbedView`] |
 
 #![expect(unused_qualifications, reason = "utoipa's macros write whole paths")]

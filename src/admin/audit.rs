@@ -14,7 +14,7 @@ use super::access::Caller;
 use super::error::Answer;
 use super::touched::{Touched, TouchedIndex};
 use crate::store::Store;
-use crate::store::audit::AuditEvent;
+use crate::store::audit::{AuditEvent, ChangedText};
 use crate::time::unix_seconds;
 
 /// Most refusals that are kept in one second; the others are counted.
@@ -54,6 +54,15 @@ impl Refusals {
     }
 }
 
+/// What a change did.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// In words, key by key.
+    pub(super) words: String,
+    /// To the file.
+    pub(super) text: Option<ChangedText>,
+}
+
 /// Who was refused, where no one is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Stranger {
@@ -85,41 +94,30 @@ impl Audit {
 
     /// Something was done.
     pub async fn done(&self, caller: &Caller, action: &str, target: &str, detail: &str) {
-        self.keep(event(caller, action, target, "done", detail))
-            .await;
+        let event = event(caller, action, target, "done", detail);
+        self.keep(event, None).await;
     }
 
     /// Something was tried and did not work.
     pub async fn failed(&self, caller: &Caller, action: &str, target: &str, detail: &str) {
-        self.keep(event(caller, action, target, "failed", detail))
-            .await;
+        let event = event(caller, action, target, "failed", detail);
+        self.keep(event, None).await;
     }
 
-    /// What became of a change.
+    /// What became of a change, and what it changed.
     pub(super) async fn told<T>(
         &self,
         caller: &Caller,
         action: &str,
         target: &str,
         done: &Answer<T>,
-    ) {
-        let nothing = |_: &T| String::new();
-        self.told_with(caller, action, target, done, nothing).await;
-    }
-
-    /// What became of a change, and what it changed.
-    pub(super) async fn told_with<T>(
-        &self,
-        caller: &Caller,
-        action: &str,
-        target: &str,
-        done: &Answer<T>,
-        changed: impl FnOnce(&T) -> String,
+        changed: impl FnOnce(&T) -> Changed,
     ) {
         match done {
             Ok(Json(answer)) => {
                 let changed = changed(answer);
-                self.done(caller, action, target, &changed).await;
+                let event = event(caller, action, target, "done", &changed.words);
+                self.keep(event, changed.text).await;
             }
             Err(error) if error.code.is_refusal() => {
                 self.refused(caller, action, target, &error.message).await;
@@ -149,6 +147,7 @@ impl Audit {
             role: None,
             via: stranger.via.to_owned(),
             peer: stranger.peer.map(|peer| peer.to_string()),
+            link_by: None,
             action: cut(action),
             target: cut(target),
             outcome: "refused".to_owned(),
@@ -167,17 +166,18 @@ impl Audit {
             Some(0) => {}
             Some(more) => event.detail = format!("{} (and {more} more before)", event.detail),
         }
-        self.keep(event).await;
+        self.keep(event, None).await;
     }
 
-    async fn keep(&self, event: AuditEvent) {
+    async fn keep(&self, event: AuditEvent, text: Option<ChangedText>) {
         tracing::info!(
             who = %event.who, via = %event.via, action = %event.action, target = %event.target,
             outcome = %event.outcome, "{} {} {}: {}", event.who, event.action, event.target, event.outcome
         );
         self.touched.note(&event);
         let store = self.store.clone();
-        let kept = tokio::task::spawn_blocking(move || store.put_audit(&event)).await;
+        let kept =
+            tokio::task::spawn_blocking(move || store.put_audit(&event, text.as_ref())).await;
         if let Ok(Err(error)) = kept {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -195,6 +195,7 @@ fn event(caller: &Caller, action: &str, target: &str, outcome: &str, detail: &st
         role: Some(caller.role),
         via: caller.via.as_str().to_owned(),
         peer: caller.peer.map(|peer| peer.to_string()),
+        link_by: caller.link_by.as_deref().map(str::to_owned),
         action: cut(action),
         target: cut(target),
         outcome: outcome.to_owned(),

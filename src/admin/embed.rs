@@ -194,7 +194,7 @@ impl Embed {
         let Some(maker) = &self.maker else {
             // Of before makers were kept: no token has a subject with a space, so that
             // these two are who they say, and others are no one that is known.
-            return [&*Caller::socket().name, &Grant::link().subject].contains(&&*self.created_by);
+            return [&*Caller::socket().name, Grant::LINK].contains(&&*self.created_by);
         };
         let scope = self.scope.parse::<Scope>();
         let caller = Caller::of_grant(maker, Via::Token);

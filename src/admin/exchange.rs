@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 
 use super::Admin;
 use super::access::Caller;
+use super::audit::Changed;
 use super::error::{Answer, ApiError, Code, on_disk};
 use super::scope::{self, not_yours};
 use super::view::{ErrorView, Review};
@@ -25,6 +26,7 @@ use super::{change, review};
 use crate::config::exchange::ExchangeError;
 use crate::config::{self, Catalog, Exchange, Instance};
 use crate::names::InstanceName;
+use crate::store::audit::ChangedText;
 use crate::store::secrets::SecretsError;
 
 /// The answer to a launch, an import and a clone.
@@ -39,9 +41,22 @@ pub struct Launched {
     /// What is otherwise than before, key by key.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub changed: String,
+    /// The file before and after, for the audit.
+    #[serde(skip)]
+    text: Option<ChangedText>,
     /// Of a try: the file before and after, and what would happen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
+}
+
+impl Launched {
+    /// What the audit keeps.
+    fn told(&self) -> Changed {
+        Changed {
+            words: self.changed.clone(),
+            text: self.text.clone(),
+        }
+    }
 }
 
 /// The answer to a deletion.
@@ -49,6 +64,9 @@ pub struct Launched {
 pub struct Deleted {
     /// The instance that is no more.
     pub deleted: String,
+    /// Its file, for the audit.
+    #[serde(skip)]
+    text: Option<ChangedText>,
 }
 
 /// `POST instances/{name}/clone`
@@ -73,6 +91,19 @@ struct LaunchQuery {
     name: Option<InstanceName>,
     /// 1: only try it, and change nothing.
     #[serde(default)]
+    dry_run: u8,
+    /// 1: workers whose options change are drained and replaced at once, though
+    /// requests are inside, which may finish.
+    #[serde(default)]
+    drain: u8,
+}
+
+/// How a clone is called.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+struct CloneQuery {
+    /// 1: only try it, and change nothing.
     dry_run: u8,
 }
 
@@ -164,7 +195,7 @@ pub(super) async fn exported(instance: &Instance) -> Result<serde_json::Value, A
 
 /// Copy an instance under a new name.
 #[utoipa::path(post, path = "/instances/{name}/clone", tag = "instances",
-    params(("name" = String, Path, description = "The instance")), request_body = CloneRequest,
+    params(("name" = String, Path, description = "The instance"), CloneQuery), request_body = CloneRequest,
     responses((status = 200, body = Launched), (status = 400, body = ErrorView),
     (status = 403, body = ErrorView), (status = 404, body = ErrorView),
     (status = 409, body = ErrorView), (status = 422, body = ErrorView)))]
@@ -172,6 +203,7 @@ async fn copy(
     State(admin): State<Admin>,
     caller: Caller,
     Path(name): Path<String>,
+    Query(query): Query<CloneQuery>,
     Json(request): Json<CloneRequest>,
 ) -> Answer<Launched> {
     let instance = scope::own_instance(&admin.catalog.load(), &caller, &name)?;
@@ -189,7 +221,7 @@ async fn copy(
         &caller,
         "clone",
         exchange,
-        false,
+        query.dry_run != 0,
         Some(instance.name.as_str()),
     )
     .await
@@ -204,7 +236,7 @@ async fn read(instance: &Instance) -> Result<Exchange, ApiError> {
         return Ok(exchange);
     }
     Err(ApiError::conflict(format!(
-        "{} no longer describes the instance `{}`: see `tidegate check`",
+        "{} no longer describes the instance `{}`: mend it by hand first",
         instance.file.display(),
         instance.name
     )))
@@ -233,10 +265,9 @@ async fn admit_with(
     let done = create(admin, caller, exchange, dry_run, original).await;
     let changed = !matches!(&done, Ok(Json(launched)) if launched.unchanged);
     if !dry_run && changed {
-        let detail = |launched: &Launched| launched.changed.clone();
         admin
             .audit
-            .told_with(caller, action, &target, &done, detail)
+            .told(caller, action, &target, &done, Launched::told)
             .await;
     }
     done
@@ -273,6 +304,10 @@ async fn create(
     change::sign(caller, &mut exchange);
     let (syntax, text) = exchange.file();
     let path = change::new_path(admin, name.as_str(), syntax, "instance").await?;
+    let kept = ChangedText {
+        before: None,
+        after: Some(text.clone()),
+    };
     let review = if dry_run {
         drop(turn);
         Some(review::of(admin, None, text, after).await)
@@ -285,6 +320,7 @@ async fn create(
         file: path.display().to_string(),
         unchanged: false,
         changed: exchange.models(),
+        text: Some(kept),
         review,
     }))
 }
@@ -346,6 +382,7 @@ async fn same(there: &Instance, exchange: &Exchange) -> Answer<Launched> {
             file: there.file.display().to_string(),
             unchanged: true,
             changed: String::new(),
+            text: None,
             review: None,
         }));
     }

@@ -74,6 +74,8 @@ pub(super) fn session_view(caller: &Caller) -> SessionView {
     };
     SessionView {
         subject: caller.name.to_string(),
+        label: caller.label().map(str::to_owned),
+        link_by: caller.link_by.as_deref().map(str::to_owned),
         workspace: caller.workspace().map(ToString::to_string),
         role: caller.role.as_str().to_owned(),
         projects: caller.projects.iter().map(ToString::to_string).collect(),
@@ -165,11 +167,11 @@ async fn try_begin(
             }
             Grant::of(&principal)
         }
-        (None, Some(code)) if admin.sessions.take_link(&code) => Grant::link(),
-        (None, Some(_)) => {
+        (None, Some(code)) => {
             let message =
                 "this link was used already or has ended: make another with `tidegate login`";
-            return Err(ApiError::new(Code::Link, message));
+            let by = admin.sessions.take_link(&code);
+            Grant::link(by.ok_or_else(|| ApiError::new(Code::Link, message))?)
         }
         _ => {
             return Err(ApiError::new(

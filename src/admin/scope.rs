@@ -64,7 +64,7 @@ pub(super) fn deployments(
     let nearest = known.min_by_key(|known| strsim::levenshtein(known, name));
     let hint = nearest.map_or_else(
         || "no instance is configured".to_owned(),
-        |nearest| format!("is it `{nearest}`? see `tidegate ps`"),
+        |nearest| format!("is it `{nearest}`?"),
     );
     let name: String = name.chars().take(80).collect();
     Err(ApiError::not_found(format!(
@@ -77,7 +77,7 @@ pub(super) fn instance(catalog: &Catalog, name: &str) -> Result<Arc<Instance>, A
     let found = catalog.instances.iter().find(|i| i.name.as_str() == name);
     found.cloned().ok_or_else(|| {
         let name: String = name.chars().take(80).collect();
-        ApiError::not_found(format!("there is no instance `{name}`: see `tidegate ps`"))
+        ApiError::not_found(format!("there is no instance `{name}`, or not any more"))
     })
 }
 

@@ -49,6 +49,9 @@ pub struct Grant {
     pub projects: Vec<Project>,
     /// The token that was exchanged; none for a one-time link.
     pub token: Option<GrantToken>,
+    /// Who made the one-time link that was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_by: Option<String>,
 }
 
 /// The token that a session hangs on.
@@ -62,16 +65,23 @@ pub struct GrantToken {
     pub issued: u64,
     /// When it ends, seconds since 1970.
     pub expires: u64,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }
 
 impl Grant {
-    /// Whoever opens a one-time link that an admin was given.
-    pub fn link() -> Self {
+    /// The subject of whoever came by a one-time link.
+    pub const LINK: &str = "one-time link";
+
+    /// Whoever opens a one-time link that this admin made.
+    pub fn link(by: String) -> Self {
         Self {
-            subject: "one-time link".to_owned(),
+            subject: Self::LINK.to_owned(),
             role: Role::Admin,
             projects: Vec::new(),
             token: None,
+            link_by: Some(by),
         }
     }
 
@@ -86,7 +96,9 @@ impl Grant {
                 workspace: principal.workspace.clone(),
                 issued: principal.issued_at,
                 expires: principal.expires_at,
+                label: principal.label.as_ref().map(ToString::to_string),
             }),
+            link_by: None,
         }
     }
 
@@ -185,7 +197,7 @@ pub struct Sessions {
 struct State {
     sessions: HashMap<Arc<str>, Session>,
     /// Hashes of codes, and when they end; the oldest first.
-    links: Vec<(String, u64)>,
+    links: Vec<(String, u64, String)>,
 }
 
 impl Sessions {
@@ -218,29 +230,30 @@ impl Sessions {
         })
     }
 
-    /// Makes the code of a one-time link, and says until when it works.
+    /// Makes the code of a one-time link of this admin, and says until when it works.
     ///
     /// # Errors
     ///
     /// [`NoRandomBytes`] when the system gives none.
-    pub fn link(&self) -> Result<(String, u64), NoRandomBytes> {
+    pub fn link(&self, by: &str) -> Result<(String, u64), NoRandomBytes> {
         let code = random()?;
         let expires = self.now() + LINK_LIFE;
         let mut state = self.lock();
         if state.links.len() == LINKS_MAX {
             state.links.remove(0);
         }
-        state.links.push((hash(&code), expires));
+        state.links.push((hash(&code), expires, by.to_owned()));
         Ok((code, expires))
     }
 
-    /// Takes a code: true once, while it works.
-    pub fn take_link(&self, code: &str) -> bool {
+    /// Takes a code: who made the link, once, while it works.
+    pub fn take_link(&self, code: &str) -> Option<String> {
         let (hash, now) = (hash(code), self.now());
         let mut state = self.lock();
-        state.links.retain(|(_, expires)| *expires > now);
-        let found = state.links.iter().position(|(kept, _)| same(kept, &hash));
-        found.map(|place| state.links.remove(place)).is_some()
+        state.links.retain(|(_, expires, _)| *expires > now);
+        let mut links = state.links.iter();
+        let place = links.position(|(kept, ..)| same(kept, &hash))?;
+        Some(state.links.remove(place).2)
     }
 
     /// Begins a session. Blocks on the disk.

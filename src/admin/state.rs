@@ -196,7 +196,7 @@ impl Admin {
     /// is off.
     pub fn first_login(&self) -> Option<String> {
         let base = self.url().filter(|_| !self.audit.has_login())?;
-        let (code, _) = self.sessions.link().ok()?;
+        let (code, _) = self.sessions.link("the first start").ok()?;
         Some(format!("{base}/login?code={code}"))
     }
 

@@ -51,8 +51,8 @@ impl TouchedIndex {
         let mut events: Vec<AuditEvent> = Vec::new();
         while let Ok(page) = store.audit(before, PAGE_MAX, |event| event.who != "-") {
             read += page.len() as u64;
-            before = page.last().map(|(number, _)| *number);
-            events.extend(page.into_iter().map(|(_, event)| event));
+            before = page.last().map(|audited| audited.number);
+            events.extend(page.into_iter().map(|audited| audited.event));
             if before.is_none() || read >= KEPT_MAX {
                 break;
             }
@@ -113,6 +113,7 @@ mod tests {
             role: None,
             via: "token".to_owned(),
             peer: None,
+            link_by: None,
             action: action.to_owned(),
             target: "instance:a".to_owned(),
             outcome: "done".to_owned(),
@@ -129,13 +130,14 @@ mod tests {
             event(5, "user:bo", "change"),
             event(6, "user:cy", "stop"),
         ] {
-            store.put_audit(&event).unwrap();
+            store.put_audit(&event, None).unwrap();
         }
         let touched = TouchedIndex::of(&store).of_target("instance:a").unwrap();
         assert_eq!((touched.created, touched.updated), (Some(1), 5));
         assert_eq!(touched.last_by(Some(6)).as_deref(), Some("user:bo"));
         assert_eq!(touched.last_by(Some(500)).as_deref(), Some("file"));
-        store.put_audit(&event(9, "user:ana", "delete")).unwrap();
+        let deleted = event(9, "user:ana", "delete");
+        store.put_audit(&deleted, None).unwrap();
         assert_eq!(TouchedIndex::of(&store).of_target("instance:a"), None);
     }
 }

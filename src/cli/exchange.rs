@@ -26,6 +26,9 @@ pub(super) struct Launch {
     /// Name of the instance, instead of that in the file
     #[arg(long)]
     name: Option<InstanceName>,
+    /// Show the file that would be written and what would happen, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     remote: RemoteArg,
 }
@@ -39,9 +42,13 @@ impl Launch {
         } else {
             content = read_file(&self.file)?;
         }
+        let dry_run = u8::from(self.dry_run);
         let path = match &self.name {
-            Some(name) => format!("instances?name={}", percent::of_name(name.as_str())),
-            None => "instances".to_owned(),
+            Some(name) => format!(
+                "instances?dry_run={dry_run}&name={}",
+                percent::of_name(name.as_str())
+            ),
+            None => format!("instances?dry_run={dry_run}"),
         };
         let client = Client::new(&self.remote)?;
         let bytes = Bytes::from(content);
@@ -76,6 +83,9 @@ pub(super) struct Clone {
     /// A new endpoint name for one of its models, as OLD=NEW
     #[arg(long = "endpoint", value_name = "OLD=NEW", value_parser = pair)]
     endpoints: Vec<(String, String)>,
+    /// Show the file that would be written and what would happen, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     remote: RemoteArg,
 }
@@ -83,7 +93,11 @@ pub(super) struct Clone {
 impl Clone {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let client = Client::new(&self.remote)?;
-        let path = format!("instances/{}/clone", percent::of_name(self.name.as_str()));
+        let path = format!(
+            "instances/{}/clone?dry_run={}",
+            percent::of_name(self.name.as_str()),
+            u8::from(self.dry_run)
+        );
         let request = CloneRequest {
             name: self.new,
             endpoint_names: BTreeMap::from_iter(self.endpoints),
@@ -112,6 +126,19 @@ impl Delete {
 
 fn told(launched: &Launched) -> Result<ExitCode, Failure> {
     let Launched { instance, file, .. } = launched;
+    if let Some(review) = &launched.review {
+        out::line(format_args!("{instance}: would be launched, in {file}:"))?;
+        for line in review.after.lines() {
+            out::line(format_args!("+ {line}"))?;
+        }
+        for planned in &review.plan.deployments {
+            out::line(format_args!("{}: {}", planned.deployment, planned.words))?;
+        }
+        for route in &review.plan.routes {
+            out::line(format_args!("{route}"))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let what = if launched.unchanged {
         "is there already, just so, in"
     } else {

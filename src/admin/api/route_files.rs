@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::admin::access::Caller;
+use crate::admin::audit::Changed;
 use crate::admin::change;
 use crate::admin::error::{Answer, ApiError, on_disk};
 use crate::admin::revisions::revision;
@@ -20,6 +21,7 @@ use crate::admin::{Admin, review, scope};
 use crate::config::exchange::{RouteFile, read_file};
 use crate::config::{Catalog, Route};
 use crate::names::RouteName;
+use crate::store::audit::ChangedText;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
@@ -105,10 +107,13 @@ async fn put(
     let done = try_put(&admin, &caller, &name, &headers, &body, dry_run).await;
     if !dry_run {
         let action = if is_new { "launch" } else { "change" };
-        let detail = |put: &RouteChanged| put.changed.clone();
+        let detail = |put: &RouteChanged| Changed {
+            words: put.changed.clone(),
+            text: put.text.clone(),
+        };
         admin
             .audit
-            .told_with(&caller, action, &target, &done, detail)
+            .told(&caller, action, &target, &done, detail)
             .await;
     }
     done
@@ -166,6 +171,10 @@ async fn try_put(
     };
     let after = change::tried(admin, caller, &path, Some(&text))?;
     let tag = revision(text.as_bytes()).to_string();
+    let kept = ChangedText {
+        before: before.clone(),
+        after: Some(text.clone()),
+    };
     let review = if dry_run {
         drop(turn);
         Some(review::of(admin, before, text, after).await)
@@ -178,6 +187,7 @@ async fn try_put(
         file: path.display().to_string(),
         revision: tag,
         changed,
+        text: Some(kept),
         review,
     }))
 }
@@ -198,7 +208,17 @@ async fn delete(
 ) -> Result<http::StatusCode, ApiError> {
     let target = format!("route:{name}");
     let done = try_delete(&admin, &caller, &name, &headers).await.map(Json);
-    admin.audit.told(&caller, "delete", &target, &done).await;
+    let told = |before: &String| Changed {
+        words: String::new(),
+        text: Some(ChangedText {
+            before: Some(before.clone()),
+            after: None,
+        }),
+    };
+    admin
+        .audit
+        .told(&caller, "delete", &target, &done, told)
+        .await;
     done.map(|_| http::StatusCode::NO_CONTENT)
 }
 
@@ -207,7 +227,7 @@ async fn try_delete(
     caller: &Caller,
     name: &str,
     headers: &HeaderMap,
-) -> Result<(), ApiError> {
+) -> Result<String, ApiError> {
     let turn = change::turn(admin).await;
     let catalog = admin.catalog.load();
     let route = scope::own_route(&catalog, caller, name)?;
@@ -217,8 +237,8 @@ async fn try_delete(
         )));
     }
     alone(&catalog, &route)?;
-    change::present(&route.file, headers).await?;
+    let old = change::present(&route.file, headers).await?;
     change::tried(admin, caller, &route.file, None)?;
     drop(change::remove(admin, turn, &route.file).await?);
-    Ok(())
+    Ok(String::from_utf8_lossy(&old).into_owned())
 }

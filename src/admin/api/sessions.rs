@@ -59,8 +59,14 @@ async fn list(State(admin): State<Admin>, caller: Caller) -> Json<Vec<SessionEnt
         |(id, session): (std::sync::Arc<str>, crate::admin::session::Session)| SessionEntry {
             current: own == Some(&id),
             id: id.to_string(),
+            label: session
+                .grant
+                .token
+                .as_ref()
+                .and_then(|token| token.label.clone()),
             workspace: session.grant.token.map(|token| token.workspace.to_string()),
             subject: session.grant.subject,
+            link_by: session.grant.link_by,
             role: session.grant.role.as_str().to_owned(),
             created: session.created,
             last_used: session.last_used,
@@ -111,7 +117,7 @@ async fn link(State(admin): State<Admin>, caller: Caller) -> Answer<LoginLinkVie
     };
     let (code, expires) = admin
         .sessions
-        .link()
+        .link(&caller.name)
         .map_err(|error| ApiError::internal(&error))?;
     admin.audit.done(&caller, "login-link", "session", "").await;
     Ok(Json(LoginLinkView {

@@ -1,7 +1,7 @@
 //! `GET status` and `GET audit`.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -9,23 +9,30 @@ use utoipa_axum::routes;
 
 use super::routes::seen_upstreams;
 use crate::admin::access::Caller;
-use crate::admin::error::{Answer, on_disk};
+use crate::admin::error::{Answer, ApiError, on_disk};
 use crate::admin::sight::Sight;
-use crate::admin::view::{AuditPage, AuditView, ErrorView, FileErrorView, ProblemView, StatusView};
+use crate::admin::view::{
+    AuditPage, AuditText, AuditView, ErrorView, FileErrorView, ProblemView, StatusView,
+};
 use crate::admin::{Admin, Front};
 use crate::auth::Role;
 use crate::config::{Catalog, FileError, LostStore};
-use crate::deployment::Status;
+use crate::deployment::{Handle, Status};
 use crate::lifecycle::act::process;
+use crate::store::audit::{AuditEvent, Audited};
 use crate::time::unix_seconds;
 
 /// Problems that are told; what fails beyond them is seen in the lists.
 const PROBLEMS_MAX: usize = 100;
 
+/// Seconds for which a model that requests wait for may have no room before that is told.
+const WAIT_MIN: u64 = 10;
+
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(status))
         .routes(routes!(audit))
+        .routes(routes!(text))
 }
 
 /// How the process stands, and what a person must know.
@@ -46,6 +53,7 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
         pid: std::process::id(),
         started: admin.started,
         now: unix_seconds(),
+        utc_offset_seconds: utc_offset(),
         directory: admin.directory.display().to_string(),
         listen: admin.fronts.iter().map(Front::url).collect(),
         admin: admin.url().map(str::to_owned),
@@ -62,24 +70,34 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
     })
 }
 
+/// How far the clock on the wall is ahead of UTC here, in seconds.
+fn utc_offset() -> i32 {
+    jiff::Zoned::now().offset().seconds()
+}
+
 /// What fails of what a caller sees: models that failed for good first.
 fn problems(admin: &Admin, catalog: &Catalog, caller: &Caller) -> Vec<ProblemView> {
     let sight = Sight::of(catalog, caller);
     let own = catalog.instances.iter();
     let own = own.filter(|instance| caller.works_on(instance.belonging()));
     let handles = own.flat_map(|instance| &instance.deployments);
-    let handles = handles.filter_map(|spec| admin.registry.get(&spec.id));
-    let failed = handles.filter(|handle| handle.status() == Status::Failed);
-    let failed = failed.map(|handle| {
+    let all: Vec<_> = handles
+        .filter_map(|spec| admin.registry.get(&spec.id))
+        .collect();
+    let told = |kind: &str, handle: &Handle| {
         let snapshot = handle.snapshot();
         ProblemView {
-            kind: "deployment".to_owned(),
+            kind: kind.to_owned(),
             name: handle.id.to_string(),
             of: handle.spec().instance.to_string(),
             why: snapshot.reason.as_ref().map(|told| sight.read(told)),
             since: Some(snapshot.since),
         }
-    });
+    };
+    let failed = all
+        .iter()
+        .filter(|handle| handle.status() == Status::Failed);
+    let failed = failed.map(|handle| told("deployment", handle));
     let seen = seen_upstreams(admin, catalog, caller).into_iter();
     let out = seen.filter(|server| server.deployment.is_none() && server.is_at_fault());
     let out = out.map(|server| ProblemView {
@@ -87,9 +105,26 @@ fn problems(admin: &Admin, catalog: &Catalog, caller: &Caller) -> Vec<ProblemVie
         name: server.address,
         of: server.route,
         why: server.why,
-        since: None,
+        since: server.since,
     });
-    failed.chain(out).take(PROBLEMS_MAX).collect()
+    let waiting = all
+        .iter()
+        .filter(|handle| waits_long(handle))
+        .map(|handle| told("waiting", handle));
+    failed
+        .chain(out)
+        .chain(waiting)
+        .take(PROBLEMS_MAX)
+        .collect()
+}
+
+/// Whether requests wait for a model that has had no room for long.
+fn waits_long(handle: &Handle) -> bool {
+    let snapshot = handle.snapshot();
+    let waits = handle.waiting().saturating_add(handle.queued()) > 0;
+    waits
+        && snapshot.phase == "placing"
+        && unix_seconds().saturating_sub(snapshot.since) >= WAIT_MIN
 }
 
 /// What a person must know and do.
@@ -156,32 +191,60 @@ async fn audit(
         .unwrap_or(100)
         .clamp(1, crate::store::audit::PAGE_MAX);
     let store = admin.store.clone();
-    let events = on_disk(move || {
-        let seen = |event: &crate::store::audit::AuditEvent| {
-            let workspace = event.workspace.as_ref();
-            let role = event.role.unwrap_or(Role::Admin);
-            caller.rules(workspace, role) || caller.is(workspace, &event.who)
-        };
-        store.audit(query.before, limit, seen)
-    })
-    .await??;
+    let events =
+        on_disk(move || store.audit(query.before, limit, |event| sees(&caller, event))).await??;
     let next = (events.len() == limit)
-        .then(|| events.last().map(|(id, _)| *id))
+        .then(|| events.last().map(|audited| audited.number))
         .flatten();
-    let events = events.into_iter().map(|(id, event)| AuditView {
-        id,
+    let view = |Audited {
+                    number,
+                    event,
+                    has_text,
+                }| AuditView {
+        id: number,
         at: event.at,
         who: event.who,
         workspace: event.workspace.map(|workspace| workspace.to_string()),
         via: event.via,
         peer: event.peer,
+        link_by: event.link_by,
         action: event.action,
         target: event.target,
         outcome: event.outcome,
         detail: event.detail,
-    });
+        has_text,
+    };
     Ok(Json(AuditPage {
-        events: events.collect(),
+        events: events.into_iter().map(view).collect(),
         next,
+    }))
+}
+
+/// Whether an event is theirs to see.
+fn sees(caller: &Caller, event: &AuditEvent) -> bool {
+    let workspace = event.workspace.as_ref();
+    let role = event.role.unwrap_or(Role::Admin);
+    caller.rules(workspace, role) || caller.is(workspace, &event.who)
+}
+
+/// A file before a change and after it, without its secrets.
+#[utoipa::path(get, path = "/audit/{id}/text", tag = "status",
+    params(("id" = u64, Path, description = "The number of the change")), responses(
+    (status = 200, body = AuditText), (status = 401, body = ErrorView),
+    (status = 404, description = "There is none, or it is not kept any more", body = ErrorView)))]
+async fn text(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Path(id): Path<u64>,
+) -> Answer<AuditText> {
+    let store = admin.store.clone();
+    let found = on_disk(move || store.audit_text(id)).await??;
+    let (event, text) = found.filter(|(event, _)| sees(&caller, event)).ok_or_else(|| {
+        ApiError::not_found("the text of this change is not kept: only those of the newest are, and no long ones")
+    })?;
+    Ok(Json(AuditText {
+        target: event.target,
+        before: text.before,
+        after: text.after,
     }))
 }

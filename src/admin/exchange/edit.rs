@@ -1,23 +1,26 @@
 //! Instances that are there, changed and deleted.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path as Named, Query, State};
 use http::HeaderMap;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Deleted, LaunchQuery, Launched, check_secrets, is_of, read};
 use crate::admin::access::Caller;
+use crate::admin::audit::Changed;
 use crate::admin::change;
 use crate::admin::error::{Answer, ApiError, on_disk};
 use crate::admin::view::ErrorView;
 use crate::admin::{Admin, review, scope};
 use crate::config::exchange::ExchangeError;
 use crate::config::{self, Exchange};
+use crate::lifecycle::Command;
+use crate::store::audit::ChangedText;
 use crate::store::secrets::Secrets;
 use crate::vllm::options::SecretText;
 
@@ -40,21 +43,37 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
 async fn replace(
     State(admin): State<Admin>,
     caller: Caller,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Query(query): Query<LaunchQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer<Launched> {
     let target = format!("instance:{name}");
-    let done = try_replace(&admin, &caller, &name, &headers, &body, query.dry_run != 0).await;
-    if query.dry_run == 0 {
-        let detail = |put: &Launched| put.changed.clone();
+    let dry_run = query.dry_run != 0;
+    let done = try_replace(&admin, &caller, &name, &headers, &body, dry_run).await;
+    if !dry_run {
+        if done.is_ok() && query.drain != 0 {
+            drain(&admin, &name).await;
+        }
         admin
             .audit
-            .told_with(&caller, "change", &target, &done, detail)
+            .told(&caller, "change", &target, &done, Launched::told)
             .await;
     }
     done
+}
+
+/// Replaces at once the workers of an instance that wait to be.
+async fn drain(admin: &Admin, name: &str) {
+    let Ok(instance) = scope::instance(&admin.catalog.load(), name) else {
+        return;
+    };
+    for spec in &instance.deployments {
+        // It is refused where no worker waits to be replaced.
+        if let Err(error) = admin.lifecycle.command(&spec.id, Command::Replace).await {
+            tracing::debug!(deployment.id = %spec.id, error = %error, "nothing is replaced");
+        }
+    }
 }
 
 async fn try_replace(
@@ -90,12 +109,17 @@ async fn try_replace(
     let changed = exchange.difference(&there);
     let before = dry_run.then(|| starred(&old, there.clone()));
     let taken = exchange.take_secrets();
-    let secrets: Vec<_> = still_named(there, &exchange).chain(taken).collect();
+    let secrets: Vec<_> = still_named(there.clone(), &exchange).chain(taken).collect();
     let text = exchange.text_for(&path, &old)?;
     let unchanged = text.as_bytes() == old;
     // Whoever sends back what is there changes nothing, its author neither.
     let is_new = !unchanged || !secrets.is_empty();
+    let kept = is_new.then(|| ChangedText {
+        before: referring(&path, &old, there),
+        after: None,
+    });
     let mut review = None;
+    let mut written = None;
     if is_new {
         let after = change::tried(admin, caller, &path, Some(&text))?;
         change::sign(caller, &mut exchange);
@@ -104,6 +128,7 @@ async fn try_replace(
             drop(turn);
             review = Some(review::of(admin, before, text, after).await);
         } else {
+            written = Some(text.clone());
             change::write(admin, turn, &path, text, secrets).await?;
         }
     }
@@ -112,6 +137,10 @@ async fn try_replace(
         file: path.display().to_string(),
         unchanged,
         changed,
+        text: kept.map(|kept| ChangedText {
+            after: written,
+            ..kept
+        }),
         review,
     }))
 }
@@ -127,12 +156,19 @@ async fn try_replace(
 async fn delete(
     State(admin): State<Admin>,
     caller: Caller,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     headers: HeaderMap,
 ) -> Answer<Deleted> {
     let target = format!("instance:{name}");
     let done = try_delete(&admin, &caller, &name, &headers).await;
-    admin.audit.told(&caller, "delete", &target, &done).await;
+    let told = |deleted: &Deleted| Changed {
+        words: String::new(),
+        text: deleted.text.clone(),
+    };
+    admin
+        .audit
+        .told(&caller, "delete", &target, &done, told)
+        .await;
     done
 }
 
@@ -146,7 +182,7 @@ async fn try_delete(
     let catalog = admin.catalog.load();
     let instance = scope::own_instance(&catalog, caller, name)?;
     let file = instance.file.clone();
-    change::present(&file, headers).await?;
+    let old = change::present(&file, headers).await?;
     let exchange = read(&instance).await?;
     if !exchange.is_alone() {
         return Err(ApiError::conflict(format!(
@@ -170,6 +206,7 @@ async fn try_delete(
         )));
     }
     change::tried(admin, caller, &file, None)?;
+    let before = referring(&file, &old, exchange);
     let rest: Vec<PathBuf> = others().map(|other| other.file.clone()).collect();
     let store = Secrets::at(&admin.settings.gateway.state);
     let turn = change::remove(admin, turn, &file).await?;
@@ -185,7 +222,20 @@ async fn try_delete(
     .await??;
     Ok(Json(Deleted {
         deleted: name.to_owned(),
+        text: Some(ChangedText {
+            before,
+            after: None,
+        }),
     }))
+}
+
+/// What a file says, with the names of secrets where it holds them in place: the store
+/// has them as soon as the form wrote the file.
+fn referring(path: &Path, old: &[u8], mut there: Exchange) -> Option<String> {
+    if there.take_secrets().is_empty() {
+        return Some(String::from_utf8_lossy(old).into_owned());
+    }
+    there.text_for(path, old).ok()
 }
 
 /// What a file says, with stars for the secrets that it holds in place.

@@ -11,7 +11,9 @@ fn grant(expires: u64) -> Grant {
             workspace: Workspace::new("acme").unwrap(),
             issued: 1,
             expires,
+            label: Some("Ana's".to_owned()),
         }),
+        link_by: None,
     }
 }
 
@@ -72,7 +74,7 @@ fn a_session_ends_with_its_token() {
 #[test]
 fn an_unused_session_is_over() {
     let session = Session {
-        grant: Grant::link(),
+        grant: Grant::link("ana".to_owned()),
         secret_hash: String::new(),
         created: 0,
         expires: LIFE_MAX,
@@ -89,13 +91,17 @@ fn an_unused_session_is_over() {
 fn a_link_logs_in_once() {
     let dir = tempfile::tempdir().unwrap();
     let (sessions, _) = open(dir.path());
-    let (code, _) = sessions.link().unwrap();
-    assert!(!sessions.take_link("other"));
-    assert!(sessions.take_link(&code));
-    assert!(!sessions.take_link(&code));
-    let first = sessions.link().unwrap().0;
+    let (code, _) = sessions.link("ana").unwrap();
+    assert_eq!(sessions.take_link("other"), None);
+    assert_eq!(sessions.take_link(&code).as_deref(), Some("ana"));
+    assert_eq!(sessions.take_link(&code), None);
+    let first = sessions.link("ana").unwrap().0;
     for _ in 0..LINKS_MAX {
-        sessions.link().unwrap();
+        sessions.link("ana").unwrap();
     }
-    assert!(!sessions.take_link(&first), "too many: the oldest ended");
+    assert_eq!(
+        sessions.take_link(&first),
+        None,
+        "too many: the oldest ended"
+    );
 }

@@ -122,6 +122,9 @@ pub struct RouteChanged {
     /// What is otherwise than before, key by key.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub changed: String,
+    /// The file before and after, for the audit.
+    #[serde(skip)]
+    pub(in crate::admin) text: Option<crate::store::audit::ChangedText>,
     /// Of a try: the file before and after, and what would happen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<super::Review>,

@@ -14,6 +14,10 @@ pub struct StatusView {
     pub started: u64,
     /// Now, seconds since 1970, by the clock of the server.
     pub now: u64,
+    /// How far the server's clock on the wall is ahead of UTC, in seconds: engines write
+    /// their lines by it.
+    #[serde(default)]
+    pub utc_offset_seconds: i32,
     /// Where it runs.
     pub directory: String,
     /// Where clients come in, as `https://127.0.0.1:8443`.
@@ -41,7 +45,8 @@ pub struct StatusView {
 /// A model or a server that does not serve though it should.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProblemView {
-    /// `deployment` or `server`.
+    /// `deployment` or `server`, which fail; `waiting`: a deployment that requests wait
+    /// for, and that has no room.
     pub kind: String,
     /// A deployment's id, or a server's address.
     pub name: String,
@@ -74,6 +79,12 @@ pub struct FileErrorView {
 pub struct SessionView {
     /// `user:ana`.
     pub subject: String,
+    /// What people call the token.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Who made the one-time link that was opened.
+    #[serde(default)]
+    pub link_by: Option<String>,
     /// The tenant; none on the socket and of a one-time link.
     pub workspace: Option<String>,
     /// `operator`, `workspace-admin` or `admin`.
@@ -119,6 +130,12 @@ pub struct SessionEntry {
     pub id: String,
     /// Who logged in.
     pub subject: String,
+    /// What people call the token.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Who made the one-time link that was opened.
+    #[serde(default)]
+    pub link_by: Option<String>,
     /// Their tenant; none of a one-time link.
     pub workspace: Option<String>,
     /// What they may do.
@@ -161,6 +178,9 @@ pub struct AuditView {
     pub via: String,
     /// Address of the client, where there is one.
     pub peer: Option<String>,
+    /// Who made the one-time link that they came by.
+    #[serde(default)]
+    pub link_by: Option<String>,
     /// `launch`, `change`, `delete`, `start`, `stop`, `offload`, `wake`, `clone`,
     /// `token.create`, `token.revoke`, `login`, `logout`, …
     pub action: String,
@@ -170,6 +190,21 @@ pub struct AuditView {
     pub outcome: String,
     /// Why it was refused or failed; what changed.
     pub detail: String,
+    /// Whether the file's text was kept: `GET audit/{id}/text`.
+    #[serde(default)]
+    pub has_text: bool,
+}
+
+/// `GET audit/{id}/text`: a file as it was before a change and after it, without its
+/// secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditText {
+    /// What was changed: `instance:NAME`, `route:NAME`.
+    pub target: String,
+    /// Before; none of what was new.
+    pub before: Option<String>,
+    /// After; none of what was deleted.
+    pub after: Option<String>,
 }
 
 /// The body of every answer that is not a success.
