@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::{
     ChartBuilder, IntoDrawingArea, IntoFont, LineSeries, PathElement, RGBColor, SVGBackend,
     SeriesLabelPosition, Text,
@@ -51,16 +53,49 @@ impl Look {
 #[error("the plot could not be drawn: {0}")]
 pub struct ChartError(String);
 
-/// Colours that differ for colour-blind eyes too (Okabe and Ito), on white and on black.
-const LINES: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(213, 94, 0),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(150, 150, 150),
+/// Colours of lines, as `--plot-1` and on of the pages' style: on white, and on black.
+const LINES: [(RGBColor, RGBColor); 6] = [
+    (RGBColor(11, 92, 173), RGBColor(116, 182, 255)),
+    (RGBColor(180, 83, 10), RGBColor(245, 163, 92)),
+    (RGBColor(20, 108, 60), RGBColor(111, 211, 156)),
+    (RGBColor(139, 58, 156), RGBColor(210, 155, 224)),
+    (RGBColor(163, 24, 78), RGBColor(255, 143, 176)),
+    (RGBColor(0, 112, 127), RGBColor(95, 208, 222)),
 ];
+
+/// Seconds between two marks of the time: those of a clock and a calendar.
+const MARKS: [u32; 15] = [
+    60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800,
+    1_209_600,
+];
+
+/// An axis of time, marked at round ones.
+struct Moments(Range<f64>);
+
+impl Ranged for Moments {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        RangedCoordf64::from(self.0.clone()).map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        let most = hint.max_num_points();
+        let marks = MARKS.into_iter().map(|step| {
+            let step = f64::from(step);
+            let first = (self.0.start / step).ceil() * step;
+            let marks = std::iter::successors(Some(first), move |at| Some(at + step));
+            marks.take_while(|at| *at <= self.0.end).take(most + 1)
+        });
+        let fits = |marks: &Vec<f64>| marks.len() <= most;
+        marks.map(Iterator::collect).find(fits).unwrap_or_default()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.0.clone()
+    }
+}
 
 /// Draws the lines of a view under a heading.
 ///
@@ -95,10 +130,10 @@ fn draw(
     let top = values.end;
     let mut chart = ChartBuilder::on(&area)
         .margin(10)
-        .caption(shown(title), font(15))
+        .caption(format!("{} (times in UTC)", shown(title)), font(15))
         .x_label_area_size(24)
         .y_label_area_size(64)
-        .build_cartesian_2d(from..to, values)?;
+        .build_cartesian_2d(Moments(from..to), values)?;
     chart
         .configure_mesh()
         .light_line_style(ink.mix(0.0))
@@ -111,14 +146,20 @@ fn draw(
         .y_label_formatter(&|value| quantity(*value, unit, top))
         .draw()?;
     for (place, series) in view.series.iter().enumerate() {
-        let colour = LINES.get(place % LINES.len()).copied().unwrap_or(ink);
+        let colours = LINES.get(place % LINES.len()).copied();
+        let colour = colours.map_or(ink, |(light, dark)| match look.theme {
+            Theme::Light => light,
+            Theme::Dark => dark,
+        });
         let mut first = true;
         for line in lines(series) {
             let drawn = chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
             if std::mem::take(&mut first) && view.series.len() > 1 {
-                drawn.label(shown(&series.metric)).legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2))
-                });
+                drawn
+                    .label(shown(&line_name(&series.metric)))
+                    .legend(move |(x, y)| {
+                        PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2))
+                    });
             }
         }
     }
@@ -136,6 +177,14 @@ fn draw(
     }
     area.present()?;
     Ok(())
+}
+
+/// What the pages call a line: `completion_tokens` is `completion`, `latency_p95` `p95`.
+fn line_name(metric: &str) -> String {
+    let kinds = ["latency_", "first_token_", "errors_"];
+    let short = kinds.iter().find_map(|kind| metric.strip_prefix(kind));
+    let short = short.or_else(|| metric.strip_suffix("_tokens"));
+    short.unwrap_or(metric).replace('_', " ")
 }
 
 /// A text of a person, without what a picture can't hold, and cut.
@@ -297,5 +346,36 @@ mod tests {
         ] {
             assert_eq!(quantity(value, unit, top), text);
         }
+    }
+
+    #[test]
+    fn times_are_marked_at_round_ones() {
+        for (span, first, step) in [
+            (3_600, 60_000, 600),
+            (900, 60_000, 120),
+            (604_800, 86_400, 86_400),
+        ] {
+            let axis = Moments(59_990.0..59_990.0 + f64::from(span));
+            let marks = axis.key_points(8_usize);
+            assert!((3..=8).contains(&marks.len()), "{marks:?}");
+            assert!((marks[0] - f64::from(first)).abs() < 1e-6, "{marks:?}");
+            assert!(
+                (marks[1] - marks[0] - f64::from(step)).abs() < 1e-6,
+                "{marks:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines_are_called_as_on_the_pages() {
+        let names = [
+            "completion_tokens",
+            "latency_p95",
+            "first_token_p50",
+            "in_flight",
+            "cpu",
+        ];
+        let read = ["completion", "p95", "p50", "in flight", "cpu"];
+        assert_eq!(names.map(line_name), read);
     }
 }

@@ -65,7 +65,11 @@ impl Serve {
             }
             let left = app.serve(signals, stop_workers).await?;
             if left > 0 {
-                tracing::info!("{left} workers go on; the next `tidegate serve` adopts them, and `tidegate serve --stop-workers` ends them with it");
+                let (go, them) = match left {
+                    1 => ("1 worker goes on".to_owned(), "it"),
+                    n => (format!("{n} workers go on"), "them"),
+                };
+                tracing::info!("{go}; the next `tidegate serve` adopts {them}, and `tidegate serve --stop-workers` ends {them} as well");
             }
             Ok(ExitCode::SUCCESS)
         });
