@@ -6,7 +6,7 @@ Pictures go to .ci/out/browser, which git does not keep.
 import shutil
 import sys
 
-from browser import crowd, edit, gallery, journey, look
+from browser import crowd, edit, faults, gallery, journey, look, reviews
 from browser.chromium import Browser
 from checks.report import Report, exit_on_sigterm, expect
 from checks.tidegate import REPOSITORY, Tidegate
@@ -81,6 +81,10 @@ def _journey(report, browser, gateway, token):
     journey.watch(report, browser, gateway, user)
     journey.exchange(report, browser, gateway)
     edit.saved(report, browser, gateway)
+    reviews.check(report, browser, gateway)
+    for each in (faults.console, faults.young, faults.phone):
+        each(report, browser)
+    faults.people(report, browser, gateway)
     journey.routes(report, browser)
     journey.routes_with_errors(report, browser, gateway)
     look.pictures(report, browser)
@@ -92,6 +96,7 @@ def _journey(report, browser, gateway, token):
         complaints = browser.complaints()
         expect(not complaints, "\n".join(complaints[:10]))
     journey.log_out(report, browser)
+    faults.operator(report, browser, gateway)
 
 
 if __name__ == "__main__":

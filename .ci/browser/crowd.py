@@ -2,7 +2,7 @@
 
 import time
 
-from browser import look
+from browser import faults, look
 from browser.chromium import Browser
 from checks.report import expect, wait_for
 from checks.tidegate import Tidegate
@@ -53,6 +53,7 @@ def check(report, out):
             _idle(report, browser)
             _news(report, browser, gateway)
             _dense(report, browser)
+            faults.heads(report, browser)
             look.pictures(report, browser, [("crowd", "/", "td")], whole=False)
             _neighbours(report, browser, gateway, neighbour)
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 
-from browser import look
+from browser import faults, look
 from browser.chromium import Browser
 from checks.report import expect, wait_for
 from checks.tidegate import REPOSITORY, Tidegate
@@ -29,6 +29,8 @@ automatic_cpu_offloading = true
 model = "Organisation/A-Model-With-A-Long-Name-{size}B-Instruct"
 endpoint_name = "{name}"
 max_concurrent_requests = 8
+[deployment.options]
+dtype = "bfloat16"
 [deployment.sim]
 load = "100ms"
 weights = "{size}GiB"
@@ -157,6 +159,9 @@ def all_states(report, out):
                 _logged_in(browser, gateway)
                 wait_for("it is active", lambda: gateway.deployment(ids[0])["status"] == "active", 30)
                 look.fast(report, browser, "/instances/team-llms", 4, 1.0 if "release" in str(gateway.binary) else 4.0)
+                faults.console_of_several(report, browser)
+                faults.shades(report, browser)
+                faults.values(report, browser)
                 look.pictures(report, browser, _FULL, whole=False)
                 browser.complaints()
                 look.accessible(report, browser, _FULL)

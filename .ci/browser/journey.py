@@ -148,6 +148,8 @@ def _launch_by_keys(browser):
     expect(len(done) == len(values), f"not reached by keys: {set(values) - done}")
     browser.wait_text("Everything fits", css="#problems")
     browser.keys(Keys.ENTER)
+    browser.wait_find("dialog .diff ins")
+    browser.keys(Keys.ENTER)
 
 
 def ask(report, browser, gateway):
@@ -255,6 +257,14 @@ def filled(browser, name):
     wait_for(f"the form is filled with {name}", lambda: browser.value("Instance name") == name, 15)
 
 
+def reviewed(browser):
+    """Launches what the form holds, by way of its review."""
+    browser.click("Review", kinds="#launch")
+    browser.wait_find("dialog .diff ins")
+    expect("new; its worker" in browser.text("dialog .review > section:last-child"), browser.text("dialog .review"))
+    browser.click("Launch", kinds="dialog button")
+
+
 def exchange(report, browser, gateway):
     """Export, import, clone."""
     with report.check("configuration: shown as a form; exported without secrets"):
@@ -270,7 +280,7 @@ def exchange(report, browser, gateway):
         filled(browser, "from-form-2")
         browser.wait_text("Everything fits", css="#problems")
         browser.click("Start it at once", kinds="label")
-        browser.click("Launch", kinds="#launch")
+        reviewed(browser)
         browser.wait_path("/instances/from-form-2")
         browser.wait_text("stopped", css=".head")
     with report.check("import: a TOML file and an exported JSON fill the form; launched"):
@@ -284,7 +294,7 @@ def exchange(report, browser, gateway):
         browser.find("#import-file").send_keys(str(fresh))
         filled(browser, "imported")
         browser.wait_text("Everything fits", css="#problems")
-        browser.click("Launch", kinds="#launch")
+        reviewed(browser)
         browser.wait_path("/instances/imported")
     with report.check("delete: asked first, then gone"):
         browser.click("Delete", within=".head")
@@ -334,7 +344,7 @@ def routes(report, browser):
         browser.wait_find("dialog textarea")
         browser.fill("Name", "pools")
         browser.fill("Route file (TOML)", '[route]\nname = "pools"\nrequests_per_minuet = 5\n' + "# " + "x" * 300)
-        browser.click("Create", kinds="dialog button")
+        browser.click("Review", kinds="dialog button")
         browser.wait_text("requests_per_minute", css="dialog [role=alert]")
         over = browser.js("""
             const dialog = document.querySelector("dialog[open]"), right = dialog.getBoundingClientRect().right;

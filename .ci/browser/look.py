@@ -25,7 +25,8 @@ SIZES = ((1440, 900), (360, 740), (3840, 2160))
 LOGIN = ("login", "/login", "form")
 
 
-def _axe():
+def axe_script():
+    """The text of axe-core."""
     path = Path(os.environ.get("TIDEGATE_CI_NODE", ".")) / "node_modules" / "axe-core" / "axe.min.js"
     return path.read_text(encoding="utf-8")
 
@@ -38,7 +39,7 @@ def _open(browser, page, theme):
 
 def accessible(report, browser, pages=PAGES):
     """WCAG A and AA by axe-core, in both themes, with everything unfolded."""
-    script = _axe()
+    script = axe_script()
     found = []
     for theme in ("light", "dark"):
         for page in pages:

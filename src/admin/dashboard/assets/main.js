@@ -64,10 +64,11 @@ function frame(who) {
   const out = el("button", { type: "button", class: "plain", on: { click: logout } }, "Log out");
   show(document.getElementById("tools"),
     el("a", { class: "button primary", href: "/launch" }, "Launch New"), theme,
-    el("a", { class: "button plain", href: "/sessions", title: `${who.subject}, ${who.role}` }, { admin: "Admin", "workspace-admin": "Workspace admin" }[who.role] ?? "Operator"),
+    el("a", { class: "button plain", href: "/sessions", title: `${who.label ?? who.subject}, ${who.role}` }, { admin: "Admin", "workspace-admin": "Workspace admin" }[who.role] ?? "Operator"),
     who.via === "session" ? out : null);
   const notices = el("div", { class: "stack", id: "notices" },
-    el("p", { class: "note bad", id: "offline", role: "alert", hidden: true }, "The gateway can't be reached. What you see is from before; the page tries again."));
+    el("p", { class: "note bad", id: "offline", role: "alert", hidden: true }, "The gateway can't be reached. What you see is from before; the page tries again."),
+    el("p", { class: "note bad", id: "ended", role: "alert", hidden: true }, "Your session has ended. What you wrote here is kept: ", el("a", { href: "/login?next=/sessions", target: "_blank" }, "log in in another tab"), ", then go on here."));
   main.before(notices);
   const foot = el("footer", { class: "foot quiet small" });
   main.after(foot);

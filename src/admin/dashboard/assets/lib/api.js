@@ -19,14 +19,27 @@ let known = null;
 export function session() {
   known ??= call("GET", "session").then((found) => {
     csrf = found.csrf;
+    const ended = document.getElementById("ended");
+    if (ended) ended.hidden = true;
     return found;
   });
   return known;
 }
 
-/** Where to go back to after the login. */
+/** Whether something was written here that a login in this tab would lose. */
+let written = () => false;
+export function keepWhile(test) {
+  written = test;
+}
+
+/** Where to go back to after the login; a page with something written stays, and the login opens beside it. */
 function login() {
   if (location.pathname === "/login") return;
+  if (written() || document.querySelector("dialog[open] form")) {
+    [known, csrf] = [null, null];
+    document.getElementById("ended").hidden = false;
+    return;
+  }
   const back = location.pathname + location.search + location.hash;
   location.assign(`/login?next=${encodeURIComponent(back)}`);
 }
@@ -40,6 +53,8 @@ export async function call(method, path, { query = {}, body = undefined, type = 
   for (const [name, value] of Object.entries(query)) {
     if (value !== null && value !== undefined && value !== "") address.searchParams.set(name, value);
   }
+  // After a login in another tab.
+  if (!csrf && method !== "GET" && path !== "session") await session();
   const sent = { accept: "application/json", ...headers };
   if (csrf && method !== "GET") sent["x-csrf-token"] = csrf;
   if (body !== undefined) sent["content-type"] = type ?? "application/json";

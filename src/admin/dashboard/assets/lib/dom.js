@@ -154,9 +154,9 @@ export function code(label) {
 }
 
 /** Asks before something is done. Resolves to true or false. */
-export function confirm(question, { details = null, action = "OK", danger = false } = {}) {
+export function confirm(question, { details = null, action = "OK", danger = false, cancel: back = "Cancel" } = {}) {
   return new Promise((resolve) => {
-    const cancel = el("button", { type: "button", value: "no", on: { click: () => dialog.close("no") } }, "Cancel");
+    const cancel = el("button", { type: "button", value: "no", on: { click: () => dialog.close("no") } }, back);
     const go = el("button", { type: "button", class: danger ? "danger primary" : "primary", on: { click: () => dialog.close("yes") } }, action);
     const dialog = el("dialog", { "aria-labelledby": "confirm-title" }, el("div", { class: "stack" },
       el("h2", { id: "confirm-title" }, question), details, el("div", { class: "actions" }, cancel, go)));

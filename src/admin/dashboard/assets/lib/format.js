@@ -47,8 +47,10 @@ export function latency(seconds) {
 }
 
 /** The zone of this place's clock at a moment, as `UTC+1`. */
-export function zone(at = new Date()) {
-  const minutes = -at.getTimezoneOffset();
+export const zone = (at = new Date()) => zoneOf(-at.getTimezoneOffset());
+
+/** The zone of a clock that is so many minutes ahead of UTC. */
+export function zoneOf(minutes) {
   const hours = Math.floor(Math.abs(minutes) / 60);
   const rest = Math.abs(minutes) % 60;
   return `UTC${minutes === 0 ? "" : `${minutes < 0 ? "\u2212" : "+"}${hours}${rest ? `:${String(rest).padStart(2, "0")}` : ""}`}`;

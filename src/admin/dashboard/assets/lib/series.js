@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 import { get, live } from "./api.js";
 import { embedDialog } from "./embed.js";
 import { count, time, zone } from "./format.js";
-import { plot, ranges, stepFor } from "./plot.js";
+import { plot, RANGES, ranges, stepFor } from "./plot.js";
 
 /** Said where GPUs tell nothing: they are simulated, or their driver does not. */
 export const NO_SENSOR = "No sensor told of this in this range.";
@@ -61,6 +61,7 @@ function marked(since, until) {
 export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
   const parameters = new URLSearchParams(location.search);
   let range = Number(parameters.get("range")) || 3600;
+  let chosen = parameters.has("range");
   // A range that a person marked, `{ since, until }`; none while the plots follow the clock.
   let fixed = marked(Number(parameters.get("from")), Number(parameters.get("until")));
   let of = scope;
@@ -76,7 +77,7 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
     }),
   }));
   const choice = ranges(fixed ? 0 : range, (seconds) => {
-    range = seconds;
+    [range, chosen] = [seconds, true];
     follow(null);
   });
   const when = el("span", { class: "quiet small", role: "status" });
@@ -134,6 +135,8 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
       }
     })));
     const until = fixed?.until ?? Date.now() / 1000;
+    if (!chosen && !fixed) shorten([...answers.values()].flatMap((answer) => answer.series ?? []), until);
+    chosen = true;
     const since = fixed?.since ?? until - range;
     for (const { entry, figure } of figures) {
       const lines = [];
@@ -155,6 +158,14 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
       else if (!lines.length) figure.set([{ name: entry.title, unit: "", step: 10, times: [], values: [] }], since, until, null, fixed !== null);
       else figure.set(lines, since, until, entry.total ? total(lines[0]) : null, fixed !== null);
     }
+  }
+
+  /** Where all of it is newer than a quarter of an hour, more would be an empty plot. */
+  function shorten(lines, until) {
+    const firsts = lines.flatMap((line) => line.times.slice(0, 1));
+    if (!firsts.length || Math.min(...firsts) < until - RANGES[0][1]) return;
+    [, range] = RANGES[0];
+    tell();
   }
 
   function embed(entry) {

@@ -2,6 +2,11 @@
 
 import { el, show, id } from "./dom.js";
 
+/** Where all columns fit, the head stays below the page's bar; where they do not, the table scrolls in itself and keeps it. */
+const room = new ResizeObserver((entries) => {
+  for (const box of new Set(entries.map(({ target }) => target.closest(".scroll")))) box?.classList.toggle("fits", box.firstElementChild.offsetWidth <= box.clientWidth);
+});
+
 /**
  * A table of rows of data.
  *
@@ -20,10 +25,11 @@ export function table({ label, columns, key, search = null, empty = "Nothing her
   const nothing = el("div", { class: "empty", hidden: true });
   const countText = el("span", { class: "quiet small", role: "status" });
   const heads = columns.map((column, index) => head(column, index));
-  const node = el("div", { class: "stack" },
-    el("div", { class: "scroll" }, el("table", { class: "cards", role: "table", "aria-label": label },
-      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body)),
-    nothing);
+  const grid = el("table", { class: "cards", role: "table", "aria-label": label }, el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads)), body);
+  const box = el("div", { class: "scroll fits" }, grid);
+  const node = el("div", { class: "stack" }, box, nothing);
+  room.observe(box);
+  room.observe(grid);
   const input = search && el("input", { type: "search", class: "filter", placeholder: "Filter…", "aria-label": `Filter ${label}`,
     value: parameters.get(`${name}.filter`) ?? "", on: { input: () => { remember(); draw(); } } });
   const selects = filters.map((filter) => select(filter));

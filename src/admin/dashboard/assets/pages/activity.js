@@ -1,9 +1,10 @@
 // What was decided, and who did what.
 
-import { data, el, show } from "../lib/dom.js";
-import { get, live, part } from "../lib/api.js";
+import { data, dialog, el, show, toast } from "../lib/dom.js";
+import { call, get, live, part } from "../lib/api.js";
 import { labels, person } from "../lib/people.js";
 import { ago, time } from "../lib/format.js";
+import { diff, reviewed } from "../lib/review.js";
 import { table } from "../lib/table.js";
 import { tabs } from "../lib/tabs.js";
 
@@ -22,15 +23,16 @@ export default async function activity(main) {
   });
   const audit = table({
     label: "changes", name: "audit", key: (row) => String(row.id), sortBy: "-When",
-    search: (row) => [row.who, known.get(row.who), row.via, row.action, row.target, row.outcome, row.detail, row.peer].join(" "), empty: "No one changed anything yet.",
+    search: (row) => [row.who, known.get(row.who), row.link_by, known.get(row.link_by), row.via, row.action, row.target, row.outcome, row.detail, row.peer].join(" "), empty: "No one changed anything yet.",
     filters: [{ label: "Any outcome", choices: ["done", "refused", "failed"], fits: (row, word) => row.outcome === word }],
     columns: [
       { title: "When", value: (row) => row.at, by: (row) => row.id, short: true, render: (row) => when(row.at) },
-      { title: "Who", value: (row) => [row.who, row.via, row.peer], render: (row) => el("div", { class: "stack" }, row.who === "-" ? "no one" : person(row.who, known), el("span", { class: "quiet small" }, `${row.via === "none" ? "not logged in" : `by ${row.via}`}${row.peer ? ` from ${row.peer}` : ""}`)) },
+      { title: "Who", value: (row) => [row.who, row.via, row.peer], render: (row) => el("div", { class: "stack" }, row.who === "-" ? "no one" : person(row.who, known, row.link_by), el("span", { class: "quiet small" }, `${row.via === "none" ? "not logged in" : `by ${row.via}`}${row.peer ? ` from ${row.peer}` : ""}`)) },
       { title: "What", value: (row) => row.action },
       { title: "To", long: true, value: (row) => row.target, render: (row) => data(row.target, 120) },
       { title: "Outcome", value: (row) => row.outcome, render: (row) => el("span", { class: `badge ${row.outcome === "done" ? "good" : "bad"}` }, row.outcome) },
       { title: "Detail", long: true, value: (row) => row.detail, render: (row) => data(row.detail, 400) },
+      { title: "", sort: false, value: (row) => row.has_text, render: (row) => row.has_text && el("button", { type: "button", class: "tiny", "aria-label": `Text of the ${row.action} of ${row.target}`, on: { click: () => texts(row) } }, "Text") },
     ],
   });
   const older = el("button", { type: "button", on: { click: more } }, "Show older ones");
@@ -55,7 +57,42 @@ export default async function activity(main) {
     take(page);
   }
 
-  live(async () => {
+  /** The file before and after a change, and the way back. */
+  async function texts(row) {
+    const [, kind, name] = row.target.match(/^(instance|route):(.*)$/s);
+    let text;
+    try {
+      text = await get(`audit/${row.id}/text`);
+    } catch (error) {
+      return toast(error.message, "bad");
+    }
+    const back = text.before === null
+      ? el("a", { class: "button", href: kind === "instance" ? `/instances/${part(name)}` : `/routes?routes.filter=${part(name)}` }, "To undo it, delete it there")
+      : el("button", { type: "button", class: "primary", on: { click: () => { box.close(); undo(kind, name, text.before); } } }, "Undo");
+    const box = dialog(`${row.action[0].toUpperCase()}${row.action.slice(1)} of ${name}`, el("p", { class: "quiet" }, time(row.at), ", by ", person(row.who, known, row.link_by)), diff(text.before, text.after),
+      el("p", { class: "quiet small" }, text.before === null ? "It was new." : "Undo puts the text of before in place of the present one, after a review. Secrets stay those of now."), el("div", { class: "actions" }, back));
+    return box.classList.add("large");
+  }
+
+  /** Puts an earlier text in place again, by way of the review. */
+  async function undo(kind, name, body) {
+    const at = `${kind}s/${part(name)}`;
+    const present = () => get(kind === "route" ? `${at}/file` : at).catch((error) => {
+      if (error.status !== 404) throw error;
+      return null;
+    });
+    try {
+      const now = await present();
+      const [method, path] = now || kind === "route" ? ["PUT", at] : ["POST", "instances"];
+      const made = await reviewed(`Review: ${name} as it was`, (query, headers) => call(method, path, { query, body, type: "application/toml", headers }), { revision: now?.revision ?? null });
+      if (made) toast(made.unchanged ? `${name} is so already` : `${name} is as it was`);
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    refresh();
+  }
+
+  const refresh = live(async () => {
     const [rows, page] = await Promise.all([get("events", { tail: 500 }), get("audit").catch(() => ({ events: [], next: null }))]);
     const seen = new Map();
     events.set(rows.map((row, place) => {

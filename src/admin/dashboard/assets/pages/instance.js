@@ -27,7 +27,7 @@ export default async function instance(main, name) {
   const whose = el("select", { "aria-label": "Whose plots", on: { change: () => plots.scope(whose.value) } },
     el("option", { value: `instance:${name}` }, "All models"),
     detail.deployments.map((each) => el("option", { value: `deployment:${each.id}` }, each.endpoint)));
-  const logs = terminal(`/api/v1/instances/${part(name)}/logs?follow=1&tail=1000`, name);
+  const logs = terminal(`/api/v1/instances/${part(name)}/logs?follow=1&tail=1000`, name, { models: detail.deployments.map((each) => each.endpoint), told: async () => (await get("status")).utc_offset_seconds });
   const panels = tabs("Parts of the instance", [
     { name: "overview", title: "Overview", node: el("div", { class: "stack" },
       el("section", { class: "card" }, el("h2", {}, "Deployed models"), models.node),

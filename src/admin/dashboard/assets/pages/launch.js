@@ -1,13 +1,13 @@
 // The launch form: a route file made by hand, checked while it is written.
 
 import { confirm, download, el, field, id, readFile, show, toast } from "../lib/dom.js";
-import { get, part, post, put } from "../lib/api.js";
+import { get, keepWhile, part, post, put } from "../lib/api.js";
 import { commandBlock } from "../lib/configuration.js";
 import { check, existing, FILE_BYTES_MAX, fresh, imported, renamed, takenNames } from "../lib/draft.js";
 import { finder } from "../lib/find.js";
 import { group } from "../lib/group.js";
 import { idleFields, instanceFields, modelFields, routeFields, entry, text as textInput } from "../lib/place_form.js";
-import { review } from "../lib/review.js";
+import { merged, reviewed } from "../lib/review.js";
 import { mayStand, OF_MODEL, optionGroups } from "../lib/schema.js";
 import { pruned, sorted, text } from "../lib/values.js";
 
@@ -36,7 +36,9 @@ export default async function launch(main) {
   const problems = el("div", { id: "problems", "aria-live": "polite" });
   const preview = el("div", { class: "stack", id: "preview" });
   const start = el("input", { type: "checkbox", checked: true, id: "start-at-once" });
-  const go = el("button", { type: "button", class: "primary", id: "launch", on: { click: submit } }, edit ? "Review" : "Launch");
+  /** On a phone what is wrong stands far from the button. */
+  const wrongs = el("button", { type: "button", class: "tiny plain", hidden: true, on: { click: () => problems.querySelector("button")?.click() } });
+  const go = el("button", { type: "button", class: "primary", id: "launch", on: { click: submit } }, "Review");
   const find = finder("Find an option", fields);
   const file = el("input", { type: "file", accept: ".json,.toml,application/json", id: "import-file", on: { change: importFile } });
   const from = el("select", { on: { change: cloneFrom } }, el("option", { value: "" }, taken.instances.length ? "Choose one…" : "There is none yet"), taken.instances.map((each) => el("option", {}, each.name)));
@@ -51,7 +53,7 @@ export default async function launch(main) {
         find, form),
       el("aside", { class: "card stack", "aria-label": "Check and launch" },
         el("h2", {}, "Check"), problems,
-        el("div", { class: "actions" }, go, el("button", { type: "button", on: { click: exportDraft } }, "Export as JSON")),
+        el("div", { class: "actions go" }, go, el("button", { type: "button", on: { click: exportDraft } }, "Export as JSON"), wrongs),
         edit ? null : el("label", { class: "check", for: "start-at-once" }, start, "Start it at once"),
         el("h2", {}, "Command line"), preview)));
 
@@ -59,6 +61,7 @@ export default async function launch(main) {
   form.addEventListener("input", soon);
   form.addEventListener("change", soon);
   addEventListener("beforeunload", (event) => changed && event.preventDefault());
+  keepWhile(() => changed);
   await build();
   check_();
 
@@ -192,6 +195,8 @@ export default async function launch(main) {
       const mine = places.filter(({ place }) => place?.group === made).map(({ error, place }) => [place.option, error.message]);
       made.errors(new Map(mine));
     }
+    wrongs.hidden = !errors.length;
+    wrongs.textContent = errors.length === 1 ? "1 thing is wrong" : `${errors.length} things are wrong`;
     show(problems, errors.length ? el("div", { class: "note bad" }, el("strong", {}, errors.length === 1 ? "One thing is wrong:" : `${errors.length} things are wrong:`),
       el("ul", {}, places.slice(0, 50).map(({ error, place }) => el("li", {}, place
         ? el("button", { type: "button", class: "tiny plain", on: { click: () => place.reveal() } }, label(error, place)) : el("strong", {}, label(error)), " ", error.message))))
@@ -280,15 +285,22 @@ export default async function launch(main) {
         problems.querySelector("button")?.focus();
         return;
       }
-      const body = JSON.parse(text(draft, base.config).text);
-      if (edit) {
-        const headers = base.revision ? { "if-match": `"${base.revision}"` } : {};
-        const tried = await put(`instances/${part(edit)}`, body, headers, { dry_run: 1 });
-        if (!tried.review) toast("Nothing was changed");
-        else if (!(await review(`Review the change of ${edit}`, tried.file, tried.review))) return;
-        else await put(`instances/${part(edit)}`, body, headers);
+      const mine = JSON.parse(text(draft, base.config).text);
+      let body = mine;
+      const here = `instances/${part(edit ?? "")}`;
+      const made = edit
+        ? await reviewed(`Review the change of ${edit}`, (query, headers) => put(here, body, headers, query), { revision: base.revision, theirs })
+        : await reviewed(`Review ${draft.instance.name}`, (query) => post("instances", body, query), { apply: "Launch" });
+      if (!made) return;
+      if (made.unchanged) toast(edit ? "Nothing was changed" : `${made.instance} is there already, just so`);
+
+      async function theirs() {
+        const found = await existing(edit);
+        // The file as it was: what it takes to come back to it from theirs.
+        const back = await put(here, base.config, {}, { dry_run: 1 });
+        body = merged(base.config, mine, found.config);
+        return { revision: found.revision, began: back.review?.after, now: back.review?.before };
       }
-      else await post("instances", body);
       if (!edit && start.checked) await post(`instances/${part(draft.instance.name)}/start`).catch((error) => toast(error.message, "bad"));
       changed = false;
       location.assign(`/instances/${part(draft.instance.name)}`);

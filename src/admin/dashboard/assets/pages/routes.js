@@ -5,7 +5,7 @@ import { call, get, live, news, part, post, remove } from "../lib/api.js";
 import { ago, decimal, NONE, time } from "../lib/format.js";
 import { labels, person } from "../lib/people.js";
 import { menu } from "../lib/menu.js";
-import { review } from "../lib/review.js";
+import { reviewed } from "../lib/review.js";
 import { table } from "../lib/table.js";
 
 const STATUS = { not_in_use: ["Not In Use", "grey"], pending: ["Pending", ""], failed: ["Failed", "bad"], down: ["Down", "bad"], degraded: ["Degraded", "warn"], routing: ["Routing", "good"] };
@@ -111,7 +111,7 @@ export default async function routes(main) {
     const name = el("input", { type: "text", required: true, value: row?.name ?? "chat", readonly: Boolean(row), spellcheck: "false" });
     const area = el("textarea", { rows: 18, spellcheck: "false", value: text });
     const wrong = el("pre", { class: "note bad", role: "alert", hidden: true });
-    const save = el("button", { class: "primary" }, row ? "Review" : "Create");
+    const save = el("button", { class: "primary" }, "Review");
     const box = dialog(row ? `Edit the route ${row.name}` : "New route", el("form", { on: { submit } },
       field("Name", name), field("Route file (TOML)", area, "It takes effect as soon as it is saved; a mistake never does."), wrong, el("div", { class: "actions" }, save)));
 
@@ -120,18 +120,13 @@ export default async function routes(main) {
       wrong.hidden = true;
       save.disabled = true;
       try {
-        const send = (query) => call("PUT", `routes/${part(name.value.trim())}`, { query, body: area.value, type: "application/toml", headers: revision ? { "if-match": `"${revision}"` } : {} });
-        if (row) {
-          const tried = await send({ dry_run: 1 });
-          if (!(await review(`Review the change of ${row.name}`, tried.file, tried.review))) {
-            save.disabled = false;
-            return;
-          }
+        const called = name.value.trim();
+        const made = await reviewed(row ? `Review the change of ${row.name}` : `Review ${called}`, (query, headers) => call("PUT", `routes/${part(called)}`, { query, body: area.value, type: "application/toml", headers }), { revision, theirs, apply: row ? "Apply" : "Create" });
+        if (made) {
+          toast(`${called} is in effect`);
+          box.close();
+          refresh();
         }
-        await send({});
-        toast(`${name.value.trim()} is in effect`);
-        box.close();
-        refresh();
       } catch (error) {
         wrong.textContent = error.message;
         wrong.hidden = false;
@@ -139,6 +134,11 @@ export default async function routes(main) {
       save.disabled = false;
     }
     return box;
+
+    async function theirs() {
+      const now = await get(`routes/${part(row.name)}/file`);
+      return { revision: now.revision, began: text, now: now.text };
+    }
   }
 }
 

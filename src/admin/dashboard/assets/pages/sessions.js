@@ -19,10 +19,10 @@ export default async function sessions(main) {
   const [who, known] = await Promise.all([session(), labels()]);
   const list = table({
     label: "sessions", name: "sessions", key: (row) => row.id, sortBy: "-Last used",
-    search: (row) => `${row.subject} ${row.role} ${row.agent} ${row.address}`,
+    search: (row) => `${row.label ?? ""} ${row.subject} ${row.role} ${row.agent} ${row.address}`,
     empty: "No one is logged in by a session.",
     columns: [
-      { title: "Who", value: (row) => [row.subject, row.current], by: (row) => row.subject, render: (row) => [person(row.subject, known), row.current ? [" ", el("span", { class: "badge" }, "this one")] : null] },
+      { title: "Who", value: (row) => [row.subject, row.label, row.link_by, row.current], by: (row) => row.label ?? row.subject, render: (row) => [row.label ? el("span", { title: row.subject }, data(row.label, 60)) : person(row.subject, known, row.link_by), row.current ? [" ", el("span", { class: "badge" }, "this one")] : null] },
       { title: "Role", value: (row) => row.role },
       { title: "Browser", long: true, value: (row) => row.agent, render: (row) => el("span", { title: row.agent }, data(browser(row.agent), 90)) },
       { title: "From", value: (row) => row.address, render: (row) => data(row.address, 60) },
@@ -34,7 +34,7 @@ export default async function sessions(main) {
   });
   const link = el("div", { class: "stack" });
   show(main, el("div", { class: "head" }, el("h1", {}, "Sessions"), list.toolbar),
-    el("section", { class: "card stack", "aria-label": "You" }, el("p", {}, "You are ", el("strong", {}, person(who.subject, known)), `, ${who.role}`, who.projects.length ? `, for ${who.projects.join(", ")}` : "", "."),
+    el("section", { class: "card stack", "aria-label": "You" }, el("p", {}, "You are ", el("strong", {}, person(who.subject, known, who.link_by)), `, ${who.role}`, who.projects.length ? `, for ${who.projects.join(", ")}` : "", "."),
       who.role === "admin" ? el("div", { class: "actions" }, el("button", { type: "button", on: { click: makeLink } }, "Make a login link")) : null, link),
     el("section", { class: "card", "aria-label": "Sessions" }, list.node));
   const refresh = live(async () => list.set(await get("sessions")), 10);
