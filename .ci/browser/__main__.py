@@ -6,7 +6,7 @@ Pictures go to .ci/out/browser, which git does not keep.
 import shutil
 import sys
 
-from browser import crowd, edit, faults, gallery, journey, look, reviews
+from browser import crowd, edit, faults, gallery, home, journey, look, reviews
 from browser.chromium import Browser
 from checks.report import Report, exit_on_sigterm, expect
 from checks.tidegate import REPOSITORY, Tidegate
@@ -63,6 +63,8 @@ def main():
         with Browser(f"https://127.0.0.1:{gateway.admin_port}", out) as browser:
             with report.check("the journey could be driven to its end"):
                 _journey(report, browser, gateway, token)
+    with report.check("there was room for one of two"):
+        home.room(report, out)
     with report.check("the crowd could be seen"):
         crowd.check(report, out)
     with report.check("the gallery could be made"):

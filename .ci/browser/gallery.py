@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 
-from browser import faults, look
+from browser import faults, home, look
 from browser.chromium import Browser
 from checks.report import expect, wait_for
 from checks.tidegate import REPOSITORY, Tidegate
@@ -159,6 +159,7 @@ def all_states(report, out):
                 _logged_in(browser, gateway)
                 wait_for("it is active", lambda: gateway.deployment(ids[0])["status"] == "active", 30)
                 look.fast(report, browser, "/instances/team-llms", 4, 1.0 if "release" in str(gateway.binary) else 4.0)
+                home.failing(report, browser)
                 faults.console_of_several(report, browser)
                 faults.shades(report, browser)
                 faults.values(report, browser)

@@ -20,6 +20,7 @@ const PAGES = [
 
 const main = document.getElementById("main");
 const path = location.pathname.replace(/(.)\/+$/, "$1");
+const home = /^\/(?:instances)?$/.test(path);
 
 async function start() {
   const found = PAGES.map(([pattern, name]) => [path.match(pattern), name]).find(([match]) => match);
@@ -82,9 +83,13 @@ function frame(who) {
     if (text === last) return;
     last = text;
     const problems = status.problems ?? [];
-    document.title = `${problems.length ? `(${problems.length}) ` : ""}${document.title.replace(/^\(\d+\) /, "")}`;
+    const number = problems.length + (status.config_errors ?? []).length;
+    document.title = `${number ? `(${number}) ` : ""}${document.title.replace(/^\(\d+\) /, "")}`;
     notices.querySelectorAll(".from-status").forEach((note) => note.remove());
     for (const warning of status.warnings ?? []) notices.append(el("p", { class: "note warn from-status" }, warning));
+    badge(number).catch(console.error);
+    // Home has them whole.
+    if (home) return;
     if (problems.length) {
       notices.append(el("div", { class: "note bad from-status", id: "problems-now" }, el("ul", {}, problems.slice(0, PROBLEMS_SHOWN).map((each) => el("li", {}, problem(each))),
         problems.length > PROBLEMS_SHOWN && el("li", {}, `and ${problems.length - PROBLEMS_SHOWN} more: `, el("a", { href: "/?instances.status=failed" }, "instances"), ", ", el("a", { href: "/routes" }, "routes")))));
@@ -98,6 +103,31 @@ function frame(who) {
   }, 10);
 }
 
+/** The number of problems on the icon of the tab, as in its title. */
+async function badge(number) {
+  const link = document.querySelector("link[rel=icon]");
+  const plain = `${document.body.dataset.files}/icon.svg`;
+  if (!number) {
+    link.href = plain;
+    return;
+  }
+  const picture = new Image(64, 64);
+  picture.src = plain;
+  await picture.decode();
+  const canvas = el("canvas", { width: 64, height: 64 });
+  const pen = canvas.getContext("2d");
+  pen.drawImage(picture, 0, 0, 64, 64);
+  pen.fillStyle = "#b3261e";
+  pen.beginPath();
+  pen.arc(42, 42, 22, 0, 2 * Math.PI);
+  pen.fill();
+  pen.fillStyle = "#fff";
+  pen.font = "bold 34px sans-serif";
+  [pen.textAlign, pen.textBaseline] = ["center", "middle"];
+  pen.fillText(number > 9 ? "9+" : String(number), 42, 44, 36);
+  link.href = canvas.toDataURL("image/png");
+}
+
 /** Lines of what fails; the rest is a number. */
 const PROBLEMS_SHOWN = 3;
 
@@ -105,6 +135,7 @@ const PROBLEMS_SHOWN = 3;
 function problem(each) {
   const [first = ""] = (each.why ?? "").split("\n");
   const why = [each.since && ` ${ago(each.since)}`, first && `: ${first}`];
+  if (each.kind === "waiting") return [el("a", { href: `/instances/${part(each.of)}#why` }, data(each.name, 80)), " waits for room", data(why.filter(Boolean).join(""), 300)];
   return each.kind === "server"
     ? ["A server of the route ", el("a", { href: `/routes?routes.filter=${part(each.of)}` }, data(each.of, 60)), " fails: ", data(`${each.name}${first ? `, ${first}` : ""}`, 300)]
     : [el("a", { href: `/instances/${part(each.of)}` }, data(each.name, 80)), " failed", data(why.filter(Boolean).join(""), 300)];

@@ -2,6 +2,7 @@
 
 import { el, confirm, copy, dialog, download, field, toast } from "./dom.js";
 import { get, part, post, remove } from "./api.js";
+import { explained, leavers } from "./explain.js";
 import { menu } from "./menu.js";
 
 const RUNS = ["loading", "active", "idle"];
@@ -19,7 +20,15 @@ function allows(command, instance) {
 const TITLES = { start: "Start", stop: "Stop", unload: "Unload", offload: "Offload", wake: "Wake" };
 const DONE = { start: "is starting", stop: "is stopping", unload: "is ending its workers; the next request starts one", offload: "is moving its weights off the GPU", wake: "is waking" };
 
-/** Runs one command; asks first where requests may suffer. */
+/** Asks before a start or a wake that others make room for; one that nobody leaves for needs no question. */
+async function mayPush(instance, name, deployment) {
+  const all = await explained(instance.name, deployment).catch(() => []);
+  const asleep = new Set(instance.deployments.filter((each) => !["active", "idle", "loading"].includes(each.status)).map((each) => each.id));
+  const list = leavers(all.filter((each) => asleep.has(each.deployment)));
+  return !list || confirm(`${TITLES[name]} ${deployment ?? instance.name}?`, { details: el("div", { class: "stack" }, el("p", {}, "To make room for it, as things are now, would leave:"), list), action: TITLES[name] });
+}
+
+/** Runs one command; asks first where requests may suffer, and where others would leave. */
 export async function command(instance, name, refresh, deployment = null) {
   const inside = instance.deployments.filter((each) => !deployment || each.endpoint === deployment).reduce((sum, each) => sum + each.in_flight, 0);
   const what = deployment ?? instance.name;
@@ -30,6 +39,7 @@ export async function command(instance, name, refresh, deployment = null) {
     });
     if (!sure) return;
   }
+  if ((name === "start" || name === "wake") && !(await mayPush(instance, name, deployment))) return;
   try {
     await post(`instances/${part(instance.name)}/${name}`, undefined, { deployment });
     toast(`${what} ${DONE[name]}`);

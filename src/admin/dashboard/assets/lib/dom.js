@@ -102,10 +102,10 @@ function glyph(shapes) {
   return icon;
 }
 
-/** The status of something, as a shape and a word. */
-export function status(word, large = false) {
+/** The status of something, as a shape and a word; `bare` where the word stands beside it anyway. */
+export function status(word, large = false, bare = false) {
   const known = word in SHAPES ? word : "stopped";
-  return el("span", { class: `status ${known}${large ? " large" : ""}` }, glyph(SHAPES[known]), word);
+  return el("span", { class: `status ${known}${large ? " large" : ""}` }, glyph(SHAPES[known]), bare ? null : word);
 }
 
 /** Our own words, in which `names` in backticks are code. */

@@ -3,6 +3,7 @@
 import { data, el, show, status } from "../lib/dom.js";
 import { get, live, news, part } from "../lib/api.js";
 import { ago, bytes, decimal, NONE } from "../lib/format.js";
+import { bar, gpuBar, legend } from "../lib/gpu_bar.js";
 import { board, NO_SENSOR } from "../lib/series.js";
 import { table } from "../lib/table.js";
 
@@ -21,23 +22,6 @@ const PLOTS = [
 function owner(deployment) {
   if (deployment === "-") return el("span", { class: "quiet" }, "another project");
   return el("a", { href: `/instances/${part(deployment.split("/")[0])}` }, data(deployment, 70));
-}
-
-/** A colour for each deployment, the same on every GPU; there are more deployments than colours. */
-const SHADES = 6;
-function shade(deployment) {
-  let sum = 0;
-  for (const letter of deployment) sum = (sum * 31 + letter.codePointAt(0)) % 9973;
-  return deployment === "-" ? "strange" : `shade-${(sum % SHADES) + 1}`;
-}
-
-/** A bar of parts `[bytes, class]` of a whole. */
-function bar(parts, total, label) {
-  return el("div", { class: "bar tall", role: "img", "aria-label": label }, parts.filter(([size]) => size > 0).map(([size, name, title]) => {
-    const fill = el("i", { class: name, title });
-    fill.style.width = `${Math.min(100, (100 * size) / total)}%`;
-    return fill;
-  }));
 }
 
 export default async function gpus(main) {
@@ -82,14 +66,8 @@ export default async function gpus(main) {
 }
 
 function device(gpu) {
-  const held = gpu.held.reduce((sum, holder) => sum + (holder.bytes ?? 0), 0);
-  const other = Math.max(0, (gpu.memory_used ?? 0) - held);
   return el("section", { class: "card stack" },
-    el("div", { class: "card-head" }, el("h2", {}, `GPU ${gpu.index}`), data(gpu.name, 60)),
-    bar([...gpu.held.map((holder) => [holder.bytes ?? 0, `${shade(holder.deployment)}${holder.status === "offloaded" ? " sleeps" : ""}`, `${holder.deployment === "-" ? "another project" : holder.deployment}: ${bytes(holder.bytes)}, ${holder.status}`]), [other, "other", `others: ${bytes(other)}`]], gpu.memory_total,
-      `GPU ${gpu.index}: ${bytes(held)} of ${bytes(gpu.memory_total)} held`),
-    el("div", { class: "legend" }, gpu.held.map((holder) => el("span", { class: `${shade(holder.deployment)}${holder.status === "offloaded" ? " sleeps" : ""}` }, data(holder.deployment === "-" ? "another project" : holder.deployment, 40), holder.status === "offloaded" ? " (asleep)" : null)),
-      el("span", { class: "other" }, "others"), el("span", {}, "free")),
+    el("div", { class: "card-head" }, el("h2", {}, `GPU ${gpu.index}`), data(gpu.name, 60)), gpuBar(gpu), legend(gpu),
     el("dl", { class: "facts" }, [["Memory", bytes(gpu.memory_total)], ["Free", bytes(gpu.memory_free)], ["In use", bytes(gpu.memory_used)],
       ["Utilization", gpu.utilisation === null ? NONE : `${decimal(gpu.utilisation)} %`], ["Temperature", gpu.temperature === null ? NONE : `${decimal(gpu.temperature)} °C`], ["Power", gpu.power === null ? NONE : `${decimal(gpu.power)} W`]]
       .map(([title, value]) => el("div", {}, el("dt", {}, title), el("dd", {}, value)))),

@@ -6,6 +6,7 @@ import { get, live, news, part } from "../lib/api.js";
 import { ago, count, decimal, NONE, span, time } from "../lib/format.js";
 import { terminal } from "../lib/console.js";
 import { board, PLOTS } from "../lib/series.js";
+import { explained, reasons } from "../lib/explain.js";
 import { configuration } from "../lib/configuration.js";
 import { table } from "../lib/table.js";
 import { tabs } from "../lib/tabs.js";
@@ -21,6 +22,7 @@ export default async function instance(main, name) {
   const reasons = el("div", { class: "stack" });
   const models = modelTable(() => now, () => refresh());
   const events = eventList(name);
+  const why = whyBox(name);
   const access = accessExample(detail);
   const errorMetrics = metrics.map((metric) => metric.name).filter((metric) => metric.startsWith("errors_"));
   const plots = board({ scope: `instance:${name}`, wanted: PLOTS, errorMetrics, gpus: () => [...new Set(now.deployments.flatMap((each) => each.gpus))] });
@@ -31,6 +33,7 @@ export default async function instance(main, name) {
   const panels = tabs("Parts of the instance", [
     { name: "overview", title: "Overview", node: el("div", { class: "stack" },
       el("section", { class: "card" }, el("h2", {}, "Deployed models"), models.node),
+      why.node,
       access.node,
       el("section", { class: "stack", "aria-label": "Plots" },
         el("div", { class: "head" }, el("h2", { class: "grow" }, "Over time"), el("div", { class: "actions" }, detail.deployments.length > 1 && whose, plots.bar)), plots.node)) },
@@ -89,6 +92,21 @@ export default async function instance(main, name) {
     asked = Date.now();
     draw();
   }, 2);
+}
+
+/** Why each model runs or does not, and who would leave for it. */
+function whyBox(name) {
+  const words = el("div", { class: "stack" });
+  let last = "";
+  const node = el("section", { class: "card stack", id: "why" }, el("h2", {}, "Why"), words);
+  live(async () => {
+    const all = await explained(name);
+    const text = JSON.stringify(all);
+    if (text === last) return;
+    last = text;
+    show(words, reasons(all));
+  }, 5);
+  return { node };
 }
 
 function modelTable(instance, refresh) {

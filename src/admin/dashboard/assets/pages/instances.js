@@ -2,12 +2,21 @@
 
 import { data, el, show, status } from "../lib/dom.js";
 import { live, news, part } from "../lib/api.js";
-import { buttonState, buttons } from "../lib/actions.js";
-import { count, decimal, NONE, span, bytes } from "../lib/format.js";
+import { buttonState, buttons, command } from "../lib/actions.js";
+import { explained } from "../lib/explain.js";
+import { ago, count, decimal, NONE, span, bytes } from "../lib/format.js";
+import { gpuBar } from "../lib/gpu_bar.js";
+import { problemList, problems } from "../lib/problems.js";
 import { table } from "../lib/table.js";
 
+/** What stands for several: models that answer at once, and those that requests wait for. */
+const KINDS = { ready: (each) => ["active", "idle"].includes(each.status), waiting: (each) => each.waiting > 0 };
 const STATUSES = ["loading", "active", "idle", "offloaded", "stopping", "stopped", "failed"];
 
+/** How many of those that wait are asked why. */
+const WAITING_MAX = 12;
+/** How often the same problems are drawn anew. */
+const TELL_MS = 10000;
 /** How often the GPUs are asked when nothing changes. */
 const GPUS_MS = 10000;
 
@@ -26,7 +35,7 @@ export default async function instances(main) {
     search: (row) => [row.name, row.project, row.queue, row.route, row.status, ...row.deployments.flatMap((each) => [each.endpoint, each.model])].join(" "),
     empty: el("div", { class: "stack" }, el("p", {}, "No instance is configured yet. Launch one, or put a file into routes.d."),
       el("p", {}, el("a", { class: "button primary", href: "/launch" }, "Launch New"))),
-    filters: [{ label: "Any status", choices: STATUSES, fits: (row, word) => row.status === word || row.deployments.some((each) => each.status === word) }],
+    filters: [{ label: "Any status", choices: [...Object.keys(KINDS), ...STATUSES], fits: (row, word) => (KINDS[word] ? row.deployments.some(KINDS[word]) : row.status === word || row.deployments.some((each) => each.status === word)) }],
     columns: [
       { title: "Name", value: (row) => row.name, render: (row) => el("a", { href: `/instances/${part(row.name)}` }, data(row.name, 60)) },
       { title: "Status", value: (row) => [row.status, progress(row)], by: (row) => STATUSES.indexOf(row.status),
@@ -44,8 +53,11 @@ export default async function instances(main) {
     ],
   });
   const facts = el("dl", { class: "facts" });
-  const glance = el("section", { class: "card", "aria-label": "At a glance", hidden: true }, facts);
-  show(main, el("div", { class: "head" }, el("h1", {}, "Instances"), list.toolbar), glance, el("section", { class: "card", "aria-label": "Instances" }, list.node));
+  const state = el("div");
+  const strip = el("a", { class: "strip", href: "/gpus", hidden: true });
+  let [told, toldAt, drawnGpus, drawnFacts] = ["", 0, "", ""];
+  const glance = el("section", { class: "card", "aria-label": "At a glance", hidden: true }, facts, strip);
+  show(main, state, glance, el("div", { class: "head" }, el("h1", {}, "Instances"), list.toolbar), el("section", { class: "card", "aria-label": "Instances" }, list.node));
   const refresh = live(async () => {
     const rows = await news("instances");
     // What is held of GPUs changes with the instances; the rest of that answer is not shown here.
@@ -56,9 +68,46 @@ export default async function instances(main) {
     }
     asked = Date.now();
     list.set(rows);
+    await tell(rows);
+    drawStrip();
     glance.hidden = rows.length === 0;
-    show(facts, atAGlance(rows, devices).map(([title, value, quiet]) => el("div", {}, el("dt", {}, title), el("dd", {}, value, quiet && [" ", el("span", { class: "quiet small" }, quiet)]))));
+    drawFacts(atAGlance(rows, devices));
   }, 2);
+
+  /** A link that has the focus stays. */
+  function drawFacts(all) {
+    const text = JSON.stringify(all.map(([title, value, quiet]) => [title, value.textContent ?? value, quiet?.textContent ?? quiet]));
+    if (text === drawnFacts || facts.contains(document.activeElement)) return;
+    drawnFacts = text;
+    show(facts, all.map(([title, value, quiet]) => el("div", {}, el("dt", {}, title), el("dd", {}, value, quiet && [" ", el("span", { class: "quiet small" }, quiet)]))));
+  }
+
+  /** Whether all is well, or what is not. */
+  async function tell(rows) {
+    const now = await news("status");
+    const waiting = (now.problems ?? []).filter((each) => each.kind === "waiting").slice(0, WAITING_MAX);
+    const room = new Map(await Promise.all(waiting.map(async (each) => [each.name, (await explained(each.of).catch(() => [])).find((one) => one.deployment === each.name)?.lines[0]])));
+    const all = problems(now, (each) => command(rows.find((row) => row.name === each.of) ?? { name: each.of, deployments: [] }, "start", refresh, each.name.slice(each.of.length + 1)), room);
+    const models = rows.flatMap((row) => row.deployments);
+    const ready = models.filter(KINDS.ready).length;
+    const well = `All well: nothing fails, nothing waits for room. ${ready} of ${models.length} models ${ready === 1 ? "is" : "are"} ready; the others start when they are asked.`;
+    const text = JSON.stringify([all.map((each) => [each.what.map((part_) => part_.textContent ?? part_), each.why, each.since && ago(each.since)]), well]);
+    // Seconds alone are told anew now and then: what is about to be pressed stays.
+    const shape = text.replace(/[\d.]+/g, "");
+    if ((shape === told && Date.now() - toldAt < TELL_MS) || (!rows.length && !all.length)) return;
+    [told, toldAt] = [shape, Date.now()];
+    // A button that has the focus stays.
+    if (state.contains(document.activeElement) && state.querySelectorAll("li").length === all.length) return;
+    show(state, problemList(all, well));
+  }
+
+  function drawStrip() {
+    const text = JSON.stringify(devices.map((gpu) => [gpu.index, gpu.held]));
+    if (text === drawnGpus) return;
+    drawnGpus = text;
+    strip.hidden = !devices.length;
+    show(strip, devices.map((gpu) => el("span", { class: "gpu-strip" }, el("span", { class: "small quiet" }, `GPU ${gpu.index}`), gpuBar(gpu))));
+  }
 }
 
 /** All instances together: `[title, figure, what belongs to it]`. */
@@ -68,14 +117,17 @@ function atAGlance(rows, devices) {
   const sum = (list, value) => list.reduce((total, each) => total + (value(each) ?? 0), 0);
   const waiting = sum(deployments, (each) => each.waiting);
   const ready = are("active", "idle");
+  const to = (word, number, class_ = null) => (number ? el("a", { class: class_, href: `/?instances.status=${word}` }, count(number)) : count(0));
+  const link = (href, figure) => el("a", { href }, figure);
   return [
-    ["Models ready", count(ready), `of ${count(deployments.length)}`],
-    ["Loading", count(are("loading"))],
-    ["Offloaded", count(are("offloaded"))],
-    ["Failed", are("failed") ? el("a", { class: "bad", href: "/?instances.status=failed" }, count(are("failed"))) : count(0)],
-    ["In flight", count(sum(deployments, (each) => each.in_flight)), waiting ? `+ ${count(waiting)} waiting` : null],
-    ["Requests/s", decimal(sum(rows, (row) => row.live?.requests_per_second))],
-    ["Tokens/s", decimal(sum(rows, (row) => row.live?.completion_tokens_per_second))],
+    ["Models ready", to("ready", ready), `of ${count(deployments.length)}`],
+    ["Loading", to("loading", are("loading"))],
+    ["Offloaded", to("offloaded", are("offloaded"))],
+    ["Stopped", to("stopped", are("stopped"))],
+    ["Failed", to("failed", are("failed"), "bad")],
+    ["In flight", to("active", sum(deployments, (each) => each.in_flight)), waiting ? el("a", { href: "/?instances.status=waiting" }, `+ ${count(waiting)} waiting`) : null],
+    ["Requests/s", link("/endpoints", decimal(sum(rows, (row) => row.live?.requests_per_second)))],
+    ["Tokens/s", link("/endpoints", decimal(sum(rows, (row) => row.live?.completion_tokens_per_second)))],
     devices.length ? ["GPU memory held", bytes(sum(devices, (gpu) => sum(gpu.held, (holder) => holder.bytes))), `of ${bytes(sum(devices, (gpu) => gpu.memory_total))}`] : null,
   ].filter(Boolean);
 }
