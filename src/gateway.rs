@@ -55,7 +55,8 @@ use record::Sink;
 use record::ids::RequestIds;
 use refusal::Refusal;
 use route::stored::Stored;
-use route::table::{Backend, Kept, Table};
+use route::table::kept::Kept;
+use route::table::{Backend, Table};
 use upstream::servers::UpstreamView;
 
 /// What is taken for our memory where neither the machine nor a control group says.

@@ -1,0 +1,292 @@
+//! What outlives a reload, and a table made of a catalog with it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::names::{Found, Names};
+use super::{Backend, Destination, Entrance, Table, Target, called};
+use crate::config::{Catalog, Route, Upstream};
+use crate::deployment::{Handle, Registry};
+use crate::gateway::limits::budget::RetryBudget;
+use crate::gateway::limits::estimate::PromptRate;
+use crate::gateway::limits::rate::Rates;
+use crate::gateway::limits::slots::Slots;
+use crate::gateway::route::apis::Apis;
+use crate::gateway::route::paths::Paths;
+use crate::gateway::upstream::server::{Fleet, Server};
+use crate::gateway::upstream::servers::Servers;
+use crate::names::ModelName;
+use crate::telemetry::history::{Recorder, Scope};
+use crate::telemetry::metrics::RequestMetrics;
+use crate::time::Clock;
+
+/// What outlives a reload, by name.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Taken only while a table is compiled.
+    inner: Mutex<KeptInner>,
+}
+
+#[derive(Debug, Default)]
+struct KeptInner {
+    slots: HashMap<String, Arc<Slots>>,
+    rates: HashMap<String, Arc<Rates>>,
+    budgets: HashMap<String, Arc<RetryBudget>>,
+    servers: Servers,
+    fleets: HashMap<String, Arc<Fleet>>,
+    metrics: HashMap<(String, String), Arc<RequestMetrics>>,
+    /// Of the registry that was compiled with last.
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl Kept {
+    /// Compiles a catalog. Deployments that the registry does not know are left
+    /// out: the conductor takes the catalog first.
+    pub fn compile(&self, catalog: &Catalog, registry: &Registry) -> Table {
+        let mut kept = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.recorder = Some(Arc::clone(&registry.recorder));
+        let mut table = Table::default();
+        kept.servers.begin();
+        for route in catalog.routes.iter().filter(|route| route.enabled) {
+            let entrance = kept.entrance(route, registry);
+            for destination in entrance.models.all() {
+                table.models.add(&destination.name, Arc::clone(destination));
+            }
+            if let Some(host) = &route.host {
+                table.hosts.insert(host.clone(), route.path.clone());
+            }
+            table.entrances.insert(route.path.clone(), entrance);
+        }
+        table.models.sort();
+        kept.forget_unused();
+        table
+    }
+}
+
+impl KeptInner {
+    fn entrance(&mut self, route: &Arc<Route>, registry: &Registry) -> Entrance {
+        let slots = self.slots(
+            format!("route {}", route.name),
+            route.limits.max_concurrent_requests,
+        );
+        let rates = self.rates.entry(route.name.as_str().to_owned());
+        let rates = Arc::clone(rates.or_insert_with(Rates::new));
+        let budget = self.budgets.entry(route.name.as_str().to_owned());
+        let budget = Arc::clone(budget.or_default());
+        let servers = self.servers_of(route, registry);
+        let groups = groups(&servers);
+        let mut models: HashMap<ModelName, Vec<Arc<Target>>> = HashMap::new();
+        for (endpoint, target) in &servers {
+            if let Some(endpoint) = endpoint {
+                models
+                    .entry(endpoint.clone())
+                    .or_default()
+                    .push(Arc::clone(target));
+            }
+        }
+        let one_endpoint = models.len() <= 1;
+        for name in &route.models {
+            // Config allows an alias only where it is clear what it leads to.
+            if one_endpoint && !models.contains_key(name) {
+                let all = servers.iter().map(|(_, target)| Arc::clone(target));
+                models.insert(name.clone(), all.collect());
+            }
+        }
+        for deployment in &route.deployments {
+            let Some(handle) = registry.get(&deployment.id) else {
+                continue;
+            };
+            for adapter in deployment.adapters() {
+                let target = self.target(route, &handle, adapter.clone(), registry);
+                models.entry(adapter).or_default().push(target);
+            }
+        }
+        let mut names = Names::default();
+        for (name, targets) in models {
+            if !targets.is_empty() {
+                let destination = Destination {
+                    name: name.clone(),
+                    route: Arc::clone(route),
+                    slots: Arc::clone(&slots),
+                    rates: Arc::clone(&rates),
+                    budget: Arc::clone(&budget),
+                    turns: Arc::default(),
+                    targets,
+                    stands_for: None,
+                };
+                names.add(&name, Arc::new(destination));
+            }
+        }
+        names.sort();
+        for named in &route.names {
+            // Its deployment may be one that the registry does not know yet.
+            let of = named.of.as_str();
+            if let Some(of) = names.get(of).and_then(|found| called(&found, of)) {
+                let destination = Destination {
+                    name: named.name.clone(),
+                    stands_for: Some(Arc::clone(named)),
+                    ..Destination::clone(&of)
+                };
+                names.add(&named.name, Arc::new(destination));
+            }
+        }
+        let only = one_endpoint.then(|| only(route, &names)).flatten();
+        Entrance {
+            rates,
+            groups,
+            models: names,
+            only,
+        }
+    }
+
+    /// What answers for a route, each with the name that leads to it alone.
+    fn servers_of(&mut self, route: &Route, registry: &Registry) -> Named {
+        let mut servers = Vec::new();
+        for (i, upstream) in route.upstreams.iter().enumerate() {
+            let before = route.upstreams.iter().take(i);
+            let n = before
+                .filter(|other| other.address == upstream.address)
+                .count();
+            let server = self.servers.of(route, upstream, n, registry.clock);
+            servers.push((
+                None,
+                self.external(route, upstream, (server, registry.clock)),
+            ));
+        }
+        for deployment in &route.deployments {
+            let Some(handle) = registry.get(&deployment.id) else {
+                continue;
+            };
+            servers.push((
+                Some(deployment.endpoint_name.clone()),
+                self.deployment(route, &handle, registry),
+            ));
+        }
+        servers
+    }
+
+    fn external(
+        &mut self,
+        route: &Route,
+        upstream: &Upstream,
+        (server, clock): (Arc<Server>, Clock),
+    ) -> Arc<Target> {
+        let label = Arc::clone(&server.label);
+        Arc::new(Target {
+            metrics: self.metrics(
+                route.name.as_str(),
+                &label,
+                &Scope::Route(route.name.clone()),
+            ),
+            label,
+            model: upstream.model.clone(),
+            prompts: PromptRate::default(),
+            paths: Paths::new(&upstream.base_path, upstream.path_prefix.as_deref()),
+            apis: Apis::new(upstream.apis, clock),
+            may_return: upstream.any_address,
+            backend: Backend::External(server),
+        })
+    }
+
+    fn deployment(
+        &mut self,
+        route: &Route,
+        handle: &Arc<Handle>,
+        registry: &Registry,
+    ) -> Arc<Target> {
+        let endpoint = handle.spec().endpoint_name.clone();
+        self.target(route, handle, endpoint, registry)
+    }
+
+    /// A deployment under one of the names that its worker knows. All of them
+    /// share its places and connections.
+    fn target(
+        &mut self,
+        route: &Route,
+        handle: &Arc<Handle>,
+        model: ModelName,
+        registry: &Registry,
+    ) -> Arc<Target> {
+        let spec = handle.spec();
+        let key = handle.id.as_str().to_owned();
+        let fleet = self.fleets.entry(key.clone());
+        let new = || Arc::new(Fleet::new(handle.id.clone(), registry.clock));
+        let fleet = Arc::clone(fleet.or_insert_with(new));
+        fleet.set_each_max(spec.replicas.requests_max);
+        let limit = fleet.places(spec.max_concurrent_requests, &handle.snapshot());
+        let slots = self.slots(key, limit);
+        Arc::new(Target {
+            label: handle.id.shared(),
+            metrics: self.metrics(
+                route.name.as_str(),
+                handle.id.as_str(),
+                &Scope::Deployment(handle.id.clone()),
+            ),
+            model: Some(model),
+            prompts: PromptRate::default(),
+            paths: Paths::default(),
+            apis: Apis::new(None, registry.clock),
+            may_return: false,
+            backend: Backend::Deployment {
+                handle: Arc::clone(handle),
+                slots,
+                fleet,
+            },
+        })
+    }
+
+    fn slots(&mut self, key: String, limit: Option<u32>) -> Arc<Slots> {
+        let slots = self.slots.entry(key).or_insert_with(|| Slots::new(limit));
+        slots.set_limit(limit);
+        Arc::clone(slots)
+    }
+
+    fn metrics(&mut self, route: &str, deployment: &str, scope: &Scope) -> Arc<RequestMetrics> {
+        let key = (route.to_owned(), deployment.to_owned());
+        let recorder = self.recorder.clone();
+        let metrics = self.metrics.entry(key).or_insert_with(|| match &recorder {
+            Some(recorder) => {
+                let account = recorder.account(scope);
+                RequestMetrics::with_account(route, deployment, account)
+            }
+            None => RequestMetrics::new(route, deployment),
+        });
+        Arc::clone(metrics)
+    }
+
+    /// Drops what neither the new table nor a request in flight holds.
+    fn forget_unused(&mut self) {
+        self.slots.retain(|_, slots| Arc::strong_count(slots) > 1);
+        self.rates.retain(|_, rates| Arc::strong_count(rates) > 1);
+        self.budgets
+            .retain(|_, budget| Arc::strong_count(budget) > 1);
+        self.servers.end();
+        self.fleets.retain(|_, fleet| Arc::strong_count(fleet) > 1);
+        self.metrics
+            .retain(|_, metrics| Arc::strong_count(metrics) > 1);
+    }
+}
+
+/// The one destination of a route whose names all lead to the same servers.
+fn only(route: &Route, names: &Names<Arc<Destination>>) -> Option<Arc<Destination>> {
+    let endpoint = route.deployments.first().map(|d| &d.endpoint_name);
+    let name = endpoint.or_else(|| route.models.first())?;
+    match names.get(name.as_str())? {
+        Found::Exact(found) => Some(Arc::clone(found)),
+        // Only the client can say which of them it means.
+        Found::Pattern(_) => None,
+    }
+}
+
+/// What answers, with the endpoint name that it answers for; none for all names.
+type Named = Vec<(Option<ModelName>, Arc<Target>)>;
+
+/// Those that answer for the same name, together.
+fn groups(servers: &Named) -> Vec<Vec<Arc<Target>>> {
+    let mut groups: HashMap<Option<&ModelName>, Vec<Arc<Target>>> = HashMap::new();
+    for (endpoint, target) in servers {
+        let group = groups.entry(endpoint.as_ref()).or_default();
+        group.push(Arc::clone(target));
+    }
+    groups.into_values().collect()
+}
