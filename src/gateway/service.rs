@@ -1,12 +1,11 @@
 //! The story of one request, step by step.
 
+mod asking;
 mod later;
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
@@ -14,13 +13,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
-use super::admission::concurrency::Seating;
-use super::admission::{Admission, Call, admit};
 use super::answer::body::Body;
-use super::answer::meter::Delivery;
 use super::answer::respond;
 use super::client::peer::Peer;
-use super::forward::{Answered, Outgoing, forward, forwarded_headers};
 use super::head::Head;
 use super::head::headers;
 use super::head::hops::Hops;
@@ -36,20 +31,16 @@ use super::request::decode::decode;
 use super::request::entry::Entry;
 use super::request::receive::Received;
 use super::request::{cors, framing, host, inputs, receive};
-use super::retrieve::{Wanted, retrieve, whereabouts};
-use super::route::stored;
-use super::route::table::{Destination, Table};
+use super::retrieve::{Wanted, retrieve};
+use super::route::table::Table;
 use super::{Gateway, loading, models};
 use crate::auth::{Keyring, Principal};
-use crate::config::{Name, StreamUsage};
+use crate::config::Name;
 use crate::openai::api::Api;
 use crate::openai::request::Scan;
 use crate::pieces::Pieces;
-use crate::time::Instant;
+use asking::{Asking, Theirs, ask};
 use later::Job;
-
-/// The head of a server's answer, the place it has there, and how it goes on to the client.
-type Theirs = (Answered, Admission, Delivery);
 
 /// What a request comes to, when nothing refuses it.
 enum Answer {
@@ -376,102 +367,6 @@ fn as_named(
 ) -> Result<(Pieces, Scan<'static>), Refusal> {
     let made = name.rules.apply(api, name.of.as_str(), body, scan);
     made.map_err(Refusal::Body)
-}
-
-/// What is to be asked of a server.
-struct Asking<'a> {
-    principal: &'a Principal,
-    destination: &'a Arc<Destination>,
-    api: Api,
-    path: &'static str,
-    body: &'a Pieces,
-    scan: &'a Scan<'a>,
-}
-
-/// A place, a server, the head of its answer.
-async fn ask(
-    gateway: &Gateway,
-    asking: Asking<'_>,
-    seating: Seating,
-    parts: &mut Parts,
-    record: &mut Record,
-) -> Result<Box<Theirs>, Refusal> {
-    let Asking {
-        principal,
-        destination,
-        api,
-        scan,
-        ..
-    } = asking;
-    let pick = destination.pick(api, &parts.headers, scan, asking.body);
-    let call = Call {
-        principal,
-        destination,
-        api,
-        scan,
-        pick,
-    };
-    let mut admission = admit(seating, call, record).await?;
-    let headers = std::mem::take(&mut parts.headers);
-    let (outgoing, mut delivery) = prepare(&asking, parts, headers, record);
-    record.waits.overhead = record.elapsed().saturating_sub(waited(record));
-    let began = Instant::now();
-    let answered = forward(&outgoing, destination, Some(pick), &mut admission, record).await?;
-    delivery.idle_max = destination.route.timeouts.idle;
-    delivery.over_at = admission.place.over_at(began);
-    delivery.keep_alive = destination.route.stream.keep_alive;
-    if api == Api::Responses && scan.store != Some(false) {
-        let at = whereabouts(destination, &admission);
-        let stored = stored::Passing::new(&gateway.stored, &principal.workspace, at);
-        delivery.stored = Some(stored);
-    }
-    Ok(Box::new((answered, admission, delivery)))
-}
-
-fn prepare<'a>(
-    asking: &Asking<'a>,
-    parts: &'a Parts,
-    headers: HeaderMap,
-    record: &mut Record,
-) -> (Outgoing<'a>, Delivery) {
-    let Asking {
-        destination,
-        api,
-        body,
-        scan,
-        ..
-    } = *asking;
-    let asked = scan.usage_was_asked();
-    let may_ask = scan.stream && scan.odd.is_none() && api.usage_in_stream_needs_asking();
-    let ask_usage = may_ask && !asked;
-    let is_exact = destination.route.stream.usage == StreamUsage::Exact;
-    let ask_usage_always = may_ask && is_exact;
-    let outgoing = Outgoing {
-        api,
-        method: Method::POST,
-        path: Cow::Borrowed(asking.path),
-        query: parts.uri.query(),
-        headers: forwarded_headers(headers, record),
-        body,
-        scan: Some(scan),
-        ask_usage,
-        ask_usage_always,
-    };
-    let delivery = Delivery {
-        api,
-        remove_usage_event: ask_usage,
-        strip_usage: ask_usage_always && !scan.usage_was_asked_always(),
-        shows_apis: outgoing.query.is_none(),
-        idle_max: Duration::ZERO,
-        over_at: None,
-        keep_alive: None,
-        stored: None,
-    };
-    (outgoing, delivery)
-}
-
-fn waited(record: &Record) -> Duration {
-    record.waits.body + record.waits.queue + record.waits.cold_start.unwrap_or_default()
 }
 
 /// Our public keys. Whoever verifies our tokens asks again within minutes, so that a

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Response, StatusCode};
 
-use super::{Asking, Theirs, ask};
+use super::asking::{Asking, Theirs, ask};
 use crate::auth::Principal;
 use crate::config::Streams;
 use crate::gateway::Gateway;

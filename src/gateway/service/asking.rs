@@ -1,0 +1,124 @@
+//! What is asked of a server, and the head of its answer.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, Method};
+
+use crate::auth::Principal;
+use crate::config::StreamUsage;
+use crate::gateway::Gateway;
+use crate::gateway::admission::concurrency::Seating;
+use crate::gateway::admission::{Admission, Call, admit};
+use crate::gateway::answer::meter::Delivery;
+use crate::gateway::forward::{Answered, Outgoing, forward, forwarded_headers};
+use crate::gateway::record::Record;
+use crate::gateway::refusal::Refusal;
+use crate::gateway::retrieve::whereabouts;
+use crate::gateway::route::stored;
+use crate::gateway::route::table::Destination;
+use crate::openai::api::Api;
+use crate::openai::request::Scan;
+use crate::pieces::Pieces;
+use crate::time::Instant;
+
+/// The head of a server's answer, the place it has there, and how it goes on to the client.
+pub(super) type Theirs = (Answered, Admission, Delivery);
+
+/// What is to be asked of a server.
+pub(super) struct Asking<'a> {
+    pub(super) principal: &'a Principal,
+    pub(super) destination: &'a Arc<Destination>,
+    pub(super) api: Api,
+    pub(super) path: &'static str,
+    pub(super) body: &'a Pieces,
+    pub(super) scan: &'a Scan<'a>,
+}
+
+/// A place, a server, the head of its answer.
+pub(super) async fn ask(
+    gateway: &Gateway,
+    asking: Asking<'_>,
+    seating: Seating,
+    parts: &mut Parts,
+    record: &mut Record,
+) -> Result<Box<Theirs>, Refusal> {
+    let Asking {
+        principal,
+        destination,
+        api,
+        scan,
+        ..
+    } = asking;
+    let pick = destination.pick(api, &parts.headers, scan, asking.body);
+    let call = Call {
+        principal,
+        destination,
+        api,
+        scan,
+        pick,
+    };
+    let mut admission = admit(seating, call, record).await?;
+    let headers = std::mem::take(&mut parts.headers);
+    let (outgoing, mut delivery) = prepare(&asking, parts, headers, record);
+    record.waits.overhead = record.elapsed().saturating_sub(waited(record));
+    let began = Instant::now();
+    let answered = forward(&outgoing, destination, Some(pick), &mut admission, record).await?;
+    delivery.idle_max = destination.route.timeouts.idle;
+    delivery.over_at = admission.place.over_at(began);
+    delivery.keep_alive = destination.route.stream.keep_alive;
+    if api == Api::Responses && scan.store != Some(false) {
+        let at = whereabouts(destination, &admission);
+        let stored = stored::Passing::new(&gateway.stored, &principal.workspace, at);
+        delivery.stored = Some(stored);
+    }
+    Ok(Box::new((answered, admission, delivery)))
+}
+
+fn prepare<'a>(
+    asking: &Asking<'a>,
+    parts: &'a Parts,
+    headers: HeaderMap,
+    record: &mut Record,
+) -> (Outgoing<'a>, Delivery) {
+    let Asking {
+        destination,
+        api,
+        body,
+        scan,
+        ..
+    } = *asking;
+    let asked = scan.usage_was_asked();
+    let may_ask = scan.stream && scan.odd.is_none() && api.usage_in_stream_needs_asking();
+    let ask_usage = may_ask && !asked;
+    let is_exact = destination.route.stream.usage == StreamUsage::Exact;
+    let ask_usage_always = may_ask && is_exact;
+    let outgoing = Outgoing {
+        api,
+        method: Method::POST,
+        path: Cow::Borrowed(asking.path),
+        query: parts.uri.query(),
+        headers: forwarded_headers(headers, record),
+        body,
+        scan: Some(scan),
+        ask_usage,
+        ask_usage_always,
+    };
+    let delivery = Delivery {
+        api,
+        remove_usage_event: ask_usage,
+        strip_usage: ask_usage_always && !scan.usage_was_asked_always(),
+        shows_apis: outgoing.query.is_none(),
+        idle_max: Duration::ZERO,
+        over_at: None,
+        keep_alive: None,
+        stored: None,
+    };
+    (outgoing, delivery)
+}
+
+fn waited(record: &Record) -> Duration {
+    record.waits.body + record.waits.queue + record.waits.cold_start.unwrap_or_default()
+}
