@@ -178,9 +178,11 @@ impl Exchange {
         let own = self.route_is_own();
         // Names are of the route, if there is one in the file.
         let named = own || !self.tables.contains_key("route");
+        let is_listed = self.tables.contains_key("target");
         let kept = |key: &str| {
             matches!(key, "instance" | "deployment")
                 || own && key == "route"
+                || own && is_listed && matches!(key, "target" | "upstream")
                 || named && key == "name"
         };
         self.tables.retain(|key, _| kept(key));
@@ -248,10 +250,13 @@ impl Exchange {
             return false;
         };
         found.insert("endpoint_name".to_owned(), json!(to));
-        let names = self.tables.get_mut("name").and_then(Json::as_array_mut);
-        for name in names.into_iter().flatten() {
-            if let Some(of) = name.get_mut("of").filter(|of| of.as_str() == Some(from)) {
-                *of = json!(to);
+        for (table, key) in [("name", "of"), ("target", "to")] {
+            let tables = self.tables.get_mut(table).and_then(Json::as_array_mut);
+            for table in tables.into_iter().flatten() {
+                let meant = table.get_mut(key);
+                if let Some(meant) = meant.filter(|meant| meant.as_str() == Some(from)) {
+                    *meant = json!(to);
+                }
             }
         }
         true

@@ -1,4 +1,4 @@
-//! One file of `routes.d`: `[route]`, `[[upstream]]`, `[instance]`,
+//! One file of `routes.d`: `[route]`, `[[upstream]]`, `[[target]]`, `[instance]`,
 //! `[[deployment]]` and `[[name]]` into parts that are right by themselves.
 //!
 //! Whether they go with the other files is seen in [`super::link`].
@@ -88,6 +88,7 @@ pub(super) fn parse(
 
     let route = top.table("route");
     let upstreams = top.tables("upstream");
+    let targets = top.tables("target");
     let instance = top.table("instance");
     let deployments = top.tables("deployment");
     let names = top.tables("name");
@@ -95,25 +96,28 @@ pub(super) fn parse(
         let message = "this file has neither [route] nor [instance]: write one of them";
         problems.add(top.line, "", message);
     }
-    if let (None, Some(upstream)) = (&route, upstreams.first()) {
-        let message = "[[upstream]] needs a [route] in the same file: write one";
-        problems.add(upstream.line, "upstream", message);
+    for (key, tables) in [("upstream", &upstreams), ("target", &targets)] {
+        if let (None, Some(table)) = (&route, tables.first()) {
+            let message = format!("[[{key}]] needs a [route] in the same file: write one");
+            problems.add(table.line, key, message);
+        }
     }
     if let (None, Some(deployment)) = (&instance, deployments.first()) {
         let message = "[[deployment]] needs an [instance] in the same file: write one";
         problems.add(deployment.line, "deployment", message);
     }
     let has_route = route.is_some();
-    let route = route.and_then(|table| route::read(table, upstreams, base));
+    let route = route.and_then(|table| route::read(table, (upstreams, targets), base));
     let instance = instance.and_then(|table| instance::read(table, deployments, has_route, queues));
     let names = name::read(names, &problems);
     top.finish();
 
     if let (Some(route), Some(instance)) = (&route, &instance)
         && !route.upstreams.is_empty()
+        && route.targets.is_none()
         && instance.route == RouteChoice::Own
     {
-        let message = "a route leads to upstreams or to an instance, not both: move the instance to a file of its own, or name its route in instance.route";
+        let message = "a route leads to upstreams or to an instance, and to both only by a list: write [[target]] for each, or move the instance to a file of its own, or name its route in instance.route";
         problems.add(instance.name.line, "instance", message);
     }
     if let (Some(route), Some(instance)) = (&route, &instance)

@@ -12,11 +12,13 @@ mod machine;
 pub mod render;
 mod routes;
 mod settings;
+mod targets;
 
 use std::time::Duration;
 
 pub use routes::ROUTE_FILE;
 pub use settings::SETTINGS;
+pub(super) use targets::WHEN;
 
 use crate::vllm::options::OptionScope;
 

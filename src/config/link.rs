@@ -5,6 +5,7 @@
 
 mod names;
 mod rules;
+mod targets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -130,6 +131,13 @@ pub(super) fn claims(parts: &Parts) -> BTreeSet<Claim> {
         let adapters = instance.deployments.iter().flat_map(|d| d.value.adapters());
         claims.extend(adapters.map(|adapter| Claim::Model(adapter.to_string())));
     }
+    let listed = parts
+        .route
+        .iter()
+        .filter_map(|route| route.targets.as_ref());
+    for rule in listed.flat_map(|draft| &draft.list.targets) {
+        claims.insert(targets::claim(rule));
+    }
     for draft in &parts.names {
         claims.insert(Claim::Model(draft.name.value.to_string()));
         claims.insert(names::claim(draft));
@@ -157,6 +165,7 @@ pub(super) fn link<'a>(parts: &[Option<&'a Parts>]) -> Links<'a> {
         }
     }
     links.check_groups();
+    links.check_targets();
     links.check_models();
     links.check_patterns();
     links

@@ -29,6 +29,7 @@ mod route;
 mod sandbox;
 mod settings;
 pub mod shares;
+mod target;
 mod tree;
 mod trusted;
 mod upstream;
@@ -55,6 +56,7 @@ pub use settings::{
     Admin, GpuSource, Gpus, HostBudget, LostStore, Metrics, Models, Placement, Settings, Tokens,
     VllmEngine, Workers,
 };
+pub use target::{GoOn, Prefer, Sticky, TargetList, TargetRule};
 pub use upstream::own::{errors as own_upstreams, without as without_own};
 pub use upstream::{
     ApiKeySource, HeaderSource, HealthCheck, SecretUse, Upstream, UpstreamHeader, UpstreamTls,
@@ -116,6 +118,9 @@ pub struct Route {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Our own deployments that it leads to.
     pub deployments: Vec<Arc<Deployment>>,
+    /// The list of both that its own names lead to; `None` where it has either kind and
+    /// spreads requests over all of them.
+    pub targets: Option<TargetList>,
     /// Names with parameters of their own, in their order.
     pub names: Vec<Arc<Name>>,
     /// The file that it stands in.

@@ -23,19 +23,31 @@ impl Route {
     }
 
     /// The deployments that answer for a name of this route: those that are called so, or
-    /// have an adapter of that name; any where it is a name of the route.
+    /// have an adapter of that name; any where it is a name of the route, of its list where
+    /// it has one.
     pub fn behind(&self, name: &str) -> Vec<&Arc<Deployment>> {
         let of = self.meaning(name);
-        let is_called = |spec: &&Arc<Deployment>| {
-            let adapters = spec.adapters();
-            let mut names = adapters.iter().chain([&spec.endpoint_name]);
-            names.any(|name| name.as_str() == of)
+        let called = |is_meant: &dyn Fn(&ModelName) -> bool| {
+            let is_called = |spec: &&Arc<Deployment>| {
+                let adapters = spec.adapters();
+                adapters.iter().chain([&spec.endpoint_name]).any(is_meant)
+            };
+            self.deployments
+                .iter()
+                .filter(is_called)
+                .collect::<Vec<_>>()
         };
-        let own: Vec<_> = self.deployments.iter().filter(is_called).collect();
-        if own.is_empty() {
-            return self.deployments.iter().collect();
+        let listed = self.targets.as_ref();
+        let of_route = listed.filter(|_| self.models.iter().any(|model| model.as_str() == of));
+        if let Some(list) = of_route {
+            return called(&|name| list.leads_to(name));
         }
-        own
+        let own = called(&|name| name.as_str() == of);
+        match listed {
+            _ if !own.is_empty() => own,
+            Some(list) => called(&|name| list.leads_to(name)),
+            None => self.deployments.iter().collect(),
+        }
     }
 }
 
@@ -152,7 +164,7 @@ fn one(mut table: Reader<'_>) -> Option<NameDraft> {
 }
 
 /// A name without `*`.
-fn model(table: &mut Reader<'_>, key: &'static str) -> Option<Found<ModelName>> {
+pub(super) fn model(table: &mut Reader<'_>, key: &'static str) -> Option<Found<ModelName>> {
     let found = table.parsed::<ModelName>(key)?;
     if found.value.as_str().contains('*') {
         table.wrong(found.line, key, "write one name here, without a *");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::edge::host_name;
 use super::problems::cut;
 use super::reader::{Found, Reader};
+use super::target::{self, TargetsDraft};
 use super::{
     Access, Ejection, Inputs, LoadBalancing, Retries, RouteLimits, StreamUsage, Streams, Timeouts,
     Upstream, balancing, inputs, upstream,
@@ -38,6 +39,8 @@ pub(super) struct RouteDraft {
     pub(super) ejection: Ejection,
     pub(super) inputs: Found<Inputs>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
+    /// The list that its names lead to.
+    pub(super) targets: Option<TargetsDraft>,
 }
 
 /// Most upstreams of a route, and most names that lead to it.
@@ -131,7 +134,7 @@ pub(super) fn segment_fault(segment: &str) -> Option<String> {
 /// Reads `[route]`; `None` when something was wrong and noted.
 pub(super) fn read(
     mut table: Reader<'_>,
-    upstreams: Vec<Reader<'_>>,
+    (upstreams, targets): (Vec<Reader<'_>>, Vec<Reader<'_>>),
     base: &Path,
 ) -> Option<RouteDraft> {
     let name = table.parsed::<RouteName>("name");
@@ -151,27 +154,11 @@ pub(super) fn read(
     let host = host(&mut table);
     let load_balancing = table.table("load_balancing");
     let load_balancing = load_balancing.map(balancing::load_balancing);
+    let load_balancing = load_balancing.unwrap_or_default();
     let retries = table.table("retries").map(balancing::retries);
     let ejection = table.table("ejection").map(balancing::ejection);
     let inputs = inputs::read(&mut table);
-    if !upstreams.is_empty() && (table.has("media") || table.has("chat_template")) {
-        let key = if table.has("media") {
-            "media"
-        } else {
-            "chat_template"
-        };
-        let message = "this has an effect on workers of ours only, and what stands in [[upstream]] is someone else's: take it out";
-        table.wrong(table.line_of(key), key, message);
-    }
-    if let Some(extra) = upstreams.get(ITEMS_MAX) {
-        let message = format!("a route has at most {ITEMS_MAX} upstreams: take some out");
-        table.problems.add(extra.line, "upstream", message);
-    }
-    let upstreams = upstreams
-        .into_iter()
-        .filter_map(|table| upstream::read(table, base))
-        .map(Arc::new)
-        .collect();
+    let (upstreams, targets) = servers(&mut table, upstreams, targets, (&load_balancing, base));
     table.finish();
     Some(RouteDraft {
         name: name?,
@@ -185,12 +172,50 @@ pub(super) fn read(
         limits,
         timeouts,
         stream,
-        load_balancing: load_balancing.unwrap_or_default(),
+        load_balancing,
         retries: retries.unwrap_or_default(),
         ejection: ejection.unwrap_or_default(),
         inputs,
         upstreams,
+        targets,
     })
+}
+
+/// Reads what the route leads to beside instances: servers of others, and the list.
+fn servers(
+    table: &mut Reader<'_>,
+    upstreams: Vec<Reader<'_>>,
+    targets: Vec<Reader<'_>>,
+    (load_balancing, base): (&LoadBalancing, &Path),
+) -> (Vec<Arc<Upstream>>, Option<TargetsDraft>) {
+    let is_listed = !targets.is_empty();
+    let has_key = table.has("media") || table.has("chat_template");
+    if !upstreams.is_empty() && !is_listed && has_key {
+        let key = if table.has("media") {
+            "media"
+        } else {
+            "chat_template"
+        };
+        let message = "this has an effect on workers of ours only, and what stands in [[upstream]] is someone else's: take it out";
+        table.wrong(table.line_of(key), key, message);
+    }
+    if let Some(extra) = upstreams.get(ITEMS_MAX) {
+        let message = format!("a route has at most {ITEMS_MAX} upstreams: take some out");
+        table.problems.add(extra.line, "upstream", message);
+    }
+    for upstream in &upstreams {
+        target::check_name(upstream, is_listed);
+    }
+    let upstreams: Vec<Arc<Upstream>> = upstreams
+        .into_iter()
+        .filter_map(|table| upstream::read(table, base))
+        .map(Arc::new)
+        .collect();
+    let targets = target::read(table.table("targets"), targets, load_balancing);
+    if let Some(targets) = &targets {
+        target::check_reached(&upstreams, targets, table);
+    }
+    (upstreams, targets)
 }
 
 fn description(table: &mut Reader<'_>) -> Option<String> {

@@ -14,6 +14,7 @@ use http::HeaderName;
 use http::header::AUTHORIZATION;
 use rustls::pki_types::ServerName;
 
+use super::name::model;
 use super::problems::{cut, nearest};
 use super::reader::Reader;
 use crate::names::ModelName;
@@ -30,6 +31,8 @@ pub use secret::{ApiKeySource, SecretUse};
 /// A server that someone else runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
+    /// By what the targets of its route know it, alone or with others.
+    pub name: Option<ModelName>,
     /// Where it listens.
     pub address: Address,
     /// For `https://`: how it proves who it is.
@@ -117,6 +120,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Reads one table; `None` when something was wrong and noted.
 pub(super) fn read(mut table: Reader<'_>, base: &Path) -> Option<Upstream> {
+    let name = model(&mut table, "name");
     let url = table.parsed::<Url>("url");
     table.missing_unless(
         url.is_some(),
@@ -147,6 +151,7 @@ pub(super) fn read(mut table: Reader<'_>, base: &Path) -> Option<Upstream> {
     let line = url.as_ref()?.line;
     let url = url?.value;
     Some(Upstream {
+        name: name.map(|name| name.value),
         address: url.address,
         tls,
         base_path: url.base_path,

@@ -3,6 +3,7 @@
 mod directories;
 mod histories;
 mod names;
+mod targets;
 
 use super::*;
 use crate::config::gateway::local_queue;
@@ -210,7 +211,7 @@ fn clashing() -> Vec<(Named, Named, &'static [&'static str])> {
             named("a.toml", route("chat", "[[upstream]]\nurl = \"http://a\"")),
             named("b.toml", instance("j", "route = \"chat\"", "x")),
             &[
-                "b.toml:2: instance.route: the route \"chat\" has upstreams of its own in a.toml:2: a route leads to upstreams or to instances, not both",
+                "b.toml:2: instance.route: the route \"chat\" has upstreams of its own in a.toml:2: a route leads to upstreams or to instances, and to both only by a list of [[target]]",
             ],
         ),
     ]

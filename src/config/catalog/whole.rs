@@ -120,6 +120,9 @@ impl Work {
                 .map(|draft| draft.upstreams.clone())
                 .unwrap_or_default(),
             deployments,
+            targets: draft
+                .and_then(|draft| draft.targets.as_ref())
+                .map(|targets| targets.list.clone()),
             names: names(linked),
             file: self.paths.get(linked.file).cloned().unwrap_or_default(),
             ephemeral: draft.is_none(),

@@ -4,6 +4,7 @@ mod foreign;
 mod inputs;
 mod levels;
 mod names;
+mod targets;
 
 use proptest::prelude::*;
 
@@ -205,7 +206,7 @@ fn upstreams_that_are_wrong_are_told_with_their_place() {
         (
             "[route]\nname = \"a\"\n[[upstream]]\nurl = \"http://a\"\n[instance]\nname = \"i\"\n[[deployment]]\nmodel = \"m\"",
             &[
-                "6: instance: a route leads to upstreams or to an instance, not both: move the instance to a file of its own, or name its route in instance.route",
+                "6: instance: a route leads to upstreams or to an instance, and to both only by a list: write [[target]] for each, or move the instance to a file of its own, or name its route in instance.route",
             ],
         ),
     ] {

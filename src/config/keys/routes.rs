@@ -1,6 +1,7 @@
-//! The keys of route files: `[route]`, `[[upstream]]`, `[instance]`, `[[deployment]]`.
+//! The keys of route files: `[route]`, `[[upstream]]`, `[[name]]`.
 
 use super::instances::{DEPLOYMENT, INSTANCE};
+use super::targets::{TARGET, TARGETS, UPSTREAMS};
 use super::{
     DAY, Default, FILE, Form, HEADER, KIB, Key, KeyTable, Kind, LIMIT, MILLISECOND, MODEL, NAME,
     NONE, REQUESTS, UP_TO_A_DAY, VARIABLE, choice, flag, is, number, size, span, table, tables,
@@ -14,6 +15,7 @@ pub static ROUTE_FILE: KeyTable = KeyTable {
     keys: &[
         table("route", &ROUTE),
         tables("upstream", &UPSTREAM),
+        tables("target", &TARGET),
         table("instance", &INSTANCE),
         tables("deployment", &DEPLOYMENT),
         tables("name", &CALLED),
@@ -207,6 +209,7 @@ static ROUTE: KeyTable = KeyTable {
         table("load_balancing", &LOAD_BALANCING),
         table("retries", &RETRIES),
         table("ejection", &EJECTION),
+        table("targets", &TARGETS),
     ],
 };
 
@@ -352,6 +355,7 @@ static UPSTREAM: KeyTable = KeyTable {
     help: "A server that someone else runs.",
     keys: &[
         text("url", &URL, Default::Required, "Where the server listens."),
+        UPSTREAMS,
         flag(
             "any_address",
             false,

@@ -51,6 +51,14 @@ const ROUTE_TABLES: &[(&str, &str)] = &[
         "",
     ),
     ("[route]\nname = \"r\"\n[[name]]", ""),
+    (
+        "[route]\nname = \"r\"\n[[target]]\nto = \"m\"\n[route.targets]",
+        "",
+    ),
+    (
+        "[route]\nname = \"r\"\n[route.targets]\nprefer = \"weight\"\n[[target]]",
+        "",
+    ),
     ("[[deployment]]\nmodel = \"m\"\n[instance]", ""),
     (
         "[[deployment]]\nmodel = \"m\"\n[instance]\nname = \"i\"\n[instance.idle]",

@@ -110,14 +110,19 @@ fn meant(linked: &Linked<'_>, of: &ModelName) -> Option<ModelName> {
     if *of.as_str() != *linked.name.as_str() {
         return None;
     }
-    // The route itself, where it leads to one model.
+    // The route itself, where it leads to one model, or by all its names to one list.
+    let is_listed = linked.draft.is_some_and(|draft| draft.targets.is_some());
     let mut models: Vec<ModelName> = linked
         .instances
         .iter()
         .flat_map(|(_, instance)| &instance.deployments)
         .map(|deployment| deployment.value.endpoint_name.clone())
+        .filter(|_| !is_listed)
         .collect();
-    if models.is_empty() {
+    if is_listed {
+        let mut named = aliases.into_iter();
+        models.extend(named.find(|alias| !alias.as_str().contains('*')));
+    } else if models.is_empty() {
         let named = aliases.into_iter();
         models.extend(named.filter(|alias| !alias.as_str().contains('*')));
     }
@@ -135,7 +140,7 @@ fn of_instance<'a>(parts: &'a Parts, of: &ModelName) -> Option<(&'a str, ModelNa
     serves(instance, of).then_some((route_name(parts)?, of.clone()))
 }
 
-fn serves(instance: &super::InstanceDraft, of: &ModelName) -> bool {
+pub(super) fn serves(instance: &super::InstanceDraft, of: &ModelName) -> bool {
     instance.deployments.iter().any(|deployment| {
         deployment.value.endpoint_name == *of || deployment.value.adapters().contains(of)
     })

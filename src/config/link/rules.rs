@@ -33,14 +33,15 @@ fn leads(linked: &Linked<'_>) -> Claim {
     Claim::Leads(linked.name.to_string())
 }
 
-/// Upstreams and instances behind one route.
+/// Upstreams and instances behind one route, without a list of both.
 pub(super) fn mixed(linked: &Linked<'_>, draft: &RouteDraft) -> Option<Clash> {
-    if draft.upstreams.is_empty() || linked.instances.is_empty() {
+    let is_one_kind = draft.upstreams.is_empty() || linked.instances.is_empty();
+    if is_one_kind || draft.targets.is_some() {
         return None;
     }
     let name = &linked.name;
     let message = format!(
-        "the route {name:?} has upstreams of its own in {{other}}: a route leads to upstreams or to instances, not both"
+        "the route {name:?} has upstreams of its own in {{other}}: a route leads to upstreams or to instances, and to both only by a list of [[target]]"
     );
     Some(group(linked, "instance.route", leads(linked), message))
 }
@@ -105,7 +106,7 @@ pub(super) fn ambiguous(linked: &Linked<'_>, draft: &RouteDraft) -> Option<Clash
     let names = endpoint_names(linked);
     let models = draft.models.as_ref()?;
     let vague = models.value.iter().find(|model| !names.contains(model))?;
-    if names.len() < 2 {
+    if names.len() < 2 || draft.targets.is_some() {
         return None;
     }
     let all: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
@@ -135,6 +136,11 @@ fn endpoint_names<'a>(linked: &Linked<'a>) -> BTreeSet<&'a ModelName> {
         .collect()
 }
 
+/// Whether the name of a route could mean several models, and means none of them.
+fn is_nameless(linked: &Linked<'_>, draft: &RouteDraft) -> bool {
+    draft.targets.is_none() && endpoint_names(linked).len() > 1
+}
+
 /// The names of the route's own by which it is reached on `/v1`.
 pub(in crate::config) fn aliases(linked: &Linked<'_>) -> Vec<ModelName> {
     let Some(draft) = linked.draft else {
@@ -142,7 +148,7 @@ pub(in crate::config) fn aliases(linked: &Linked<'_>) -> Vec<ModelName> {
     };
     match &draft.models {
         Some(models) => models.value.clone(),
-        None if endpoint_names(linked).len() > 1 => Vec::new(),
+        None if is_nameless(linked, draft) => Vec::new(),
         None => ModelName::new(linked.name.as_str()).into_iter().collect(),
     }
 }
@@ -162,7 +168,7 @@ pub(super) fn model_claims(linked: &Linked<'_>) -> Vec<(String, Party, String)> 
                 };
                 (model.to_string(), party, String::new())
             })),
-            None if endpoint_names(linked).len() > 1 => {}
+            None if is_nameless(linked, draft) => {}
             None => {
                 let party = Party {
                     file,

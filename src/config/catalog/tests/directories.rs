@@ -71,6 +71,7 @@ fn the_shipped_files_are_right() {
     assert_eq!(
         served(&examples),
         [
+            "assistant [assistant] -> [assistant/assistant-8b]",
             "chat [chat gpt-4o-mini] -> []",
             "lab [] -> [lab/large lab/small]",
             "qwen [qwen-large] -> []",
