@@ -225,6 +225,14 @@ impl Gateway {
         views
     }
 
+    /// In which order the targets of a name's list would be asked now, in words; nothing
+    /// where it leads to none.
+    pub fn choice(&self, name: &str) -> Vec<String> {
+        let found = self.table.load().by_model(name);
+        let list = found.as_ref().and_then(|found| found.list.as_ref());
+        list.map(|list| list.words()).unwrap_or_default()
+    }
+
     /// Closes upstream connections that were idle for too long.
     pub fn sweep(&self) {
         self.table.load().sweep();

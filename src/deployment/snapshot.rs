@@ -133,6 +133,9 @@ pub struct Snapshot {
     pub gpus: Arc<[u32]>,
     /// Expected time until it serves, from earlier starts; while loading.
     pub ready_in: Option<Duration>,
+    /// Expected time until it would serve, were it asked for now, from earlier starts; while
+    /// it rests.
+    pub would_take: Option<Duration>,
     /// Progress of a start: a phase in words and a percentage.
     pub progress: Option<(Arc<str>, u8)>,
     /// How far the fetch of its model is, while it is fetched.
@@ -173,6 +176,7 @@ impl Snapshot {
             pid: None,
             gpus: Arc::new([]),
             ready_in: None,
+            would_take: None,
             progress: None,
             fetch: None,
             reason: None,

@@ -11,9 +11,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::admission::{Admission, Again, Place};
 use super::head::headers;
@@ -27,7 +28,7 @@ use super::route::table::{Backend, Destination, Target};
 use super::upstream::balance::Pick;
 use super::upstream::fault::Fault;
 use super::upstream::health::Attempt;
-use super::upstream::pool::{Awaited, Conn, Occupied, Pool};
+use super::upstream::pool::{Conn, Exchange, Pool};
 use super::upstream::server::Server;
 use super::upstream::wire::Sending;
 use crate::config::Timeouts;
@@ -62,19 +63,38 @@ pub struct Outgoing<'a> {
     pub ask_usage_always: bool,
 }
 
-/// The head of an answer, and the connection that its body comes through.
+impl Outgoing<'_> {
+    /// Whether it may be asked twice: a stored response would exist twice.
+    pub fn may_replay(&self) -> bool {
+        self.api != Api::Responses || self.scan.is_none()
+    }
+}
+
+/// The head of an answer, and what its body comes through.
 #[derive(Debug)]
 pub struct Answered {
-    /// Head and body.
-    pub response: Response<Awaited>,
-    /// The connection.
-    pub conn: Conn,
-    /// Its pool, occupied.
-    pub occupied: Occupied,
+    /// The head.
+    pub head: http::response::Parts,
+    /// The body.
+    pub exchange: Exchange,
+    /// What the body of an error says, where it was read already.
+    pub said: Option<Bytes>,
+}
+
+/// Where else a request may go.
+#[derive(Clone, Copy, Debug)]
+pub enum Otherwise<'a> {
+    /// Nowhere: what is asked for is there or nowhere.
+    Nowhere,
+    /// To another server of the target, or to the worker that replaces one of ours.
+    Servers(Pick<'a>),
+    /// To another server of the target; then whoever asked knows another target, so that
+    /// no worker that can't be reached is waited for.
+    Targets(Pick<'a>),
 }
 
 /// Sends a request to the admitted server; where that fails as the route's retries
-/// say, to those that `pick` chooses. Without it, no other would do.
+/// say, to another one, as far as there is one `otherwise`.
 ///
 /// # Errors
 ///
@@ -82,7 +102,7 @@ pub struct Answered {
 pub async fn forward(
     outgoing: &Outgoing<'_>,
     destination: &Destination,
-    pick: Option<Pick<'_>>,
+    otherwise: Otherwise<'_>,
     admission: &mut Admission,
     record: &mut Record,
 ) -> Result<Answered, Refusal> {
@@ -99,11 +119,10 @@ pub async fn forward(
             .exchange(&route.timeouts, duration_max, record)
             .await;
         judge(attempt, &result, destination, &server);
-        // Without it, what is asked for is there or nowhere.
-        let Some(pick) = pick else {
+        let (Otherwise::Servers(pick) | Otherwise::Targets(pick)) = otherwise else {
             return result;
         };
-        let status = result.as_ref().map(|answered| answered.response.status());
+        let status = result.as_ref().map(|answered| answered.head.status);
         let why = retry::reason(status, &route.retries, prepared.may_replay);
         let why = why.filter(|_| tried.len() < route.retries.servers_max as usize);
         if let Some(why) = why {
@@ -119,9 +138,9 @@ pub async fn forward(
             }
         }
         // Boxed: it is seldom, and every request's future would carry it.
-        let waits_on = match &result {
-            Err(refusal) => Box::pin(admission.is_replaced(refusal, &mut again)).await,
-            Ok(_) => false,
+        let waits_on = match (&result, otherwise) {
+            (Ok(_), _) | (Err(Refusal::Unreached(_)), Otherwise::Targets(_)) => false,
+            (Err(refusal), _) => Box::pin(admission.is_replaced(refusal, &mut again)).await,
         };
         if !waits_on {
             return result;
@@ -140,7 +159,7 @@ fn judge(
 ) {
     use StatusCode as S;
     let refusal = match result {
-        Ok(answered) => match answered.response.status() {
+        Ok(answered) => match answered.head.status {
             status @ (S::INTERNAL_SERVER_ERROR
             | S::BAD_GATEWAY
             | S::SERVICE_UNAVAILABLE
@@ -211,8 +230,7 @@ impl Prepared {
         Ok(Self {
             pool,
             request,
-            // A stored response would exist twice.
-            may_replay: outgoing.api != Api::Responses || outgoing.scan.is_none(),
+            may_replay: outgoing.may_replay(),
         })
     }
 
@@ -254,10 +272,11 @@ impl Prepared {
             match result {
                 Ok(response) => {
                     is_answer(response.status())?;
+                    let (head, body) = response.into_parts();
                     return Ok(Answered {
-                        response,
-                        conn,
-                        occupied,
+                        head,
+                        exchange: Exchange::new(body, conn, occupied),
+                        said: None,
                     });
                 }
                 Err(failed) if again && failed.safe_to_replay => {

@@ -199,24 +199,40 @@ impl Known {
     }
 
     fn run_by(engine: &Engine, told: &About) -> Self {
-        let (context, by_options) = match engine {
-            Engine::Sim(sim) => {
-                let all = vec![Capability::Chat, Capability::Completions];
-                (Some(sim.max_model_len.into()), all)
-            }
-            Engine::Vllm(vllm) => {
-                let length = vllm.options.get_integer("max_model_len");
-                // -1 lets vLLM choose.
-                let length = length.and_then(|length| u64::try_from(length).ok());
-                let all = Capability::by_options(&vllm.options);
-                (length.filter(|length| *length > 0), all)
-            }
+        let by_options = match engine {
+            Engine::Sim(_) => vec![Capability::Chat, Capability::Completions],
+            Engine::Vllm(vllm) => Capability::by_options(&vllm.options),
         };
         Self {
-            context: told.max_model_len.or(context),
+            context: context_of(engine, told),
             capabilities: told.capabilities(&by_options),
         }
     }
+}
+
+/// How many tokens a model takes, as it told or its options say.
+fn context_of(engine: &Engine, told: &About) -> Option<u64> {
+    let by_options = match engine {
+        Engine::Sim(sim) => Some(sim.max_model_len.into()),
+        Engine::Vllm(vllm) => {
+            let length = vllm.options.get_integer("max_model_len");
+            // -1 lets vLLM choose.
+            let length = length.and_then(|length| u64::try_from(length).ok());
+            length.filter(|length| *length > 0)
+        }
+    };
+    told.max_model_len.or(by_options)
+}
+
+/// How many tokens any of a destination's servers takes at most; `None` where one of them
+/// is not known.
+pub fn context_max(destination: &Destination) -> Option<u64> {
+    let each = destination.targets.iter();
+    let each = each.map(|target| match &target.backend {
+        Backend::External(_) => None,
+        Backend::Deployment { handle, .. } => context_of(&handle.spec().engine, &told(handle)),
+    });
+    each.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 /// What any of its workers told; they run the same.

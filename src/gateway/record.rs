@@ -24,6 +24,7 @@ use super::limits::quota::{Charge, Spent};
 use super::limits::rate::Standings;
 use super::memory::{Lease, Memory};
 use super::refusal::Refusal;
+use super::route::table::lineup::Served;
 use super::route::table::{Backend, Destination, Target};
 use crate::auth::Principal;
 use crate::openai::api::Api;
@@ -113,6 +114,8 @@ pub struct Record {
     pub destination: Option<Arc<Destination>>,
     /// The server that was chosen.
     pub target: Option<Arc<Target>>,
+    /// Which target of a list that is; boxed, as few names lead to one.
+    pub served: Option<Box<Served>>,
     /// Whether the client asked for a stream.
     pub stream: bool,
     /// How often the client's SDK tried before.
@@ -205,6 +208,7 @@ impl Record {
             api: None,
             destination: None,
             target: None,
+            served: None,
             stream: false,
             retry: None,
             retries: 0,

@@ -6,6 +6,7 @@
 
 mod face;
 pub mod lacking;
+pub mod overlong;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 
 use super::admission::{Admission, admit_back};
 use super::answer::meter::Delivery;
-use super::forward::{Answered, Outgoing, forward, forwarded_headers};
+use super::forward::{Answered, Otherwise, Outgoing, forward, forwarded_headers};
 use super::record::Record;
 use super::refusal::Refusal;
 use super::request::entry::StoredAction;
@@ -79,7 +79,14 @@ pub async fn retrieve(
         ask_usage_always: false,
     };
     let began = Instant::now();
-    let answered = forward(&outgoing, &destination, None, &mut admission, record).await?;
+    let answered = forward(
+        &outgoing,
+        &destination,
+        Otherwise::Nowhere,
+        &mut admission,
+        record,
+    )
+    .await?;
     let delivery = Delivery {
         api: Api::Responses,
         remove_usage_event: false,

@@ -2,6 +2,7 @@
 
 mod asking;
 mod later;
+mod listed;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -20,6 +20,7 @@ mod foreign;
 mod framing;
 mod held;
 mod lasting;
+mod listed;
 mod loading;
 mod media;
 mod named;

@@ -21,6 +21,12 @@ use crate::openai::request::Scan;
 pub struct Admission {
     /// The server that takes it.
     pub place: Place,
+    seated: Seated,
+}
+
+/// What a request holds of its route, its token and its workspace.
+#[derive(Debug, Default)]
+pub struct Seated {
     /// `None` for one that has to be let in whatever is full.
     _route: Option<Slot>,
     _seats: Seating,
@@ -41,7 +47,22 @@ pub struct Call<'a> {
     pub pick: Pick<'a>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn turn(&self) -> Turn<'a> {
+        Turn {
+            workspace: &self.principal.workspace,
+            class: Class::of(self.principal.limits.prio),
+        }
+    }
+
+    fn patience(&self) -> QueuePatience {
+        let limits = &self.destination.route.limits;
+        QueuePatience {
+            queue_max: limits.queue_requests_max,
+            wait_max: limits.queue_wait_max,
+        }
+    }
+
     /// Holds what it is expected to cost of its token's budgets.
     ///
     /// # Errors
@@ -61,20 +82,16 @@ impl Call<'_> {
 
 impl Admission {
     /// Lets a request in at a place: it goes to a server, so it counts from now on.
-    pub(super) fn admitted(
-        place: Place,
-        route: Option<Slot>,
-        seats: Seating,
-        record: &mut Record,
-    ) -> Self {
+    pub fn admitted(place: Place, seated: Seated, record: &mut Record) -> Self {
         if let Some(charge) = &mut record.charge {
             charge.sent();
         }
-        Self {
-            place,
-            _route: route,
-            _seats: seats,
-        }
+        Self { place, seated }
+    }
+
+    /// Leaves the place, for one elsewhere.
+    pub fn leave(self) -> Seated {
+        self.seated
     }
 }
 
@@ -88,24 +105,38 @@ pub async fn admit(
     call: Call<'_>,
     record: &mut Record,
 ) -> Result<Admission, Refusal> {
+    let seated = seat(seats, call, record).await?;
+    let place = place(call, record).await?;
+    Ok(Admission::admitted(place, seated, record))
+}
+
+/// Takes from the token's budgets, and one of the places of the route.
+///
+/// # Errors
+///
+/// A [`Refusal`] when a limit is reached.
+pub async fn seat(seats: Seating, call: Call<'_>, record: &mut Record) -> Result<Seated, Refusal> {
     call.reserve(record)?;
-    let Call {
-        principal,
-        destination,
-        pick,
-        ..
-    } = call;
-    let turn = Turn {
-        workspace: &principal.workspace,
-        class: Class::of(principal.limits.prio),
-    };
-    let limits = &destination.route.limits;
-    let patience = QueuePatience {
-        queue_max: limits.queue_requests_max,
-        wait_max: limits.queue_wait_max,
-    };
+    let (turn, patience) = (call.turn(), call.patience());
+    let destination = call.destination;
     record.phase = RequestPhase::Queue;
     let route = queue::slot(&destination.slots, patience, turn, record, destination).await?;
+    Ok(Seated {
+        _route: Some(route),
+        _seats: seats,
+    })
+}
+
+/// Takes a place at one of the destination's servers.
+///
+/// # Errors
+///
+/// A [`Refusal`] when none has one or no worker comes in time.
+pub async fn place(call: Call<'_>, record: &mut Record) -> Result<Place, Refusal> {
+    let (turn, patience) = (call.turn(), call.patience());
+    let Call {
+        destination, pick, ..
+    } = call;
     let target = pick.among(&destination.targets, &destination.turns, |_| false);
     // None is left only where what they serve has changed while the request waited.
     let target = target.ok_or_else(|| {
@@ -114,7 +145,7 @@ pub async fn admit(
     });
     let target = Arc::clone(target?);
     record.target = Some(Arc::clone(&target));
-    let place = match &target.backend {
+    Ok(match &target.backend {
         Backend::External(server) => {
             let slot = match server.slots() {
                 Some(slots) => Some(queue::slot(slots, patience, turn, record, destination).await?),
@@ -143,6 +174,5 @@ pub async fn admit(
             };
             Place::worker(&target, Some(slot), entered)
         }
-    };
-    Ok(Admission::admitted(place, Some(route), seats, record))
+    })
 }

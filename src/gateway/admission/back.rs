@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::admit::{Admission, Call};
+use super::admit::{Admission, Call, Seated};
 use super::cold::cold_start;
-use super::concurrency::Seating;
 use super::place::{Inside, Place};
 use crate::auth::Principal;
 use crate::deployment::Handle;
@@ -67,8 +66,7 @@ pub async fn admit_back(
             Place::worker(&target, None, entered)
         }
     };
-    let seats = Seating::default();
-    Ok(Admission::admitted(place, None, seats, record))
+    Ok(Admission::admitted(place, Seated::default(), record))
 }
 
 /// Enters a deployment and one worker of it; `None` when that is not there.

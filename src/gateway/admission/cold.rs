@@ -31,7 +31,8 @@ pub(super) async fn cold_start(
     let patience = record.wait_max(destination.route.timeouts.cold_start);
     let refusals = whom.0.snapshot().refusals;
     let result = wait_for_gate(whom, refusals, patience).await;
-    record.waits.cold_start = Some(started.elapsed());
+    let waited = record.waits.cold_start.unwrap_or_default();
+    record.waits.cold_start = Some(waited + started.elapsed());
     result
 }
 

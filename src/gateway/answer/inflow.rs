@@ -64,6 +64,11 @@ impl Inflow {
         }
     }
 
+    /// What it comes through, once nothing more of it is read.
+    pub fn into_exchange(self) -> Exchange {
+        self.exchange
+    }
+
     /// Whether the last bytes were given out: the next would be `None`.
     pub fn has_ended(&self) -> bool {
         match &self.unpack {

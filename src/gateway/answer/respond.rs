@@ -22,7 +22,6 @@ use crate::gateway::refusal::lacking::lacks_path;
 use crate::gateway::refusal::{Refusal, foreign, put_no_retry};
 use crate::gateway::request::decode::Coding;
 use crate::gateway::route::table::Target;
-use crate::gateway::upstream::pool::Exchange;
 use crate::names::ModelName;
 use crate::openai::api::Api;
 use crate::openai::sse::StreamTap;
@@ -43,9 +42,12 @@ pub async fn pass_on(
     mut delivery: Delivery,
     mut record: Box<Record>,
 ) -> Response<Body> {
-    let (mut head, body) = answered.response.into_parts();
+    let Answered {
+        mut head,
+        exchange,
+        said,
+    } = answered;
     let in_flight = admission.place.target.metrics.inside();
-    let exchange = Exchange::new(body, answered.conn, answered.occupied);
     let failed = head.status.is_client_error() || head.status.is_server_error();
     let media = headers::media_type(&head.headers).to_owned();
     let kind = Kind::of(&media);
@@ -54,6 +56,10 @@ pub async fn pass_on(
         &mut head.headers,
         matches!(kind, Kind::Events | Kind::Lines),
     );
+    let served = record.served.as_ref().and_then(|served| served.header());
+    if let Some(served) = served {
+        head.headers.insert(headers::SERVED_BY, served);
+    }
     let coding = match coding {
         Ok(coding) => coding,
         // What can't be read says nothing; its status does.
@@ -78,7 +84,10 @@ pub async fn pass_on(
     record.phase = RequestPhase::Stream;
     record.waits.until_stream = Some(record.elapsed());
     if failed {
-        let text = read_error(&mut inflow).await;
+        let text = match said {
+            Some(text) => text,
+            None => read_error(&mut inflow).await,
+        };
         let target = &admission.place.target;
         if delivery.shows_apis && is_named_by_us(target, &record) && lacks_path(head.status, &text)
         {
@@ -102,6 +111,16 @@ pub async fn pass_on(
     };
     let metered = Metered::new(tap, inflow, delivery, record, admission, in_flight);
     Response::from_parts(head, Body::Metered(Box::new(metered)))
+}
+
+/// The same answer, an error, with what its body says.
+pub async fn heard(mut answered: Answered) -> Answered {
+    // What can't be read says nothing; its status does.
+    let coding = Coding::of_answer(&answered.head.headers).unwrap_or(Coding::Identity);
+    let mut inflow = Inflow::new(answered.exchange, coding);
+    answered.said = Some(read_error(&mut inflow).await);
+    answered.exchange = inflow.into_exchange();
+    answered
 }
 
 /// Whether the model's name was no client's invention, so that what a server says of a

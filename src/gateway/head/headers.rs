@@ -22,6 +22,9 @@ const PAUSE_MAX: u32 = 60;
 /// Milliseconds that a request waited for its worker.
 pub const COLD_START: HeaderName = HeaderName::from_static("x-tidegate-cold-start-ms");
 
+/// Which target of a list answers, and why not one before it.
+pub const SERVED_BY: HeaderName = HeaderName::from_static("x-tidegate-served-by");
+
 /// Tells how long an idle connection is kept.
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Keeps nginx from holding events back.

@@ -69,9 +69,10 @@ pub(super) async fn connect(
     }
     let (gateway, principal) = (&caller.gateway, &caller.principal);
     let scan = Scan::of_nothing();
+    let chosen = destination.chosen(Api::Realtime);
     let call = Call {
         principal,
-        destination: &destination,
+        destination: chosen,
         api: Api::Realtime,
         scan: &scan,
         pick: destination.pick(Api::Realtime, &HeaderMap::new(), &scan, &Pieces::default()),
@@ -82,14 +83,14 @@ pub(super) async fn connect(
     let headers = forwarded_headers(HeaderMap::new(), record).into_map();
     let mut again = Again::default();
     let (occupied, in_flight, upgraded) = loop {
-        let refusal = match open(&admission, &headers, &destination, record).await {
+        let refusal = match open(&admission, &headers, chosen, record).await {
             Ok(opened) => break opened,
             Err(refusal) => refusal,
         };
         if !admission.is_replaced(&refusal, &mut again).await {
             return Err(refusal);
         }
-        let next = admission.again(&mut again, pick, &destination, record);
+        let next = admission.again(&mut again, pick, chosen, record);
         next.await?;
     };
     record.phase = RequestPhase::Stream;

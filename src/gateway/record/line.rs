@@ -43,6 +43,10 @@ impl Record {
             line.text("model", destination.name.as_str());
         }
         line.text_if("deployment", self.target.as_ref().map(|t| &*t.label));
+        if let Some(served) = &self.served {
+            line.text("target", served.by().as_str());
+            line.text_if("passed_over", served.passed_over().as_deref());
+        }
         line.flag("stream", self.stream);
         line.count_if("retry", self.retry.map(u64::from));
         let retries = (self.retries > 0).then_some(self.retries);

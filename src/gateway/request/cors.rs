@@ -43,7 +43,7 @@ const OF_SDKS: [&str; 18] = [
 const EXPOSED: &str = "x-request-id, retry-after, retry-after-ms, x-should-retry, \
      x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
      x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
-     x-tidegate-cold-start-ms";
+     x-tidegate-cold-start-ms, x-tidegate-served-by";
 
 /// The origin of a request from a page, as far as it is answered.
 #[derive(Debug)]

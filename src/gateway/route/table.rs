@@ -5,6 +5,7 @@
 //! connections, metric handles) is kept beside it in [`kept`], by name.
 
 pub mod kept;
+pub mod lineup;
 mod names;
 mod spread;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod taken;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use lineup::Lineup;
 use names::{Found, Names};
 
 use crate::auth::Principal;
@@ -27,6 +29,7 @@ use crate::gateway::route::paths::Paths;
 use crate::gateway::upstream::balance::Turns;
 use crate::gateway::upstream::server::{Fleet, Server};
 use crate::names::ModelName;
+use crate::openai::api::Api;
 use crate::telemetry::metrics::RequestMetrics;
 
 /// Where requests can go at one moment.
@@ -71,6 +74,10 @@ pub struct Destination {
     pub targets: Vec<Arc<Target>>,
     /// What the name stands for, where it has parameters of its own.
     pub stands_for: Option<Arc<Name>>,
+    /// The list that they stand in, where they are asked in an order.
+    pub list: Option<Arc<Lineup>>,
+    /// Whether it is one of several of such a list.
+    pub has_others: bool,
 }
 
 /// One server, or one deployment with whatever worker it has.
@@ -111,10 +118,19 @@ pub enum Backend {
 }
 
 impl Destination {
-    /// Whether workers of ours answer, not servers that someone else runs.
+    /// Whether workers of ours may answer, and not only servers that someone else runs.
     pub fn is_ours(&self) -> bool {
-        let backend = self.targets.first().map(|target| &target.backend);
-        matches!(backend, Some(Backend::Deployment { .. }))
+        let is_ours = |target: &Arc<Target>| matches!(target.backend, Backend::Deployment { .. });
+        self.targets.iter().any(is_ours)
+    }
+
+    /// The servers that a request goes to at present where it is sent once: of a list, those
+    /// of the target that comes first.
+    pub fn chosen(self: &Arc<Self>, api: Api) -> &Arc<Self> {
+        let list = self.list.as_ref();
+        let ranked = list.map(|list| list.ranked(api, None));
+        let first = ranked.as_ref().and_then(|ranked| ranked.first());
+        first.map_or(self, |first| &first.listed.destination)
     }
 
     /// How far the start of a worker of ours is that requests wait for, in words.

@@ -7,13 +7,14 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
+use super::listed;
 use crate::auth::Principal;
 use crate::config::StreamUsage;
 use crate::gateway::Gateway;
 use crate::gateway::admission::concurrency::Seating;
 use crate::gateway::admission::{Admission, Call, admit};
 use crate::gateway::answer::meter::Delivery;
-use crate::gateway::forward::{Answered, Outgoing, forward, forwarded_headers};
+use crate::gateway::forward::{Answered, Otherwise, Outgoing, forward, forwarded_headers};
 use crate::gateway::record::Record;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::retrieve::whereabouts;
@@ -52,6 +53,11 @@ pub(super) async fn ask(
         scan,
         ..
     } = asking;
+    if let Some(list) = &destination.list {
+        // Boxed: few names lead to one, and every request's future would carry it.
+        let asked = listed::ask(gateway, (asking, list), seating, parts, record);
+        return Box::pin(asked).await;
+    }
     let pick = destination.pick(api, &parts.headers, scan, asking.body);
     let call = Call {
         principal,
@@ -65,19 +71,34 @@ pub(super) async fn ask(
     let (outgoing, mut delivery) = prepare(&asking, parts, headers, record);
     record.waits.overhead = record.elapsed().saturating_sub(waited(record));
     let began = Instant::now();
-    let answered = forward(&outgoing, destination, Some(pick), &mut admission, record).await?;
-    delivery.idle_max = destination.route.timeouts.idle;
-    delivery.over_at = admission.place.over_at(began);
-    delivery.keep_alive = destination.route.stream.keep_alive;
-    if api == Api::Responses && scan.store != Some(false) {
-        let at = whereabouts(destination, &admission);
-        let stored = stored::Passing::new(&gateway.stored, &principal.workspace, at);
-        delivery.stored = Some(stored);
-    }
+    let otherwise = Otherwise::Servers(pick);
+    let answered = forward(&outgoing, destination, otherwise, &mut admission, record).await?;
+    asking.goes_on(gateway, &admission, began, &mut delivery);
     Ok(Box::new((answered, admission, delivery)))
 }
 
-fn prepare<'a>(
+impl Asking<'_> {
+    /// Says how the answer goes on to the client, once it is known whose it is.
+    pub(super) fn goes_on(
+        &self,
+        gateway: &Gateway,
+        admission: &Admission,
+        began: Instant,
+        delivery: &mut Delivery,
+    ) {
+        let route = &self.destination.route;
+        delivery.idle_max = route.timeouts.idle;
+        delivery.over_at = admission.place.over_at(began);
+        delivery.keep_alive = route.stream.keep_alive;
+        if self.api == Api::Responses && self.scan.store != Some(false) {
+            let at = whereabouts(self.destination, admission);
+            let workspace = &self.principal.workspace;
+            delivery.stored = Some(stored::Passing::new(&gateway.stored, workspace, at));
+        }
+    }
+}
+
+pub(super) fn prepare<'a>(
     asking: &Asking<'a>,
     parts: &'a Parts,
     headers: HeaderMap,
@@ -119,6 +140,6 @@ fn prepare<'a>(
     (outgoing, delivery)
 }
 
-fn waited(record: &Record) -> Duration {
+pub(super) fn waited(record: &Record) -> Duration {
     record.waits.body + record.waits.queue + record.waits.cold_start.unwrap_or_default()
 }

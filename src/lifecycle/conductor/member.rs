@@ -13,7 +13,7 @@ use crate::deployment::{
 use crate::lifecycle::act::launcher::Launcher;
 use crate::lifecycle::act::running::{Running, Target};
 use crate::lifecycle::decide::ledger::LedgerKey;
-use crate::lifecycle::decide::machine::{Aim, Event, Machine, Next, Phase, Policy, Rest};
+use crate::lifecycle::decide::machine::{Aim, Desired, Event, Machine, Next, Phase, Policy, Rest};
 use crate::lifecycle::decide::placement::{Insists, Profile, Stand, Standing};
 use crate::lifecycle::decide::profile;
 use crate::lifecycle::decide::profile::policy;
@@ -246,6 +246,9 @@ impl Member {
         let loading = status == Status::Loading;
         // Whoever was refused is told when to come again.
         let comes = loading || (phase == Phase::Failed && self.machine.deadline.is_some());
+        // One that an operator stopped is not started by whoever asks.
+        let rests = matches!(status, Status::Offloaded | Status::Stopped)
+            && self.machine.desired == Desired::OnDemand;
         let snapshot = Snapshot {
             status,
             phase: phase_name(phase),
@@ -257,6 +260,7 @@ impl Member {
             pid: launched.and_then(|launched| launched.pid),
             gpus: Arc::clone(&self.gpus),
             ready_in: comes.then(|| self.ready_in(&timings.get(&self.handle.id), now)),
+            would_take: rests.then(|| self.ready_in(&timings.get(&self.handle.id), now)),
             progress: self.progress.clone().filter(|_| loading),
             fetch: self.fetched(),
             reason: self.reason.clone(),
@@ -308,11 +312,13 @@ impl Member {
         }
     }
 
-    /// What is left of the usual time, at least a second. A first start is
-    /// foretold from how far its log is, and before that from what is usual.
+    /// What is left of the usual time, at least a second; all of it while it rests. A first
+    /// start is foretold from how far its log is, and before that from what is usual.
     fn ready_in(&self, timing: &Timing, now: Uptime) -> Duration {
         let from = match self.machine.phase {
             Phase::Waking { from }
+            | Phase::Offloading { to: from }
+            | Phase::Offloaded { at: from }
             | Phase::Placing {
                 aim: Aim::Wake { from },
             } => Some(from),

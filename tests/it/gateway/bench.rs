@@ -18,7 +18,7 @@ use tidegate::auth::{
     Verifier,
 };
 use tidegate::config::{Route, Settings, load_catalog};
-use tidegate::deployment::Registry;
+use tidegate::deployment::{Demands, Registry};
 use tidegate::gateway::client::tls::server_config;
 use tidegate::gateway::listener::Listener;
 use tidegate::gateway::{Gateway, lookout};
@@ -52,6 +52,8 @@ pub(super) struct Bench {
     pub(super) cut: CancellationToken,
     pub(super) gateway: Arc<Gateway>,
     pub(super) registry: Registry,
+    /// What a conductor would hear, where there is to be one.
+    pub(super) demands: Option<Demands>,
 }
 
 impl Bench {
@@ -122,7 +124,7 @@ impl Bench {
         let revocations = Arc::new(Revocations::new(RevokedSet::default()));
         let verifier = Arc::new(Verifier::new(keyring, Arc::clone(&revocations)).unwrap());
         let log = AccessLog::open(Some(Path::new("/dev/null"))).unwrap();
-        let (registry, _demands) = Registry::new(Clock::start());
+        let (registry, demands) = Registry::new(Clock::start());
         let gateway = Gateway::new(Arc::clone(&settings), verifier, registry.clone(), log);
         gateway.install(&catalog);
         gateway.set_ready(true);
@@ -157,6 +159,7 @@ impl Bench {
             cut,
             gateway,
             registry,
+            demands: Some(demands),
         }
     }
 

@@ -12,7 +12,8 @@ const UNLOAD: &str = "/v1/models/unload";
 #[tokio::test]
 async fn what_is_in_use_or_kept_up_is_not_unloaded() {
     let server = answering(OK).await;
-    let bench = Bench::new(&[server], "").await;
+    let mut bench = Bench::new(&[server], "").await;
+    bench.demands = None;
     let token = bench.token_by(TokenSpec {
         may_load: true,
         ..spec()

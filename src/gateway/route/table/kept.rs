@@ -1,8 +1,9 @@
 //! What outlives a reload, and a table made of a catalog with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::lineup::Lineup;
 use super::names::{Found, Names};
 use super::{Backend, Destination, Entrance, Table, Target, called};
 use crate::config::{Catalog, Route, Upstream};
@@ -75,19 +76,68 @@ impl KeptInner {
         let budget = Arc::clone(budget.or_default());
         let servers = self.servers_of(route, registry);
         let groups = groups(&servers);
-        let mut models: HashMap<ModelName, Vec<Arc<Target>>> = HashMap::new();
-        for (endpoint, target) in &servers {
-            if let Some(endpoint) = endpoint {
-                models
-                    .entry(endpoint.clone())
-                    .or_default()
-                    .push(Arc::clone(target));
+        let models = self.models(route, &servers, registry);
+        let of_route = |name: &ModelName, targets: Vec<Arc<Target>>| Destination {
+            name: name.clone(),
+            route: Arc::clone(route),
+            slots: Arc::clone(&slots),
+            rates: Arc::clone(&rates),
+            budget: Arc::clone(&budget),
+            turns: Arc::default(),
+            targets,
+            stands_for: None,
+            list: None,
+            has_others: false,
+        };
+        let mut names = Names::default();
+        for (name, targets) in models.iter().filter(|(_, targets)| !targets.is_empty()) {
+            names.add(name, Arc::new(of_route(name, targets.clone())));
+        }
+        if let Some(list) = &route.targets {
+            let lineup = Lineup::new(list, |to| {
+                let targets = models.get(to).cloned();
+                let targets = targets.unwrap_or_else(|| called_so(&servers, to));
+                (!targets.is_empty()).then(|| of_route(to, targets))
+            });
+            let lineup = lineup.map(Arc::new);
+            for (name, lineup) in route.models.iter().zip(lineup.iter().cycle()) {
+                let destination = Destination {
+                    list: Some(Arc::clone(lineup)),
+                    ..of_route(name, lineup.targets())
+                };
+                // The list comes before a model of the same name.
+                names.add(name, Arc::new(destination));
             }
         }
-        let one_endpoint = models.len() <= 1;
-        for name in &route.models {
+        names.sort();
+        add_named(&mut names, route);
+        let is_clear = route.targets.is_some() || is_one(&servers);
+        let only = is_clear.then(|| only(route, &names)).flatten();
+        Entrance {
+            rates,
+            groups,
+            models: names,
+            only,
+        }
+    }
+
+    /// What each name leads to but for those of a list.
+    fn models(
+        &mut self,
+        route: &Route,
+        servers: &Named,
+        registry: &Registry,
+    ) -> HashMap<ModelName, Vec<Arc<Target>>> {
+        let mut models: HashMap<ModelName, Vec<Arc<Target>>> = HashMap::new();
+        for (of, target) in servers {
+            if let Of::Endpoint(endpoint) = of {
+                let targets = models.entry(endpoint.clone()).or_default();
+                targets.push(Arc::clone(target));
+            }
+        }
+        for name in route.models.iter().filter(|_| route.targets.is_none()) {
             // Config allows an alias only where it is clear what it leads to.
-            if one_endpoint && !models.contains_key(name) {
+            if is_one(servers) && !models.contains_key(name) {
                 let all = servers.iter().map(|(_, target)| Arc::clone(target));
                 models.insert(name.clone(), all.collect());
             }
@@ -101,42 +151,7 @@ impl KeptInner {
                 models.entry(adapter).or_default().push(target);
             }
         }
-        let mut names = Names::default();
-        for (name, targets) in models {
-            if !targets.is_empty() {
-                let destination = Destination {
-                    name: name.clone(),
-                    route: Arc::clone(route),
-                    slots: Arc::clone(&slots),
-                    rates: Arc::clone(&rates),
-                    budget: Arc::clone(&budget),
-                    turns: Arc::default(),
-                    targets,
-                    stands_for: None,
-                };
-                names.add(&name, Arc::new(destination));
-            }
-        }
-        names.sort();
-        for named in &route.names {
-            // Its deployment may be one that the registry does not know yet.
-            let of = named.of.as_str();
-            if let Some(of) = names.get(of).and_then(|found| called(&found, of)) {
-                let destination = Destination {
-                    name: named.name.clone(),
-                    stands_for: Some(Arc::clone(named)),
-                    ..Destination::clone(&of)
-                };
-                names.add(&named.name, Arc::new(destination));
-            }
-        }
-        let only = one_endpoint.then(|| only(route, &names)).flatten();
-        Entrance {
-            rates,
-            groups,
-            models: names,
-            only,
-        }
+        models
     }
 
     /// What answers for a route, each with the name that leads to it alone.
@@ -149,7 +164,7 @@ impl KeptInner {
                 .count();
             let server = self.servers.of(route, upstream, n, registry.clock);
             servers.push((
-                None,
+                Of::Upstream(upstream.name.clone()),
                 self.external(route, upstream, (server, registry.clock)),
             ));
         }
@@ -158,7 +173,7 @@ impl KeptInner {
                 continue;
             };
             servers.push((
-                Some(deployment.endpoint_name.clone()),
+                Of::Endpoint(deployment.endpoint_name.clone()),
                 self.deployment(route, &handle, registry),
             ));
         }
@@ -267,9 +282,10 @@ impl KeptInner {
     }
 }
 
-/// The one destination of a route whose names all lead to the same servers.
+/// The one destination of a route whose own names all lead to the same servers.
 fn only(route: &Route, names: &Names<Arc<Destination>>) -> Option<Arc<Destination>> {
-    let endpoint = route.deployments.first().map(|d| &d.endpoint_name);
+    let mut deployments = route.deployments.iter().filter(|_| route.targets.is_none());
+    let endpoint = deployments.next().map(|d| &d.endpoint_name);
     let name = endpoint.or_else(|| route.models.first())?;
     match names.get(name.as_str())? {
         Found::Exact(found) => Some(Arc::clone(found)),
@@ -278,14 +294,55 @@ fn only(route: &Route, names: &Names<Arc<Destination>>) -> Option<Arc<Destinatio
     }
 }
 
-/// What answers, with the endpoint name that it answers for; none for all names.
-type Named = Vec<(Option<ModelName>, Arc<Target>)>;
+/// Adds the names with parameters of their own.
+fn add_named(names: &mut Names<Arc<Destination>>, route: &Route) {
+    for named in &route.names {
+        // Its deployment may be one that the registry does not know yet.
+        let of = named.of.as_str();
+        if let Some(of) = names.get(of).and_then(|found| called(&found, of)) {
+            let destination = Destination {
+                name: named.name.clone(),
+                stands_for: Some(Arc::clone(named)),
+                ..Destination::clone(&of)
+            };
+            names.add(&named.name, Arc::new(destination));
+        }
+    }
+}
 
-/// Those that answer for the same name, together.
+/// What a server answers for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Of {
+    /// The one model that clients call so.
+    Endpoint(ModelName),
+    /// All names of its route, or the targets that lead to this name.
+    Upstream(Option<ModelName>),
+}
+
+/// What answers, each with what for.
+type Named = Vec<(Of, Arc<Target>)>;
+
+/// Whether there is no more than one model that clients could mean.
+fn is_one(servers: &Named) -> bool {
+    let endpoints = servers.iter().filter_map(|(of, _)| match of {
+        Of::Endpoint(endpoint) => Some(endpoint),
+        Of::Upstream(_) => None,
+    });
+    endpoints.collect::<HashSet<_>>().len() <= 1
+}
+
+/// The upstreams of a name.
+fn called_so(servers: &Named, name: &ModelName) -> Vec<Arc<Target>> {
+    let of = |of: &Of| matches!(of, Of::Upstream(Some(known)) if known == name);
+    let called = servers.iter().filter(|(found, _)| of(found));
+    called.map(|(_, target)| Arc::clone(target)).collect()
+}
+
+/// Those that answer for the same, together.
 fn groups(servers: &Named) -> Vec<Vec<Arc<Target>>> {
-    let mut groups: HashMap<Option<&ModelName>, Vec<Arc<Target>>> = HashMap::new();
-    for (endpoint, target) in servers {
-        let group = groups.entry(endpoint.as_ref()).or_default();
+    let mut groups: HashMap<&Of, Vec<Arc<Target>>> = HashMap::new();
+    for (of, target) in servers {
+        let group = groups.entry(of).or_default();
         group.push(Arc::clone(target));
     }
     groups.into_values().collect()

@@ -137,6 +137,9 @@ impl Destination {
 
     /// Whether no other server than this one could take a request now.
     pub fn is_last(&self, server: &Arc<Server>) -> bool {
+        if self.has_others {
+            return false;
+        }
         let others = self.targets.iter().flat_map(|target| target.servers());
         !others
             .filter(|other| !Arc::ptr_eq(other, server))
