@@ -87,7 +87,8 @@ fn routes_changed(before: &Catalog, after: &Catalog) -> Vec<String> {
                     && old.enabled == new.enabled
                     && old.limits == new.limits
                     && old.timeouts == new.timeouts
-                    && old.upstreams == new.upstreams;
+                    && old.upstreams == new.upstreams
+                    && old.targets == new.targets;
                 (!same).then(|| format!("route {name}: takes effect at once"))
             }
             (None, None) => None,

@@ -14,7 +14,7 @@ const EVENTS: usize = 5;
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// The instance, one deployment of it as INSTANCE/MODEL, or a [[name]]
+    /// The instance, one deployment of it as INSTANCE/MODEL, a [[name]], or what leads to a list
     name: String,
     /// Print JSON
     #[arg(long)]
@@ -37,7 +37,7 @@ impl Explain {
             for line in &view.lines {
                 out::line(format_args!("  {}", out::indented(line, 4)))?;
             }
-            if view.phase == ExplainView::EXTERNAL {
+            if [ExplainView::EXTERNAL, ExplainView::LIST].contains(&&*view.phase) {
                 continue;
             }
             let of = percent::of_name(&view.deployment);

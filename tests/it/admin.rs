@@ -7,6 +7,7 @@
 mod author;
 mod bench;
 mod door;
+mod listed;
 mod loading;
 mod named;
 mod tenants;

@@ -14,13 +14,15 @@ use crate::admin::scope::{self, Which};
 use crate::admin::sight::Sight;
 use crate::admin::view::{ErrorView, ExplainView};
 use crate::config::{Catalog, Name, Route};
+use crate::names::DeploymentId;
 
 pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(explain))
 }
 
 /// Why each deployment of an instance runs or does not, and what a start would
-/// evict; the same for what a name with parameters of its own leads to.
+/// evict; the same for what a name with parameters of its own leads to. Of a list, first
+/// who would be asked now.
 #[utoipa::path(get, path = "/instances/{name}/explain", tag = "events",
     params(("name" = String, Path, description = "The instance, INSTANCE%2FMODEL, or a name")),
     responses((status = 200, body = Vec<ExplainView>), (status = 403, body = ErrorView),
@@ -33,15 +35,14 @@ async fn explain(
     let catalog = admin.catalog.load();
     let sight = Sight::of(&catalog, &caller);
     let chosen = scope::deployments(&admin, &caller, &name, &Which::default());
-    let (ids, named) = match (chosen, named(&catalog, &caller, &name)) {
-        (Ok(handles), _) => {
-            let ids = handles.iter().map(|handle| handle.id.clone());
-            (ids.collect::<Vec<_>>(), None)
-        }
-        (Err(_), Some((route, named))) => {
-            let behind = route.behind(named.name.as_str());
-            let ids = behind.iter().map(|spec| spec.id.clone()).collect();
-            (ids, Some((route, named)))
+    let named = named(&catalog, &caller, &name).filter(|_| chosen.is_err());
+    let listed = listed(&catalog, &caller, &name);
+    let route = named.as_ref().map(|(route, _)| route).or(listed.as_ref());
+    let ids: Vec<DeploymentId> = match (chosen, route) {
+        (Ok(handles), _) => handles.iter().map(|handle| handle.id.clone()).collect(),
+        (Err(_), Some(route)) => {
+            let behind = route.behind(&name);
+            behind.iter().map(|spec| spec.id.clone()).collect()
         }
         (Err(error), None) => return Err(error),
     };
@@ -58,6 +59,17 @@ async fn explain(
             view.lines.insert(0, named.words());
         }
     }
+    let lines = listed.map(|_| admin.gateway.choice(&name));
+    if let Some(lines) = lines.filter(|lines| !lines.is_empty()) {
+        let view = ExplainView {
+            deployment: name,
+            phase: ExplainView::LIST.to_owned(),
+            waits_for: None,
+            lines,
+            evicts: Vec::new(),
+        };
+        explained.insert(0, view);
+    }
     Ok(Json(explained))
 }
 
@@ -70,6 +82,17 @@ fn named(catalog: &Catalog, caller: &Caller, name: &str) -> Option<(Arc<Route>, 
         let is_own = caller.works_on(route.belonging());
         is_own.then(|| (Arc::clone(route), Arc::clone(found)))
     })
+}
+
+/// A route of the caller's to whose list a name leads.
+fn listed(catalog: &Catalog, caller: &Caller, name: &str) -> Option<Arc<Route>> {
+    let mut routes = catalog.routes.iter();
+    let leads = |route: &&Arc<Route>| {
+        let of = route.meaning(name);
+        let is_called = route.models.iter().any(|model| model.as_str() == of);
+        route.targets.is_some() && is_called && caller.works_on(route.belonging())
+    };
+    routes.find(leads).map(Arc::clone)
 }
 
 /// What is to be said of servers that someone else runs.

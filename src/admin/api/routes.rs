@@ -14,7 +14,7 @@ use crate::admin::access::Caller;
 use crate::admin::error::{ApiError, on_disk};
 use crate::admin::touched::Touched;
 use crate::admin::view::{EndpointView, ErrorView, NameView, RouteView, UpstreamView};
-use crate::config::{Catalog, Deployment, Route};
+use crate::config::{Catalog, Deployment, Prefer, Route};
 use crate::deployment::{Handle, Status};
 use crate::telemetry::history::{Scope, Totals};
 use crate::time::unix_seconds;
@@ -145,6 +145,13 @@ fn kind(route: &Route) -> &'static str {
 }
 
 fn balancing(route: &Route) -> &'static str {
+    if let Some(list) = &route.targets {
+        return match list.prefer {
+            Prefer::Order => "list: in its order",
+            Prefer::Awake => "list: who serves already first",
+            Prefer::Weight => "list: by weight",
+        };
+    }
     if route.deployments.len() + route.upstreams.len() > 1 {
         "least busy of two"
     } else {

@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 /// Why a deployment runs or does not.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExplainView {
-    /// Its id; the model that is asked for, where servers that someone else runs answer.
+    /// Its id; the model that is asked for, where servers that someone else runs answer, or
+    /// it leads to a list.
     pub deployment: String,
-    /// The phase that it is in; `external` for such servers.
+    /// The phase that it is in; `external` for such servers, `list` for a list.
     pub phase: String,
     /// In one word what it waits for, or would: `leaving`, `reserved`, `measuring`,
     /// `busy`, `turn`, `costly`, `unwanted`, `small`, `new`.
@@ -22,6 +23,8 @@ pub struct ExplainView {
 impl ExplainView {
     /// The phase of servers that someone else runs.
     pub const EXTERNAL: &'static str = "external";
+    /// The phase of a list.
+    pub const LIST: &'static str = "list";
 }
 
 /// One who would leave for another.

@@ -20,7 +20,7 @@ async fn gate() -> Gate {
 }
 
 /// The lines of the access log, once there are so many.
-async fn logged(gate: &Gate, lines: usize) -> Vec<Value> {
+pub(super) async fn logged(gate: &Gate, lines: usize) -> Vec<Value> {
     let reading = async {
         loop {
             let log = std::fs::read_to_string(gate.dir.path().join("access.log"));
