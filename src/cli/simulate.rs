@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, out};
+use crate::config::Prefer;
 use crate::lifecycle::decide::policy::Params;
 use crate::simulation::csv::{self, CsvError, FORMAT};
 use crate::simulation::spec::{self, GRAMMAR};
@@ -16,6 +17,8 @@ use crate::units::{Bytes, Span, counted};
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Our own scheme, where lists are asked for who is awake first.
+const AWAKE: &str = "tidegate, awake";
 /// Most GPUs for the requests of a file.
 const GPUS_MAX: u64 = 20_000;
 
@@ -65,6 +68,10 @@ pub(super) struct Simulate {
     /// placement.prefetch: wake who a client is expected to ask next
     #[arg(long)]
     prefetch: bool,
+    /// A list, as [[target]] makes one: requests for the first deployment are also run with
+    /// prefer = "awake", where one of the others that serves already takes them. Repeatable
+    #[arg(long, value_name = "A,B")]
+    targets: Vec<String>,
     /// Leave out the one who knows the future: it takes many runs
     #[arg(long)]
     quick: bool,
@@ -101,6 +108,14 @@ struct OutOfRange {
     least: f64,
     most: f64,
     given: f64,
+}
+
+/// A list that the trace does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("--targets {list}: {why}")]
+struct BadList {
+    list: String,
+    why: String,
 }
 
 /// Requests that would wait for ever.
@@ -145,10 +160,16 @@ struct Report<'a> {
 impl Simulate {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let params = self.params()?;
-        let trace = self.trace()?;
+        let mut trace = self.trace()?;
+        trace.lists = self.lists(&trace)?;
         let mut rows: Vec<(String, PlayedOutcome)> = Vec::new();
         for scheme in Scheme::ALL {
             rows.push((scheme.name().to_owned(), run(&trace, scheme, params)));
+        }
+        if !trace.lists.is_empty() {
+            trace.prefer = Prefer::Awake;
+            rows.push((AWAKE.to_owned(), run(&trace, Scheme::Ours, params)));
+            trace.prefer = Prefer::Order;
         }
         if !self.quick {
             let best = best_offline(&trace, params);
@@ -205,6 +226,33 @@ impl Simulate {
         };
         let trace = csv::trace(&path.display().to_string(), &text, machine);
         Ok(trace.map_err(|error| FileFault::Csv(path.clone(), error))?)
+    }
+
+    /// The lists, by the places of their deployments in the fleet.
+    fn lists(&self, trace: &Workload) -> Result<Vec<Vec<usize>>, BadList> {
+        let mut lists: Vec<Vec<usize>> = Vec::new();
+        for list in &self.targets {
+            let bad = |why: String| BadList {
+                list: list.clone(),
+                why,
+            };
+            let mut places = Vec::new();
+            for name in list.split(',') {
+                let mut fleet = trace.fleet.iter();
+                let place = fleet.position(|model| model.name == name);
+                let unknown = || bad(format!("the trace has no deployment {name:?}"));
+                places.push(place.ok_or_else(unknown)?);
+            }
+            if places.len() < 2 {
+                return Err(bad("write two deployments or more, as A,B".to_owned()));
+            }
+            if lists.iter().any(|other| other.first() == places.first()) {
+                let why = "another list begins with the same deployment: write one for both";
+                return Err(bad(why.to_owned()));
+            }
+            lists.push(places);
+        }
+        Ok(lists)
     }
 
     fn params(&self) -> Result<Params, OutOfRange> {
@@ -268,6 +316,7 @@ fn show(report: &Report<'_>) -> Result<(), Failure> {
     out::line(
         "\nSeconds are waits for a deployment to be awake; the last column divides total waits.",
     )?;
+    show_saved(report)?;
     if report
         .rows
         .iter()
@@ -303,6 +352,19 @@ fn show(report: &Report<'_>) -> Result<(), Failure> {
     out::line(
         "With tidegate none waited longer than the bound: wait_bound, and a drain, a sleep and\na wake for itself and each older one that was overdue before it on its GPUs.",
     )
+}
+
+/// What lists save, asked for who is awake first.
+fn show_saved(report: &Report<'_>) -> Result<(), Failure> {
+    let awake = report.rows.iter().find(|row| row.scheme == AWAKE);
+    let (Some(order), Some(awake)) = (report.rows.first(), awake) else {
+        return Ok(());
+    };
+    let (order, awake) = (&order.outcome, &awake.outcome);
+    out::line(format_args!(
+        "\nWith prefer = \"awake\": {:.0} s of waiting instead of {:.0} s, and {} switches instead of {}.",
+        awake.total_wait, order.total_wait, awake.switches, order.switches,
+    ))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few million requests")]

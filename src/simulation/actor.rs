@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::trace::{Arrival, Workload};
+use super::trace::{Arrival, BATCH_MAX, Workload};
 use crate::deployment::{Crowd, Tenant};
 use crate::lifecycle::decide::machine::Machine;
 use crate::lifecycle::decide::placement::{Insists, Stand, Standing};
@@ -81,6 +81,11 @@ impl Actor {
     pub(super) fn crowding(&self) -> f64 {
         let others = u32::try_from(self.running.len().saturating_sub(1)).unwrap_or(u32::MAX);
         1.0 + CROWDING * f64::from(others)
+    }
+
+    /// Whether a request that comes now is begun at once.
+    pub(super) fn has_place(&self) -> bool {
+        self.open && self.running.len() < BATCH_MAX && self.queue.is_empty()
     }
 
     pub(super) fn advance(&mut self, now: Uptime) {

@@ -3,6 +3,7 @@ mod fleets;
 use std::time::Duration;
 
 use super::*;
+use crate::config::Prefer;
 
 fn of(spec: &str, seed: u64) -> Workload {
     spec::trace(spec, seed).unwrap()
@@ -81,6 +82,32 @@ fn the_level_is_chosen_by_what_it_takes() {
     let trace = of("rivals:35.9/0.3:1.2/8.2:35.9/0.3:1.2/8.2:0.016:0.016", 4);
     let outcome = run(&trace, Scheme::Ours, default_params());
     assert!(outcome.lost < 0.15, "{outcome:?}");
+}
+
+#[test]
+fn a_list_that_is_asked_for_who_is_awake_saves_waits_and_switches() {
+    for spec in ["zipf:20:2:0.3:1", "bursty:20:4:300:2400:8"] {
+        let mut trace = of(spec, 12);
+        let plain = run(&trace, Scheme::Ours, default_params());
+        // Each begins a list with the two that follow it.
+        let all = trace.fleet.len();
+        trace.lists = (0..all)
+            .map(|n| vec![n, (n + 1) % all, (n + 2) % all])
+            .collect();
+        let order = run(&trace, Scheme::Ours, default_params());
+        assert_eq!(order, plain, "nothing fails, so the first always answers");
+        trace.prefer = Prefer::Awake;
+        let awake = run(&trace, Scheme::Ours, default_params());
+        assert_eq!(awake.served, order.served);
+        assert!(
+            awake.total_wait < 0.7 * order.total_wait,
+            "{spec}: {awake:?} {order:?}"
+        );
+        assert!(
+            awake.switches < order.switches,
+            "{spec}: {awake:?} {order:?}"
+        );
+    }
 }
 
 #[test]

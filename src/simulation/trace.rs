@@ -1,5 +1,6 @@
 //! What is simulated: a fleet of deployments on GPUs, and the requests for it.
 
+use crate::config::Prefer;
 use crate::lifecycle::decide::policy::Seconds;
 use crate::lifecycle::decide::policy::costs::Costs;
 use crate::random::Dice;
@@ -85,6 +86,10 @@ pub struct Workload {
     pub arrivals: Vec<Arrival>,
     /// How long requests come, in seconds.
     pub horizon: Seconds,
+    /// Lists of deployments: requests for the first of one may go to any of it.
+    pub lists: Vec<Vec<usize>>,
+    /// Who of a list is asked.
+    pub prefer: Prefer,
 }
 
 /// Sizes of weights in GiB, with GPUs and tokens per second.
@@ -205,9 +210,22 @@ impl Workload {
             fleet,
             arrivals: Vec::new(),
             horizon,
+            lists: Vec::new(),
+            prefer: Prefer::Order,
         };
         trace.settle();
         trace
+    }
+
+    /// Those that a request for a deployment is tried at, where they serve already.
+    pub(super) fn awake_before(&self, model: usize) -> &[usize] {
+        let mut lists = self.lists.iter();
+        let list = lists.find(|list| list.first() == Some(&model));
+        match (list, self.prefer) {
+            (Some(list), Prefer::Awake) => list,
+            // Nothing fails here, so the first always answers.
+            _ => &[],
+        }
     }
 
     /// Gives each deployment its GPUs, one after the other: those to which the

@@ -191,14 +191,14 @@ impl<'a, S: Scheduler> World<'a, S> {
         let Some(arrival) = self.trace.arrivals.get(index).copied() else {
             return;
         };
-        let number = arrival.model;
+        let number = self.chosen(arrival.model);
         self.moved_at = self.now;
         self.scheduler.arrived(key(number), self.now);
         let (now, workspace) = (self.now, self.workspace(number));
         let Some(actor) = self.actors.get_mut(number) else {
             return;
         };
-        if actor.open && actor.running.len() < BATCH_MAX && actor.queue.is_empty() {
+        if actor.has_place() {
             actor.begin(&arrival, now);
             self.waits.push((workspace, 0.0));
             self.announce(number);
@@ -209,6 +209,16 @@ impl<'a, S: Scheduler> World<'a, S> {
         if !actor.open && !actor.machine.wanted {
             self.turn.push_back((number, Event::Demand));
         }
+    }
+
+    /// Who is asked for a deployment: one of its list that serves, else itself.
+    fn chosen(&self, model: usize) -> usize {
+        let serves = |number: &&usize| {
+            let actor = self.actors.get(**number);
+            actor.is_some_and(Actor::has_place)
+        };
+        let mut list = self.trace.awake_before(model).iter();
+        list.find(serves).copied().unwrap_or(model)
     }
 
     fn workspace(&self, number: usize) -> u32 {
