@@ -57,6 +57,8 @@ pub struct Handle {
     demanded: AtomicBool,
     /// Whether a client's wish to unload it is on its way to the conductor.
     unloads: AtomicBool,
+    /// Whether it was removed, and nobody answers for it any more. Set once.
+    gone: AtomicBool,
     /// At most two messages per deployment are inside, see `demanded` and `unloads`.
     demands: mpsc::UnboundedSender<DeploymentId>,
     /// Telling which client asked, if someone wants to know.
@@ -164,6 +166,11 @@ impl Handle {
     /// Resolves at the next snapshot after this call; who waits longest is woken first.
     pub fn news(&self) -> Notified<'_> {
         self.news.notified()
+    }
+
+    /// Whether it was removed: no demand for it is ever met.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
     }
 
     /// Its further replicas, in their order; the first is this one.
@@ -432,6 +439,7 @@ impl Registry {
             news: Notify::new(),
             demanded: AtomicBool::new(false),
             unloads: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             demands: self.demands.clone(),
             clients: Arc::clone(&self.clients),
             waiting: AtomicU32::new(0),
@@ -453,8 +461,11 @@ impl Registry {
     /// Removes a deployment, or a replica of one. For the conductor only.
     pub fn remove(&self, id: &DeploymentId) {
         let mut map = HashMap::clone(&self.map.load());
-        if map.remove(id).is_some() {
-            return self.map.store(Arc::new(map));
+        if let Some(handle) = map.remove(id) {
+            self.map.store(Arc::new(map));
+            // A request that found it before may come to its gate only now.
+            handle.gone.store(true, Ordering::Release);
+            return handle.news.notify_waiters();
         }
         for handle in map.values().filter(|handle| handle.id.has_replica(id)) {
             let mut replicas = Vec::clone(&handle.replicas.load());

@@ -80,6 +80,9 @@ async fn wait_until<T>(
         if let Some(found) = met() {
             return Ok(found);
         }
+        if handle.is_gone() {
+            return Err(Refusal::Stopped);
+        }
         // Once in each phase: the conductor answers a demand with a snapshot, and
         // to answer that with a demand would never end.
         let stands = {
@@ -169,5 +172,23 @@ mod tests {
         };
         assert!(matches!(waited, Err(Refusal::Loading { .. })), "{waited:?}");
         assert_eq!(demanded, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_at_one_that_is_taken_away_is_told_and_who_comes_later_too() {
+        let (registry, _demands) = Registry::new(Clock::start());
+        let handle = registry.insert(spec());
+        let fleet = Fleet::new(handle.id.clone(), registry.clock);
+        let rules = LoadBalancing::default();
+        let pick = Pick {
+            rules: &rules,
+            key: None,
+            api: crate::openai::api::Api::Chat,
+        };
+        let wait = || wait_for_gate((&handle, &fleet, pick), 0, Duration::from_mins(10));
+        let (waited, ()) = tokio::join!(wait(), async { registry.remove(&handle.id) });
+        assert!(matches!(waited, Err(Refusal::Stopped)), "{waited:?}");
+        let late = wait().await;
+        assert!(matches!(late, Err(Refusal::Stopped)), "{late:?}");
     }
 }
