@@ -85,6 +85,11 @@ impl<'a> Links<'a> {
 }
 
 impl Named<'_> {
+    /// Whether it is called so.
+    pub(super) fn is(&self, name: &ModelName) -> bool {
+        self.draft.name.value == *name
+    }
+
     pub(super) fn party(&self) -> Party {
         Party {
             file: self.file,

@@ -4,7 +4,9 @@ use super::names::serves;
 use super::{Claim, Clash, Linked, Links, Party};
 use crate::config::problems::nearest;
 use crate::config::target::TargetRule;
+use crate::config::{Deployment, Engine};
 use crate::names::ModelName;
+use crate::openai::api::{Api, ApiSet};
 
 /// That a target's route has what it leads to. No route is called so.
 pub(super) fn claim(rule: &TargetRule) -> Claim {
@@ -12,7 +14,8 @@ pub(super) fn claim(rule: &TargetRule) -> Claim {
 }
 
 impl Links<'_> {
-    /// Targets that lead nowhere, or to two things of one name.
+    /// Targets that lead nowhere, or to two things of one name, or that serve nothing of what
+    /// the others do.
     pub(super) fn check_targets(&mut self) {
         let mut found = Vec::new();
         for linked in self.routes.values() {
@@ -20,8 +23,10 @@ impl Links<'_> {
             let Some(targets) = targets else {
                 continue;
             };
-            for (rule, line) in targets.list.targets.iter().zip(&targets.lines) {
-                if let Some(message) = self.fault(linked, &rule.to) {
+            let list = &targets.list.targets;
+            for (at, (rule, line)) in list.iter().zip(&targets.lines).enumerate() {
+                let fault = self.fault(linked, &rule.to);
+                if let Some(message) = fault.or_else(|| stranger(linked, list, at)) {
                     let party = Party {
                         file: linked.file,
                         line: *line,
@@ -56,7 +61,12 @@ impl Links<'_> {
 
     fn nowhere(&self, linked: &Linked<'_>, to: &ModelName) -> String {
         let known = known(linked);
-        let hint = if let Some(near) = nearest(to.as_str(), known.iter().map(String::as_str)) {
+        let hint = if let Some(named) = linked.names.iter().find(|named| named.is(to)) {
+            format!(
+                "it is a [[name]]: write what that stands for, {:?}",
+                named.of
+            )
+        } else if let Some(near) = nearest(to.as_str(), known.iter().map(String::as_str)) {
             format!("did you mean {near:?}?")
         } else if self.instances.values().any(|(_, other)| serves(other, to)) {
             format!(
@@ -71,6 +81,66 @@ impl Links<'_> {
             linked.name
         )
     }
+}
+
+/// What is wrong with one of a list that has no API in common with any other; `None` where
+/// nothing is, or it is not known. Of two that have none the second is told.
+fn stranger(linked: &Linked<'_>, list: &[TargetRule], at: usize) -> Option<String> {
+    let to = &list.get(at)?.to;
+    let own = served(linked, to).bits();
+    let others = list.iter().enumerate().filter(|(n, _)| *n != at);
+    let others = others.map(|(_, other)| served(linked, &other.to).bits());
+    let others = others.reduce(|all, one| all | one)?;
+    if own & others != 0 || at == 0 && list.len() == 2 {
+        return None;
+    }
+    let labels = ApiSet::of_bits(own).iter().map(Api::label);
+    Some(format!(
+        "{to:?} serves only {}, and none of the others does: no request can go on from one to the other: take it out, or write in `apis` of each [[upstream]] what it serves",
+        labels.collect::<Vec<_>>().join(", ")
+    ))
+}
+
+/// The APIs that a target of this name is known to serve; all where that is not known. What
+/// every model has, its tokenizer, is left out.
+fn served(linked: &Linked<'_>, to: &ModelName) -> ApiSet {
+    let upstreams = linked.draft.iter().flat_map(|draft| &draft.upstreams);
+    let called = upstreams.filter(|upstream| upstream.name.as_ref() == Some(to));
+    let stated = called.map(|upstream| upstream.apis.unwrap_or(ApiSet::ALL));
+    let instances = linked.instances.iter();
+    let deployments = instances.flat_map(|(_, instance)| &instance.deployments);
+    let named = deployments.filter(|found| {
+        let found = &found.value;
+        found.endpoint_name == *to || found.adapters().contains(to)
+    });
+    let run = named.map(|found| by_options(&found.value));
+    let all = stated.chain(run).map(ApiSet::bits);
+    let all = all.reduce(|all, one| all | one);
+    let tokenizer = ApiSet::bit(Api::Tokenize) | ApiSet::bit(Api::Detokenize);
+    ApiSet::of_bits(all.unwrap_or(u32::MAX) & !tokenizer)
+}
+
+/// What a model of ours serves, as far as its options say.
+fn by_options(deployment: &Deployment) -> ApiSet {
+    let Engine::Vllm(vllm) = &deployment.engine else {
+        return ApiSet::ALL;
+    };
+    let (generates, pools) = match vllm.options.get_text("task") {
+        Some("generate") => (true, false),
+        Some("embed" | "embedding" | "classify" | "score" | "reward") => (false, true),
+        _ => return ApiSet::ALL,
+    };
+    let mut set = ApiSet::default();
+    for api in Api::ALL.into_iter().chain([Api::Realtime]) {
+        let is_pooling = matches!(
+            api,
+            Api::Embeddings | Api::Embed | Api::Rerank | Api::Score | Api::Pooling | Api::Classify
+        );
+        if is_pooling && pools || !is_pooling && generates {
+            set.insert(api);
+        }
+    }
+    set
 }
 
 /// What a target of a route can lead to.

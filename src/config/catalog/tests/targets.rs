@@ -64,8 +64,8 @@ fn a_list_may_be_called_as_one_of_its_models_and_a_name_may_stand_for_it() {
 fn a_target_that_leads_nowhere_or_to_two_things_is_told() {
     for (names, told) in [
         (
-            &["j", "farr"][..],
-            "a.toml:10: target.to: \"farr\" is neither a model behind the route \"r\" nor an upstream of it: did you mean \"far\"?",
+            &["j", "far", "farr"][..],
+            "a.toml:12: target.to: \"farr\" is neither a model behind the route \"r\" nor an upstream of it: did you mean \"far\"?",
         ),
         (
             &["j", "elsewhere", "far"],
@@ -116,4 +116,53 @@ fn a_list_whose_model_is_taken_away_stays_without_it() {
     );
     dir.write("b.toml", &joins);
     assert_eq!(dir.errors(&dir.load(Some(&after))), [""; 0]);
+}
+
+#[test]
+fn a_target_that_serves_nothing_of_what_the_others_do_is_told() {
+    const VECTORS: &str = "[[upstream]]\nurl = \"http://b\"\nname = \"vectors\"\napis = [\"embeddings\", \"rerank\"]\n";
+    let told = |catalog: &Catalog, dir: &Dir| -> Vec<String> {
+        let errors = dir.errors(catalog).into_iter();
+        errors
+            .filter(|error| error.contains("serves only"))
+            .collect()
+    };
+    let of_two = route("r", "") + &FAR.replace("name", "apis = [\"chat\"]\nname") + VECTORS;
+    let dir = Dir::new(&[("a.toml", &(of_two + &to(&["far", "vectors"])))]);
+    assert_eq!(
+        told(&dir.load(None), &dir),
+        [
+            "a.toml:15: target.to: \"vectors\" serves only embeddings, rerank, and none of the others does: no request can go on from one to the other: take it out, or write in `apis` of each [[upstream]] what it serves"
+        ]
+    );
+    // What one serves is not known, so it may be this.
+    let unknown = route("r", "") + FAR + VECTORS + &to(&["far", "vectors"]);
+    let dir = Dir::new(&[("a.toml", &unknown)]);
+    assert_eq!(dir.errors(&dir.load(None)), [""; 0]);
+    // A model of ours that pools, by its options.
+    let pools = instance("one", "route = \"r\"", "j").replace("engine = \"sim\"\n", "")
+        + "[deployment.options]\ntask = \"embed\"\n";
+    let chats =
+        route("r", "") + &FAR.replace("name", "apis = [\"chat\"]\nname") + &to(&["far", "j"]);
+    let dir = Dir::new(&[("a.toml", &chats), ("b.toml", &pools)]);
+    let errors = told(&dir.load(None), &dir);
+    assert!(
+        errors.len() == 1
+            && errors[0].starts_with("a.toml:11: target.to: \"j\" serves only embeddings, embed,"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn a_target_that_is_a_name_with_parameters_is_told_what_to_write() {
+    let text =
+        route("r", "") + FAR + "[[name]]\nname = \"fast\"\nof = \"r\"\n" + &to(&["far", "fast"]);
+    let dir = Dir::new(&[("a.toml", &text)]);
+    let errors = dir.errors(&dir.load(None));
+    assert!(
+        errors
+            .iter()
+            .any(|error| error.ends_with("it is a [[name]]: write what that stands for, \"r\"")),
+        "{errors:?}"
+    );
 }
