@@ -17,7 +17,7 @@ pub mod telling;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ pub struct Handle {
     replicas: ArcSwap<Vec<Arc<Handle>>>,
     /// When each of them came. Locked for a moment, never over an await.
     came: Mutex<Came>,
+    /// Until when a client wants it to stay awake, in milliseconds of the gate's clock.
+    kept_until: AtomicU64,
     /// What its workers told of their model, since its engine is what it is.
     about: ArcSwap<About>,
 }
@@ -215,6 +217,20 @@ impl Handle {
     pub fn is_kept(&self) -> bool {
         let spec = self.spec.load();
         spec.keep || spec.replicas.min > 0
+    }
+
+    /// Takes in that a client wants it to stay awake for so long from now on. Another's
+    /// longer wish stands.
+    pub fn keep_for(&self, span: Duration) {
+        let until = self.gate.clock().now().saturating_add(span);
+        let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.kept_until.fetch_max(millis, Ordering::AcqRel);
+    }
+
+    /// Until when a client wants it to stay awake, by the clock of the gate; zero where none
+    /// did.
+    pub fn kept_until(&self) -> Uptime {
+        Uptime::from_millis(self.kept_until.load(Ordering::Acquire))
     }
 
     /// Tells that this client's request is done, if someone follows clients.
@@ -440,6 +456,7 @@ impl Registry {
             demanded: AtomicBool::new(false),
             unloads: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            kept_until: AtomicU64::new(0),
             demands: self.demands.clone(),
             clients: Arc::clone(&self.clients),
             waiting: AtomicU32::new(0),

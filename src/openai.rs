@@ -24,6 +24,7 @@ pub mod api;
 pub mod error;
 pub mod foreign;
 pub mod form;
+pub mod keep;
 pub mod media;
 pub mod models;
 pub mod realtime;

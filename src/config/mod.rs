@@ -114,6 +114,9 @@ pub struct Route {
     pub ejection: Ejection,
     /// What requests may bring along for our own deployments.
     pub inputs: Inputs,
+    /// Longest time that a request may ask its model to stay awake after it; `None`: it may
+    /// not.
+    pub keep_alive_max: Option<Duration>,
     /// Servers that someone else runs.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Our own deployments that it leads to.

@@ -38,6 +38,7 @@ pub(super) struct RouteDraft {
     pub(super) retries: Retries,
     pub(super) ejection: Ejection,
     pub(super) inputs: Found<Inputs>,
+    pub(super) keep_alive_max: Option<Duration>,
     pub(super) upstreams: Vec<Arc<Upstream>>,
     /// The list that its names lead to.
     pub(super) targets: Option<TargetsDraft>,
@@ -158,6 +159,7 @@ pub(super) fn read(
     let retries = table.table("retries").map(balancing::retries);
     let ejection = table.table("ejection").map(balancing::ejection);
     let inputs = inputs::read(&mut table);
+    let keep_alive_max = table.span("keep_alive_max");
     let (upstreams, targets) = servers(&mut table, upstreams, targets, (&load_balancing, base));
     table.finish();
     Some(RouteDraft {
@@ -176,6 +178,7 @@ pub(super) fn read(
         retries: retries.unwrap_or_default(),
         ejection: ejection.unwrap_or_default(),
         inputs,
+        keep_alive_max,
         upstreams,
         targets,
     })
@@ -189,13 +192,9 @@ fn servers(
     (load_balancing, base): (&LoadBalancing, &Path),
 ) -> (Vec<Arc<Upstream>>, Option<TargetsDraft>) {
     let is_listed = !targets.is_empty();
-    let has_key = table.has("media") || table.has("chat_template");
-    if !upstreams.is_empty() && !is_listed && has_key {
-        let key = if table.has("media") {
-            "media"
-        } else {
-            "chat_template"
-        };
+    let mut of_workers = ["media", "chat_template", "keep_alive_max"].into_iter();
+    let of_workers = of_workers.find(|key| table.has(key));
+    if let (Some(key), false, false) = (of_workers, upstreams.is_empty(), is_listed) {
         let message = "this has an effect on workers of ours only, and what stands in [[upstream]] is someone else's: take it out";
         table.wrong(table.line_of(key), key, message);
     }

@@ -124,6 +124,8 @@ pub struct Record {
     pub retries: u32,
     /// How long the client waits, since the request started, where it says so.
     pub patience: Option<Duration>,
+    /// For how long its model is to stay awake after it, where the client may say so.
+    pub keep: Option<Duration>,
     /// What it holds of its token's budgets.
     pub charge: Option<Charge>,
     /// What is left of them.
@@ -213,6 +215,7 @@ impl Record {
             retry: None,
             retries: 0,
             patience: None,
+            keep: None,
             charge: None,
             standings: Standings::default(),
             phase: RequestPhase::Head,
@@ -387,12 +390,18 @@ impl Record {
         }
     }
 
-    /// Tells the deployment which client asked it, for who is to be woken next.
+    /// Tells the deployment which client asked it, for who is to be woken next, and for how
+    /// long it is to stay awake.
     fn tell_deployment(&self) {
         if let (Some(principal), Some(target)) = (&self.principal, &self.target)
             && let Backend::Deployment { handle, .. } = &target.backend
         {
             handle.asked_by(&principal.token_id);
+            if let Some(span) = self.keep
+                && matches!(self.phase, RequestPhase::FirstByte | RequestPhase::Stream)
+            {
+                handle.keep_for(span);
+            }
         }
     }
 

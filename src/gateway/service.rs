@@ -33,11 +33,11 @@ use super::request::entry::Entry;
 use super::request::receive::Received;
 use super::request::{cors, framing, host, inputs, receive};
 use super::retrieve::{Wanted, retrieve};
-use super::route::table::Table;
+use super::route::table::{Destination, Table};
 use super::{Gateway, loading, models};
 use crate::auth::{Keyring, Principal};
-use crate::config::Name;
 use crate::openai::api::Api;
+use crate::openai::keep;
 use crate::openai::request::Scan;
 use crate::pieces::Pieces;
 use asking::{Asking, Theirs, ask};
@@ -321,8 +321,8 @@ async fn infer(
             Box::pin(inputs::check(gateway, principal, inputs, &body)).await?;
         }
     }
-    if let Some(name) = &destination.stands_for {
-        (body, scan) = as_named(name, api, &body, scan)?;
+    if destination.stands_for.is_some() || destination.route.keep_alive_max.is_some() {
+        (body, scan) = rewritten(&destination, api, (&body, scan), record)?;
     }
     let route = &destination.route;
     gateway.concurrency.enter(route, &mut seating)?;
@@ -358,16 +358,28 @@ async fn infer(
         .map(Answer::Theirs)
 }
 
-/// The request that a name with parameters of its own stands for.
+/// The request without what it says of its model's staying awake, where the route takes
+/// that; and as what its name stands for, where that has parameters of its own.
 #[cold]
-fn as_named(
-    name: &Name,
+fn rewritten(
+    destination: &Destination,
     api: Api,
-    body: &Pieces,
-    scan: Scan<'_>,
+    (body, scan): (&Pieces, Scan<'_>),
+    record: &mut Record,
 ) -> Result<(Pieces, Scan<'static>), Refusal> {
-    let made = name.rules.apply(api, name.of.as_str(), body, scan);
-    made.map_err(Refusal::Body)
+    let (mut body, mut scan) = (body.clone(), scan);
+    if let Some(max) = destination.route.keep_alive_max {
+        let (keep, without, scanned) = keep::take_out(api, &body, scan).map_err(Refusal::Body)?;
+        record.keep = keep.map(|span| span.min(max));
+        (body, scan) = (without, scanned);
+    }
+    match &destination.stands_for {
+        Some(name) => {
+            let made = name.rules.apply(api, name.of.as_str(), &body, scan);
+            made.map_err(Refusal::Body)
+        }
+        None => Ok((body, scan.into_owned())),
+    }
 }
 
 /// Our public keys. Whoever verifies our tokens asks again within minutes, so that a

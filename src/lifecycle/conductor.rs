@@ -318,7 +318,7 @@ impl Conductor {
         }
         for (id, member) in &self.members {
             if member.machine.deadline.is_some_and(|due| due <= now) {
-                let idle_since = member.gate().idle_since();
+                let idle_since = member.idle_since();
                 let tick = Event::Tick { idle_since };
                 self.turn.push_back((id.clone(), tick, None));
             }

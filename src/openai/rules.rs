@@ -15,6 +15,7 @@
 //! `reasoning.effort`). All other keys are written as they stand. Where an API has no such
 //! thing, the rule does nothing.
 
+mod cursor;
 mod edit;
 mod plan;
 #[cfg(test)]

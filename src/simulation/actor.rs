@@ -121,6 +121,7 @@ impl Actor {
             head: first.map(|arrival| time(arrival.at)),
             waited: f64::from(held) * now.as_secs_f64() - self.queued,
             insists: Insists::No,
+            is_kept: false,
         }
     }
 }

@@ -19,6 +19,7 @@ mod floods;
 mod foreign;
 mod framing;
 mod held;
+mod keeping;
 mod lasting;
 mod listed;
 mod loading;

@@ -116,6 +116,7 @@ impl Work {
             retries: draft.map(|d| d.retries.clone()).unwrap_or_default(),
             ejection: draft.map(|d| d.ejection).unwrap_or_default(),
             inputs: draft.map(|d| d.inputs.value.clone()).unwrap_or_default(),
+            keep_alive_max: draft.and_then(|draft| draft.keep_alive_max),
             upstreams: draft
                 .map(|draft| draft.upstreams.clone())
                 .unwrap_or_default(),

@@ -187,6 +187,12 @@ static ROUTE: KeyTable = KeyTable {
             unset("no limit"),
             "Tokens, in and out, of one token of ours in a minute.",
         ),
+        span(
+            "keep_alive_max",
+            LIMIT,
+            unset("keep_alive of a request is passed over"),
+            "Longest time that a request may ask its model to stay awake after it, by keep_alive, which is taken out then; against others who want the memory that counts as one request that waits.",
+        ),
         Key::new(
             "media",
             Kind::ChoiceOr(&["public", "any", "data", "none"], &MEDIA_HOST),

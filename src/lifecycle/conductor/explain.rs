@@ -186,6 +186,16 @@ impl Conductor {
         if estimate.profile.pinned {
             lines.push("keep = true: nobody makes it leave".into());
         }
+        let kept = member.kept_until().saturating_sub(self.clock.now());
+        if member.machine.phase == Phase::Ready && !kept.is_zero() {
+            lines.push(
+                format!(
+                    "a client wants it awake for another {} (keep_alive): its idle limits wait for that, and against others it counts as one request that waits",
+                    story::span(kept)
+                )
+                .into(),
+            );
+        }
     }
 
     fn tell_prospect(&self, prospect: &Prospect, lines: &mut Vec<Telling>) {

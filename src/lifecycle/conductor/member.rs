@@ -202,6 +202,23 @@ impl Member {
         (self.entered, self.entered_unix) = (now, unix_seconds());
     }
 
+    /// Since when no request is inside, as its own limits count: where a client wants it to
+    /// stay awake for longer, they end with that.
+    pub(in crate::lifecycle) fn idle_since(&self) -> Option<Uptime> {
+        let since = self.gate().idle_since()?;
+        let limits = [self.policy.offload_after, self.policy.stop_after];
+        let limit = limits.into_iter().flatten().min().unwrap_or_default();
+        Some(since.max(self.kept_until().saturating_sub(limit)))
+    }
+
+    /// Until when a client wants it to stay awake. Of several replicas the first does.
+    pub(in crate::lifecycle) fn kept_until(&self) -> Uptime {
+        match self.number() {
+            1 => self.fleet.lead().kept_until(),
+            _ => Uptime::ZERO,
+        }
+    }
+
     /// How it stands, for placement.
     pub(in crate::lifecycle) fn stand(&self) -> Stand {
         let held = self.fleet.lead().held();
@@ -225,6 +242,7 @@ impl Member {
             waited: held.waited.as_secs_f64(),
             crowd: held.crowd,
             insists: self.insists,
+            is_kept: self.kept_until() > self.handle.gate.clock().now(),
         }
     }
 

@@ -234,7 +234,7 @@ impl Conductor {
                     && member.gate().close_if_idle()
                 {
                     member.fleet.close(member.number());
-                    let idle_since = member.gate().last_activity();
+                    let idle_since = member.idle_since().unwrap_or(now);
                     let closed = Event::IdleClosed { rest, idle_since };
                     self.turn.push_front((id.clone(), closed, None));
                 }

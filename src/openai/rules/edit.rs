@@ -7,17 +7,14 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::cursor::Cursor;
 use super::plan::{Node, counts};
 use super::{RULES_MAX, Rules};
 use crate::openai::api::Api;
-use crate::openai::json::{Skip, closing_quote, has_escape};
 use crate::openai::request::{Scan, ScanError};
 use crate::openai::splice::{Patches, joined, patched, quoted};
 use crate::pieces::Pieces;
 
-/// Longest key, as a body spells it, that may be one that is wanted: with escapes, each
-/// byte is six.
-const KEY_BYTES_MAX: usize = super::PART_BYTES_MAX * 6 + 2;
 /// Patches for which there is room at once.
 const PATCHES_USUAL: usize = 8;
 /// Longest spelling of a number that is compared.
@@ -48,26 +45,47 @@ impl Rules {
             ..scan
         }
         .into_owned();
-        let mut edit = Edit {
-            body,
-            patches: Patches::with_capacity(PATCHES_USUAL),
-            scan: &mut scan,
-        };
-        let plan = self.plan(api);
-        if !plan.is_empty() {
-            let inside = edit.scan.layout.inside;
-            edit.scan.layout.is_empty = edit.object(inside, plan, 1)?;
-        }
+        let mut edit = Edit::new(body, &mut scan);
+        edit.follow(self.plan(api))?;
         if let Some(span) = &edit.scan.layout.model {
             edit.patches.push((span.clone(), quoted(of)));
         }
         let patches = edit.patches;
-        shift(&mut scan, &patches);
-        let edited = patched(body, patches);
+        let edited = made(body, &mut scan, patches);
         scan.model = Some(Cow::Owned(of.to_owned()));
-        scan.layout.body_len = edited.len();
         Ok((edited, scan))
     }
+
+    /// The body without what these rules drop, what a scan of it says, and where in the old
+    /// one the value stood that was dropped last. `scan` must be the scan of this very body.
+    ///
+    /// # Errors
+    ///
+    /// [`ScanError`] where a key with a rule is repeated.
+    pub fn take_out(
+        &self,
+        api: Api,
+        body: &Pieces,
+        scan: Scan<'_>,
+    ) -> Result<(Option<Range<usize>>, Pieces, Scan<'static>), ScanError> {
+        let mut scan = scan.into_owned();
+        if scan.layout.form.is_some() {
+            return Ok((None, body.clone(), scan));
+        }
+        let mut edit = Edit::new(body, &mut scan);
+        edit.follow(self.plan(api))?;
+        let (patches, dropped) = (edit.patches, edit.dropped);
+        let edited = made(body, &mut scan, patches);
+        Ok((dropped, edited, scan))
+    }
+}
+
+/// The body with these patches, of which `scan` is the scan then.
+fn made(body: &Pieces, scan: &mut Scan<'_>, patches: Patches) -> Pieces {
+    shift(scan, &patches);
+    let edited = patched(body, patches);
+    scan.layout.body_len = edited.len();
+    edited
 }
 
 /// Moves what lies behind patches.
@@ -110,6 +128,8 @@ struct Edit<'a> {
     patches: Patches,
     /// Its counts follow.
     scan: &'a mut Scan<'static>,
+    /// Where the value stands that is dropped last.
+    dropped: Option<Range<usize>>,
 }
 
 /// What an object has of a key that is wanted.
@@ -123,6 +143,26 @@ struct Seen {
     null: Range<usize>,
     /// By which name.
     null_name: u8,
+}
+
+impl<'a> Edit<'a> {
+    fn new(body: &'a Pieces, scan: &'a mut Scan<'static>) -> Self {
+        Self {
+            body,
+            patches: Patches::with_capacity(PATCHES_USUAL),
+            scan,
+            dropped: None,
+        }
+    }
+
+    /// Edits the whole body, as a plan says.
+    fn follow(&mut self, plan: &[Node]) -> Result<(), ScanError> {
+        if !plan.is_empty() {
+            let inside = self.scan.layout.inside;
+            self.scan.layout.is_empty = self.object(inside, plan, 1)?;
+        }
+        Ok(())
+    }
 }
 
 impl Edit<'_> {
@@ -190,6 +230,7 @@ impl Edit<'_> {
         let first = begins.0.get(value.start - begins.1).copied();
         let counted = node.names.get(name).filter(|_| level == 1);
         if node.acts.drop {
+            self.dropped = Some(value.clone());
             seen.is_settled = true;
             self.count(counted, None);
             return Ok(true);
@@ -317,153 +358,4 @@ impl Gone {
         }
         self.stays.is_none()
     }
-}
-
-/// A position in a body of pieces, which is known to be JSON.
-struct Cursor<'a> {
-    body: &'a Pieces,
-    /// The piece that it stands in.
-    piece: &'a [u8],
-    /// Where that begins.
-    begin: usize,
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(body: &'a Pieces, at: usize) -> Self {
-        let (piece, begin) = body.holding(at);
-        Self {
-            body,
-            piece,
-            begin,
-            at,
-        }
-    }
-
-    /// The bytes of its piece from where it stands; of the next, where that has ended.
-    fn rest(&mut self) -> &'a [u8] {
-        let rest = self.piece.get(self.at - self.begin..).unwrap_or_default();
-        if !rest.is_empty() {
-            return rest;
-        }
-        self.turn()
-    }
-
-    /// Goes to the piece that holds what comes next.
-    #[cold]
-    fn turn(&mut self) -> &'a [u8] {
-        *self = Self::new(self.body, self.at);
-        self.piece.get(self.at - self.begin..).unwrap_or_default()
-    }
-
-    /// The next byte that is not white space, and what stands behind it here.
-    #[inline]
-    fn peek(&mut self) -> Option<(u8, &'a [u8])> {
-        loop {
-            let (first, behind) = self.rest().split_first()?;
-            if !matches!(first, b' ' | b'\n' | b'\r' | b'\t') {
-                return Some((*first, behind));
-            }
-            self.at += 1;
-        }
-    }
-
-    /// Reads `byte`, after white space, if it is next.
-    fn eat(&mut self, byte: u8) -> bool {
-        let found = self.peek().is_some_and(|(next, _)| next == byte);
-        self.at += usize::from(found);
-        found
-    }
-
-    /// Goes on behind what was passed over before.
-    fn go_to(&mut self, at: usize) {
-        self.at = at;
-        if at < self.begin || at - self.begin >= self.piece.len() {
-            self.turn();
-        }
-    }
-
-    /// Reads a key: where it is, which of the nodes it names, and by which name.
-    #[inline]
-    fn key(&mut self, nodes: &[Node], above: u32) -> Result<(Range<usize>, Option<At>), ScanError> {
-        let next = self.peek();
-        let start = self.at;
-        if let Some((_, behind)) = next
-            && let Some(length) = closing_quote(behind)
-            && !has_escape(behind, length)
-        {
-            self.at += length + 2;
-            let name = behind.get(..length).unwrap_or_default();
-            return Ok((start..self.at, find(name, nodes)));
-        }
-        let key = self.long(start, above)?;
-        let name = self.decoded(&key);
-        let found = name.and_then(|name| find(name.as_bytes(), nodes));
-        Ok((key, found))
-    }
-
-    /// Passes over any value.
-    #[inline]
-    fn value(&mut self, above: u32) -> Result<Range<usize>, ScanError> {
-        let next = self.peek();
-        let start = self.at;
-        // Where it ends here, and something stands behind it.
-        let length = match next {
-            Some((b'"', behind)) => closing_quote(behind).map(|length| length + 2),
-            Some((b'-' | b'0'..=b'9' | b't' | b'f' | b'n', behind)) => {
-                let mut rest = behind.iter();
-                let ends = |byte: &u8| matches!(byte, b',' | b'}' | b' ' | b'\n' | b'\r' | b'\t');
-                rest.position(ends).map(|length| length + 1)
-            }
-            _ => None,
-        };
-        let Some(length) = length else {
-            return self.long(start, above);
-        };
-        self.at += length;
-        Ok(start..self.at)
-    }
-
-    /// Passes over a value that has others in it, or goes on in another piece.
-    #[cold]
-    fn long(&mut self, start: usize, above: u32) -> Result<Range<usize>, ScanError> {
-        let mut skip = Skip::new(above);
-        loop {
-            let rest = self.rest();
-            if rest.is_empty() {
-                skip.end(self.at)?;
-                return Ok(start..self.at);
-            }
-            if let Some(length) = skip.feed(rest, self.at)? {
-                self.at += length;
-                return Ok(start..self.at);
-            }
-            self.at += rest.len();
-        }
-    }
-
-    /// A key that is written with escapes, or lies in two pieces.
-    #[cold]
-    fn decoded(&self, key: &Range<usize>) -> Option<String> {
-        if key.len() > KEY_BYTES_MAX {
-            return None;
-        }
-        let quoted = self.body.part(key.clone()).into_one();
-        serde_json::from_slice(&quoted).ok()
-    }
-}
-
-/// A node, and one of its names.
-type At = (usize, usize);
-
-#[inline]
-fn find(key: &[u8], nodes: &[Node]) -> Option<At> {
-    for (at, node) in nodes.iter().enumerate() {
-        for (name, known) in node.names.iter().enumerate() {
-            if known.as_bytes() == key {
-                return Some((at, name));
-            }
-        }
-    }
-    None
 }

@@ -215,6 +215,27 @@ fn the_one_that_is_missed_least_leaves_and_no_more_than_needed() {
 }
 
 #[test]
+fn one_that_a_client_wants_awake_counts_as_busy_and_as_one_who_waits() {
+    let mut stage = Stage::on(&[80]);
+    let keys = ["a", "b"].map(|name| stage.serving(name, profile(35), secs(0), 0));
+    stage.stand(keys[0]).is_kept = true;
+    let c = stage.know("c", profile(35));
+    assert_eq!(evicted(&stage.ask(c, secs(990))), [keys[1]]);
+    // Alone, it leaves for the overdue, as any does, and for nobody at once.
+    for (wait, leaves) in [(1, false), (121, true)] {
+        let mut stage = Stage::on(&[80]);
+        let a = stage.serving("a", profile(60), secs(0), 0);
+        stage.stand(a).is_kept = true;
+        let b = stage.know("b", profile(60));
+        assert_eq!(
+            evicted(&stage.ask(b, secs(1_000 - wait))) == [a],
+            leaves,
+            "{wait}"
+        );
+    }
+}
+
+#[test]
 fn a_busy_one_leaves_after_its_window_for_one_that_has_waited() {
     // Its own wake, its sleep and the other's wake take 44.6 s: four times that.
     for (up, wait, leaves) in [(170, 60, false), (300, 1, false), (300, 100, true)] {

@@ -205,7 +205,7 @@ impl Placement {
             let up = now.saturating_sub(since).as_secs_f64();
             let mut wait = self.params.window(leave + arrival) - up;
             let right = self.right(holder, claimant, now);
-            if stand.running > 0 || right == Right::Owed {
+            if stand.running > 0 || stand.is_kept || right == Right::Owed {
                 let drain = policy::drain(stand.running, slot.service);
                 let window = self.params.quantum * (back + leave + arrival) - up;
                 let patience = self.params.patience * (drain + leave + arrival)
@@ -218,7 +218,8 @@ impl Placement {
             }
         }
         let outlook = self.outlook(holder, now);
-        let harm = policy::harm(outlook.as_ref(), stand.held, away, back);
+        let held = stand.held.saturating_add(stand.is_kept.into());
+        let harm = policy::harm(outlook.as_ref(), held, away, back);
         Ok(self.victim(holder, rest, harm, back, places, stand, now))
     }
 

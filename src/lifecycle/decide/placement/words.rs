@@ -123,6 +123,8 @@ pub struct Stand {
     pub crowd: Crowd,
     /// Whether it is wanted though no request waits.
     pub insists: Insists,
+    /// Whether a client wants it to stay awake: that counts as one request that waits.
+    pub is_kept: bool,
 }
 
 impl Stand {
@@ -137,6 +139,7 @@ impl Stand {
             waited: 0.0,
             crowd: Crowd::default(),
             insists: Insists::No,
+            is_kept: false,
         }
     }
 

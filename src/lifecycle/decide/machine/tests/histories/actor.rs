@@ -79,6 +79,7 @@ impl Actor {
             } else {
                 Insists::No
             },
+            is_kept: false,
         }
     }
 
