@@ -42,6 +42,7 @@ use http::HeaderValue;
 use crate::auth::{Principal, Verifier};
 use crate::config::{Catalog, Settings};
 use crate::deployment::Registry;
+use crate::tasks::Tasks;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::host::own_memory;
 use crate::telemetry::metrics::RequestMetrics;
@@ -79,6 +80,8 @@ pub struct Gateway {
     /// What clients of HTTP/1.1 are told of how long we keep their connection.
     keep_alive: HeaderValue,
     sink: Sink,
+    /// Copies of requests for mirrors, which end with the process.
+    copies: Tasks,
     stored: Arc<Stored>,
     ids: RequestIds,
     ready: AtomicBool,
@@ -128,6 +131,7 @@ impl Gateway {
                 ledger: Arc::new(Ledger::new()),
                 traces,
             },
+            copies: Tasks::new(),
             stored: Arc::default(),
             ids: RequestIds::new(),
             ready: AtomicBool::new(false),

@@ -259,6 +259,11 @@ impl Exchange {
                 }
             }
         }
+        let route = self.tables.get_mut("route");
+        let mirrored = route.and_then(|route| route.pointer_mut("/targets/mirror/to"));
+        if let Some(meant) = mirrored.filter(|meant| meant.as_str() == Some(from)) {
+            *meant = json!(to);
+        }
         true
     }
 

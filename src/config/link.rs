@@ -135,9 +135,7 @@ pub(super) fn claims(parts: &Parts) -> BTreeSet<Claim> {
         .route
         .iter()
         .filter_map(|route| route.targets.as_ref());
-    for rule in listed.flat_map(|draft| &draft.list.targets) {
-        claims.insert(targets::claim(rule));
-    }
+    claims.extend(listed.flat_map(|draft| targets::claims(&draft.list)));
     for draft in &parts.names {
         claims.insert(Claim::Model(draft.name.value.to_string()));
         claims.insert(names::claim(draft));

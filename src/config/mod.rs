@@ -56,7 +56,7 @@ pub use settings::{
     Admin, GpuSource, Gpus, HostBudget, LostStore, Metrics, Models, Placement, Settings, Tokens,
     VllmEngine, Workers,
 };
-pub use target::{GoOn, Prefer, Sticky, TargetList, TargetRule};
+pub use target::{GoOn, Mirror, Prefer, Sticky, TargetList, TargetRule};
 pub use upstream::own::{errors as own_upstreams, without as without_own};
 pub use upstream::{
     ApiKeySource, HeaderSource, HealthCheck, SecretUse, Upstream, UpstreamHeader, UpstreamTls,

@@ -20,8 +20,19 @@ pub struct TargetList {
     pub prefer: Prefer,
     /// Which requests stay with one target, by weight.
     pub sticky: Option<Sticky>,
+    /// Who gets copies.
+    pub mirror: Option<Mirror>,
     /// In the order of the file; never empty.
     pub targets: Vec<TargetRule>,
+}
+
+/// Who gets copies of requests, and answers in vain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mirror {
+    /// A model behind the route, or the name of some of its upstreams.
+    pub to: ModelName,
+    /// How much of the requests is copied: above 0, at most 1.
+    pub share: f64,
 }
 
 /// One target of a list.
@@ -95,13 +106,31 @@ pub(super) struct TargetsDraft {
     pub(super) list: TargetList,
     /// The line of each `to`.
     pub(super) lines: Vec<usize>,
+    /// The line of the mirror's `to`.
+    pub(super) mirror_line: usize,
 }
+
+impl TargetsDraft {
+    /// Whether a target or the mirror is called so.
+    fn names(&self, name: &ModelName) -> bool {
+        let mirror = self.list.mirror.as_ref();
+        self.list.leads_to(name) || mirror.is_some_and(|mirror| mirror.to == *name)
+    }
+}
+
+/// The key of a mirror's target.
+pub(super) const MIRROR_TO: &str = "route.targets.mirror.to";
 
 /// Most targets of a list.
 const TARGETS_MAX: usize = 32;
 
 /// What `[route.targets]` says.
-type Choosing = (Prefer, Option<Sticky>);
+#[derive(Default)]
+struct Choosing {
+    prefer: Prefer,
+    sticky: Option<Sticky>,
+    mirror: Option<Found<Mirror>>,
+}
 
 /// Reads the list of a route; `None` where it has none.
 pub(super) fn read(
@@ -115,15 +144,21 @@ pub(super) fn read(
     }
     let is_listed = !tables.is_empty();
     let rules = rules.map(|rules| choosing(rules, is_listed, balancing));
-    let (prefer, sticky) = rules.unwrap_or_default();
+    let Choosing {
+        prefer,
+        sticky,
+        mirror,
+    } = rules.unwrap_or_default();
     let problems = tables.first()?.problems;
     let mut draft = TargetsDraft {
         list: TargetList {
             prefer,
             sticky,
+            mirror: mirror.as_ref().map(|mirror| mirror.value.clone()),
             targets: Vec::new(),
         },
         lines: Vec::new(),
+        mirror_line: mirror.map_or(0, |mirror| mirror.line),
     };
     for table in tables {
         let Some((rule, line)) = one(table, prefer) else {
@@ -140,6 +175,15 @@ pub(super) fn read(
     if let (true, Some(first)) = (is_weightless, draft.lines.first()) {
         let message = "the weights come to nothing: write 1 or more for those that are asked";
         problems.add(*first, "target.weight", message);
+    }
+    if let (Some(mirror), [only]) = (&draft.list.mirror, draft.list.targets.as_slice())
+        && mirror.to == only.to
+    {
+        let message = format!(
+            "{:?} answers all requests itself: write another here, or take mirror out",
+            only.to
+        );
+        problems.add(draft.mirror_line, MIRROR_TO, message);
     }
     Some(draft)
 }
@@ -164,11 +208,27 @@ fn choosing(mut table: Reader<'_>, is_listed: bool, balancing: &LoadBalancing) -
             table.wrong(*line, "sticky", message);
         }
     }
+    let mirror = table.table("mirror").and_then(mirror);
     if !is_listed {
         table.misnamed("there is no list: write [[target]], or take this out");
     }
     table.finish();
-    (prefer, sticky.map(|sticky| sticky.value))
+    Choosing {
+        prefer,
+        sticky: sticky.map(|sticky| sticky.value),
+        mirror,
+    }
+}
+
+fn mirror(mut table: Reader<'_>) -> Option<Found<Mirror>> {
+    let to = model(&mut table, "to");
+    let wanted = "a model behind the route, or the name of an [[upstream]]";
+    table.missing_unless(to.is_some(), "to", wanted);
+    let share = table.number("share").unwrap_or(1.0);
+    table.finish();
+    let Found { value: to, line } = to?;
+    let value = Mirror { to, share };
+    Some(Found { value, line })
 }
 
 fn one(mut table: Reader<'_>, prefer: Prefer) -> Option<(TargetRule, usize)> {
@@ -232,7 +292,7 @@ pub(super) fn check_name(upstream: &Reader<'_>, is_listed: bool) {
 pub(super) fn check_reached(upstreams: &[Arc<Upstream>], draft: &TargetsDraft, table: &Reader<'_>) {
     for upstream in upstreams {
         let name = upstream.name.as_ref();
-        if let Some(name) = name.filter(|name| !draft.list.leads_to(name)) {
+        if let Some(name) = name.filter(|name| !draft.names(name)) {
             let message = format!(
                 "no target leads to {name:?}: write [[target]] with to = {name:?}, or take this upstream out"
             );

@@ -118,6 +118,8 @@ pub struct Record {
     pub served: Option<Box<Served>>,
     /// Whether the client asked for a stream.
     pub stream: bool,
+    /// Whether it is a copy for a mirror, of which no log tells.
+    pub is_copy: bool,
     /// How often the client's SDK tried before.
     pub retry: Option<u32>,
     /// Further servers that it was sent to.
@@ -212,6 +214,7 @@ impl Record {
             target: None,
             served: None,
             stream: false,
+            is_copy: false,
             retry: None,
             retries: 0,
             patience: None,
@@ -425,7 +428,7 @@ impl Drop for Record {
         }
         let is_ours = self.outcome == Outcome::Local;
         // Health checks and the like would drown the rest; a list of models is a client's.
-        if !is_ours || self.principal.is_some() {
+        if (!is_ours || self.principal.is_some()) && !self.is_copy {
             self.log(total);
         }
         if !is_ours

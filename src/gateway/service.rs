@@ -3,6 +3,7 @@
 mod asking;
 mod later;
 mod listed;
+mod mirror;
 
 use std::convert::Infallible;
 use std::sync::Arc;

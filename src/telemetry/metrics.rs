@@ -23,9 +23,9 @@ pub use store::{StoreHealth, store};
 use names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CONFIG_ERRORS, CONNECTIONS, DECISIONS,
     DURATION, EJECTIONS, FIRST_TOKEN, HISTORY_DEGRADED, IN_FLIGHT, INTER_TOKEN, JWKS_AGE,
-    JWKS_REFRESHES, LOG_DROPPED, MEMORY_BUDGET, MEMORY_HELD, OVERHEAD, OWN_LOG_DROPPED, QUEUE_WAIT,
-    QUEUED, REPLAYS, REQUESTS, RETRIES, SPANS_DROPPED, TOKENS, TRANSITION, UPSTREAM_FAILURES,
-    UPSTREAM_IN, USAGE_LOST,
+    JWKS_REFRESHES, LOG_DROPPED, MEMORY_BUDGET, MEMORY_HELD, MIRRORED, OVERHEAD, OWN_LOG_DROPPED,
+    QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS, RETRIES, SPANS_DROPPED, TOKENS, TRANSITION,
+    UPSTREAM_FAILURES, UPSTREAM_IN, USAGE_LOST,
 };
 
 pub use super::outcome::Outcome;
@@ -238,6 +238,11 @@ impl ServerMetrics {
 /// Counts a request of `route` that goes to a further server because of `why`.
 pub fn retried(route: &str, why: &'static str) {
     counter!(RETRIES, "route" => route.to_owned(), "reason" => why).increment(1);
+}
+
+/// Counts a copy of a request of `route` for its mirror, and what became of it.
+pub fn mirrored(route: &str, what: &'static str) {
+    counter!(MIRRORED, "route" => route.to_owned(), "what" => what).increment(1);
 }
 
 /// The gauge of open client connections.

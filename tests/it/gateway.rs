@@ -24,6 +24,7 @@ mod lasting;
 mod listed;
 mod loading;
 mod media;
+mod mirrored;
 mod named;
 mod passing;
 mod pseudo;

@@ -1,7 +1,8 @@
 //! The keys of lists: `[[target]]` and `[route.targets]`.
 
 use super::{
-    Default, Form, Key, KeyTable, Kind, LIMIT, NONE, choice, is, span, text, unset, whole,
+    Default, Form, Key, KeyTable, Kind, LIMIT, NONE, choice, is, number, span, table, text, unset,
+    whole,
 };
 
 const CALLED: Form = Form::new("a name without *", "cloud")
@@ -26,6 +27,25 @@ pub(super) static TARGETS: KeyTable = KeyTable {
             &["token", "session"],
             unset("each request by itself"),
             "By weight: requests of one token, or with one value of load_balancing.session_header, stay with one target.",
+        ),
+        table("mirror", &MIRROR),
+    ],
+};
+
+static MIRROR: KeyTable = KeyTable {
+    help: "Copies of requests that a target began to answer; their answers are dropped, and their tokens are nobody's.",
+    keys: &[
+        text(
+            "to",
+            &CALLED,
+            Default::Required,
+            "A model behind the route, or the name of upstreams of this file, which need be no target. A model that sleeps or is full is not woken or waited for: that copy is left out and counted. Copies keep one awake, as all requests do.",
+        ),
+        number(
+            "share",
+            (0.0001, 1.0),
+            is("1.0"),
+            "How much of the requests is copied; none of those that it answers itself, nor responses that are stored.",
         ),
     ],
 };

@@ -56,6 +56,10 @@ const ROUTE_TABLES: &[(&str, &str)] = &[
         "",
     ),
     (
+        "[route]\nname = \"r\"\n[[target]]\nto = \"m\"\n[route.targets.mirror]",
+        "",
+    ),
+    (
         "[route]\nname = \"r\"\n[route.targets]\nprefer = \"weight\"\n[[target]]",
         "",
     ),

@@ -3,14 +3,21 @@
 use super::names::serves;
 use super::{Claim, Clash, Linked, Links, Party};
 use crate::config::problems::nearest;
-use crate::config::target::TargetRule;
+use crate::config::target::{MIRROR_TO, TargetList, TargetRule};
 use crate::config::{Deployment, Engine};
 use crate::names::ModelName;
 use crate::openai::api::{Api, ApiSet};
 
 /// That a target's route has what it leads to. No route is called so.
-pub(super) fn claim(rule: &TargetRule) -> Claim {
-    Claim::Leads(format!("target {}", rule.to))
+fn claim(to: &ModelName) -> Claim {
+    Claim::Leads(format!("target {to}"))
+}
+
+/// What a list claims.
+pub(super) fn claims(list: &TargetList) -> impl Iterator<Item = Claim> {
+    let mirror = list.mirror.iter().map(|mirror| &mirror.to);
+    let all = list.targets.iter().map(|rule| &rule.to).chain(mirror);
+    all.map(claim)
 }
 
 impl Links<'_> {
@@ -26,18 +33,15 @@ impl Links<'_> {
             let list = &targets.list.targets;
             for (at, (rule, line)) in list.iter().zip(&targets.lines).enumerate() {
                 let fault = self.fault(linked, &rule.to);
-                if let Some(message) = fault.or_else(|| stranger(linked, list, at)) {
-                    let party = Party {
-                        file: linked.file,
-                        line: *line,
-                        key: "target.to",
-                    };
-                    found.push(Clash {
-                        claim: claim(rule),
-                        parties: vec![party],
-                        message,
-                    });
-                }
+                let fault = fault.or_else(|| stranger(linked, list, at));
+                let at = (linked.file, *line, "target.to");
+                found.extend(fault.map(|message| clash(&rule.to, at, message)));
+            }
+            if let Some(mirror) = &targets.list.mirror {
+                let fault = self.fault(linked, &mirror.to);
+                let fault = fault.or_else(|| strange_mirror(linked, list, &mirror.to));
+                let at = (linked.file, targets.mirror_line, MIRROR_TO);
+                found.extend(fault.map(|message| clash(&mirror.to, at, message)));
             }
         }
         self.clashes.extend(found);
@@ -81,6 +85,31 @@ impl Links<'_> {
             linked.name
         )
     }
+}
+
+fn clash(
+    to: &ModelName,
+    (file, line, key): (usize, usize, &'static str),
+    message: String,
+) -> Clash {
+    Clash {
+        claim: claim(to),
+        parties: vec![Party { file, line, key }],
+        message,
+    }
+}
+
+/// What is wrong with a mirror that has no API in common with any of a list; `None` where
+/// nothing is, or it is not known.
+fn strange_mirror(linked: &Linked<'_>, list: &[TargetRule], to: &ModelName) -> Option<String> {
+    let own = served(linked, to).bits();
+    let mut others = list.iter();
+    if others.any(|rule| served(linked, &rule.to).bits() & own != 0) {
+        return None;
+    }
+    Some(format!(
+        "{to:?} serves nothing of what the targets do, so that nothing is copied: write another, or take mirror out"
+    ))
 }
 
 /// What is wrong with one of a list that has no API in common with any other; `None` where

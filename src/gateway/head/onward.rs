@@ -15,7 +15,7 @@ use super::headers;
 const OURS: usize = 6;
 
 /// Headers for a server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Onward {
     theirs: HeaderMap,
     /// Names of theirs that go on beside those of our list.

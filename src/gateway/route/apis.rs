@@ -41,6 +41,12 @@ impl Apis {
         }
     }
 
+    /// The same before any answer.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self::new(self.are_stated.then_some(self.stated), self.clock)
+    }
+
     /// Whether requests of an API may go there.
     pub fn serves(&self, api: Api) -> bool {
         let missing = ApiSet::of_bits(self.missing.load(Ordering::Relaxed));

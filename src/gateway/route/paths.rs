@@ -1,7 +1,7 @@
 //! Where the APIs of a server stand.
 
 /// What stands before the paths of a server, and in place of their `/v1`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Paths {
     base: String,
     /// `None` for `/v1` itself.

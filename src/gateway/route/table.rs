@@ -6,6 +6,7 @@
 
 pub mod kept;
 pub mod lineup;
+pub mod mirror;
 mod names;
 mod spread;
 #[cfg(test)]
@@ -102,7 +103,7 @@ pub struct Target {
 }
 
 /// What answers for a target.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Backend {
     /// A server that someone else runs.
     External(Arc<Server>),
@@ -115,6 +116,23 @@ pub enum Backend {
         /// Its present workers.
         fleet: Arc<Fleet>,
     },
+}
+
+impl Target {
+    /// The same, counted under another label.
+    #[must_use]
+    pub fn under(&self, label: &Arc<str>, metrics: &Arc<RequestMetrics>) -> Self {
+        Self {
+            label: Arc::clone(label),
+            model: self.model.clone(),
+            paths: self.paths.clone(),
+            apis: self.apis.anew(),
+            may_return: self.may_return,
+            backend: self.backend.clone(),
+            metrics: Arc::clone(metrics),
+            prompts: PromptRate::default(),
+        }
+    }
 }
 
 impl Destination {
@@ -195,10 +213,13 @@ impl Table {
     }
 
     fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        self.models
-            .all()
-            .chain(self.entrances.values().flat_map(|e| e.models.all()))
+        let named = self.models.all();
+        let named = named.chain(self.entrances.values().flat_map(|e| e.models.all()));
+        // A mirror may have servers that no name leads to.
+        let grouped = self.entrances.values().flat_map(|e| e.groups.iter());
+        named
             .flat_map(|destination| &destination.targets)
+            .chain(grouped.flatten())
     }
 
     /// Closes connections that were idle for too long, or lead to a worker that

@@ -7,6 +7,7 @@
 use http::request::Parts;
 
 use super::asking::{Asking, Theirs, prepare, waited};
+use super::mirror;
 use crate::config::GoOn;
 use crate::gateway::Gateway;
 use crate::gateway::admission::concurrency::Seating;
@@ -91,6 +92,7 @@ pub(super) async fn ask(
         let began = Instant::now();
         match sent(&outgoing, (call, when), &mut admission, record).await {
             Ok(answered) => {
+                mirror::copy(gateway, (&outgoing, destination), (list, one), record);
                 asking.goes_on(gateway, &admission, began, &mut delivery);
                 return Ok(Box::new((answered, admission, delivery)));
             }

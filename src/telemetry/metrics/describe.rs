@@ -6,9 +6,9 @@ use super::names::{
     BUILD_INFO, CERTIFICATE_ERRORS, CERTIFICATE_EXPIRY, CLOCK_BEHIND, CONFIG_ERRORS, CONNECTIONS,
     DECISIONS, DURATION, EJECTIONS, FIRST_TOKEN, GPU_MEMORY, HISTORY_DEGRADED, IN_FLIGHT,
     INTER_TOKEN, JWKS_AGE, JWKS_REFRESHES, LAST_ACTIVITY, LOG_DROPPED, MEMORY_BUDGET, MEMORY_HELD,
-    OVERHEAD, OWN_LOG_DROPPED, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS, RETRIES, SPANS_DROPPED,
-    STATUS, STORE_DEGRADED, STORE_HELD, STORE_LOST, TOKENS, TRANSITION, UPSTREAM_FAILURES,
-    UPSTREAM_IN, USAGE_LOST,
+    MIRRORED, OVERHEAD, OWN_LOG_DROPPED, QUEUE_WAIT, QUEUED, REPLAYS, REQUESTS, RETRIES,
+    SPANS_DROPPED, STATUS, STORE_DEGRADED, STORE_HELD, STORE_LOST, TOKENS, TRANSITION,
+    UPSTREAM_FAILURES, UPSTREAM_IN, USAGE_LOST,
 };
 
 /// Describes every name.
@@ -102,6 +102,10 @@ fn describe_upstreams() {
     describe_counter!(
         RETRIES,
         "Requests sent to a further server, by what the one before did."
+    );
+    describe_counter!(
+        MIRRORED,
+        "Copies of requests that a mirror was to get: `sent`, or why it did not: `asleep`, `full`, `copies`, `memory`, `api`."
     );
 }
 

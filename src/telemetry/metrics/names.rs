@@ -38,3 +38,4 @@ pub(in crate::telemetry) const UPSTREAM_IN: &str = "tidegate_upstream_in";
 pub(in crate::telemetry) const UPSTREAM_FAILURES: &str = "tidegate_upstream_failures_total";
 pub(in crate::telemetry) const EJECTIONS: &str = "tidegate_upstream_ejections_total";
 pub(in crate::telemetry) const RETRIES: &str = "tidegate_upstream_retries_total";
+pub(in crate::telemetry) const MIRRORED: &str = "tidegate_mirrored_requests_total";

@@ -166,3 +166,36 @@ fn a_target_that_is_a_name_with_parameters_is_told_what_to_write() {
         "{errors:?}"
     );
 }
+
+#[test]
+fn a_mirror_leads_to_what_a_target_could_and_nowhere_else() {
+    let mirror = |to: &str| format!("[route.targets]\nmirror = {{ to = \"{to}\" }}\n");
+    for (to, told) in [
+        ("j", None),
+        (
+            "farr",
+            Some(
+                "\"farr\" is neither a model behind the route \"r\" nor an upstream of it: did you mean \"far\"?",
+            ),
+        ),
+        (
+            "vectors",
+            Some(
+                "\"vectors\" serves nothing of what the targets do, so that nothing is copied: write another, or take mirror out",
+            ),
+        ),
+    ] {
+        let vectors =
+            "[[upstream]]\nurl = \"http://b\"\nname = \"vectors\"\napis = [\"embeddings\"]\n";
+        let vectors = if to == "vectors" { vectors } else { "" };
+        let far = FAR.replace("name", "apis = [\"chat\"]\nname");
+        let text = route("r", "") + &mirror(to) + &far + vectors + &self::to(&["far"]);
+        let dir = Dir::new(&[
+            ("a.toml", &text),
+            ("b.toml", &instance("one", "route = \"r\"", "j")),
+        ]);
+        let errors = dir.errors(&dir.load(None));
+        let expected = told.map(|told| format!("a.toml:5: route.targets.mirror.to: {told}"));
+        assert_eq!(errors.first(), expected.as_ref(), "{errors:#?}");
+    }
+}

@@ -96,6 +96,18 @@ fn what_a_list_can_not_mean_is_told_with_its_line() {
             "[[target]]\nto = \"far\"\n[route.targets]\nprefer = \"weight\"\nsticky = \"session\"",
             "14: route.targets.sticky: no header tells a session: write session_header in [route.load_balancing]",
         ),
+        (
+            "[[target]]\nto = \"far\"\n[route.targets]\nmirror = { to = \"far\" }",
+            "13: route.targets.mirror.to: \"far\" answers all requests itself: write another here, or take mirror out",
+        ),
+        (
+            "[[target]]\nto = \"far\"\n[route.targets]\nmirror = { share = 0.5 }",
+            "13: route.targets.mirror.to: this is missing: write a model behind the route, or the name of an [[upstream]]",
+        ),
+        (
+            "[[target]]\nto = \"far\"\n[route.targets]\nmirror = { to = \"own\", share = 0 }",
+            "13: route.targets.mirror.share: 0 is out of bounds: write 0.0001 to 1",
+        ),
     ] {
         let errors = errors("a.toml", &file(lines));
         assert!(errors.iter().any(|error| error == told), "{errors:#?}");

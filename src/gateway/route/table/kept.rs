@@ -3,10 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::lineup::Lineup;
+use tokio::sync::Semaphore;
+
+use super::lineup::{Lineup, Mirroring};
+use super::mirror::{COPIES_MAX, Copying};
 use super::names::{Found, Names};
 use super::{Backend, Destination, Entrance, Table, Target, called};
-use crate::config::{Catalog, Route, Upstream};
+use crate::config::{Catalog, Mirror, Route, Upstream};
 use crate::deployment::{Handle, Registry};
 use crate::gateway::limits::budget::RetryBudget;
 use crate::gateway::limits::estimate::PromptRate;
@@ -36,6 +39,8 @@ struct KeptInner {
     servers: Servers,
     fleets: HashMap<String, Arc<Fleet>>,
     metrics: HashMap<(String, String), Arc<RequestMetrics>>,
+    /// Copies that each route may have under way.
+    copies: HashMap<String, Arc<Semaphore>>,
     /// Of the registry that was compiled with last.
     recorder: Option<Arc<Recorder>>,
 }
@@ -94,11 +99,16 @@ impl KeptInner {
             names.add(name, Arc::new(of_route(name, targets.clone())));
         }
         if let Some(list) = &route.targets {
-            let lineup = Lineup::new(list, |to| {
+            let found = |to: &ModelName| {
                 let targets = models.get(to).cloned();
                 let targets = targets.unwrap_or_else(|| called_so(&servers, to));
                 (!targets.is_empty()).then(|| of_route(to, targets))
-            });
+            };
+            let mut lineup = Lineup::new(list, found);
+            if let (Some(lineup), Some(mirror)) = (&mut lineup, &list.mirror) {
+                let found = found(&mirror.to);
+                lineup.mirror = found.map(|found| self.mirror(mirror, found));
+            }
             let lineup = lineup.map(Arc::new);
             for (name, lineup) in route.models.iter().zip(lineup.iter().cycle()) {
                 let destination = Destination {
@@ -250,6 +260,29 @@ impl KeptInner {
         })
     }
 
+    /// A mirror whose copies are counted under a name of its own.
+    fn mirror(&mut self, rule: &Mirror, found: Destination) -> Mirroring {
+        let route = found.route.name.as_str().to_owned();
+        let label: Arc<str> = Arc::from(format!("mirror:{}", rule.to));
+        let key = (route.clone(), label.to_string());
+        let new = || RequestMetrics::new(&route, &label);
+        let metrics = Arc::clone(self.metrics.entry(key).or_insert_with(new));
+        let targets = found.targets.iter();
+        let targets = targets.map(|target| Arc::new(target.under(&label, &metrics)));
+        let destination = Destination {
+            targets: targets.collect(),
+            // Copies earn no retries for those that they are copies of.
+            budget: Arc::default(),
+            ..found
+        };
+        let copies = self.copies.entry(route.clone());
+        let copies = copies.or_insert_with(|| Arc::new(Semaphore::new(COPIES_MAX)));
+        Mirroring {
+            copying: Copying::new(rule.clone(), Arc::clone(copies)),
+            destination: Arc::new(destination),
+        }
+    }
+
     fn slots(&mut self, key: String, limit: Option<u32>) -> Arc<Slots> {
         let slots = self.slots.entry(key).or_insert_with(|| Slots::new(limit));
         slots.set_limit(limit);
@@ -275,6 +308,8 @@ impl KeptInner {
         self.rates.retain(|_, rates| Arc::strong_count(rates) > 1);
         self.budgets
             .retain(|_, budget| Arc::strong_count(budget) > 1);
+        self.copies
+            .retain(|_, copies| Arc::strong_count(copies) > 1);
         self.servers.end();
         self.fleets.retain(|_, fleet| Arc::strong_count(fleet) > 1);
         self.metrics

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
+use super::mirror::Copying;
 use super::{Backend, Destination, Target};
 use crate::auth::Principal;
 use crate::config::{LoadBalancing, Prefer, Sticky, TargetList, TargetRule};
@@ -31,6 +32,17 @@ pub struct Lineup {
     listed: Vec<Arc<Listed>>,
     /// Requests that nothing held at one target, so that weights spread them.
     turns: AtomicU64,
+    /// Who gets copies.
+    pub mirror: Option<Mirroring>,
+}
+
+/// The mirror of a list.
+#[derive(Debug)]
+pub struct Mirroring {
+    /// What is copied.
+    pub copying: Copying,
+    /// Its servers, under a label of its own.
+    pub destination: Arc<Destination>,
 }
 
 /// One target of a list.
@@ -108,6 +120,7 @@ impl Lineup {
             sticky: list.sticky,
             listed,
             turns: AtomicU64::new(0),
+            mirror: None,
         })
     }
 
