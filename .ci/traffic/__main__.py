@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from checks.report import Report, exit_on_sigterm
 from checks.tidegate import Tidegate
-from traffic import files, limits, overload, servers
+from traffic import files, flapping, limits, overload, servers
 from traffic.engines import Engine
 
 
@@ -19,11 +19,12 @@ def main():
         engines = [Engine({**os.environ, **gateway.environment}) for _ in range(3)]
         for engine in engines:
             stack.callback(engine.kill)
-        for name, text in [*limits.routes(engines[0]), *servers.routes(engines)]:
+        for name, text in [*limits.routes(engines[0]), *servers.routes(engines), *flapping.routes()]:
             gateway.route(name, f'[route]\nname = "{name}"\n{text}')
         gateway.start()
         limits.run(report, gateway)
         servers.run(report, gateway, engines)
+        flapping.run(report, gateway)
         files.run(report, gateway, engines[0])
     overload.run(report, {})
     return report.finish()
