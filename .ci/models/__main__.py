@@ -365,7 +365,8 @@ def form(report, hub):
     model.files["config.json"] = Content(json.dumps(config).encode())
     hub.models["acme/form"] = model
     with Machine(hub) as machine:
-        route = machine.directory / "routes.d" / "form.toml"
+        # Beside those in effect, as the file of another instance of this name would be refused.
+        route = machine.directory / "form.toml"
         route.write_text('[instance]\nname = "form"\nproject = "p"\n[[deployment]]\nmodel = "acme/form"\nendpoint_name = "form"\n')
         with report.check("what a model will need is told by its head, without a fetch") as check:
             hub.forget()
