@@ -60,10 +60,10 @@ use route::table::kept::Kept;
 use route::table::{Backend, Table};
 use upstream::servers::UpstreamView;
 
-/// What is taken for our memory where neither the machine nor a control group says.
+/// Size taken for our memory where neither the machine nor a control group says.
 const MEMORY_UNKNOWN: u64 = 1 << 30;
 
-/// What every request shares.
+/// State that all requests share.
 #[derive(Debug)]
 pub struct Gateway {
     settings: Arc<Settings>,
@@ -77,7 +77,7 @@ pub struct Gateway {
     look_ups: Arc<Seats<Arc<str>>>,
     memory: Arc<Memory>,
     places: Arc<Places>,
-    /// What clients of HTTP/1.1 are told of how long we keep their connection.
+    /// Header that tells clients of HTTP/1.1 how long we keep their connection.
     keep_alive: HeaderValue,
     sink: Sink,
     /// Copies of requests for mirrors, which end with the process.
@@ -85,7 +85,7 @@ pub struct Gateway {
     stored: Arc<Stored>,
     ids: RequestIds,
     ready: AtomicBool,
-    /// Why something is not durable.
+    /// Reason for which something is not durable.
     degraded: ArcSwapOption<Arc<str>>,
     /// Set once, when another gateway has taken over our listeners.
     taken_over: AtomicBool,
@@ -152,7 +152,7 @@ impl Gateway {
         self.degraded.store(why.map(Arc::new));
     }
 
-    /// What `/readyz` answers while we are ready.
+    /// Answer of `/readyz` while we are ready.
     pub fn ready_text(&self) -> String {
         match &*self.degraded.load() {
             None => "ready\n".to_owned(),
@@ -175,13 +175,13 @@ impl Gateway {
         self.taken_over.load(Ordering::Acquire)
     }
 
-    /// What each token used since it was last taken from here to the store.
+    /// Use by each token since it was last taken from here to the store.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.sink.ledger
     }
 
-    /// Whether an answer of HTTP/1.1 closes its connection: who took over, or whoever has
-    /// more memory then, serves the next.
+    /// True if an answer of HTTP/1.1 closes its connection: the gateway that took over, or this
+    /// one once it has more memory, serves the next.
     fn closes_connections(&self) -> bool {
         self.is_taken_over() || self.memory.is_short()
     }
@@ -192,17 +192,17 @@ impl Gateway {
         self.concurrency.seat(principal, workspace_max)
     }
 
-    /// Whether it accepts work.
+    /// True while it accepts work.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Where each request leaves its line.
+    /// Log in which each request leaves its line.
     pub fn access_log(&self) -> &AccessLog {
         &self.sink.log
     }
 
-    /// How many connections of clients there are.
+    /// Number of connections of clients.
     pub fn connections(&self) -> usize {
         self.places.count()
     }
@@ -212,7 +212,7 @@ impl Gateway {
         &self.memory
     }
 
-    /// How the servers of every route stand, by route.
+    /// State of the servers of every route, by route.
     pub fn upstreams(&self) -> Vec<UpstreamView> {
         let table = self.table.load_full();
         let mut views = Vec::new();

@@ -17,7 +17,7 @@ const CONTROL_BYTES_MAX: usize = 125;
 /// Heads of the frames of one message, all together.
 const HEADS_BYTES_MAX: usize = 64 * 1024;
 
-/// Whose frames are read.
+/// Side whose frames are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// A client's: masked.
@@ -31,7 +31,7 @@ pub enum Side {
 pub struct Reader {
     side: Side,
     max: usize,
-    /// What has arrived and was not read.
+    /// Bytes that have arrived and were not read.
     pub input: BytesMut,
     /// The frames of the message at hand, as they came.
     raw: BytesMut,
@@ -52,24 +52,24 @@ pub enum Piece {
     Message {
         /// Its frames, as they came.
         raw: Bytes,
-        /// What they say, unmasked.
+        /// Their payload, unmasked.
         payload: Vec<u8>,
-        /// Whether it is text.
+        /// True if it is text.
         is_text: bool,
     },
 }
 
-/// Why a side is not listened to any longer.
+/// Reason for which a side is not listened to any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// It does not keep to the protocol.
+    /// The side does not keep to the protocol.
     Protocol,
     /// Its message is too long.
     TooLong,
 }
 
 impl Piece {
-    /// How many bytes it takes.
+    /// Number of bytes that the piece takes.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Ping(raw, _) | Self::Pong(raw) | Self::Close(raw, _) => raw.len(),
@@ -98,7 +98,7 @@ struct Head {
 }
 
 impl Reader {
-    /// For messages of at most `max` bytes.
+    /// Reader for messages of at most `max` bytes.
     pub fn new(side: Side, max: usize) -> Self {
         Self {
             side,
@@ -306,12 +306,12 @@ pub fn new_key() -> String {
     STANDARD.encode([half(0), half(1)].concat())
 }
 
-/// Whether a key is one: 16 bytes in base64.
+/// True if a key is one: 16 bytes in base64.
 pub fn is_key(key: &str) -> bool {
     STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
-/// What the server answers to a key.
+/// Answer of the server to a key.
 pub fn accept(key: &str) -> String {
     const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let both = [key, MAGIC].concat();

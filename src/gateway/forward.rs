@@ -43,7 +43,7 @@ use crate::time::{Instant, timeout};
 /// A request that is about to be sent.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// Which API.
+    /// API that is asked.
     pub api: Api,
     /// The method.
     pub method: Method,
@@ -55,16 +55,16 @@ pub struct Outgoing<'a> {
     pub headers: Onward,
     /// The client's body.
     pub body: &'a Pieces,
-    /// What was read in it; `None` where there is nothing to read.
+    /// Facts that were read in the body; `None` where there is nothing to read.
     pub scan: Option<&'a Scan<'a>>,
-    /// Whether we ask for usage that the client did not ask for.
+    /// True if we ask for usage that the client did not ask for.
     pub ask_usage: bool,
-    /// Whether we ask for it in every event, whatever the client asked for.
+    /// True if we ask for usage in every event, whatever the client asked for.
     pub ask_usage_always: bool,
 }
 
 impl Outgoing<'_> {
-    /// Whether it may be asked twice: a stored response would exist twice.
+    /// True if it may be asked twice: a stored response would exist twice.
     pub fn may_replay(&self) -> bool {
         self.api != Api::Responses || self.scan.is_none()
     }
@@ -77,11 +77,11 @@ pub struct Answered {
     pub head: http::response::Parts,
     /// The body.
     pub exchange: Exchange,
-    /// What the body of an error says, where it was read already.
+    /// Text of the body of an error, where it was read already.
     pub said: Option<Bytes>,
 }
 
-/// Where else a request may go.
+/// Further places that a request may go to.
 #[derive(Clone, Copy, Debug)]
 pub enum Otherwise<'a> {
     /// Nowhere: what is asked for is there or nowhere.
@@ -301,7 +301,7 @@ impl Prepared {
     }
 }
 
-/// Whether a status is one of an answer, right or wrong, and not a matter between the
+/// Checks that a status is one of an answer, right or wrong, and not a matter between the
 /// gateway and the server.
 fn is_answer(status: StatusCode) -> Result<(), Refusal> {
     match status.as_u16() {

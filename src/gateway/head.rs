@@ -1,5 +1,5 @@
-//! What the head of a request says, as it stands in the access log: also of what was
-//! refused, so nothing of it is trusted.
+//! The head of a request, as it stands in the access log: also the head of a refused
+//! request, so nothing of it is trusted.
 
 pub mod headers;
 pub mod hops;
@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, Uri};
 
 use crate::telemetry::line::Line;
 
-/// What was asked for, as the head says it: cut, and nothing in it that a terminal would
+/// Parts of a request's head that are logged: cut, and nothing in them that a terminal would
 /// obey.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
@@ -30,7 +30,7 @@ impl Head {
 
     /// Reads it. The query is left out: some clients write a key into it.
     pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
-        /// What nearly every request asks for.
+        /// Paths that nearly every request asks for.
         const USUAL: [&str; 5] = [
             "/v1/chat/completions",
             "/v1/messages",

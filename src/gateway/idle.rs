@@ -1,9 +1,9 @@
-//! Whether all that requests hold was given back: for tests.
+//! Check that all that requests hold was given back: for tests.
 
 use super::Gateway;
 
 impl Gateway {
-    /// What is still held or counted though no request is at work, in words.
+    /// Resources that are still held or counted though no request is at work, in words.
     pub(crate) fn held_while_idle(&self) -> Vec<String> {
         self.sweep();
         let mut held = Vec::new();

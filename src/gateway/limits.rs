@@ -1,4 +1,4 @@
-//! What a token, a workspace or a deployment may have at once or in a time.
+//! Limits of a token, a workspace or a deployment: at once, or in a time.
 
 pub mod budget;
 pub mod estimate;

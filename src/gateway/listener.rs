@@ -54,7 +54,7 @@ pub use unbound::BindError;
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a client that is idle may still send a last request to a gateway
+/// Time in which a client that is idle may still send a last request to a gateway
 /// that another one has taken over from. Its answer closes the connection in
 /// order; to close it before may cross with a request on its way.
 const IDLE_LINGER: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ pub struct Listener {
     socket: TcpListener,
     /// `None` for plain HTTP.
     tls: Option<Arc<ServerConfig>>,
-    /// Whether connections begin with a PROXY header.
+    /// True if connections begin with a PROXY header.
     proxied: bool,
 }
 
@@ -116,11 +116,11 @@ impl Listener {
         &self.socket
     }
 
-    /// Where it listens: the real port where 0 was asked for.
+    /// Address that it listens on: the real port where 0 was asked for.
     ///
     /// # Errors
     ///
-    /// When the system does not say.
+    /// Fails if the system does not tell the address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
@@ -185,7 +185,7 @@ impl Listener {
     }
 }
 
-/// What a field of a head takes at most for each byte that HTTP/2 counts: 144 where it counts
+/// Most that a field of a head takes for each byte that HTTP/2 counts: 144 where it counts
 /// 33, of a short one.
 const FIELD_COST: u64 = 5;
 
@@ -255,7 +255,7 @@ impl Connection {
         peer.is_proxy() || self.place.is_of(peer.address).is_ok()
     }
 
-    /// Whether a client of a TLS port speaks TLS. One that speaks HTTP is told so, in
+    /// True if a client of a TLS port speaks TLS. One that speaks HTTP is told so, in
     /// words that a person sees who wrote `http://`.
     async fn speaks_tls(&self, socket: &mut TcpStream) -> bool {
         let limit = self.gateway.settings.gateway.handshake_timeout;
@@ -421,7 +421,7 @@ impl Connection {
                 tracing::debug!("an HTTP/2 connection was closed for want of memory");
                 return;
             };
-            // Whoever came just now has its handshake and a first request.
+            // A client that came just now has its handshake and a first request.
             if self.is_left_to_end(served.as_mut(), GOAWAY_AFTER).await {
                 served.as_mut().graceful_shutdown();
                 self.last(served.as_mut()).await;
@@ -429,9 +429,9 @@ impl Connection {
         }
     }
 
-    /// Serves until the connection ends or we do, first of all the connection. `true`: we end, or it was idle for too
-    /// long, and the connection is to be told so, for which one that another gateway took
-    /// over has `linger` more.
+    /// Serves until the connection ends or we do, first of all the connection. `true`: we end,
+    /// or it was idle for too long, and the connection is to be told so. If another gateway
+    /// took over, that waits for `linger` more.
     async fn is_left_to_end(&self, mut served: Pin<&mut impl Future>, linger: Duration) -> bool {
         let activity = &self.place.activity;
         let told = async {

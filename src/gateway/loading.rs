@@ -33,7 +33,7 @@ use crate::time::{Instant, timeout};
 
 /// Longest body: it names one model.
 const BODY_BYTES_MAX: u64 = 64 << 10;
-/// How long the conductor may take to begin an unloading; it never waits for a worker.
+/// Longest time for the conductor to begin an unloading; it never waits for a worker.
 const UNLOAD_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Loads or unloads the model that the body names.
@@ -89,7 +89,7 @@ pub async fn answer(
     Ok(models::json(Bytes::from_static(b"{\"success\":true}")))
 }
 
-/// What the body names, where this token may use it.
+/// Destination of the model that the body names, if this token may use it.
 async fn named(
     (gateway, table): (&Gateway, &Table),
     principal: &Principal,
@@ -114,7 +114,7 @@ async fn named(
     models::find(table, route, scan.model.as_deref(), principal)
 }
 
-/// Those of its deployments that run here.
+/// Deployments of the destination that run here.
 fn ours(destination: &Destination) -> impl Iterator<Item = &Arc<Handle>> {
     let targets = destination.targets.iter();
     targets.filter_map(|target| match &target.backend {

@@ -23,14 +23,14 @@ use crate::auth::Principal;
 use crate::config::{Gateway, HostBudget};
 use sketch::Sketch;
 
-/// What a request takes beside its body and the bytes of its head: its state, the
+/// Bytes that a request takes beside its body and those of its head: its state, the
 /// buffers on both sides, and what waits for a client that reads slowly.
 pub const REQUEST_BYTES: u64 = 64 << 10;
 
-/// What a connection takes beside its requests: its state and that of TLS.
+/// Bytes that a connection takes beside its requests: its state and that of TLS.
 pub const CONNECTION_BYTES: u64 = 32 << 10;
 
-/// Who a lease is counted for: a peer, a token, a workspace.
+/// Kinds of holders that a lease is counted for: a peer, a token, a workspace.
 const KINDS: usize = 3;
 
 /// The account.
@@ -40,7 +40,7 @@ pub struct Memory {
     shares: [u64; KINDS],
     /// Bytes of all leases.
     used: AtomicU64,
-    /// What each peer, token and workspace holds.
+    /// Bytes that each peer, token and workspace holds.
     held: Sketch,
     /// Told when more than nine tenths are used.
     pressed: Notify,
@@ -48,7 +48,7 @@ pub struct Memory {
     relieved: Notify,
 }
 
-/// How much HTTP/2 lets a client send before it is taken.
+/// Bytes that HTTP/2 lets a client send before they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
     /// Of all streams of a connection, in bytes.
@@ -64,7 +64,7 @@ const WINDOW_MAX: u32 = 4 << 20;
 /// A connection's window is one part of so many of what is free.
 const WINDOWS: u64 = 1024;
 
-/// Whom bytes are held for, as far as that is known.
+/// Holders of bytes, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Holder([Option<u64>; KINDS]);
 
@@ -94,7 +94,7 @@ impl Memory {
         })
     }
 
-    /// Whom a request of this client and token is held for.
+    /// Holder of a request of this client and token.
     pub fn holder(&self, client: IpAddr, principal: &Principal) -> Holder {
         Holder([
             Some(self.held.hash((0_u8, block(client)))),
@@ -103,7 +103,7 @@ impl Memory {
         ])
     }
 
-    /// Whom a connection of this client is held for; `None`: it is of many.
+    /// Holder of a connection of this client; `None`: it is of many.
     pub fn connection(&self, client: Option<IpAddr>) -> Holder {
         let client = client.map(|client| self.held.hash((0_u8, block(client))));
         Holder([client, None, None])
@@ -132,17 +132,17 @@ impl Memory {
         }
     }
 
-    /// How many bytes there are to be held.
+    /// Number of bytes that may be held.
     pub fn max(&self) -> u64 {
         self.max
     }
 
-    /// How many bytes are held.
+    /// Number of bytes that are held.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether more than nine tenths are held.
+    /// True while more than nine tenths are held.
     pub fn is_short(&self) -> bool {
         self.used() > self.high()
     }
@@ -157,8 +157,8 @@ impl Memory {
         until(&self.relieved, || !self.is_short()).await;
     }
 
-    /// How much HTTP/2 lets a client send on a connection before it is taken, by what is
-    /// free now, and a lease of that: the least where no more is to be had.
+    /// Bytes that HTTP/2 lets a client send on a connection before they are taken, by what is
+    /// free now, and a lease of them: the least where no more is to be had.
     ///
     /// # Errors
     ///
@@ -220,7 +220,7 @@ pub fn block(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Resolves once `is_so`; whoever changes that tells `notify`.
+/// Resolves once `is_so`; each change of that tells `notify`.
 async fn until(notify: &Notify, is_so: impl Fn() -> bool) {
     loop {
         let told = notify.notified();
@@ -232,13 +232,13 @@ async fn until(notify: &Notify, is_so: impl Fn() -> bool) {
 }
 
 impl Holder {
-    /// What its client is counted by.
+    /// Key by which the holder's client is counted.
     pub fn client(self) -> u64 {
         let [client, ..] = self.0;
         client.unwrap_or_default()
     }
 
-    /// What its token is counted by.
+    /// Key by which the holder's token is counted.
     pub fn token(self) -> u64 {
         let [_, token, _] = self.0;
         token.unwrap_or_default()
@@ -246,7 +246,7 @@ impl Holder {
 }
 
 impl Lease {
-    /// How many bytes.
+    /// Number of bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -1,4 +1,4 @@
-//! What a token may use: the model that a request names, and `GET /v1/models`,
+//! Models that a token may use: the one that a request names, and `GET /v1/models`,
 //! which says how each stands.
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn form(headers: &HeaderMap, usual: Form) -> Form {
     }
 }
 
-/// What the token may use: all of it, or one model.
+/// Answer with all the models that the token may use, or with one.
 ///
 /// # Errors
 ///
@@ -82,8 +82,8 @@ fn one(
         .ok_or_else(|| Refusal::UnknownModel(id.chars().take(256).collect()))
 }
 
-/// Where the request goes: unknown and forbidden are one answer. Without
-/// a name it goes where its path leads, if that is one model.
+/// Destination of the request: unknown and forbidden are one answer. Without
+/// a name the request goes where its path leads, if that is one model.
 ///
 /// # Errors
 ///
@@ -165,7 +165,7 @@ impl Standing {
     }
 }
 
-/// What is known of a model, from how it is run and from what its workers told.
+/// Facts about a model, from how it is run and from what its workers told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Known {
     context: Option<u64>,
@@ -173,7 +173,7 @@ struct Known {
 }
 
 impl Known {
-    /// What holds wherever a request may go: nothing, where a server of someone else is
+    /// Facts that hold wherever a request may go: none, where a server of someone else is
     /// among them.
     fn of(destination: &Destination) -> Self {
         let each = destination
@@ -210,7 +210,7 @@ impl Known {
     }
 }
 
-/// How many tokens a model takes, as it told or its options say.
+/// Number of tokens that a model takes, as it told or its options say.
 fn context_of(engine: &Engine, told: &About) -> Option<u64> {
     let by_options = match engine {
         Engine::Sim(sim) => Some(sim.max_model_len.into()),
@@ -224,7 +224,7 @@ fn context_of(engine: &Engine, told: &About) -> Option<u64> {
     told.max_model_len.or(by_options)
 }
 
-/// How many tokens any of a destination's servers takes at most; `None` where one of them
+/// Number of tokens that any of a destination's servers takes; `None` where one of them
 /// is not known.
 pub fn context_max(destination: &Destination) -> Option<u64> {
     let each = destination.targets.iter();
@@ -235,7 +235,7 @@ pub fn context_max(destination: &Destination) -> Option<u64> {
     each.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-/// What any of its workers told; they run the same.
+/// Facts that any of its workers told; they run the same.
 fn told(handle: &Handle) -> Arc<About> {
     let own = handle.about();
     if *own != About::default() {

@@ -117,7 +117,7 @@ fn check(parts: &Parts) -> Result<String, Refusal> {
     Ok(key.to_owned())
 }
 
-/// Whether a WebSocket is to be opened at `/v1/responses`, which some agents (Codex) try
+/// True if a WebSocket is to be opened at `/v1/responses`, which some agents (Codex) try
 /// before they ask by POST, and do so once they read 426.
 pub fn is_for_responses(parts: &Parts) -> bool {
     let path = parts.uri.path();
@@ -166,7 +166,7 @@ impl Opening {
     }
 }
 
-/// Where a connection finds the tunnel that it has become.
+/// Place where a connection finds the tunnel that it has become.
 #[derive(Clone, Debug, Default)]
 pub struct Handover(Arc<Mutex<Option<Box<Tunnel>>>>);
 

@@ -38,7 +38,7 @@ use crate::time::{Instant, unix_seconds};
 use holding::Holding;
 use trace::Trace;
 
-/// How far a request has come; where a client left is logged with it.
+/// Phase that a request has reached; it is logged of a client that left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestPhase {
     /// Reading its head and checking the token.
@@ -72,7 +72,7 @@ impl RequestPhase {
     }
 }
 
-/// What metrics and log are written to.
+/// Sinks that metrics and log are written to.
 #[derive(Clone, Debug)]
 pub struct Sink {
     /// The access log.
@@ -92,49 +92,49 @@ pub struct Record {
     started: Instant,
     /// Its id, ours or the client's.
     pub request_id: Arc<str>,
-    /// What was asked for.
+    /// Head of the request.
     pub head: Head,
     /// The other end of the connection.
     pub peer: Arc<Peer>,
-    /// What it holds of what all share.
+    /// Shared resources that the request holds.
     pub holding: Holding,
-    /// Where the request came from.
+    /// Origin of the request.
     pub origin: ClientOrigin,
     /// The trace that it belongs to.
     pub trace: Trace,
     /// Gateways that it went through.
     pub hops: Hops,
-    /// Who asks.
+    /// Principal that asks.
     pub principal: Option<Arc<Principal>>,
     /// Names of headers that go on to servers beside those of our list.
     pub forwards: Option<Arc<[HeaderName]>>,
-    /// Which API.
+    /// API that was asked.
     pub api: Option<Api>,
-    /// What the name led to.
+    /// Destination that the name led to.
     pub destination: Option<Arc<Destination>>,
     /// The server that was chosen.
     pub target: Option<Arc<Target>>,
-    /// Which target of a list that is; boxed, as few names lead to one.
+    /// Target of a list that answers; boxed, as few names lead to one.
     pub served: Option<Box<Served>>,
-    /// Whether the client asked for a stream.
+    /// True if the client asked for a stream.
     pub stream: bool,
-    /// Whether it is a copy for a mirror, of which no log tells.
+    /// True for a copy for a mirror, of which no log tells.
     pub is_copy: bool,
-    /// How often the client's SDK tried before.
+    /// Number of times that the client's SDK tried before.
     pub retry: Option<u32>,
     /// Further servers that it was sent to.
     pub retries: u32,
-    /// How long the client waits, since the request started, where it says so.
+    /// Time that the client waits, since the request started, where it says so.
     pub patience: Option<Duration>,
     /// For how long its model is to stay awake after it, where the client may say so.
     pub keep: Option<Duration>,
-    /// What it holds of its token's budgets.
+    /// Part of its token's budgets that the request holds.
     pub charge: Option<Charge>,
-    /// What is left of them.
+    /// State of those budgets.
     pub standings: Standings,
-    /// How far it came.
+    /// Phase that the request has reached.
     pub phase: RequestPhase,
-    /// How it ended.
+    /// Outcome of the request.
     pub outcome: Outcome,
     /// The code of the refusal.
     pub reason: Option<&'static str>,
@@ -148,11 +148,11 @@ pub struct Record {
     pub bytes_out: u64,
     /// Tokens, as the engine reported them.
     pub usage: Option<Usage>,
-    /// Whether they are estimated, as the answer was cut off.
+    /// True if the counts of tokens are estimated, as the answer was cut off.
     pub usage_estimated: bool,
     /// Seconds of audio that were read, where the engine counts those.
     pub audio_seconds: Option<f64>,
-    /// When the first and the last event with content came, and how many.
+    /// Times of the first and the last event with content, and the number of such events.
     pub tokens: TokenTimes,
 }
 
@@ -177,7 +177,7 @@ pub struct Waits {
     pub until_stream: Option<Duration>,
 }
 
-/// When the events of a stream came, since the request started.
+/// Times of the events of a stream, since the request started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenTimes {
     /// First event with content.
@@ -258,7 +258,7 @@ impl Record {
         self.started.elapsed()
     }
 
-    /// Whether spans of it go to a collector.
+    /// True if spans of the request go to a collector.
     pub fn is_recorded(&self) -> bool {
         self.trace.sampled && self.sink.traces.is_some()
     }
@@ -281,7 +281,7 @@ impl Record {
         self.status = Some(status);
     }
 
-    /// What it came to. Where the engine did not say, that is the estimate of the prompt
+    /// Cost of the request. Where the engine did not say, that is the estimate of the prompt
     /// and one token for each event that came.
     fn spent(&self) -> Spent {
         if self.reason.is_some() {
@@ -359,7 +359,7 @@ impl Record {
                 usage.completion = made;
                 self.usage_estimated = true;
             }
-            // Who leaves before a token has at least had the prompt read.
+            // A client that leaves before a token has at least had the prompt read.
             None if made > 0 || is_given_up => {
                 self.usage = Some(Usage {
                     prompt: target.prompts.estimate(self.bytes_in),
@@ -372,7 +372,7 @@ impl Record {
         }
     }
 
-    /// Whether its client left an engine that was reading or answering text.
+    /// True if the client left an engine that was reading or answering text.
     fn is_given_up(&self) -> bool {
         let at_work = matches!(self.phase, RequestPhase::FirstByte | RequestPhase::Stream);
         let of_text = matches!(

@@ -33,7 +33,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Why a request was refused.
+/// Reason why a request was refused.
 #[derive(Debug)]
 pub enum Refusal {
     /// No valid token.
@@ -49,12 +49,12 @@ pub enum Refusal {
     BadTarget,
     /// The request target is too long.
     TargetTooLong {
-        /// What is allowed, in bytes.
+        /// Limit, in bytes.
         max: u32,
     },
     /// The head is too long.
     HeadTooLong {
-        /// What is allowed, in bytes.
+        /// Limit, in bytes.
         max: u32,
     },
     /// No host is named, or more than one.
@@ -65,7 +65,7 @@ pub enum Refusal {
     Misdirected,
     /// The page may not call us from a browser.
     Origin,
-    /// Where the body ends can be read in two ways.
+    /// The end of the body can be read in two ways.
     Framing,
     /// The model does not exist, or not for this token: the same words for both.
     UnknownModel(String),
@@ -77,7 +77,7 @@ pub enum Refusal {
     Body(ScanError),
     /// The body is not of the type that the path takes.
     ContentType {
-        /// What it takes.
+        /// Type that the path takes.
         expected: &'static str,
     },
     /// The body is packed in a way that we can't undo.
@@ -86,7 +86,7 @@ pub enum Refusal {
     DamagedEncoding,
     /// The body is larger than allowed.
     TooLarge {
-        /// What is allowed, in bytes.
+        /// Limit, in bytes.
         max: u64,
     },
     /// The body broke off or stood still.
@@ -101,16 +101,16 @@ pub enum Refusal {
     Unserved(ApiSet),
     /// All places are taken.
     Full {
-        /// How many places there are.
+        /// Number of places.
         limit: u32,
     },
     /// The token has used what it may use in a minute.
     Rate {
-        /// Of what: requests or tokens.
+        /// Unit of the limit: requests or tokens.
         what: &'static str,
-        /// How many.
+        /// Limit in a minute.
         limit: u32,
-        /// When the request would fit.
+        /// Time until the request would fit.
         after: Duration,
     },
     /// The request asks for more tokens than its token may ever use at once.
@@ -135,13 +135,13 @@ pub enum Refusal {
     Unreached(Failure),
     /// The server refuses the key that the gateway has for it.
     KeyRefused {
-        /// What it answered.
+        /// Status that it answered.
         status: StatusCode,
     },
     /// The server answered with the address of another, which is no answer of these APIs
     /// and leads past the gateway.
     Redirected {
-        /// What it answered.
+        /// Status that it answered.
         status: StatusCode,
     },
     /// The upstream broke off before its first byte.
@@ -150,12 +150,12 @@ pub enum Refusal {
     UpstreamTimeout,
     /// The request took longer than its deployment allows.
     TooLong {
-        /// What it allows.
+        /// Longest that the deployment allows.
         max: Duration,
     },
     /// There is no memory or no connection left for it.
     Overloaded {
-        /// Whether others could have some: its client, token or workspace has its share.
+        /// True if others could have some: its client, token or workspace has its share.
         by_share: bool,
     },
     /// The token may not load and unload models.
@@ -169,7 +169,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// How a request that was refused so has ended.
+    /// Outcome of a request that was refused so.
     pub fn outcome(&self) -> Outcome {
         self.face().outcome
     }
@@ -302,7 +302,7 @@ fn unserved(known: ApiSet) -> String {
     format!("This model does not serve this endpoint. It is known to serve {paths}.")
 }
 
-/// What the SDKs obey: seconds, milliseconds, and whether to try at all.
+/// Adds the headers that the SDKs obey: seconds, milliseconds, and whether to try at all.
 fn retry_headers(face: &Face, headers: &mut http::HeaderMap) {
     const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
     let Some(after) = face.retry else {
@@ -318,7 +318,7 @@ fn retry_headers(face: &Face, headers: &mut http::HeaderMap) {
     headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
 }
 
-/// Whether the same request may well succeed at once, on another connection or when its
+/// True if the same request may well succeed at once, on another connection or when its
 /// body comes whole: so nothing is said against it.
 fn mends_by_itself(code: &str) -> bool {
     matches!(code, "misdirected_request" | "request_body_incomplete")
@@ -334,7 +334,7 @@ pub fn put_no_retry(status: StatusCode, headers: &mut http::HeaderMap) {
     }
 }
 
-/// Up to a quarter longer, by chance: who was refused together does not come back
+/// Up to a quarter longer, by chance: clients refused together do not come back
 /// together. The SDKs wait exactly as long as they are told.
 fn spread(after: Duration) -> Duration {
     // A new state hashes with new keys.

@@ -23,14 +23,14 @@ use crate::openai::api::Api;
 use crate::pieces::Pieces;
 use crate::time::Instant;
 
-/// Which response, and what to do with it.
+/// Response that is asked for, and what to do with it.
 #[derive(Debug)]
 pub struct Wanted<'a> {
     /// The route whose path it was asked on.
     pub route: Option<&'a str>,
     /// Its id.
     pub id: &'a str,
-    /// What to do.
+    /// Action on the response.
     pub action: StoredAction,
 }
 
@@ -104,7 +104,7 @@ pub async fn retrieve(
     Ok((answered, admission, delivery))
 }
 
-/// Where a response is that the admitted server makes.
+/// Place of the response that the admitted server makes.
 pub fn whereabouts(destination: &Destination, admission: &Admission) -> Whereabouts {
     Whereabouts {
         path: destination.route.path.clone(),

@@ -1,4 +1,4 @@
-//! Whether a request that failed may be sent to a further server, or to the next target of
+//! Choice of the failed requests that may be sent to a further server or the next target of
 //! a list.
 //!
 //! Only before a byte of an answer went out, for the reasons that the route names,
@@ -11,7 +11,7 @@ use http::StatusCode;
 use super::refusal::{Refusal, overlong};
 use crate::config::{GoOn, Retries, RetryOn};
 
-/// Why this outcome may be tried on another server; `None` where it may not.
+/// Reason why this outcome may be tried on another server; `None` where it may not.
 pub fn reason(
     result: Result<StatusCode, &Refusal>,
     retries: &Retries,
@@ -34,7 +34,7 @@ pub fn reason(
     retries.on.contains(&on).then_some(why)
 }
 
-/// Why this outcome may be tried at the next target of a list; `None` where it may not.
+/// Reason to try the next target of a list after this outcome; `None` where there is none.
 /// Whether a prompt is too long, [`too_long`] says.
 pub fn onward(
     result: Result<StatusCode, &Refusal>,
@@ -62,12 +62,12 @@ pub fn onward(
     when.contains(&on).then_some(why)
 }
 
-/// Whether an answer may say that the prompt is too long, so that it is worth reading.
+/// True if an answer may say that the prompt is too long, so that it is worth reading.
 pub fn may_be_too_long(status: StatusCode, when: &[GoOn]) -> bool {
     overlong::has_status(status) && when.contains(&GoOn::TooLong)
 }
 
-/// Why what a server said may be tried at the next target.
+/// Reason to try the next target after what a server said.
 pub fn too_long(status: StatusCode, said: &[u8]) -> Option<&'static str> {
     overlong::is_of_prompt(status, said).then_some("too_long")
 }

@@ -1,4 +1,4 @@
-//! Where a request goes: by its model's name, or to where its response is kept.
+//! Route of a request: by its model's name, or to where its response is kept.
 
 pub mod apis;
 pub mod paths;

@@ -44,7 +44,7 @@ use crate::pieces::Pieces;
 use asking::{Asking, Theirs, ask};
 use later::Job;
 
-/// What a request comes to, when nothing refuses it.
+/// Answer to a request that nothing refuses.
 enum Answer {
     /// We answer it ourselves.
     Ours(Response<Body>),
@@ -158,7 +158,7 @@ fn leave_head(response: &mut Response<Body>, method: &Method) {
     }
 }
 
-/// What the head alone decides: what is asked for, or an answer already.
+/// Decision by the head alone: what is asked for, or an answer already.
 fn read_head(
     gateway: &Gateway,
     parts: &Parts,
@@ -267,7 +267,7 @@ async fn answer(
     }
 }
 
-/// Who calls which API, and where.
+/// Call of an API: by whom, and where.
 struct Called<'a> {
     table: &'a Table,
     principal: &'a Arc<Principal>,
@@ -276,7 +276,7 @@ struct Called<'a> {
     path: &'static str,
 }
 
-/// What a model is to answer: the body, a place, a server.
+/// Takes a request for a model to its answer: the body, a place, a server.
 async fn infer(
     gateway: &Arc<Gateway>,
     called: Called<'_>,
@@ -383,7 +383,7 @@ fn rewritten(
     }
 }
 
-/// Our public keys. Whoever verifies our tokens asks again within minutes, so that a
+/// Our public keys. Verifiers of our tokens ask again within minutes, so that a
 /// rotation does not have to wait for them.
 fn jwks(keys: &Keyring) -> Response<Body> {
     let mut response = Response::new(Body::full(Bytes::from(keys.jwks_json())));

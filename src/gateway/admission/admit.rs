@@ -24,7 +24,7 @@ pub struct Admission {
     seated: Seated,
 }
 
-/// What a request holds of its route, its token and its workspace.
+/// Places that a request holds of its route, its token and its workspace.
 #[derive(Debug, Default)]
 pub struct Seated {
     /// `None` for one that has to be let in whatever is full.
@@ -37,13 +37,13 @@ pub struct Seated {
 pub struct Call<'a> {
     /// The holder of the token.
     pub principal: &'a Principal,
-    /// What its model's name led to.
+    /// Destination that the model's name led to.
     pub destination: &'a Arc<Destination>,
     /// The API.
     pub api: Api,
-    /// What the body says.
+    /// Facts that were read in the body.
     pub scan: &'a Scan<'a>,
-    /// What binds it to one of several servers.
+    /// Rules and key by which one of several servers is chosen.
     pub pick: Pick<'a>,
 }
 

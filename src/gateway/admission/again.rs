@@ -1,7 +1,7 @@
 //! On with a request whose worker could not be reached, or ended with it.
 //!
 //! Between the death of a worker and the moment that it is noticed its gate is open,
-//! and nobody is behind it; or nobody who answers, as where vLLM's API server was killed
+//! and no process is behind it, or none that answers, as where vLLM's API server was killed
 //! alone and its engine processes hold the socket. The request waits on: for the worker
 //! that replaces it, as for any that a demand starts, or for the same one, where it was
 //! only a moment. A worker that ended with a request inside may have ended because of it,
@@ -27,18 +27,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Longest that the end of a worker may stay unnoticed after it broke off.
 const NOTICE_MAX: Duration = Duration::from_secs(2);
 
-/// How long a request has waited on for its worker.
+/// State of a request that waits on for its worker.
 #[derive(Debug, Default)]
 pub struct Again {
-    /// Until when it waits, and the last pause.
+    /// End of its wait, and the last pause.
     waits: Option<(Instant, Duration)>,
-    /// Whether a worker has ended with the request inside.
+    /// True once a worker has ended with the request inside.
     is_cut: bool,
 }
 
 impl Admission {
-    /// Whether a worker of ours was to take the request and did not, so that another
-    /// will. Where it broke off, its end is waited for.
+    /// True if a worker of ours was to take the request and did not, so that another
+    /// will. After an answer that broke off, this first waits for the worker's end.
     pub async fn is_replaced(&self, refusal: &Refusal, again: &mut Again) -> bool {
         let Backend::Deployment { handle, .. } = &self.place.target.backend else {
             return false;
@@ -77,7 +77,7 @@ impl Admission {
         let longer = |(until, pause): (Instant, Duration)| (until, (pause * 2).min(PAUSE_MAX));
         let (until, pause) = again.waits.map_or_else(first, longer);
         again.waits = Some((until, pause));
-        // Out of the gates first: who replaces a worker waits for those inside.
+        // Out of the gates first: a worker is replaced only once no request is inside.
         self.place.inside = None;
         record.phase = RequestPhase::ColdStart;
         let _queued = target.metrics.waiting();

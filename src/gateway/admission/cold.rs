@@ -13,7 +13,7 @@ use crate::gateway::upstream::server::{Fleet, Server};
 use crate::names::Workspace;
 use crate::time::{Instant, timeout};
 
-/// Which gates to wait at, and for which of the workers behind them.
+/// Deployment whose gates a request waits at, its workers, and the choice among them.
 pub(super) type Whom<'a> = (&'a Arc<Handle>, &'a Fleet, Pick<'a>);
 
 /// Waits at the closed gate for the worker that the demand starts or wakes.
@@ -56,7 +56,7 @@ pub async fn load(
     wait_until(handle, refusals, patience, comes).await
 }
 
-/// `refusals` is how often those who wait had been refused when this one began to.
+/// `refusals` is how often waiting requests had been refused when this one began to wait.
 pub(super) async fn wait_for_gate(
     (handle, fleet, pick): Whom<'_>,
     refusals: u64,

@@ -1,4 +1,4 @@
-//! How many requests of a workspace, a token and a route are at work at once.
+//! Counts of the requests that each workspace, token and route has at work.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Default for Concurrency {
     }
 }
 
-/// Where a request counts, as far as there are limits.
+/// Seats that a request takes, as far as there are limits.
 #[derive(Debug, Default)]
 pub struct Seating {
     _workspace: Option<Seat<Workspace>>,
@@ -90,7 +90,7 @@ impl Concurrency {
         Ok(())
     }
 
-    /// How many workspaces, tokens and routes have requests at work.
+    /// Number of workspaces, tokens and routes that have requests at work.
     #[cfg(test)]
     pub(in crate::gateway) fn seats(&self) -> [(&'static str, usize); 3] {
         [

@@ -13,13 +13,13 @@ use crate::time::Instant;
 /// A place at one server.
 #[derive(Debug)]
 pub struct Place {
-    /// What the server belongs to.
+    /// Target that the server belongs to.
     pub target: Arc<Target>,
     /// The server.
     pub server: Arc<Server>,
     /// Its place among those of the deployment or server, where there is a limit.
     _slot: Option<Slot>,
-    /// Where the target is a deployment.
+    /// Place inside the gates, if the target is a deployment.
     pub(super) inside: Option<Inside>,
 }
 
@@ -73,7 +73,7 @@ impl Place {
         }
     }
 
-    /// When a request that came here at `began` has to be over.
+    /// Time at which a request that came here at `began` has to be over, if that is limited.
     pub fn over_at(&self, began: Instant) -> Option<Instant> {
         self.duration_max().map(|max| began + max)
     }

@@ -1,9 +1,9 @@
 //! A place at one of the workers of a deployment, where each takes only so many
 //! requests.
 //!
-//! The places of all workers are given out together, in the deployment's queue: whoever
-//! has one finds a worker that is not full. How many there are follows the workers, and
-//! those who wait are told when one comes.
+//! The places of all workers are given out together, in the deployment's queue: a request
+//! with a place finds a worker that is not full. Their number follows the workers, and
+//! requests that wait are told when one comes.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! A stream whose head goes out before its server has answered.
 //!
-//! Where a route allows it, a request for a stream that waits longer than
-//! `open_after`, be it for a place, a worker or the first byte, is answered with
-//! 200 and a comment now and then, so that no one between gives it up; while a worker
-//! of ours starts, the comment says how far that is. The rest
-//! of its story is the future that this body owns: dropping it is the
-//! cancellation, as ever. What goes wrong from then on is told in the stream, in
+//! A request for a stream that waits longer than `open_after`, be it for a place, a worker
+//! or the first byte, is answered with 200 and a comment now and then, where its route
+//! allows that, so that no proxy between gives it up; while a worker of ours starts, the
+//! comment says how far the start is. The rest
+//! of the request's work is the future that this body owns: dropping it is the
+//! cancellation, as ever. An error from then on is told in the stream, in
 //! the API's own form.
 
 use std::fmt;
@@ -32,7 +32,7 @@ use crate::time::{Instant, sleep_until, timeout};
 /// The rest of a request's story, to its response.
 type Work = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// How far the start is that is waited for; `None` where there is nothing to say.
+/// Words on how far the awaited start is; `None` where there is nothing to say.
 pub type Words = Box<dyn Fn() -> Option<String> + Send>;
 
 /// A body that waits for its response.
@@ -45,7 +45,7 @@ pub struct HeldBody {
     is_greeted: bool,
 }
 
-/// What comes of waiting.
+/// Next step of the wait: a comment, or its end.
 #[derive(Debug)]
 pub enum HeldNext {
     /// A comment, to show that we are there.
@@ -96,7 +96,7 @@ pub async fn open(
 }
 
 impl HeldBody {
-    /// What comes next.
+    /// Next step of the wait.
     pub(in crate::gateway) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<HeldNext> {
         if let Poll::Ready(response) = self.work.as_mut().poll(cx) {
             return Poll::Ready(self.becomes(response));

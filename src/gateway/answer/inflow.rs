@@ -28,7 +28,7 @@ pub struct Inflow {
 }
 
 impl Inflow {
-    /// What comes through `exchange`, packed so.
+    /// Reads the bytes of `exchange`, which are packed so.
     pub fn new(exchange: Exchange, coding: Coding) -> Self {
         // An answer without a body has nothing to unpack.
         let unpack = (!exchange.has_ended()).then(|| Unpack::new(coding));
@@ -64,12 +64,12 @@ impl Inflow {
         }
     }
 
-    /// What it comes through, once nothing more of it is read.
+    /// Exchange that it comes through, once nothing more of it is read.
     pub fn into_exchange(self) -> Exchange {
         self.exchange
     }
 
-    /// Whether the last bytes were given out: the next would be `None`.
+    /// True once the last bytes were given out: the next would be `None`.
     pub fn has_ended(&self) -> bool {
         match &self.unpack {
             None => self.exchange.has_ended(),
@@ -82,11 +82,11 @@ impl Inflow {
 struct Unpack {
     /// `None` before the first byte of [`Coding::Deflate`], which tells its form.
     decoder: Option<Decoder>,
-    /// What came and is not unpacked yet.
+    /// Bytes that came and are not unpacked yet.
     packed: Bytes,
-    /// Whether all has come.
+    /// True once all bytes have come.
     has_all: bool,
-    /// Whether all of it is unpacked.
+    /// True once all of them are unpacked.
     is_over: bool,
 }
 
@@ -124,7 +124,7 @@ impl Unpack {
         })
     }
 
-    /// What can be unpacked now, up to about [`PIECE`]; empty where more must come, or
+    /// Bytes that can be unpacked now, up to about [`PIECE`]; empty where more must come, or
     /// nothing will.
     fn next(&mut self) -> io::Result<Bytes> {
         let Some(first) = self.packed.first().copied() else {
@@ -158,11 +158,11 @@ impl Unpack {
         }
     }
 
-    /// What is left once all has come.
+    /// Bytes that are left once all has come.
     ///
     /// # Errors
     ///
-    /// When it was cut off.
+    /// Fails if the body was cut off.
     fn end(&mut self) -> io::Result<Bytes> {
         self.is_over = true;
         let Some(mut decoder) = self.decoder.take() else {
@@ -185,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// What is unpacked of `packed` that comes in pieces of `length`.
+    /// Unpacks `packed`, which comes in pieces of `length`.
     fn unpacked(packed: &[u8], coding: Coding, length: usize) -> io::Result<Vec<u8>> {
         let mut unpack = Unpack::new(coding).unwrap();
         let mut all = Vec::new();

@@ -35,25 +35,25 @@ use crate::time::Instant;
 /// One line, without a blank one behind it: some readers take that for an event.
 pub const COMMENT: Bytes = Bytes::from_static(b":\n");
 
-/// How an answer is passed on.
+/// Terms on which an answer is passed on.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Which API.
+    /// API that was asked.
     pub api: Api,
-    /// Whether the usage event was asked for by us alone.
+    /// True if we alone asked for the usage event.
     pub remove_usage_event: bool,
-    /// Whether usage in every event was asked for by us alone.
+    /// True if we alone asked for usage in every event.
     pub strip_usage: bool,
-    /// Whether an error may say that the server has no such path: nothing of the path
+    /// True if an error may say that the server has no such path: nothing of the path
     /// was the client's.
     pub shows_apis: bool,
     /// Longest silence within the answer.
     pub idle_max: Duration,
-    /// When the answer has to be over, where that is limited.
+    /// Time at which the answer has to be over, where that is limited.
     pub over_at: Option<Instant>,
-    /// How often the client of a silent stream gets a comment.
+    /// Time between comments to the client of a silent stream.
     pub keep_alive: Option<Duration>,
-    /// Where it is remembered, if its client may come back for it.
+    /// Place where the answer is remembered, if its client may come back for it.
     pub stored: Option<stored::Passing>,
 }
 
@@ -78,7 +78,7 @@ pub struct Metered {
     /// Bytes that are ready to go out.
     out: VecDeque<Bytes>,
     silence: Silence,
-    /// Whether the answer was ended because it took too long as a whole.
+    /// True once the answer was ended because it took too long as a whole.
     is_over: bool,
     stored: Option<stored::Passing>,
     /// Resolves when the gateway ends what is still open; made when first waited
@@ -90,7 +90,7 @@ pub struct Metered {
     _in_flight: Counted,
 }
 
-/// What reads the bytes as they pass.
+/// Reader of the bytes as they pass.
 pub enum Tap {
     /// Server-sent events of this API.
     Stream(Api, Box<StreamTap>),
@@ -178,7 +178,7 @@ impl Metered {
         }
     }
 
-    /// Whether the last frame was given out. HTTP/2 marks it as the last one then, and
+    /// True once the last frame was given out. HTTP/2 marks it as the last one then, and
     /// sends no empty frame behind it.
     pub(in crate::gateway) fn has_ended(&self) -> bool {
         self.inflow.is_none() && self.out.is_empty()
@@ -324,7 +324,7 @@ fn count(tap: &StreamTap, record: &mut Record) {
     }
 }
 
-/// Why an answer was ended that took longer than its deployment allows.
+/// Message and code for an answer that took longer than its deployment allows.
 const TOO_LONG: (&str, &str) = (
     "The answer took longer than a request to this model may (`max_request_duration`): ask for less at once.",
     "request_timeout",
@@ -349,7 +349,7 @@ fn epitaph(api: Api, tap: &StreamTap, outcome: Outcome) -> Bytes {
     ended(api, tap, why)
 }
 
-/// What a stream ends with that did not end by itself: a message and a code.
+/// End of a stream that did not end by itself, from a message and a code.
 fn ended(api: Api, tap: &StreamTap, (message, code): (&str, &str)) -> Bytes {
     let broken = Broken {
         events: tap.events(),

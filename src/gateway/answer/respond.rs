@@ -123,7 +123,7 @@ pub async fn heard(mut answered: Answered) -> Answered {
     answered
 }
 
-/// Whether the model's name was no client's invention, so that what a server says of a
+/// True if the client can't have made up the model's name, so that a server's error about a
 /// missing path is about the path.
 fn is_named_by_us(target: &Target, record: &Record) -> bool {
     let route = record.destination.as_ref().map(|found| &found.route);
@@ -131,7 +131,7 @@ fn is_named_by_us(target: &Target, record: &Record) -> bool {
     target.model.is_some() || route.is_some_and(|route| !route.models.iter().any(is_pattern))
 }
 
-/// What the body of an answer is, as far as it is read.
+/// Kind of an answer's body, as far as the body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// Server-sent events.

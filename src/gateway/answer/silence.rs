@@ -12,17 +12,17 @@ use crate::time::{Instant, sleep_until};
 #[derive(Debug)]
 pub(super) struct Silence {
     max: Duration,
-    /// When the answer has to be over, silent or not.
+    /// Time at which the answer has to be over, silent or not.
     over_at: Option<Instant>,
     /// Between two comments; `None` for no comments.
     comment_every: Option<Duration>,
     since: Instant,
-    /// When the last comment was due.
+    /// Time at which the last comment was due.
     commented: Instant,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-/// What the silence calls for.
+/// Action that the silence calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// A comment to the client.
@@ -57,7 +57,7 @@ impl Silence {
         self.since = Instant::now();
     }
 
-    /// What is due, once anything is.
+    /// Action that is due, once one is.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
             let end = self.since + self.max;

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and who the client behind it is.
+//! The peer at the other end of a connection, and the client behind it.
 //!
 //! The socket tells. What headers say of another client holds only when the peer
 //! is one of the trusted proxies: then the client is the last address in
@@ -36,21 +36,21 @@ pub struct Peer {
     pub address: IpAddr,
     /// The same, as it is passed on.
     value: HeaderValue,
-    /// Whether it is a proxy that is believed.
+    /// True if the peer is a trusted proxy.
     trusted: bool,
-    /// Whether it came over TLS.
+    /// True if the connection is over TLS.
     pub secure: bool,
     /// The name that it asked TLS for, in lower case.
     pub tls_name: Option<Box<str>>,
     /// Cancelled when what is still open must end.
     pub cut: CancellationToken,
-    /// Whether requests are at work on the connection.
+    /// Requests at work on the connection, and since when there are none.
     pub activity: Arc<Activity>,
-    /// Whether its last request was refused before its end was read.
+    /// True if the last request was refused before its end was read.
     pub unread: Arc<AtomicBool>,
 }
 
-/// Where one request came from, as it is logged and passed on.
+/// Origin of one request, as it is logged and passed on.
 #[derive(Clone, Debug)]
 pub struct ClientOrigin {
     /// The client.
@@ -82,7 +82,7 @@ impl Peer {
         (!self.trusted).then_some(self.address)
     }
 
-    /// Whether it is a proxy that brings many clients.
+    /// True if the peer is a trusted proxy, which brings many clients.
     pub fn is_proxy(&self) -> bool {
         self.trusted
     }
@@ -91,7 +91,7 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// When this peer is not trusted, or sends something else.
+    /// Fails if this peer is not trusted, or sends something else.
     pub async fn proxied(
         &self,
         stream: &mut (impl AsyncRead + Unpin),
@@ -105,7 +105,7 @@ impl Peer {
         Ok(Self::new(source, trusted, self.cut.clone()))
     }
 
-    /// Where a request with these headers came from.
+    /// Origin of a request with these headers.
     pub fn origin(&self, headers: &HeaderMap, trusted: &[Network]) -> ClientOrigin {
         let proto = if self.secure { "https" } else { "http" };
         let proto = HeaderValue::from_static(proto);
@@ -157,7 +157,7 @@ impl ClientOrigin {
     }
 }
 
-/// What trusted proxies wrote, the farthest first.
+/// Addresses that the forwarding headers list, the farthest first.
 fn chain(headers: &HeaderMap) -> Vec<String> {
     let texts = |name: HeaderName| {
         let values = headers.get_all(name).into_iter();

@@ -2,8 +2,8 @@
 //! for a new one.
 //!
 //! No address and no token has more than its share. Where all places are taken, the
-//! connection that has been idle for longest is closed, not the newest refused: whoever
-//! opens many and says nothing keeps no one out. Behind the places are a few more, the
+//! connection that has been idle for longest is closed, not the newest refused: a client
+//! that opens many and says nothing keeps no one out. Behind the places are a few more, the
 //! [`EXTRA_MAX`], for connections that come when every place is taken by a request, or
 //! while memory is short: there the gateway answers whether it lives, and any other
 //! request waits until it gets a place, for so long and no longer. Where those are taken
@@ -30,11 +30,11 @@ use crate::time::{Clock, sleep, timeout};
 
 /// Connections beyond the limit, which are answered whether we live.
 pub const EXTRA_MAX: usize = 32;
-/// How long a request on one of those waits for a place.
+/// Time that a request on a connection beyond the limit waits for a place.
 const EXTRA_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks for a connection that has become idle meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How long a connection is idle before it is closed for want of memory: the request of one
+/// Time that a connection is idle before it is closed for want of memory: the request of one
 /// that was just opened, or just answered, may be on its way.
 pub const IDLE_MIN: Duration = Duration::from_secs(1);
 /// Connections that are looked at to find one that is idle.
@@ -71,21 +71,21 @@ type Line = BTreeSet<(u64, u64)>;
 #[derive(Debug)]
 struct Member {
     client: Option<IpAddr>,
-    /// Where it stands in its lines.
+    /// Time since which it was idle when last looked at: its rank in its lines.
     seen: u64,
     activity: Arc<Activity>,
-    /// What it takes, held while it has a place.
+    /// Memory that the connection takes, held while it has a place.
     memory: Option<Lease>,
 }
 
-/// What a connection does.
+/// Activity of a connection.
 #[derive(Debug)]
 pub struct Activity {
     /// Its requests that have not ended.
     inside: AtomicU32,
-    /// When it was opened, or its last request ended: milliseconds of `clock`.
+    /// Time at which it was opened, or its last request ended: milliseconds of `clock`.
     idle_since: AtomicU64,
-    /// Whether it has one of the places, and not of those beyond them.
+    /// True if it has one of the places, and not of those beyond them.
     has_place: AtomicBool,
     number: u64,
     clock: Clock,
@@ -97,7 +97,7 @@ pub struct Activity {
 #[derive(Debug)]
 pub struct ConnectionPlace {
     places: Arc<Places>,
-    /// What the connection does.
+    /// Activity of the connection.
     pub activity: Arc<Activity>,
 }
 
@@ -152,7 +152,7 @@ impl Places {
         })
     }
 
-    /// How many connections there are.
+    /// Number of connections.
     pub fn count(&self) -> usize {
         self.lock().all.len()
     }
@@ -243,7 +243,7 @@ impl Places {
         Ok(busy)
     }
 
-    /// What a connection of `client` takes, if it is to be had.
+    /// Memory that a connection of `client` takes, if it is to be had.
     fn lease(&self, client: Option<IpAddr>) -> Option<Lease> {
         let holder = self.memory.connection(client);
         self.memory.lease(holder, CONNECTION_BYTES).ok()
@@ -279,7 +279,7 @@ impl Drop for Busy {
     }
 }
 
-/// Which connections one is closed of.
+/// Connections of which one is closed.
 #[derive(Clone, Copy, Debug)]
 enum Which {
     Places,
@@ -416,7 +416,7 @@ impl Activity {
         self.inside.fetch_sub(1, Ordering::Release);
     }
 
-    /// Since when it is idle: milliseconds of its clock; `None` where it is not.
+    /// Time since which it is idle: milliseconds of its clock; `None` where it is not.
     fn idle_since(&self) -> Option<u64> {
         let is_idle = self.inside.load(Ordering::Acquire) == 0;
         is_idle.then(|| self.idle_since.load(Ordering::Relaxed))

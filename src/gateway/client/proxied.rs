@@ -19,7 +19,7 @@ const REST_BYTES_MAX: u16 = 4 * 1024;
 ///
 /// # Errors
 ///
-/// When it is not a header of version 2, too long, or breaks off.
+/// Fails if the header is not of version 2, is too long, or breaks off.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     let wrong = || io::Error::from(io::ErrorKind::InvalidData);
     let mut head = [0; 16];

@@ -1,7 +1,7 @@
 //! A wait that is looked at only when something was told to it.
 //!
-//! Whatever a task waits for beside its work is polled whenever the work goes on: timers,
-//! tokens of cancellation, for each request of a connection several times. Here that costs
+//! Timers and tokens of cancellation, for which a task waits beside its work, are polled
+//! whenever the work goes on: several times for each request of a connection. Here that costs
 //! a look at one flag.
 
 use std::future::Future;
@@ -19,7 +19,7 @@ pub struct Seldom<F> {
     task: Option<Waker>,
 }
 
-/// What the future wakes.
+/// Target of the future's wake-ups.
 #[derive(Debug)]
 struct Told {
     is_due: AtomicBool,
@@ -56,7 +56,7 @@ impl<F: Future> Future for Seldom<F> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = task;
         }
-        // Looked at behind that, so that whoever tells it meanwhile wakes this task, or is
+        // Looked at behind that, so that a wake-up that comes meanwhile wakes this task, or is
         // seen here.
         if !this.told.is_due.load(Ordering::Acquire) {
             return Poll::Pending;

@@ -29,7 +29,7 @@ use crate::pem::{self, PemKind};
 use crate::time::unix_time;
 use clients::Clients;
 
-/// Why TLS can't be offered.
+/// Reason why TLS can't be offered.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read as PEM.
@@ -52,7 +52,7 @@ pub enum TlsError {
         what: &'static str,
         /// The file.
         path: String,
-        /// What it holds instead, and what to do.
+        /// Content that the file has instead, and a remedy.
         why: &'static str,
     },
     /// Certificate and key do not belong together, or are of a kind that is not
@@ -102,7 +102,7 @@ pub enum TlsError {
     },
 }
 
-/// What is served, and where it was read.
+/// Certificates that are served, and the files that they were read from.
 #[derive(Debug)]
 pub struct Certificates {
     sources: Tls,
@@ -118,7 +118,7 @@ struct Served {
     first: Arc<CertifiedKey>,
     /// By DNS name in lower case; wildcards as `*.example.org`.
     by_name: HashMap<String, Arc<CertifiedKey>>,
-    /// Until when each file is valid, in seconds since 1970.
+    /// End of each file's validity, in seconds since 1970.
     until: Vec<(String, u64)>,
 }
 
@@ -182,7 +182,7 @@ impl Certificates {
         files
     }
 
-    /// Until when each certificate is valid, by its file, in seconds since 1970.
+    /// End of each certificate's validity, by its file, in seconds since 1970.
     pub fn valid_until(&self) -> Vec<(String, u64)> {
         self.served.load().until.clone()
     }
@@ -369,7 +369,7 @@ fn read_certificates(
     chain.map_err(|source| unread(what, path, PemKind::Certificate, source))
 }
 
-/// Why a file can't be used: what it holds instead, where that is known.
+/// Error of a file that can't be used: it tells what the file holds instead, if that is known.
 fn unread(
     what: &'static str,
     path: &Path,
@@ -393,7 +393,7 @@ impl Tickets {
         Ok(Self(ArcSwap::from_pointee(aws_lc_rs::Ticketer::new()?)))
     }
 
-    /// Whoever comes with a ticket from before shakes hands in full.
+    /// A client with a ticket from before shakes hands in full.
     fn forget(&self) {
         match aws_lc_rs::Ticketer::new() {
             Ok(fresh) => self.0.store(Arc::new(fresh)),

@@ -1,4 +1,4 @@
-//! Which headers may cross the gateway, in both directions.
+//! Headers that may cross the gateway, in both directions.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const PAUSE_MAX: u32 = 60;
 /// Milliseconds that a request waited for its worker.
 pub const COLD_START: HeaderName = HeaderName::from_static("x-tidegate-cold-start-ms");
 
-/// Which target of a list answers, and why not one before it.
+/// Target of a list that answers, and the reasons against those before it.
 pub const SERVED_BY: HeaderName = HeaderName::from_static("x-tidegate-served-by");
 
 /// Tells how long an idle connection is kept.
@@ -30,7 +30,7 @@ pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Keeps nginx from holding events back.
 pub const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Whether a header is for one hop: RFC 9110, section 7.6.1.
+/// True if a header is for one hop: RFC 9110, section 7.6.1.
 fn is_for_one_hop(name: &str) -> bool {
     matches!(
         name,
@@ -46,8 +46,8 @@ fn is_for_one_hop(name: &str) -> bool {
     )
 }
 
-/// Whether servers may need a header of a client. A list of what goes on, as what must
-/// not (credentials, whatever claims where a request came from or meant to go) has
+/// True if servers may need a header of a client. This lists what goes on, since what must
+/// not (credentials, claims of where a request came from or meant to go) has
 /// endless spellings: `x_forwarded_for` is `X-Forwarded-For` to many a server.
 fn is_for_servers(name: &str) -> bool {
     matches!(
@@ -71,8 +71,8 @@ fn is_for_servers(name: &str) -> bool {
         .any(|family| name.starts_with(family))
 }
 
-/// Whether a header must not go on even where `forward_headers` names it: what is
-/// between the client and us, and what we say ourselves.
+/// True if a header must not go on even where `forward_headers` names it: it is
+/// between the client and us, or we say it ourselves.
 pub fn is_never_forwarded(name: &str) -> bool {
     // What opens a WebSocket is for one hop, and may have a token in it.
     is_for_one_hop(name)
@@ -120,14 +120,14 @@ pub fn strip_named(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a header of a request is for its server as well: one of the list, or of
+/// True if a header of a request is for its server as well: one of the list, or of
 /// those `more` that the operator named.
 pub fn goes_on(name: &HeaderName, more: &[HeaderName]) -> bool {
     is_for_servers(name.as_str()) || more.contains(name) && !is_never_forwarded(name.as_str())
 }
 
-/// Whether a header of an answer is about the answer itself. What speaks for the
-/// server's own host or account is between it and us: cookies, `Server`, `Location`,
+/// True if a header of an answer is about the answer itself. Headers that speak for the
+/// server's own host or account are between it and us: cookies, `Server`, `Location`,
 /// security policies, limits and organisations. A list of what may pass stays right
 /// when servers invent more of it.
 fn is_of_answer(name: &str) -> bool {
@@ -242,7 +242,7 @@ pub fn client_request_id(headers: &HeaderMap) -> Option<&str> {
     (fits && text.bytes().all(plain)).then_some(text)
 }
 
-/// What OpenAI's SDKs say of themselves: how often this one has tried the request before,
+/// Claims of OpenAI's SDKs about themselves: how often one has tried the request before,
 /// and how long it waits for an answer. Most say only a part of it, so all names are looked
 /// at as they stand.
 pub fn client_says(headers: &HeaderMap) -> (Option<u32>, Option<Duration>) {

@@ -1,7 +1,7 @@
 //! Requests that come back: a gateway whose upstream is itself, or another gateway that
 //! sends them here again.
 //!
-//! Whatever we send to a server that someone else runs carries, in [`HOPS`], a mark of
+//! Requests that we send to a server that someone else runs carry, in [`HOPS`], a mark of
 //! this process behind those that it came with. A request with our own mark is refused,
 //! and so is one that went through [`HOPS_MAX`] gateways. Where `any_address` says that
 //! coming back is meant, the mark says nothing but that there was a gateway.
@@ -59,7 +59,7 @@ impl Hops {
         Ok(Self(Some(marks.join(", ").into())))
     }
 
-    /// What the next server is told. `may_return`: it may send the request here again.
+    /// Mark for the next server. `may_return`: that server may send the request here again.
     pub fn onward(&self, may_return: bool) -> Option<HeaderValue> {
         let before = self.0.as_deref().filter(|before| !before.is_empty());
         match (before, may_return) {

@@ -25,7 +25,7 @@ pub struct Onward {
 }
 
 impl Onward {
-    /// What the client's head says, but for what was for us or for one hop.
+    /// Begins with the client's head, but for what was for us or for one hop.
     pub fn new(mut theirs: HeaderMap) -> Self {
         headers::strip_named(&mut theirs);
         Self {

@@ -1,4 +1,4 @@
-//! What a route may spend on retries.
+//! Budget of a route for retries.
 //!
 //! Each request earns a part of a retry, so that a time in which all fails does not
 //! multiply the load.
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Retries that can be saved up, and that there are at the start.
 const SAVED_MAX: u32 = 20;
 
-/// What one retry costs.
+/// Cost of one retry.
 const COST: u32 = 1_000;
 
-/// What a route may spend on retries. Outlives a reload.
+/// Budget of a route for retries. Outlives a reload.
 #[derive(Debug)]
 pub struct RetryBudget(
     /// Thousandths of a retry.

@@ -12,7 +12,7 @@ const MEMORY_BYTES: u64 = 1 << 20;
 /// Bytes of a body that are taken for a token until one was told.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// How many tokens a server finds in the bytes of a request.
+/// Rate of tokens that a server finds in the bytes of a request.
 #[derive(Debug, Default)]
 pub struct PromptRate {
     /// The two need not be of the same moment: it is an estimate.
@@ -33,7 +33,7 @@ impl PromptRate {
         }
     }
 
-    /// How many tokens a request of so many bytes may have had.
+    /// Number of tokens that a request of so many bytes may have had.
     pub fn estimate(&self, bytes: u64) -> u64 {
         let known = self.bytes.load(Ordering::Relaxed);
         if known == 0 {

@@ -1,7 +1,7 @@
-//! What a request is expected to cost of its token's budgets, and what it came to.
+//! Cost of a request to its token's budgets: the expected one, and what it came to.
 //!
 //! A request holds an estimate of its tokens before it waits for anything; its
-//! [`Charge`] is closed with its record, however it ends. Who is refused pays
+//! [`Charge`] is closed with its record, however it ends. A refused request pays
 //! nothing.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens that an answer is taken for where the request does not limit them.
 const ANSWER_TOKENS: u64 = 256;
 
-/// What a request holds of its token's budgets, until it ends.
+/// Part of its token's budgets that a request holds until it ends.
 #[derive(Debug)]
 pub struct Charge {
     hold: Hold,
@@ -27,7 +27,7 @@ pub struct Charge {
     prompt: u64,
 }
 
-/// What a request came to, when it ends.
+/// Cost of a request, when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spent {
     /// Nothing: it was refused.
@@ -45,7 +45,7 @@ pub enum Spent {
 struct Estimate {
     prompt: u64,
     answer: u64,
-    /// Whether `answer` is what the client asked for.
+    /// True if `answer` follows from the client's own limit.
     asked: bool,
 }
 

@@ -24,7 +24,7 @@ const MINUTE: u64 = 60_000_000_000;
 /// Accounts that are kept before the idle ones are looked for.
 const ACCOUNTS_MIN: usize = 1024;
 
-/// Which of the two budgets.
+/// One of the two budgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
     /// Requests per minute.
@@ -42,18 +42,18 @@ pub struct RateLimits {
     pub tokens: Option<u32>,
 }
 
-/// What one budget comes to, for the client.
+/// State of one budget, for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetStanding {
     /// In a minute.
     pub limit: u32,
-    /// What is left of it.
+    /// Part of the limit that is left.
     pub remaining: u64,
     /// Until all of it is left.
     pub reset: Duration,
 }
 
-/// What both budgets come to; `None` where there is no limit.
+/// State of both budgets; `None` where there is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standings {
     /// Requests per minute.
@@ -62,16 +62,16 @@ pub struct Standings {
     pub tokens: Option<BudgetStanding>,
 }
 
-/// Why nothing was held.
+/// Reason why nothing was held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OverLimit {
     /// The budget that is used up; of two, the one that takes longer.
     pub budget: Budget,
     /// Its limit.
     pub limit: u32,
-    /// When it would fit, if nothing that is in flight gives more back.
+    /// Time until the request would fit, if nothing that is in flight gives more back.
     pub after: Duration,
-    /// What is left of both.
+    /// State of both budgets.
     pub standings: Standings,
 }
 
@@ -86,7 +86,7 @@ pub struct Rates {
 #[derive(Debug, Default)]
 struct Accounts {
     of: HashMap<Arc<str>, Account>,
-    /// How many there may be before idle ones are looked for.
+    /// Number of accounts from which on idle ones are looked for.
     sweep_at: usize,
 }
 
@@ -99,14 +99,14 @@ struct Account {
 /// One budget, in nanoseconds of its own limit.
 #[derive(Clone, Copy, Debug, Default)]
 struct Word {
-    /// When all that was charged is paid off.
+    /// Time at which all that was charged is paid off.
     paid_at: u64,
     /// Held by requests in flight.
     held: u64,
 }
 
 impl Word {
-    /// What is charged and held now.
+    /// Amount that is charged and held now.
     fn load(self, now: u64) -> u64 {
         self.paid_at.saturating_sub(now).saturating_add(self.held)
     }
@@ -126,7 +126,7 @@ impl Word {
         })
     }
 
-    /// How much too much `cost` would be.
+    /// Amount by which `cost` would be too much.
     fn excess(self, cost: u64, now: u64) -> u64 {
         self.load(now).saturating_add(cost).saturating_sub(MINUTE)
     }
@@ -136,7 +136,7 @@ impl Word {
     }
 }
 
-/// What `count` of a budget costs. Rounded down, so that a full budget holds as
+/// Cost of `count` of a budget. Rounded down, so that a full budget holds as
 /// many as its limit says.
 fn cost(count: u64, limit: u32) -> u64 {
     let cost = u128::from(count) * u128::from(MINUTE) / u128::from(limit.max(1));
@@ -210,7 +210,7 @@ impl Rates {
         Ok((hold, standings))
     }
 
-    /// What both budgets of a token come to now.
+    /// State of both budgets of a token now.
     pub fn standings(&self, token: &str, limits: RateLimits) -> Standings {
         let now = nanos(self.clock.now());
         let account = self.lock().of.get(token).copied();
@@ -223,12 +223,12 @@ impl Rates {
         self.lock().sweep(now);
     }
 
-    /// How many accounts are kept.
+    /// Number of accounts that are kept.
     pub fn len(&self) -> usize {
         self.lock().of.len()
     }
 
-    /// Whether no account is kept.
+    /// True if no account is kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -281,7 +281,7 @@ fn nanos(time: Uptime) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How far the charge for the request itself is.
+/// State of the charge for the request itself.
 #[derive(Clone, Copy, Debug)]
 enum Part {
     /// Held: dropping it gives it back.
@@ -290,7 +290,7 @@ enum Part {
     Charged { cost: u64, at: u64 },
 }
 
-/// What one request holds of its budgets; dropping it charges nothing more.
+/// Part of its budgets that one request holds; dropping it charges nothing more.
 #[derive(Debug)]
 pub struct Hold {
     rates: Arc<Rates>,

@@ -1,8 +1,8 @@
-//! How many requests may be at work at once, and who waits for a place.
+//! Limits on requests at work at once, and the queue of those that wait for a place.
 //!
-//! A [`Slot`] is a place; dropping it gives it to the next who waits, or frees it.
+//! A [`Slot`] is a place; dropping it gives it to the next that waits, or frees it.
 //! Higher classes are served first; within one, workspaces take turns, and within
-//! a workspace who waits longest is first. A full queue makes room for a workspace
+//! a workspace the longest wait is first. A full queue makes room for a workspace
 //! with less in it, so that no one can fill it for all. The state outlives a
 //! reload: a limit that changes changes here, and places taken stay taken.
 //!
@@ -33,11 +33,11 @@ struct State {
     queue: Queue,
 }
 
-/// Who waits, by class.
+/// Waiting requests, by class.
 #[derive(Debug, Default)]
 struct Queue([VecDeque<Line>; CLASSES]);
 
-/// Those of one workspace and class who wait. Never empty.
+/// Waiting requests of one workspace and class. Never empty.
 #[derive(Debug)]
 struct Line {
     workspace: Workspace,
@@ -49,19 +49,19 @@ struct Line {
 #[derive(Debug)]
 pub struct Slot(Arc<Slots>);
 
-/// Why there was no place.
+/// Reason why there was no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoSlot {
     /// All places are taken, and so is the queue.
     Full {
-        /// How many places there are.
+        /// Number of places.
         limit: u32,
     },
     /// None became free in time.
     TimedOut,
 }
 
-/// How long one may wait for a place.
+/// Bounds on the wait for a place.
 #[derive(Clone, Copy, Debug)]
 pub struct QueuePatience {
     /// Most that may wait at once; 0 to deny at once.
@@ -96,7 +96,7 @@ impl Class {
     }
 }
 
-/// By what a place in the queue is given.
+/// Facts by which a place in the queue is given.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn<'a> {
     /// Workspaces take turns.
@@ -117,7 +117,7 @@ impl Slots {
         })
     }
 
-    /// Changes the limit. Places that are taken beyond it stay taken; those who
+    /// Changes the limit. Places that are taken beyond it stay taken; requests that
     /// wait get what a higher one adds.
     pub fn set_limit(&self, limit: Option<u32>) {
         let mut state = self.lock();
@@ -150,7 +150,7 @@ impl Slots {
         }
         let waiter = {
             let mut state = self.lock();
-            // Those who gave up leave their place in the queue here.
+            // Waiters that gave up leave their place in the queue here.
             state.queue.forget_gone();
             let full = state.queue.len() >= patience.queue_max as usize;
             if full && (patience.queue_max == 0 || !state.queue.make_room(turn)) {
@@ -169,13 +169,13 @@ impl Slots {
         waiter.wait(deadline).await
     }
 
-    /// Whether a place is free. For a choice; to take it, [`Self::take_free`].
+    /// True if a place is free. For a choice; to take it, [`Self::take_free`].
     pub fn has_free(&self) -> bool {
         let state = self.lock();
         state.has_place() && state.queue.is_empty()
     }
 
-    /// How many places are taken.
+    /// Number of places that are taken.
     pub fn used(&self) -> u32 {
         self.lock().used
     }
@@ -190,7 +190,7 @@ impl State {
         self.limit.is_none_or(|limit| self.used < limit)
     }
 
-    /// Gives free places to those whose turn it is.
+    /// Gives free places to the waiters whose turn it is.
     fn hand_out(&mut self) {
         while self.has_place() && self.queue.serve() {
             self.used += 1;
@@ -255,7 +255,7 @@ impl Queue {
         false
     }
 
-    /// Gives a place to the next; false when no one is left. Who is gone costs
+    /// Gives a place to the next; false when no waiter is left. One that is gone costs
     /// its workspace no turn.
     fn serve(&mut self) -> bool {
         for lines in &mut self.0 {
@@ -287,7 +287,7 @@ impl Drop for Slot {
     }
 }
 
-/// One who waits. A place that arrives while it is being dropped is passed on.
+/// A waiting request. A place that arrives while it is being dropped is passed on.
 struct Waiter {
     slots: Arc<Slots>,
     receiver: oneshot::Receiver<()>,
@@ -298,7 +298,7 @@ impl Waiter {
         let limit = deadline.saturating_duration_since(Instant::now());
         match timeout(limit, &mut self.receiver).await {
             Ok(Ok(())) => Ok(Slot(Arc::clone(&self.slots))),
-            // The sender lives in the queue: who lost it has made room for another.
+            // The sender lives in the queue: a waiter that lost it has made room for another.
             Ok(Err(_)) => Err(NoSlot::Full {
                 limit: self.slots.lock().limit.unwrap_or_default(),
             }),
@@ -316,7 +316,7 @@ impl Drop for Waiter {
     }
 }
 
-/// How many requests each key has at work; a key without any is forgotten.
+/// Number of requests that each key has at work; a key without any is forgotten.
 #[derive(Debug)]
 pub struct Seats<K: Eq + Hash>(
     /// Held for a few instructions, never over an await.
@@ -331,7 +331,7 @@ pub struct Seat<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Clone> Seats<K> {
-    /// No one at work.
+    /// Seats without a request at work.
     pub fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::default()))
     }
@@ -350,7 +350,7 @@ impl<K: Eq + Hash + Clone> Seats<K> {
         })
     }
 
-    /// How many keys have requests at work.
+    /// Number of keys that have requests at work.
     pub fn keys(&self) -> usize {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         taken.len()

@@ -1,9 +1,9 @@
-//! Why there is no listener.
+//! Reasons why there is no listener.
 
 use std::io;
 use std::net::SocketAddr;
 
-/// Why a listener could not be bound.
+/// Reason why a listener could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{address} can't be listened on ({hint}): set another address under {key} in tidegate.toml"

@@ -1,8 +1,8 @@
-//! How much each of any number of keys holds, in counters of a fixed number.
+//! Bytes that each of any number of keys holds, in counters of a fixed number.
 //!
 //! A count-min sketch: each key has two counters, of which the lower is what it holds,
-//! or a little more where both are shared with keys that hold much too. Which they are
-//! no one can know who does not know the keys of the hash. So there is no lock, no entry
+//! or a little more where both are shared with keys that hold much too. The two are known
+//! only to those who know the keys of the hash. So there is no lock, no entry
 //! to forget, and nothing that grows with the addresses that someone comes from.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -21,7 +21,7 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// No one holds anything.
+    /// Sketch in which no key holds anything.
     pub fn new() -> Self {
         let cells = std::iter::repeat_with(AtomicU64::default);
         Self {
@@ -30,7 +30,7 @@ impl Sketch {
         }
     }
 
-    /// What a key is counted by.
+    /// Number by which a key is counted.
     pub fn hash(&self, key: impl Hash) -> u64 {
         let [state, multiplier] = self.keys;
         let mut folded = Folded { state, multiplier };
@@ -54,7 +54,7 @@ impl Sketch {
         }
     }
 
-    /// Whether no one holds anything.
+    /// True if no key holds anything.
     pub fn is_empty(&self) -> bool {
         let mut cells = self.cells.iter();
         cells.all(|cell| cell.load(Ordering::Relaxed) == 0)

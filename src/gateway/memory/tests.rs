@@ -23,12 +23,12 @@ pub(in crate::gateway) fn principal(token: &str, workspace: &str) -> Principal {
 }
 
 impl Memory {
-    /// Whether no one holds anything.
+    /// True if no key holds anything.
     pub(in crate::gateway) fn is_given_back(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// What is free, held by so many that none has its share.
+    /// Leases all that is free, to so many holders that none has its share.
     pub(in crate::gateway) fn lease_all(self: &Arc<Self>) -> Vec<Lease> {
         let mut all = Vec::new();
         for number in 0.. {
@@ -147,7 +147,7 @@ async fn whoever_waits_is_told_when_there_is_room_again() {
     assert!(!memory.is_short());
 }
 
-/// What a future is at once.
+/// Output of a future that is ready at once.
 async fn futures_now<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
     tokio::select! {
         biased;

@@ -8,7 +8,7 @@ use crate::auth::Principal;
 use crate::gateway::Gateway;
 use crate::gateway::route::table::Table;
 
-/// Who opens it, and what it may use.
+/// Client that opens a WebSocket, and what it may use.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) gateway: Arc<Gateway>,
@@ -17,7 +17,7 @@ pub(super) struct Caller {
     pub(super) route: Option<String>,
 }
 
-/// Whether a header lists this token.
+/// True if a header lists this token.
 pub(super) fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).into_iter();
     values

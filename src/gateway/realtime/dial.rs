@@ -32,7 +32,7 @@ use crate::websocket;
 /// A server that listens, and what is held of it.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// What the client asked for.
+    /// Destination that the client asked for.
     pub(super) destination: Arc<Destination>,
     /// The connection.
     pub(super) server: Upgraded,
@@ -43,7 +43,7 @@ pub(super) struct Line {
     pub(super) duration_max: Option<Duration>,
 }
 
-/// What is held of a server, until the tunnel ends.
+/// Places that are held at a server until the tunnel ends.
 #[derive(Debug)]
 pub(super) struct Held {
     _admission: Admission,
@@ -207,7 +207,7 @@ async fn upgrade(
     }
 }
 
-/// Whether the server opens it, and answers to our key.
+/// Checks that the server opens the WebSocket, and answers to our key.
 fn check(response: &Response<Incoming>, key: &str) -> Result<(), Refusal> {
     let headers = response.headers();
     let accept = websocket::accept(key);

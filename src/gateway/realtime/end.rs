@@ -3,11 +3,11 @@
 use crate::telemetry::metrics::Outcome;
 use crate::websocket::Broken;
 
-/// How a tunnel ends.
+/// End of a tunnel.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) outcome: Outcome,
-    /// What the client is told; none where it was told, or is gone.
+    /// Code and reason for the client; none where it was told, or is gone.
     pub(super) words: Option<(u16, &'static str)>,
 }
 

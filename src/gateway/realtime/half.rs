@@ -14,9 +14,9 @@ use crate::websocket::{self, Broken, Piece, Reader, Side};
 
 /// Read at once, in bytes.
 const READ_BYTES: usize = 16 * 1024;
-/// What may wait to be taken by a side before the other is read on.
+/// Bytes that may wait to be taken by a side before the other is read on.
 const OUT_BYTES_MAX: usize = 256 * 1024;
-/// What a client may say before it has a server.
+/// Bytes that a client may say before it has a server.
 const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// One side.
@@ -28,12 +28,12 @@ pub(super) struct Half {
     pub(super) out: Out,
     /// The code with which it said that it ends, once it did.
     pub(super) closed: Option<u16>,
-    /// What it said and no one has taken yet.
+    /// Pieces that it said and no one has taken yet.
     held: VecDeque<Piece>,
     held_bytes: usize,
 }
 
-/// What waits to be taken by a side.
+/// Bytes that wait to be taken by a side.
 #[derive(Debug, Default)]
 pub(super) struct Out {
     bytes: BytesMut,
@@ -136,12 +136,12 @@ impl Out {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Whether there is something to be sent.
+    /// True if there is something to be sent.
     pub(super) fn waits(&self) -> bool {
         !self.bytes.is_empty() || self.unflushed
     }
 
-    /// Whether the other side may be read on.
+    /// True if the other side may be read on.
     pub(super) fn has_room(&self) -> bool {
         self.bytes.len() < OUT_BYTES_MAX
     }

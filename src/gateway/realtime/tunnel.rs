@@ -33,9 +33,9 @@ use crate::websocket::{self, Piece, Side};
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Longest message until the client has named its model.
 const FIRST_EVENT_BYTES_MAX: usize = 256 * 1024;
-/// How long it may take to do so.
+/// Longest time until the client has named its model.
 const FIRST_EVENT_MAX: Duration = Duration::from_secs(10);
-/// How long a side may take for the last frame.
+/// Longest time for a side to take the last frame.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A client's connection that became a WebSocket.
@@ -50,7 +50,7 @@ pub struct Tunnel {
 /// A limit that no tunnel meets: a hundred years.
 const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// How a tunnel ends that its deployment does not let last longer.
+/// End of a tunnel that its deployment does not let last longer.
 const TOO_LONG: End = End::new(
     Outcome::UpstreamTimeout,
     1013,
@@ -88,7 +88,7 @@ impl Tunnel {
         if let Some((code, words)) = end.words {
             client.out.add(&websocket::close(Side::Server, code, words));
         }
-        // Whoever does not take it is gone, or as good as gone.
+        // A client that does not take it is gone, or as good as gone.
         drop(timeout(LAST_WORDS, client.finish()).await);
         self.record.outcome = end.outcome;
     }
@@ -181,18 +181,18 @@ fn first_model(client: &Half) -> Option<Result<String, Refusal>> {
     Some(named.map(Cow::into_owned).ok_or(Refusal::NoModel))
 }
 
-/// What passes between the two.
+/// State of the talk between client and server.
 struct Talk<'a> {
     /// The model that the client was let in for, by its own word.
     asked: &'a str,
     /// The same, as the server calls it.
     model: String,
-    /// Whether the client has heard a greeting: the server's is one too many.
+    /// True once the client has heard a greeting: the server's is one too many.
     is_greeted: bool,
     record: &'a mut Record,
 }
 
-/// What came of one step.
+/// Result of one step.
 enum Step {
     ClientRead(io::Result<usize>),
     ServerRead(io::Result<usize>),
@@ -201,7 +201,7 @@ enum Step {
     Silence,
 }
 
-/// What becomes of a client's message.
+/// Fate of a client's message.
 enum Verdict {
     Passes,
     Becomes(Vec<u8>),
@@ -217,7 +217,7 @@ const BROKE_OFF: End = End::new(
     "the server of this model broke off",
 );
 
-/// How a tunnel ends whose messages find no memory.
+/// End of a tunnel whose messages find no memory.
 const NO_ROOM: End = End::new(
     Outcome::Limited,
     1013,
@@ -382,7 +382,7 @@ impl Talk<'_> {
     }
 }
 
-/// How a tunnel has ended that was closed in order, or about to be.
+/// Outcome of a tunnel that was closed in order, or is about to be.
 fn outcome(server: &Half) -> Outcome {
     match server.closed {
         Some(code) if !matches!(code, 1000 | 1001 | NO_CODE) => Outcome::UpstreamTruncated,

@@ -1,4 +1,4 @@
-//! What a request holds of what all share: its connection, its shares, memory.
+//! Resources that all share and a request holds: its connection, its shares, memory.
 //!
 //! From its head on, and to its last byte: it is a part of the request's record.
 
@@ -15,7 +15,7 @@ use crate::gateway::refusal::Refusal;
 /// Bytes that a header takes beside its text, at worst: an entry of a map that has grown.
 const HEADER_BYTES: usize = 144;
 
-/// What a request holds.
+/// Shared resources that a request holds.
 #[derive(Debug)]
 pub struct Holding {
     /// The other end of its connection.
@@ -25,7 +25,7 @@ pub struct Holding {
     memory: Option<Lease>,
     /// Bytes of it without what is buffered.
     own: u64,
-    /// Why its head could not be held.
+    /// Refusal of a head that could not be held.
     overloaded: Option<Refusal>,
 }
 
@@ -117,7 +117,7 @@ impl Drop for Holding {
     }
 }
 
-/// What a head takes.
+/// Bytes that a head takes.
 fn bytes(headers: &HeaderMap) -> u64 {
     let each = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
         name.as_str().len() + value.len() + HEADER_BYTES

@@ -25,7 +25,7 @@ impl Record {
         });
     }
 
-    /// Who asked, and for what.
+    /// Writes who asked, and for what.
     fn put_who(&self, line: &mut Line) {
         line.text("request_id", &self.request_id);
         line.hex("trace_id", self.trace.id.0, 32);
@@ -53,7 +53,7 @@ impl Record {
         line.count_if("upstream_retries", retries.map(u64::from));
     }
 
-    /// How it ended, and when what came.
+    /// Writes how the request ended, and when what came.
     fn put_how(&self, line: &mut Line, total: Duration) {
         let status = self.status.map(|status| status.as_u16());
         line.count_if("status", status.map(u64::from));

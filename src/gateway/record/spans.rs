@@ -57,7 +57,7 @@ pub(in crate::gateway) fn of(record: &Record, total: Duration) -> Vec<Span> {
     spans
 }
 
-/// The reason of whatever was not the client's own wish.
+/// The reason of an end that was not the client's own wish.
 fn failure(record: &Record) -> Option<&'static str> {
     match record.outcome {
         Outcome::Ok | Outcome::Local | Outcome::ClientGone => None,

@@ -15,7 +15,7 @@ use crate::telemetry::line::push_hex;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Where a request stands in its trace.
+/// Position of a request in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// The trace.
@@ -26,7 +26,7 @@ pub struct Trace {
     pub span: u64,
     /// Our span of the call to the server.
     pub call: u64,
-    /// Whether spans of it are recorded.
+    /// True if spans of the request are recorded.
     pub sampled: bool,
 }
 
@@ -87,7 +87,7 @@ impl Trace {
     }
 }
 
-/// Whether the trace with these low bits is in the share.
+/// True if the trace with these low bits is in the share.
 fn chosen(low: u64, share: f64) -> bool {
     #[expect(clippy::cast_precision_loss, reason = "a share needs no last digit")]
     let place = (low >> 11) as f64 / (1_u64 << 53) as f64;

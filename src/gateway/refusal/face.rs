@@ -1,4 +1,4 @@
-//! What each refusal is to the outside: one table.
+//! Status, code and outcome of each refusal: one table.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::Refusal;
 use crate::auth::Denied;
 use crate::telemetry::metrics::Outcome;
 
-/// What a refusal is to the outside.
+/// Public form of a refusal.
 pub(super) struct Face {
     pub(super) status: StatusCode,
     pub(super) kind: &'static str,
     pub(super) code: &'static str,
     pub(super) outcome: Outcome,
-    /// When to try again; `None` for never.
+    /// Time until another try; `None` for never.
     pub(super) retry: Option<Duration>,
 }
 
@@ -39,17 +39,17 @@ const fn row(status: StatusCode, kind: &'static str, code: &'static str, outcome
     }
 }
 
-/// What the request itself is the matter of.
+/// Fault of the request itself.
 const fn invalid(status: StatusCode, code: &'static str, outcome: Outcome) -> Face {
     row(status, INVALID, code, outcome)
 }
 
-/// What is the matter of this side.
+/// Fault of this side.
 const fn server(status: StatusCode, code: &'static str, outcome: Outcome) -> Face {
     row(status, SERVER, code, outcome)
 }
 
-/// What is more than may be had.
+/// Excess over what may be had.
 const fn limited(code: &'static str) -> Face {
     let status = StatusCode::TOO_MANY_REQUESTS;
     row(status, "rate_limit_error", code, Outcome::Limited)

@@ -1,10 +1,10 @@
-//! Whether an error of a server is about the path alone, and no word of what was asked.
+//! Errors of a server that are about the path alone, and no word of what was asked.
 
 use http::StatusCode;
 
 use crate::openai::foreign::{self, Told};
 
-/// Whether an error says no more than that a web framework has no such path or method.
+/// True if an error says no more than that a web framework has no such path or method.
 pub(super) fn is_of_framework(status: StatusCode, told: &Told) -> bool {
     let text = told.message.to_ascii_lowercase();
     let is_bare = told.code.is_none() && told.kind.is_none();
@@ -18,7 +18,7 @@ pub(super) fn is_of_framework(status: StatusCode, told: &Told) -> bool {
         }
 }
 
-/// Whether a server says that it has no such path: not that the model, or what the body
+/// True if a server says that it has no such path: not that the model, or what the body
 /// names, is unknown.
 pub fn lacks_path(status: StatusCode, body: &[u8]) -> bool {
     let is_missing = matches!(

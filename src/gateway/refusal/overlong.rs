@@ -1,4 +1,4 @@
-//! Whether an error of a server is that the prompt is longer than its context.
+//! Errors of servers that say that the prompt is longer than their context.
 
 use http::StatusCode;
 
@@ -7,7 +7,7 @@ use crate::openai::foreign;
 /// Codes and types that say so: OpenAI's, llama.cpp's.
 const WORDS: [&str; 2] = ["context_length_exceeded", "exceed_context_size_error"];
 
-/// What messages that say so have in them, in small letters.
+/// Phrases of messages that say so, in small letters.
 const PHRASES: [&str; 9] = [
     // OpenAI, and vLLM of most versions.
     "maximum context length",
@@ -28,12 +28,12 @@ const PHRASES: [&str; 9] = [
     "input is too long",
 ];
 
-/// Whether errors of this status may say so.
+/// True if errors of this status may say so.
 pub fn has_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 413 | 422)
 }
 
-/// Whether a server says that the prompt is too long for it.
+/// True if a server says that the prompt is too long for it.
 pub fn is_of_prompt(status: StatusCode, body: &[u8]) -> bool {
     let Some(told) = has_status(status).then(|| foreign::read(body)).flatten() else {
         return false;

@@ -1,4 +1,4 @@
-//! Who asks: from headers alone, before a byte of the body is read.
+//! Authorization of a request: from headers alone, before a byte of the body is read.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use crate::auth::{Denied, Principal, Verifier};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::request::cors::Page;
 
-/// Where a token may stand beside `Authorization`: Anthropic's way, Azure's.
+/// Headers that may have a token beside `Authorization`: Anthropic's way, Azure's.
 const X_API_KEY: &str = "x-api-key";
 const API_KEY: &str = "api-key";
-/// What a token follows in a subprotocol of a WebSocket, as OpenAI's clients for browsers
+/// Text before a token in a subprotocol of a WebSocket, as OpenAI's clients for browsers
 /// send it: a page can set no header there.
 const PROTOCOL: &str = "openai-insecure-api-key.";
-/// What stands for a token that can't be one.
+/// Text in place of a token that can't be one.
 const NO_TOKEN: &str = "?";
 
 /// Checks the token of a request. Waits, and not for long, only for a key of another
@@ -114,7 +114,7 @@ fn in_protocol<'a>(headers: &'a HeaderMap, page: &Page) -> Result<&'a str, Refus
     }
 }
 
-/// Whether there may be two tokens in it.
+/// True if there may be two tokens in it.
 fn is_list(token: &str) -> bool {
     memchr::memchr3(b',', b' ', b'\t', token.as_bytes()).is_some()
 }

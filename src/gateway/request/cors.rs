@@ -77,7 +77,7 @@ impl Page {
     }
 }
 
-/// Whether this is the question of a browser, ahead of a request.
+/// True if this is the question of a browser, ahead of a request.
 pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS
         && headers.contains_key(ORIGIN)

@@ -27,20 +27,20 @@ use crate::gateway::memory::Lease;
 use crate::gateway::refusal::Refusal;
 use crate::pieces::{Gathering, Pieces};
 
-/// What is decoded in one go, in bytes.
+/// Bytes that are decoded in one go.
 const STEP: usize = 64 * 1024;
 
-/// Bytes from which on what comes out is large.
+/// Decoded bytes beyond which a body counts as large.
 const LARGE: u64 = 1024 * 1024;
 
 /// Bodies of which more than [`LARGE`] comes out, in this process.
 static LARGE_ONES: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(available_parallelism().map_or(2, NonZeroUsize::get)));
 
-/// How a body is packed.
+/// Coding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
-    /// It is not.
+    /// No packing.
     Identity,
     /// RFC 1952.
     Gzip,
@@ -131,7 +131,7 @@ pub async fn decode(
     Ok(unpacked)
 }
 
-/// What came, of which each piece is let go once it was read.
+/// Bytes that came, of which each piece is let go once it was read.
 struct Packed(VecDeque<Bytes>);
 
 impl Read for Packed {
@@ -151,7 +151,7 @@ impl Read for Packed {
 /// Frames of zstd, one behind the other. Frames that are to be skipped carry nothing of
 /// a body, and are refused.
 struct Zstd {
-    /// What was not begun yet; none while a frame is read.
+    /// Bytes that were not begun yet; none while a frame is read.
     rest: Option<Packed>,
     frame: Option<StreamingDecoder<Packed, FrameDecoder>>,
 }

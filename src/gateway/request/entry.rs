@@ -1,4 +1,4 @@
-//! What a request's method and path ask for, before anything of it is trusted.
+//! Reading of a request's method and path, before anything of it is trusted.
 //!
 //! An allow-list: nothing is decoded or normalised, so what is not written as
 //! the API writes it is not there.
@@ -12,7 +12,7 @@ use crate::openai::api::Api;
 use crate::openai::models::Form;
 use crate::percent;
 
-/// What is asked for.
+/// Endpoint that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// `GET /healthz`: does the process live?
@@ -25,7 +25,7 @@ pub enum Entry {
     Models {
         /// The route whose path it was asked on.
         route: Option<String>,
-        /// How they are told there.
+        /// Form of the list on that path.
         form: Form,
     },
     /// `GET …/v1/models/{id}`
@@ -40,14 +40,14 @@ pub enum Entry {
     Load {
         /// The route whose path it was asked on.
         route: Option<String>,
-        /// What to do with the model that the body names.
+        /// Action on the model that the body names.
         action: LoadAction,
     },
     /// `POST` of one of the APIs.
     Api {
         /// The route whose path it was asked on.
         route: Option<String>,
-        /// Which one.
+        /// API that is asked.
         api: Api,
         /// The path as the engine knows it.
         upstream_path: &'static str,
@@ -63,12 +63,12 @@ pub enum Entry {
         route: Option<String>,
         /// Its id.
         id: String,
-        /// What to do with it.
+        /// Action on the response.
         action: StoredAction,
     },
 }
 
-/// What can be done with a response that was made before.
+/// Action on a response that was made before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredAction {
     /// `GET …/v1/responses/{id}`
@@ -79,17 +79,17 @@ pub enum StoredAction {
     Cancel,
 }
 
-/// What a client may want of a model beside its answers.
+/// Action that a client may ask for on a model, beside its answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadAction {
-    /// That it comes up.
+    /// Bring the model up.
     Load,
-    /// That it goes.
+    /// Let the model go.
     Unload,
 }
 
 impl LoadAction {
-    /// By what follows the path of the models.
+    /// Action that follows the path of the models.
     fn of(rest: &str) -> Option<Self> {
         match rest {
             "/load" => Some(Self::Load),

@@ -1,4 +1,4 @@
-//! What hyper lets through of a request's head and two readers could take for
+//! Parts of a request's head that hyper lets through and two readers could take for
 //! two different requests.
 //!
 //! Refuses more than one `Host` or none, a host that is not one, and every
@@ -64,26 +64,26 @@ fn host(parts: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a host is one without a doubt: a name or an address of version 4, and
+/// True if a host is one without a doubt: a name or an address of version 4, and
 /// perhaps a port. Spares nearly every request a parse.
 fn is_plain(host: &[u8]) -> bool {
     let name = host.iter().position(|&byte| byte == b':');
     let (name, port) = host.split_at(name.unwrap_or(host.len()));
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let port = port.strip_prefix(b":").unwrap_or(b"0");
-    // Five digits may be too many, which is seen by whoever reads it whole.
+    // Five digits may be too many, which is seen where the host is read whole.
     let is_port = (1..=4).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
     !name.is_empty() && name.iter().all(is_name) && is_port
 }
 
-/// Whether what stands behind the colon, if there is one, is a port.
+/// True if the text behind the host is nothing, a bare colon, or a port.
 fn has_good_port(authority: &Authority) -> bool {
     let behind = authority.as_str().rsplit_once(authority.host());
     let port = behind.map_or("", |(_, port)| port);
     port.is_empty() || port == ":" || authority.port_u16().is_some()
 }
 
-/// Whether the connection must end with this request. hyper drops a
+/// True if the connection must end with this request. hyper drops a
 /// `Content-Length` that follows `chunked` without a word, so a proxy before us
 /// may see another end of the body than we do: nothing may come after it.
 pub fn ends_connection(version: Version, headers: &HeaderMap) -> bool {

@@ -1,9 +1,9 @@
-//! Whether a request for a worker of ours brings along only what its route allows.
+//! Check that a request for a worker of ours brings along only what its route allows.
 //!
 //! The body is looked at by [`crate::openai::media`]; here the names in it are looked up.
-//! That closes names that lead to this machine or network. A name that changes its address
-//! between our look-up and the worker's it does not close: vLLM up to 0.32 looks up by
-//! itself and takes what it gets. Who must rule that out writes `media = "data"`, or a
+//! That refuses names that lead to this machine or network, but not a name that changes its
+//! address between our look-up and the worker's: vLLM up to 0.32 looks up by
+//! itself and takes what it gets. An operator rules that out by `media = "data"`, or a
 //! list of hosts.
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::time::Instant;
 
 /// Requests of one token whose hosts are looked up at once.
 const LOOK_UPS_MAX: u32 = 4;
-/// How long all look-ups of one request may take.
+/// Time that all look-ups of one request may take.
 const LOOK_UP_MAX: Duration = Duration::from_secs(5);
 
 /// Checks what a body brings along.

@@ -54,7 +54,7 @@ pub fn check_headers(headers: &HeaderMap, api: Api) -> Result<Coding, Refusal> {
     Coding::read(headers)
 }
 
-/// What the body says of itself, as JSON or as a form.
+/// Facts in the body, read as JSON or as a form.
 ///
 /// # Errors
 ///
@@ -74,12 +74,12 @@ pub fn read<'a>(headers: &HeaderMap, api: Api, body: &'a Pieces) -> Result<Scan<
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     let boundary = form::boundary(media.unwrap_or_default()).map_err(Refusal::Body)?;
-    // Whoever received it has put it together.
+    // A form was put together when it was received.
     let whole = one.map_or(&[][..], |whole| whole);
     form::scan(whole, &boundary).map_err(Refusal::Body)
 }
 
-/// How long the body is that the head declares; none of one that is refused for it.
+/// Length of the body that the head declares; 0 where it declares none, or more than `max`.
 pub fn declared(body: &Incoming, max: u64) -> u64 {
     body.size_hint()
         .exact()
@@ -95,11 +95,11 @@ pub struct Received {
     /// `None` where nothing was read yet. Boxed: most bodies come in one piece, and the
     /// room for it would be made for every request.
     pub scanner: Option<Box<Scanner>>,
-    /// What is held for it.
+    /// Memory that is held for the body.
     pub held: Lease,
 }
 
-/// Whether a body is read as it comes.
+/// True if a body is read as it comes.
 fn is_read_as_it_comes(api: Api, coding: Coding) -> bool {
     !api.is_multipart() && coding == Coding::Identity
 }
@@ -180,7 +180,7 @@ fn hold_ahead(held: &mut Lease, came: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// How much is read of a body that was refused: bytes, and for how long.
+/// Most that is read of a body that was refused: bytes, and for how long.
 pub type Unread = (usize, Duration);
 
 /// An answer of HTTP/2 that comes before the end of its request is followed by a reset

@@ -1,6 +1,6 @@
-//! Which APIs a target serves: as its file says, or as its answers show.
+//! APIs that a target serves: as its file says, or as its answers show.
 //!
-//! Where no file says it, a server that answered that it has no such path is not asked
+//! Unless a file says it, a server that answered that it has no such path is not asked
 //! for that API for [`MISSING_FOR`]; then one request may find out anew. One bit and one
 //! time for each API is all that is kept, and it is forgotten with the table.
 
@@ -10,18 +10,18 @@ use std::time::Duration;
 use crate::openai::api::{Api, ApiSet};
 use crate::time::Clock;
 
-/// How long a server is believed that it does not serve an API.
+/// Time for which a server is believed that it does not serve an API.
 const MISSING_FOR: Duration = Duration::from_mins(1);
 
 /// The APIs of a target.
 #[derive(Debug)]
 pub struct Apis {
     stated: ApiSet,
-    /// Whether its file says them, and its answers say nothing.
+    /// True if the file of the target says them, so that its answers change nothing.
     are_stated: bool,
-    /// Those that it answered; set by whoever sees it.
+    /// APIs that the target answered; set where the answer is seen.
     answered: AtomicU32,
-    /// Those that it said it has not; set by whoever sees it.
+    /// APIs that the target said it has not; set where that is seen.
     missing: AtomicU32,
     /// Milliseconds of the clock until when that is believed, by number of the bit.
     until: [AtomicU64; 32],
@@ -29,7 +29,7 @@ pub struct Apis {
 }
 
 impl Apis {
-    /// Those that are `stated`, else all until an answer says otherwise.
+    /// APIs that are `stated`, else all until an answer says otherwise.
     pub fn new(stated: Option<ApiSet>, clock: Clock) -> Self {
         Self {
             stated: stated.unwrap_or(ApiSet::ALL),
@@ -47,13 +47,13 @@ impl Apis {
         Self::new(self.are_stated.then_some(self.stated), self.clock)
     }
 
-    /// Whether requests of an API may go there.
+    /// True if requests of an API may go there.
     pub fn serves(&self, api: Api) -> bool {
         let missing = ApiSet::of_bits(self.missing.load(Ordering::Relaxed));
         self.stated.has(api) && (!missing.has(api) || self.is_over(api))
     }
 
-    /// Whether what was said of a missing API is over; then it is forgotten.
+    /// True once what was said of a missing API is over; then it is forgotten.
     fn is_over(&self, api: Api) -> bool {
         let until = self.until.get(api as usize);
         let until = until.map_or(0, |until| until.load(Ordering::Relaxed));
@@ -86,7 +86,7 @@ impl Apis {
         }
     }
 
-    /// Those that it is known to serve.
+    /// APIs that the target is known to serve.
     pub fn known(&self) -> ApiSet {
         if self.are_stated {
             return self.stated;

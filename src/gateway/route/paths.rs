@@ -1,6 +1,6 @@
-//! Where the APIs of a server stand.
+//! Paths of the APIs of a server.
 
-/// What stands before the paths of a server, and in place of their `/v1`.
+/// Texts before the paths of a server, and in place of their `/v1`.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
     base: String,
@@ -17,7 +17,7 @@ impl Paths {
         }
     }
 
-    /// Whether every path is the engine's own.
+    /// True if every path is the engine's own.
     pub fn are_usual(&self) -> bool {
         self.base.is_empty() && self.prefix.is_none()
     }

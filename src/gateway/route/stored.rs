@@ -1,4 +1,4 @@
-//! Where a response is that its client may come back for.
+//! Places of responses that their clients may come back for.
 //!
 //! `/v1/responses/{id}` names no model: which server answered is remembered
 //! here when the answer passes, and only for the workspace that asked. Bounded:
@@ -15,7 +15,7 @@ const IDS_MAX: usize = 131_072;
 /// Ids remembered for one workspace.
 const WORKSPACE_IDS_MAX: usize = 16_384;
 
-/// Who answered.
+/// Place of a response: the server that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whereabouts {
     /// The path of the route.
@@ -24,7 +24,7 @@ pub struct Whereabouts {
     pub model: ModelName,
     /// The label of the target.
     pub target: Arc<str>,
-    /// Which worker it was, where the target is a deployment: its memory ends
+    /// Worker that answered, where the target is a deployment: the response is gone
     /// with it.
     pub worker: Option<Generation>,
 }
@@ -54,7 +54,7 @@ struct Shelf {
 #[derive(Debug)]
 struct Entry {
     at: Whereabouts,
-    /// Whether its tokens were counted.
+    /// True once its tokens were counted.
     is_counted: bool,
 }
 
@@ -73,7 +73,7 @@ impl Stored {
         }
     }
 
-    /// Where the response is, if it was made for this workspace.
+    /// Place of the response, if it was made for this workspace.
     pub fn find(&self, workspace: &Workspace, id: &str) -> Option<Whereabouts> {
         let inner = self.lock();
         let entry = inner.workspaces.get(workspace)?.entries.get(id)?;
@@ -110,7 +110,7 @@ impl Stored {
         }
     }
 
-    /// Whether the tokens of a response are to be counted: once, however often
+    /// True if the tokens of a response are to be counted: once, however often
     /// they are told.
     fn count_once(&self, workspace: &Workspace, id: &str) -> bool {
         let mut inner = self.lock();
@@ -163,7 +163,7 @@ impl Passing {
         }
     }
 
-    /// Whether the id is still to be found.
+    /// True while the id is still to be found.
     pub fn is_nameless(&self) -> bool {
         self.id.is_none()
     }
@@ -176,7 +176,7 @@ impl Passing {
         }
     }
 
-    /// Whether the tokens that it tells are to be counted.
+    /// True if the tokens that this response tells are to be counted.
     pub fn counts(&self) -> bool {
         let id = self.id.as_deref();
         id.is_none_or(|id| self.stored.count_once(&self.workspace, id))

@@ -33,7 +33,7 @@ use crate::names::ModelName;
 use crate::openai::api::Api;
 use crate::telemetry::metrics::RequestMetrics;
 
-/// Where requests can go at one moment.
+/// Destinations of requests at one moment.
 #[derive(Debug, Default)]
 pub struct Table {
     /// By first path segment.
@@ -48,15 +48,15 @@ pub struct Table {
 #[derive(Debug)]
 struct Entrance {
     rates: Arc<Rates>,
-    /// What answers for the same names, together.
+    /// Targets that answer for the same names, together.
     groups: Vec<Vec<Arc<Target>>>,
     models: Names<Arc<Destination>>,
-    /// Where a request goes that names no model; `None` where several could be
+    /// Destination of a request that names no model; `None` where several could be
     /// meant.
     only: Option<Arc<Destination>>,
 }
 
-/// What a model name leads to.
+/// Destination that a model name leads to.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// The name that clients use.
@@ -65,19 +65,19 @@ pub struct Destination {
     pub route: Arc<Route>,
     /// The places of the route.
     pub slots: Arc<Slots>,
-    /// What each token has used of the route.
+    /// Usage of the route by each token.
     pub rates: Arc<Rates>,
-    /// What its route may spend on sending requests again.
+    /// Budget of its route for sending requests again.
     pub budget: Arc<RetryBudget>,
-    /// Whose turn it is among them.
+    /// Turns of the servers.
     pub turns: Arc<Turns>,
     /// Servers that answer for it; never empty.
     pub targets: Vec<Arc<Target>>,
-    /// What the name stands for, where it has parameters of its own.
+    /// Meaning of the name, where it has parameters of its own.
     pub stands_for: Option<Arc<Name>>,
     /// The list that they stand in, where they are asked in an order.
     pub list: Option<Arc<Lineup>>,
-    /// Whether it is one of several of such a list.
+    /// True if it is one of several of such a list.
     pub has_others: bool,
 }
 
@@ -88,21 +88,21 @@ pub struct Target {
     pub label: Arc<str>,
     /// The name that the server knows; `None` passes what the client wrote.
     pub model: Option<ModelName>,
-    /// Where its APIs stand.
+    /// Paths of its APIs.
     pub paths: Paths,
     /// The APIs that it serves.
     pub apis: Apis,
-    /// Whether it may lead back to this gateway.
+    /// True if the target may lead back to this gateway.
     pub may_return: bool,
-    /// What answers.
+    /// Backend that answers.
     pub backend: Backend,
     /// Handles of its metrics.
     pub metrics: Arc<RequestMetrics>,
-    /// How many tokens it finds in a request.
+    /// Rate of tokens that it finds in a request.
     pub prompts: PromptRate,
 }
 
-/// What answers for a target.
+/// Backend that answers for a target.
 #[derive(Clone, Debug)]
 pub enum Backend {
     /// A server that someone else runs.
@@ -136,7 +136,7 @@ impl Target {
 }
 
 impl Destination {
-    /// Whether workers of ours may answer, and not only servers that someone else runs.
+    /// True if workers of ours may answer, and not only servers that someone else runs.
     pub fn is_ours(&self) -> bool {
         let is_ours = |target: &Arc<Target>| matches!(target.backend, Backend::Deployment { .. });
         self.targets.iter().any(is_ours)
@@ -151,7 +151,7 @@ impl Destination {
         first.map_or(self, |first| &first.listed.destination)
     }
 
-    /// How far the start of a worker of ours is that requests wait for, in words.
+    /// Progress of a worker's start that requests wait for, in words.
     pub fn loading(&self) -> Option<String> {
         self.targets
             .iter()
@@ -163,12 +163,12 @@ impl Destination {
 }
 
 impl Table {
-    /// Where a request on `/v1` with this model goes.
+    /// Destination of a request on `/v1` with this model.
     pub fn by_model(&self, name: &str) -> Option<Arc<Destination>> {
         self.models.get(name).and_then(|found| called(&found, name))
     }
 
-    /// Whether any route has a host name of its own.
+    /// True if any route has a host name of its own.
     pub fn has_hosts(&self) -> bool {
         !self.hosts.is_empty()
     }
@@ -178,7 +178,7 @@ impl Table {
         self.hosts.get(host).map(String::as_str)
     }
 
-    /// Whether a first path segment is a route's.
+    /// True if a first path segment is a route's.
     pub fn is_entrance(&self, segment: &str) -> bool {
         self.entrances.contains_key(segment)
     }
@@ -190,7 +190,7 @@ impl Table {
         all.next().map(|destination| &*destination.route)
     }
 
-    /// Where a request on a route's own path goes; without a model, to the only
+    /// Destination of a request on a route's own path; without a model, the only
     /// one there is.
     pub fn by_entrance(&self, segment: &str, name: Option<&str>) -> Option<Arc<Destination>> {
         let entrance = self.entrances.get(segment)?;
@@ -242,7 +242,7 @@ impl Table {
     }
 }
 
-/// What was found, as tokens, limits and logs know it: by the name asked for.
+/// Destination that was found, as tokens, limits and logs know it: by the name asked for.
 fn called(found: &Found<'_, Arc<Destination>>, name: &str) -> Option<Arc<Destination>> {
     match found {
         Found::Exact(destination) => Some(Arc::clone(destination)),
@@ -253,7 +253,7 @@ fn called(found: &Found<'_, Arc<Destination>>, name: &str) -> Option<Arc<Destina
     }
 }
 
-/// Whether a token may use what a name leads to. The one place that asks.
+/// True if a token may use what a name leads to. The one place that decides it.
 pub fn may_use(principal: &Principal, destination: &Destination) -> bool {
     let route = &destination.route;
     if route.access == Access::Admins && !principal.rules(route.workspace.as_ref()) {

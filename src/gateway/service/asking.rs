@@ -1,4 +1,4 @@
-//! What is asked of a server, and the head of its answer.
+//! Request as a server is asked, and the head of its answer.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::time::Instant;
 /// The head of a server's answer, the place it has there, and how it goes on to the client.
 pub(super) type Theirs = (Answered, Admission, Delivery);
 
-/// What is to be asked of a server.
+/// Request as a server is to be asked.
 pub(super) struct Asking<'a> {
     pub(super) principal: &'a Principal,
     pub(super) destination: &'a Arc<Destination>,

@@ -32,7 +32,7 @@ pub(super) struct Job {
     pub(super) path: &'static str,
     pub(super) parts: Parts,
     pub(super) body: Pieces,
-    /// What is held for the body.
+    /// Memory that is held for the body.
     pub(super) held: Lease,
     pub(super) seating: Seating,
     pub(super) open_after: Duration,

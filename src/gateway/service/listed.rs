@@ -24,7 +24,7 @@ use crate::openai::api::Api;
 use crate::telemetry::metrics::retried;
 use crate::time::Instant;
 
-/// Why a target does not answer.
+/// Reason why a target does not answer.
 enum Failed {
     /// The next one is asked, for this reason.
     Onward(&'static str),
@@ -117,7 +117,7 @@ const TOKEN_BYTES_MAX: usize = 48;
 /// No model takes fewer tokens.
 const CONTEXT_MIN: u64 = 128;
 
-/// Whether the prompt is longer than the target's context, by so much that it is not worth
+/// True if the prompt is longer than the target's context, by so much that it is not worth
 /// asking: that may take a start. Where it is less sure, the server says it.
 fn is_too_long(asking: &Asking<'_>, destination: &Destination, when: &[GoOn]) -> bool {
     let tokens_min = (asking.body.len() / TOKEN_BYTES_MAX) as u64;

@@ -125,7 +125,7 @@ fn made(
     })
 }
 
-/// Why no server has a place now.
+/// Reason why no server has a place now.
 fn why_none(destination: &Destination) -> &'static str {
     let mut targets = destination.targets.iter();
     let sleep = targets.all(|target| match &target.backend {

@@ -1,4 +1,4 @@
-//! Which of several takes a request.
+//! Choice of one among several to take a request.
 //!
 //! Power of two choices on the load of each: as good as asking all, without a
 //! herd running to the same one. What binds requests to one (the value of a
@@ -14,7 +14,7 @@ use crate::config::{LoadBalancing, Policy};
 use crate::openai::api::Api;
 use crate::random::spread;
 
-/// Whose turn it is among some candidates: spreads the first of the two choices
+/// Turn among some candidates: spreads the first of the two choices
 /// evenly. Each set of candidates has its own: with one for all, two clients that
 /// ask in turns would each meet the same candidate every time.
 #[derive(Debug, Default)]
@@ -22,27 +22,27 @@ pub struct Turns(AtomicUsize);
 
 /// One of those that a request may go to.
 pub trait Candidate {
-    /// How much speaks against it: 0 for nothing. Only those with the least are
+    /// Rank by what speaks against it: 0 for nothing. Only those with the least are
     /// looked at.
     fn tier(&self) -> u8;
-    /// How busy it is, in any unit.
+    /// Load, in any unit.
     fn load(&self) -> u64;
     /// Requests that it has.
     fn requests(&self) -> u32;
-    /// What tells it from the others, over restarts if it can be.
+    /// Number that tells it from the others, over restarts if it can be.
     fn seed(&self) -> u64;
-    /// Whether it takes requests of an API.
+    /// True if it takes requests of an API.
     fn serves(&self, _: Api) -> bool {
         true
     }
 }
 
-/// How one is chosen.
+/// Rules and key by which one is chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Pick<'a> {
     /// The route's rules.
     pub rules: &'a LoadBalancing,
-    /// What binds the request to one of them, hashed.
+    /// Key that binds the request to one of them, hashed.
     pub key: Option<u64>,
     /// The API of the request.
     pub api: Api,
@@ -104,7 +104,7 @@ fn bound<'t, T: Candidate + 't, I: Iterator<Item = &'t T>>(
     roomy.or_else(|| open().max_by_key(weight))
 }
 
-/// What text is hashed to, the same in every process.
+/// Hash of text, the same in every process.
 pub fn hash(text: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);

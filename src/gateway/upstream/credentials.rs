@@ -1,4 +1,4 @@
-//! What an external server is told beside each request: its key, and further headers.
+//! Headers that an external server is told beside each request: its key, and further ones.
 //!
 //! Owns the values, read again when their files change; where that fails, the last good
 //! one stays. Most servers want a bearer token and nothing more, so that this is kept
@@ -12,14 +12,14 @@ use http::{HeaderName, HeaderValue};
 
 use crate::config::{ApiKeySource, HeaderSource, SecretUse, Upstream};
 
-/// What one server is told.
+/// Headers that one server is told.
 #[derive(Debug, Default)]
 pub struct Credentials {
     /// The key, where it goes as bearer token and is all; one writer, under `read`.
     bearer: ArcSwapOption<HeaderValue>,
     /// All that is told, where that is more; one writer, under `read`.
     headers: ArcSwap<Vec<(HeaderName, HeaderValue)>>,
-    /// What was read last. Held while it is read.
+    /// Values that were read last. Held while they are read.
     read: Mutex<Vec<Item>>,
 }
 
@@ -34,7 +34,7 @@ struct Item {
     value: Option<HeaderValue>,
 }
 
-/// How a value is written.
+/// Form in which a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// As bearer token.
@@ -45,10 +45,10 @@ enum Form {
     Header,
 }
 
-/// By what a change of a file is seen: time of change, and size.
+/// Mark by which a change of a file is seen: time of change, and size.
 type Stamp = (std::time::SystemTime, u64);
 
-/// Whether a server is told more than a bearer token.
+/// True if a server is told more than a bearer token.
 pub(super) fn is_more(upstream: &Upstream) -> bool {
     upstream.api_key_header.is_some() || !upstream.headers.is_empty()
 }
@@ -173,7 +173,7 @@ impl Item {
 }
 
 impl HeaderSource {
-    /// By what a change of its file is seen; `None` where it has none.
+    /// Mark by which a change of its file is seen; `None` where it has none.
     fn stamp(&self) -> Option<Stamp> {
         let Self::Secret(ApiKeySource::File(path)) = self else {
             return None;

@@ -1,4 +1,4 @@
-//! When a server is asked for what, beside the requests.
+//! Times at which a server is asked beside the requests, and for what.
 //!
 //! Owns the times alone; the asking is [`crate::gateway::lookout`]'s.
 
@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::config::HealthCheck;
 
-/// What is asked of one server.
+/// Questions that one server is asked.
 #[derive(Debug)]
 pub struct Lookout {
-    /// Whether it is well.
+    /// Check of its health, if it is asked for that.
     pub(in crate::gateway) check: Option<HealthCheck>,
-    /// What stands before the paths.
+    /// Path that stands before all others.
     pub(in crate::gateway) base_path: String,
-    /// Whether its figures count.
+    /// True if its figures count.
     pub(in crate::gateway) figures: bool,
     /// Milliseconds of the clock when each is due; one writer, the lookout's task.
     pub(in crate::gateway) check_due: AtomicU64,

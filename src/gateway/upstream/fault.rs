@@ -1,4 +1,4 @@
-//! What speaks against a server: one closed set, for `ps`, log and metrics.
+//! Faults that speak against a server: one closed set, for `ps`, log and metrics.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::outbound::dial::Failure;
 
-/// Why a request to a server failed.
+/// Reason why a request to a server failed.
 #[derive(Debug)]
 pub enum Fault<'a> {
     /// There is no connection.
@@ -52,7 +52,7 @@ impl Fault<'_> {
         }
     }
 
-    /// Whether servers are left out for it. What a client may have brought about with
+    /// True if servers are left out for the fault. What a client may have brought about with
     /// its own request is no reason: some answer 403 to a prompt that they don't like.
     pub fn ejects(&self) -> bool {
         !matches!(self, Self::Key(StatusCode::FORBIDDEN))

@@ -41,7 +41,7 @@ impl Figures {
             .store(self.clock.millis() + fresh, Ordering::Release);
     }
 
-    /// What is believed now; `None` where there is nothing recent.
+    /// Load that is believed now; `None` where there is nothing recent.
     pub fn now(&self) -> Option<EngineLoad> {
         let until = self.fresh_until.load(Ordering::Acquire);
         (until > 0 && self.clock.millis() < until).then(|| EngineLoad {

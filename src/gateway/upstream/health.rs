@@ -1,4 +1,4 @@
-//! Whether a server is to be chosen: what its answers and our questions say.
+//! Health of a server, by which it is chosen or not: what its answers and our questions say.
 //!
 //! ```text
 //!            failures in a row              time is up
@@ -9,11 +9,11 @@
 //! ```
 //!
 //! A failure is a [`Fault`]: no connection, a break before the first byte, a silence
-//! until the limit of the first byte, a 5xx, a refusal of our key or a redirect. Each ejection is twice as long as the one
-//! before, until the server has served for as long as it was last out. On probation
-//! one request at a time is let through. Apart from that, an active check may say
-//! that the server is down. The last usable server is never ejected: the caller
-//! says whether there is another.
+//! until the limit of the first byte, a 5xx, a refusal of our key or a redirect. Each
+//! ejection is twice as long as the one before, until the server has served for as long as
+//! it was last out. On probation one request at a time is let through. Apart from that, an
+//! active check may say that the server is down. The last usable server is never ejected:
+//! the caller says whether there is another.
 //!
 //! Does not choose, and does no I/O.
 
@@ -32,14 +32,14 @@ const TOLD_AGAIN: Duration = Duration::from_mins(1);
 /// And until another one is.
 const TOLD_OTHER: Duration = Duration::from_secs(1);
 
-/// What is known of one server's health. Outlives a reload.
+/// Health of one server, as far as it is known. Outlives a reload.
 #[derive(Debug)]
 pub struct Health {
     clock: Clock,
     /// Route and address, for the log.
     label: Arc<str>,
     metrics: ServerMetrics,
-    /// Whether there is nothing against it: read for each request.
+    /// True while nothing is against it: read for each request.
     clean: AtomicBool,
     /// Ejections so far.
     ejections: AtomicU32,
@@ -51,17 +51,17 @@ pub struct Health {
 struct State {
     /// In a row.
     failures: u32,
-    /// Until when it is ejected; on probation from then until a success.
+    /// End of its ejection; on probation from then until a success.
     out_until: Option<Uptime>,
-    /// How long it was out last, and when that ended; until it is forgiven.
+    /// Length of its last ejection, and when that ended; until it is forgiven.
     last_out: Option<(Duration, Uptime)>,
-    /// Whether a request tries it on probation.
+    /// True while a request tries it on probation.
     probed: bool,
-    /// What the active check says.
+    /// True while the active check says that it is down.
     down: bool,
     /// Answers to the check in a row that speak against `down` as it is.
     contrary: u32,
-    /// Whether the last failure was one for which it is not left out.
+    /// True if the last failure was one for which it is not left out.
     is_noted: bool,
     /// Since when there is something against it, in seconds since 1970.
     since: Option<u64>,
@@ -71,7 +71,7 @@ struct State {
     told: Option<(&'static str, Uptime)>,
 }
 
-/// What a server is.
+/// Standing of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerStanding {
     /// Chosen like any other.
@@ -100,7 +100,7 @@ impl ServerStanding {
 #[derive(Debug)]
 pub struct Attempt {
     health: Arc<Health>,
-    /// Whether it tries a server on probation.
+    /// True if it tries a server on probation.
     probes: bool,
 }
 
@@ -118,7 +118,7 @@ impl Health {
         })
     }
 
-    /// Whether it may be chosen now.
+    /// True if the server may be chosen now.
     pub fn is_usable(&self) -> bool {
         if self.clean.load(Ordering::Acquire) {
             return true;
@@ -131,7 +131,7 @@ impl Health {
         }
     }
 
-    /// How it stands.
+    /// Standing of the server.
     pub fn standing(&self) -> ServerStanding {
         self.standing_of(&self.lock())
     }
@@ -149,7 +149,7 @@ impl Health {
         self.lock().since
     }
 
-    /// How often it was ejected.
+    /// Number of times that it was ejected.
     pub fn ejections(&self) -> u32 {
         self.ejections.load(Ordering::Relaxed)
     }

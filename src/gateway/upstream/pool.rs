@@ -1,7 +1,7 @@
 //! Connections to one upstream, HTTP/1.1, kept between requests.
 //!
 //! A kept connection belongs to no task: its [`wire`](super::wire) is polled by
-//! whoever holds it. Taking one out looks for a FIN that arrived meanwhile, so a
+//! its holder. Taking one out looks for a FIN that arrived meanwhile, so a
 //! connection that the upstream has closed is not used again.
 //! Dropping a [`Conn`] closes it at once, whatever phase its request is in.
 //!
@@ -42,7 +42,7 @@ pub struct Pool {
     active: AtomicU32,
 }
 
-/// How the upstream is reached.
+/// Way in which the upstream is reached.
 #[derive(Debug)]
 enum Reach {
     Plain,
@@ -61,7 +61,7 @@ struct Idle {
 #[derive(Debug)]
 pub struct Conn {
     wire: Box<Wire<Socket>>,
-    /// Whether it has served a request before: only then may the upstream have
+    /// True if it has served a request before: only then may the upstream have
     /// closed it unseen.
     pub reused: bool,
 }
@@ -71,10 +71,10 @@ pub struct Conn {
 #[derive(Clone, Copy, Debug)]
 pub struct Awaited;
 
-/// Why no response came.
+/// Reason why no response came.
 #[derive(Debug)]
 pub struct SendFailed {
-    /// Whether the request may be sent again on another connection: nothing of
+    /// True if the request may be sent again on another connection: nothing of
     /// it was written, or the kept connection turned out dead before a byte of
     /// the response.
     pub safe_to_replay: bool,
@@ -116,12 +116,12 @@ impl Pool {
         Self::build(address, Reach::Closed, Duration::ZERO)
     }
 
-    /// Whether no connection is ever made.
+    /// True if no connection is ever made.
     pub fn is_closed(&self) -> bool {
         matches!(self.reach, Reach::Closed)
     }
 
-    /// Where it leads.
+    /// Address that the pool leads to.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -131,7 +131,7 @@ impl Pool {
         &self.host
     }
 
-    /// How many requests have a connection.
+    /// Number of requests that have a connection.
     pub fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
     }
@@ -164,7 +164,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// When the upstream can't be reached in time, or does not prove who it is.
+    /// Fails if the upstream can't be reached in time, or does not prove its identity.
     pub async fn reach(&self, limits: Limits) -> Result<Socket, Failure> {
         let proof = match &self.reach {
             Reach::Plain => None,
@@ -182,7 +182,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// When the upstream can't be reached in time.
+    /// Fails if the upstream can't be reached in time, or does not prove its identity.
     pub async fn dial(&self, limits: Limits) -> Result<Conn, Failure> {
         let socket = self.reach(limits).await?;
         Ok(Conn {
@@ -249,7 +249,7 @@ impl Conn {
     }
 }
 
-/// Whether the connection was ended by its peer, without an answer.
+/// True if the connection was ended by its peer, without an answer.
 fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -303,7 +303,7 @@ impl Exchange {
         }
     }
 
-    /// Whether the last frame was given out: the next would be `None`.
+    /// True once the last frame was given out: the next would be `None`.
     pub fn has_ended(&self) -> bool {
         self.conn.is_none()
     }

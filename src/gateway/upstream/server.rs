@@ -39,11 +39,11 @@ pub struct Server {
     pub label: Arc<str>,
     /// Its connections.
     pub pool: Arc<Pool>,
-    /// What speaks against it.
+    /// Health of the server: what speaks against it.
     pub health: Arc<Health>,
-    /// What it says of its own load.
+    /// Figures of its own load.
     pub figures: Arc<Figures>,
-    /// What is asked of it, and when.
+    /// Questions that it is asked, and when.
     pub lookout: Lookout,
     kind: Kind,
     seed: u64,
@@ -54,7 +54,7 @@ enum Kind {
     /// Someone else runs it.
     External {
         told: Arc<Credentials>,
-        /// Whether it is told more than a bearer token.
+        /// True if it is told more than a bearer token.
         is_told_more: bool,
         /// Its places, where it has a limit of its own.
         slots: Option<Arc<Slots>>,
@@ -63,16 +63,16 @@ enum Kind {
     Worker(Arc<Worker>, HeaderValue),
 }
 
-/// What of an external server outlives a reload.
+/// Parts of an external server that outlive a reload.
 #[derive(Clone, Debug)]
 pub struct Lasting {
     /// Its connections.
     pub pool: Arc<Pool>,
-    /// What speaks against it.
+    /// Health of the server: what speaks against it.
     pub health: Arc<Health>,
-    /// What it says of its own load.
+    /// Figures of its own load.
     pub figures: Arc<Figures>,
-    /// What it is told.
+    /// Headers that it is told.
     pub told: Arc<Credentials>,
     /// Its places.
     pub slots: Arc<Slots>,
@@ -125,7 +125,7 @@ impl Server {
         }
     }
 
-    /// What it is told, in place of what the client says; `None` where that is no more
+    /// Headers that it is told, in place of the client's; `None` where they are no more
     /// than [`Self::authorization`].
     pub fn headers(&self) -> Option<Arc<Vec<(HeaderName, HeaderValue)>>> {
         match &self.kind {
@@ -155,7 +155,7 @@ impl Server {
         }
     }
 
-    /// What it is told, where that can change.
+    /// Headers that it is told, where they can change.
     pub fn told(&self) -> Option<&Arc<Credentials>> {
         match &self.kind {
             Kind::External { told, .. } => Some(told),
@@ -183,7 +183,7 @@ impl Server {
             .is_some_and(|own| Arc::ptr_eq(&own.gate, &worker.gate))
     }
 
-    /// Which worker of its deployment it is.
+    /// Generation of the worker; `None` of a server that is no worker.
     pub fn generation(&self) -> Option<Generation> {
         self.worker().map(|worker| worker.generation)
     }
@@ -272,7 +272,7 @@ impl Fleet {
             .store(max.unwrap_or(NO_LIMIT), Ordering::Relaxed);
     }
 
-    /// Whether a worker takes only so many requests at once.
+    /// True if a worker takes only so many requests at once.
     pub fn is_limited(&self) -> bool {
         self.each_max.load(Ordering::Relaxed) != NO_LIMIT
     }
@@ -357,7 +357,7 @@ impl Fleet {
     }
 }
 
-/// Whether `server` is one of `others`.
+/// True if `server` is one of `others`.
 pub fn is_among(server: &Arc<Server>, others: &[Arc<Server>]) -> bool {
     others.iter().any(|other| Arc::ptr_eq(server, other))
 }

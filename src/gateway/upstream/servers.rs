@@ -27,11 +27,11 @@ use crate::outbound::socket::Proof;
 use crate::telemetry::metrics::ServerMetrics;
 use crate::time::Clock;
 
-/// How long before the server would close it an idle connection is put away, at
-/// most; for short times a fifth of them.
+/// Most time by which an idle connection is put away before the server would close it;
+/// for short times a fifth of them.
 const EARLIER_MAX: Duration = Duration::from_secs(1);
 
-/// Those that there were at the last compilation.
+/// Servers that there were at the last compilation.
 #[derive(Debug, Default)]
 pub struct Servers {
     /// By route, address, and number among those of the same address.
@@ -47,7 +47,7 @@ struct Known {
     figures: bool,
     server: Arc<Server>,
     lasting: Lasting,
-    /// Whether the compilation at hand has asked for it.
+    /// True if the compilation at hand has asked for it.
     wanted: bool,
 }
 
@@ -145,7 +145,7 @@ impl Servers {
         pool
     }
 
-    /// How a server must prove who it is; `None` where no authority can be read.
+    /// Proof that a server must give of its identity; `None` where no authority can be read.
     fn proof(&mut self, tls: &UpstreamTls, label: &str) -> Option<Proof> {
         let client = match self.clients.get(&tls.ca) {
             Some(client) => Arc::clone(client),
@@ -178,7 +178,7 @@ fn label(upstream: &Upstream) -> Arc<str> {
     ))
 }
 
-/// How one server of a route stands, for people and programs.
+/// Standing of one server of a route, for people and programs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UpstreamView {
     /// The route that it serves.
@@ -196,29 +196,29 @@ pub struct UpstreamView {
     /// Since when there is something against it, seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub since: Option<u64>,
-    /// How long it is left out still.
+    /// Seconds for which it is still left out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub back_in_seconds: Option<u64>,
-    /// How often it was left out because requests failed.
+    /// Number of times that it was left out because requests failed.
     pub ejections: u32,
     /// Requests of ours that it has.
     pub in_flight: u32,
     /// Requests that wait inside it, by its own figures.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub engine_waiting: Option<u32>,
-    /// How full its KV cache is, 0 to 1, by its own figures.
+    /// Part of its KV cache that is in use, 0 to 1, by its own figures.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kv_cache_usage: Option<f64>,
 }
 
 impl UpstreamView {
-    /// Whether something is against it: it is left out, or it failed when it was last
+    /// True if something is against it: it is left out, or it failed when it was last
     /// asked, as the last one that is left may.
     pub fn is_at_fault(&self) -> bool {
         self.why.is_some() || self.state != "in"
     }
 
-    /// How a server of this route stands now.
+    /// Standing of a server of this route now.
     pub(in crate::gateway) fn of(route: &str, deployment: Option<&str>, server: &Server) -> Self {
         let standing = server.health.standing();
         let look = server.figures.now();

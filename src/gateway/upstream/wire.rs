@@ -1,6 +1,6 @@
 //! HTTP/1.1 to one server over one connection, a request at a time.
 //!
-//! Whoever holds a [`Wire`] polls it: it belongs to no task, wakes no one but through
+//! The holder of a [`Wire`] polls it: it belongs to no task, wakes no one but through
 //! its socket, and dropping it closes the connection. The request's head and body go
 //! out in one write where the socket takes them; a server that answers before it has
 //! read all is heard. Pieces of the answer's body are the bytes that were read, not
@@ -45,7 +45,7 @@ const INFORMATIONAL_MAX: u32 = 16;
 pub(in crate::gateway) struct Sending {
     head: Bytes,
     body: Pieces,
-    /// Whether it asks for the head of an answer only.
+    /// True if it asks for the head of an answer only.
     is_head: bool,
 }
 
@@ -70,20 +70,20 @@ impl Sending {
 pub(in crate::gateway) struct Wire<S> {
     socket: S,
     out: Out,
-    /// What was read and not given out yet; without memory of its own while it waits.
+    /// Bytes that were read and not given out yet; without memory of its own while it waits.
     read: BytesMut,
     /// Bytes of the next read.
     read_next: usize,
     /// Bytes that were read in which the head of the answer does not end.
     seen: usize,
-    /// Whether a byte of the answer has come.
+    /// True once a byte of the answer has come.
     heard: bool,
     body: Body,
-    /// Whether the server lets the connection stand after this answer.
+    /// True if the server lets the connection stand after this answer.
     keeps: bool,
 }
 
-/// What is still to be written.
+/// Bytes that are still to be written.
 #[derive(Debug, Default)]
 struct Out {
     head: Bytes,
@@ -102,7 +102,7 @@ impl Out {
         self.head.is_empty() && self.piece.is_empty()
     }
 
-    /// What is to be written next, in as many slices as there is room for.
+    /// Bytes that are to be written next, in as many slices as there is room for.
     fn slices<'o, 's>(&'o self, room: &'s mut [IoSlice<'o>]) -> &'s [IoSlice<'o>] {
         let head = (!self.head.is_empty()).then_some(&self.head);
         let body = std::iter::once(&self.piece).chain(self.pieces.as_slice());
@@ -129,7 +129,7 @@ impl Out {
     }
 }
 
-/// How far the body of the answer is.
+/// Progress of the body of the answer.
 #[derive(Debug)]
 enum Body {
     /// No answer has begun.
@@ -142,12 +142,12 @@ enum Body {
     Whole,
 }
 
-/// Why no answer came.
+/// Reason why no answer came.
 #[derive(Debug)]
 pub(in crate::gateway) struct Broken {
-    /// Whether no byte of the request was written.
+    /// True if no byte of the request was written.
     pub(in crate::gateway) unsent: bool,
-    /// Whether the connection ended without a byte of an answer.
+    /// True if the connection ended without a byte of an answer.
     pub(in crate::gateway) unheard: bool,
     /// The cause.
     pub(in crate::gateway) source: io::Error,
@@ -296,18 +296,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         error
     }
 
-    /// Whether the body has come whole: there will be no more of it.
+    /// True once the body has come whole: there will be no more of it.
     pub(in crate::gateway) fn has_ended(&self) -> bool {
         matches!(self.body, Body::Whole)
     }
 
-    /// Whether the connection can take another request, as far as is known.
+    /// True if the connection can take another request, as far as is known.
     pub(in crate::gateway) fn is_reusable(&self) -> bool {
         let sent = self.out.is_written() && !self.out.unflushed;
         self.keeps && sent && self.has_ended() && self.read.is_empty()
     }
 
-    /// Whether a connection that was left idle is still there: no end has come, and
+    /// True if a connection that was left idle is still there: no end has come, and
     /// nothing that was not asked for.
     pub(in crate::gateway) fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
         let mut byte = [0];

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::Gateway;
 
 impl Places {
-    /// Whether no one is busy.
+    /// True if no connection is busy.
     pub(in crate::gateway) fn is_given_back(&self) -> bool {
         self.busy.is_empty()
     }
@@ -76,7 +76,7 @@ async fn an_address_has_its_share_and_closes_its_own() {
     // Those of a proxy are no address's.
     let through: Vec<_> = (0..5).map(|_| places.take(None).unwrap()).collect();
     assert!(!is_closed(&other));
-    // Once it is known whose one is, it counts.
+    // A connection counts once its client is known.
     through[0].is_of(from(1)).unwrap_err();
     through[1].is_of(from(2)).unwrap();
     drop((second, third));

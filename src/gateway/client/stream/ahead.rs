@@ -21,11 +21,11 @@ const PIECE: usize = 64 * 1024;
 /// Bytes of one read from which on more are expected.
 const MUCH: usize = 8 * 1024;
 
-/// Reads ahead of whoever asks for little.
+/// Reads ahead for a reader that asks for little.
 #[derive(Debug)]
 pub struct Ahead<S> {
     inner: S,
-    /// What was read and not asked for yet; without memory of its own while empty.
+    /// Bytes that were read and not asked for yet; without memory of its own while empty.
     bytes: BytesMut,
     expects_much: bool,
 }

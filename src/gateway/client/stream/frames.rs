@@ -1,4 +1,4 @@
-//! What HTTP/2 frames cost us and not the client: answers, and room for packed heads.
+//! Bounds on HTTP/2 frames that cost us and not the client: answers, and room for packed heads.
 //!
 //! The h2 library bounds streams, resets and continuations by itself, but it
 //! answers PING and SETTINGS as long as they come. This reads the frame headers
@@ -68,13 +68,13 @@ impl<S> Frames<S> {
     }
 }
 
-/// Where in the frames a connection stands.
+/// Position of a connection in its frames.
 #[derive(Debug)]
 struct Walk {
     /// Bytes of preface or payload that are still to come.
     skip: usize,
     header: [u8; HEADER_BYTES],
-    /// How much of `header` is there.
+    /// Number of bytes of `header` that are there.
     length: usize,
 }
 
@@ -127,23 +127,23 @@ struct Frame {
 }
 
 impl Frame {
-    /// Whether it makes us answer, or is for no one.
+    /// True if the frame makes us answer, or is of no use to anyone.
     fn is_costly(self) -> bool {
         match self.kind {
             PRIORITY => true,
-            // What acknowledges ours was asked for.
+            // An acknowledgement of ours was asked for.
             PING | SETTINGS => self.flags & ACK == 0,
             kind => kind > CONTINUATION,
         }
     }
 
-    /// Whether it is the last of a head.
+    /// True if the frame is the last of a head.
     fn ends_head(self) -> bool {
         self.flags & END_HEADERS != 0
     }
 }
 
-/// What the library keeps of heads that no request has yet, and what is held for that.
+/// Heads that the library keeps and no request has yet, and the memory held for them.
 #[derive(Debug)]
 pub struct KeptHeads {
     lease: Lease,
@@ -152,7 +152,7 @@ pub struct KeptHeads {
     activity: Arc<Activity>,
     /// The newest stream.
     newest: u32,
-    /// Whether the head that comes has not ended.
+    /// True while a head has begun and not ended.
     is_open: bool,
     /// Fields behind bodies, since the connection was idle.
     trailers: u64,

@@ -21,7 +21,7 @@ use super::through::writes_through;
 
 /// Bytes of a line that are kept to recognise it: more than the longest length.
 const LINE_BYTES_MAX: usize = 64;
-/// What comes after a spoiled line end: the end of its head.
+/// Bytes that follow a spoiled line end: the end of its head.
 const END: &[u8] = b"\r\n\r\n";
 
 /// A stream of requests whose heads are strict.
@@ -44,26 +44,26 @@ impl<S> Lines<S> {
     }
 }
 
-/// Where in the requests a connection stands.
+/// Position of a connection in its requests.
 #[derive(Debug, Default)]
 struct Walk {
     /// Bytes of a body that are still to come.
     body: u64,
-    /// How far the requests are followed.
+    /// Extent to which the requests are followed.
     follow: Follow,
     /// The begin of the line at hand.
     line: Vec<u8>,
-    /// Whether the byte before was CR.
+    /// True if the byte before was CR.
     after_cr: bool,
-    /// Whether a line of this head has been read.
+    /// True once a line of this head has been read.
     within: bool,
-    /// What the head says of its body.
+    /// Length of the body, as the head says it.
     length: u64,
-    /// Whether the lines at hand are those of chunks.
+    /// True while the lines at hand are those of chunks.
     in_chunks: bool,
 }
 
-/// How far the requests of a connection are followed.
+/// Extent to which the requests of a connection are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Follow {
     #[default]
@@ -128,7 +128,7 @@ impl Walk {
         None
     }
 
-    /// What must not stand in the piece of a line, and where it stands.
+    /// Position of a byte that must not stand in the piece of a line, and that byte.
     fn bad<'a>(&self, piece: &'a mut [u8]) -> Option<(usize, &'a mut u8)> {
         let at = if self.in_chunks {
             let is_control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r');
@@ -226,7 +226,7 @@ mod tests {
     use crate::fuzz;
     use proptest::prelude::*;
 
-    /// What is read of `text` in pieces of such lengths.
+    /// Text that is read of `text` in pieces of such lengths.
     fn through(text: &str, cuts: &[usize]) -> String {
         String::from_utf8(bytes_through(text.as_bytes(), cuts)).unwrap()
     }
@@ -262,7 +262,7 @@ mod tests {
         }
     }
 
-    /// How many requests hyper's own reader of heads finds in front, and where they end.
+    /// Number of requests that hyper's own reader of heads finds in front, up to 32.
     fn heads(mut bytes: &[u8]) -> usize {
         let mut count = 0;
         loop {

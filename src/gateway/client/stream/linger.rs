@@ -1,7 +1,7 @@
 //! A socket that is not closed in the face of a client that still sends.
 //!
 //! Closing a socket with bytes in it resets the connection, and a reset overtakes the
-//! answer: who was refused within a large request would see a broken pipe instead of
+//! answer: a client refused within a large request would see a broken pipe instead of
 //! the refusal, and try it all again. So where a request was not read to its end, what
 //! still comes is read for nothing, after the answer and the end of our side, until
 //! the client ends its own. Below TLS, so nothing is decrypted for that.
@@ -20,23 +20,23 @@ use tokio::time::Sleep;
 
 use crate::time::sleep;
 
-/// How long a client may go on sending.
+/// Time for which a client may go on sending.
 const TIME_MAX: Duration = Duration::from_secs(5);
-/// What it may still send, in bytes.
+/// Bytes that the client may still send.
 const BYTES_MAX: usize = 128 << 20;
-/// What is read at once.
+/// Bytes that are read at once.
 const PIECE_BYTES: usize = 16 << 10;
 
 /// A stream that reads on after its shutdown, where something was left unread.
 #[derive(Debug)]
 pub struct Linger<S> {
     inner: S,
-    /// Set by whoever leaves a request unread; read once, at the shutdown.
+    /// Set where a request is left unread; read once, at the shutdown.
     unread: Arc<AtomicBool>,
     end: End,
 }
 
-/// How far the shutdown is.
+/// Progress of the shutdown.
 #[derive(Debug)]
 enum End {
     NotYet,

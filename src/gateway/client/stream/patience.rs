@@ -4,8 +4,8 @@
 //! longer than the slowest head. The clock runs only where a head came in part: one that
 //! comes whole costs nothing.
 //!
-//! Where a head is large, what came of it is held for its client: nothing else counts it
-//! before it is whole.
+//! Bytes of a large head are held for its client as they come: nothing else counts them
+//! before the head is whole.
 
 use std::future::Future;
 use std::io;
@@ -28,12 +28,12 @@ pub struct Patience<S> {
     inner: S,
     activity: Arc<Activity>,
     max: Duration,
-    /// Whether bytes came while no request was at work: the begin of one.
+    /// True once bytes came while no request was at work: the begin of one.
     has_begun: bool,
     timer: Option<Pin<Box<Sleep>>>,
     /// Bytes that came since then.
     came: u64,
-    /// What of them is held.
+    /// Memory that is held for those bytes.
     held: Lease,
 }
 
@@ -59,7 +59,7 @@ impl<S> Patience<S> {
     ///
     /// # Errors
     ///
-    /// Where there is no memory for a head that large.
+    /// Fails if there is no memory for a head that large.
     fn take(&mut self, count: usize) -> io::Result<()> {
         self.has_begun |= count > 0;
         self.came += count as u64;

@@ -1,7 +1,7 @@
 //! The certificates that clients show (mutual TLS).
 //!
-//! Which authorities are trusted can be replaced while serving. A certificate
-//! opens the connection; who asks is still said by the token.
+//! The trusted authorities can be replaced while serving. A certificate
+//! opens the connection; the token still tells who asks.
 
 use std::sync::Arc;
 

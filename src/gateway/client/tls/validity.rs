@@ -1,4 +1,4 @@
-//! Until when a certificate is valid: the one field of X.509 that admins must be
+//! End of a certificate's validity: the one field of X.509 that admins must be
 //! warned of, read without a parser of the whole.
 
 use rustls::pki_types::CertificateDer;

@@ -130,7 +130,7 @@ proptest! {
     }
 }
 
-/// The names of those who wait, in the order in which they get the one place.
+/// Names of the waiting requests, in the order in which they get the one place.
 async fn order_of(queue: &[(&'static str, Class)]) -> Vec<&'static str> {
     let slots = Slots::new(Some(1));
     let patience = QueuePatience {

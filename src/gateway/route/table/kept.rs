@@ -1,4 +1,4 @@
-//! What outlives a reload, and a table made of a catalog with it.
+//! State that outlives a reload, and a table made of a catalog with it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ use crate::telemetry::history::{Recorder, Scope};
 use crate::telemetry::metrics::RequestMetrics;
 use crate::time::Clock;
 
-/// What outlives a reload, by name.
+/// State that outlives a reload, by name.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// Taken only while a table is compiled.
@@ -131,7 +131,7 @@ impl KeptInner {
         }
     }
 
-    /// What each name leads to but for those of a list.
+    /// Destination of each name but for those of a list.
     fn models(
         &mut self,
         route: &Route,
@@ -164,7 +164,7 @@ impl KeptInner {
         models
     }
 
-    /// What answers for a route, each with the name that leads to it alone.
+    /// Targets that answer for a route, each with the name that leads to it alone.
     fn servers_of(&mut self, route: &Route, registry: &Registry) -> Named {
         let mut servers = Vec::new();
         for (i, upstream) in route.upstreams.iter().enumerate() {
@@ -345,7 +345,7 @@ fn add_named(names: &mut Names<Arc<Destination>>, route: &Route) {
     }
 }
 
-/// What a server answers for.
+/// Names that a server answers for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Of {
     /// The one model that clients call so.
@@ -354,10 +354,10 @@ enum Of {
     Upstream(Option<ModelName>),
 }
 
-/// What answers, each with what for.
+/// Targets, each with the names that it answers for.
 type Named = Vec<(Of, Arc<Target>)>;
 
-/// Whether there is no more than one model that clients could mean.
+/// True if there is no more than one model that clients could mean.
 fn is_one(servers: &Named) -> bool {
     let endpoints = servers.iter().filter_map(|(of, _)| match of {
         Of::Endpoint(endpoint) => Some(endpoint),

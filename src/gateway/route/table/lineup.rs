@@ -23,7 +23,7 @@ use crate::openai::api::Api;
 use crate::random::{Dice, spread};
 use crate::units::Span;
 
-/// What the names of a route lead to, in order.
+/// Targets that the names of a route lead to, in order.
 #[derive(Debug)]
 pub struct Lineup {
     prefer: Prefer,
@@ -32,14 +32,14 @@ pub struct Lineup {
     listed: Vec<Arc<Listed>>,
     /// Requests that nothing held at one target, so that weights spread them.
     turns: AtomicU64,
-    /// Who gets copies.
+    /// Target that gets copies.
     pub mirror: Option<Mirroring>,
 }
 
 /// The mirror of a list.
 #[derive(Debug)]
 pub struct Mirroring {
-    /// What is copied.
+    /// Requests that are copied.
     pub copying: Copying,
     /// Its servers, under a label of its own.
     pub destination: Arc<Destination>,
@@ -48,25 +48,25 @@ pub struct Mirroring {
 /// One target of a list.
 #[derive(Debug)]
 pub struct Listed {
-    /// What its file says.
+    /// Rule of its file.
     pub rule: TargetRule,
     /// Its servers.
     pub destination: Arc<Destination>,
-    /// What an answer says that it gave, where none was passed over.
+    /// Header of an answer that it gave, where none was passed over.
     header: Option<HeaderValue>,
 }
 
 /// One target as it stands for a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Ranked<'a> {
-    /// Which one.
+    /// The target.
     pub listed: &'a Arc<Listed>,
-    /// Which place it would have, could each of them answer at once.
+    /// Place that it would have, could each of them answer at once.
     wish: usize,
     stand: Stand,
 }
 
-/// Which target a request is sent to, and why not to one before it.
+/// Target that a request is sent to, and the reasons against those before it.
 #[derive(Debug)]
 pub struct Served {
     by: Arc<Listed>,
@@ -74,7 +74,7 @@ pub struct Served {
     passed: Vec<(Arc<Listed>, &'static str)>,
 }
 
-/// How soon a target can answer.
+/// Readiness of a target to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stand {
     /// At once.
@@ -131,7 +131,7 @@ impl Lineup {
         all.cloned().collect()
     }
 
-    /// What holds a request at one target, hashed.
+    /// Key that holds a request at one target, hashed.
     pub fn key(
         &self,
         principal: &Principal,
@@ -199,7 +199,7 @@ impl Lineup {
     }
 }
 
-/// What a target draws for a key: the least is asked first, each as often as its weight
+/// Lot that a target draws for a key: the least is asked first, each as often as its weight
 /// says. One that comes or goes moves only its own share.
 fn lot(key: u64, name: &ModelName, weight: u32) -> f64 {
     if weight == 0 {
@@ -220,13 +220,13 @@ impl<'a> Ranked<'a> {
         })
     }
 
-    /// Whether it is asked after the others, as it would not answer in its time.
+    /// True if it is asked after the others, as it would not answer in its time.
     fn is_late(&self) -> bool {
         let can_in = self.listed.rule.can_in;
         self.stand == Stand::Fails || can_in.is_some_and(|limit| !self.stand.within(limit))
     }
 
-    /// How it stands, and why it is asked late.
+    /// Its readiness, and the reason why it is asked late.
     fn words(&self) -> String {
         let rule = &self.listed.rule;
         let left = self.stand.left().map(Span);
@@ -262,13 +262,13 @@ impl Served {
         })
     }
 
-    /// Which one.
+    /// The target.
     pub fn by(&self) -> &ModelName {
         &self.by.rule.to
     }
 
-    /// Who answers, and each that was passed over with the reason: a list as RFC 9651 has it,
-    /// but for names that are not ASCII.
+    /// Target that answers, and each that was passed over with the reason: a list as
+    /// RFC 9651 has it, but for names that are not ASCII.
     pub fn header(&self) -> Option<HeaderValue> {
         if self.passed.is_empty() {
             return self.by.header.clone();
@@ -345,12 +345,12 @@ impl Stand {
         }
     }
 
-    /// Whether it is known to answer within so long.
+    /// True if it is known to answer within so long.
     fn within(self, limit: Duration) -> bool {
         self == Self::Serves || self.left().is_some_and(|left| left <= limit)
     }
 
-    /// How long until its worker serves, where that is known.
+    /// Time until its worker serves, where that is known.
     fn left(self) -> Option<Duration> {
         match self {
             Self::Loads(left) | Self::Sleeps(left) | Self::Stopped(left) => left,
@@ -385,7 +385,7 @@ impl Stand {
 mod tests {
     use super::*;
 
-    /// Which of some is first for a key, by number.
+    /// Number of the one that is first for a key.
     fn first(key: u64, weights: &[u32]) -> usize {
         let lots = weights.iter().enumerate().map(|(n, weight)| {
             let name = ModelName::new(&format!("m{n}")).unwrap();

@@ -1,4 +1,4 @@
-//! Which of a list's requests are copied, and how many copies there may be.
+//! Choice of a list's requests that are copied, and a bound on the copies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use crate::names::ModelName;
 /// Copies of one route that are under way at once.
 pub const COPIES_MAX: usize = 64;
 
-/// What is copied for a mirror.
+/// Requests that are copied for a mirror.
 #[derive(Debug)]
 pub struct Copying {
     rule: Mirror,
@@ -31,7 +31,7 @@ impl Copying {
         }
     }
 
-    /// Whether a request that a target answers is to be copied: as many as the share says,
+    /// True if a request that a target answers is to be copied: as many as the share says,
     /// evenly.
     pub fn takes(&self, answers: &ModelName) -> bool {
         if *answers == self.rule.to {

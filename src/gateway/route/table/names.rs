@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::auth::Pattern;
 use crate::names::ModelName;
 
-/// What names lead to.
+/// Entries that names lead to.
 #[derive(Debug)]
 pub(super) struct Names<T> {
     exact: HashMap<ModelName, T>,
@@ -16,7 +16,7 @@ pub(super) struct Names<T> {
     patterns: Vec<(Pattern, T)>,
 }
 
-/// How a name was found.
+/// Way in which a name was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<'a, T> {
     /// By itself.
@@ -35,7 +35,7 @@ impl<T> Default for Names<T> {
 }
 
 impl<T> Names<T> {
-    /// What a name leads to.
+    /// Entry that a name leads to.
     pub(super) fn get(&self, name: &str) -> Option<Found<'_, T>> {
         if let Some(found) = self.exact.get(name) {
             return Some(Found::Exact(found));
@@ -45,12 +45,12 @@ impl<T> Names<T> {
         Some(Found::Pattern(found))
     }
 
-    /// What names lead to by themselves.
+    /// Entries that names lead to by themselves.
     pub(super) fn exact(&self) -> impl Iterator<Item = &T> {
         self.exact.values()
     }
 
-    /// What names and patterns lead to.
+    /// Entries that names and patterns lead to.
     pub(super) fn all(&self) -> impl Iterator<Item = &T> {
         let patterns = self.patterns.iter().map(|(_, found)| found);
         self.exact.values().chain(patterns)

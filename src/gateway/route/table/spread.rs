@@ -61,7 +61,7 @@ impl Candidate for Arc<Target> {
         }
     }
 
-    /// That of its least loaded server; a worker that must be started first counts
+    /// Load of its least loaded server; a worker that must be started first counts
     /// as more than any.
     fn load(&self) -> u64 {
         match &self.backend {
@@ -99,7 +99,7 @@ impl Candidate for Arc<Target> {
 }
 
 impl Destination {
-    /// How one of several servers is chosen for a request.
+    /// Rules and key by which one of several servers is chosen for a request.
     pub fn pick(&self, api: Api, headers: &HeaderMap, scan: &Scan<'_>, body: &Pieces) -> Pick<'_> {
         let rules = &self.route.load_balancing;
         let binding = || binding(headers, scan, body, rules);
@@ -110,7 +110,7 @@ impl Destination {
         }
     }
 
-    /// Whether any of them serves an API.
+    /// Checks that any of the targets serves an API.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl Destination {
         Err(Refusal::Unserved(ApiSet::of_bits(known)))
     }
 
-    /// Whether a request could go to more than one server.
+    /// True if a request could go to more than one server.
     pub fn has_several(&self) -> bool {
         match self.targets.as_slice() {
             [only] => match &only.backend {
@@ -135,7 +135,7 @@ impl Destination {
         }
     }
 
-    /// Whether no other server than this one could take a request now.
+    /// True if no other server than this one could take a request now.
     pub fn is_last(&self, server: &Arc<Server>) -> bool {
         if self.has_others {
             return false;
@@ -147,7 +147,7 @@ impl Destination {
     }
 }
 
-/// What binds the request to one of several servers: its session, or else how its
+/// Key that binds the request to one of several servers: its session, or else how its
 /// prompt begins.
 fn binding(
     headers: &HeaderMap,

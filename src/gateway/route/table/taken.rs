@@ -1,4 +1,4 @@
-//! What requests hold of places and budgets: for tests.
+//! Places and budgets that requests hold: for tests.
 
 use super::{Backend, Table};
 

@@ -84,7 +84,7 @@ async fn a_full_worker_is_passed_over_and_places_follow_the_workers() {
         .map(|worker| worker.gate.in_flight())
         .collect();
     assert_eq!(loads, [2, 2, 2]);
-    // Whoever has a place is let in, whatever retrievals take beside it.
+    // A request that has a place is let in, whatever retrievals take beside it.
     assert!(fleet.enter(&all, pick, &[]).is_some());
     drop(inside);
     workers[0].gate.close();

@@ -14,7 +14,7 @@ const LINE_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of trailers that are passed over.
 const TRAILER_BYTES_MAX: usize = 16 * 1024;
 
-/// Where in the chunks a body stands.
+/// Position of a body in its chunks.
 #[derive(Debug)]
 pub(super) struct Chunks {
     at: At,
@@ -43,7 +43,7 @@ impl Chunks {
         }
     }
 
-    /// Whether the last chunk and what follows it have come.
+    /// True once the last chunk and what follows it have come.
     pub(super) fn has_ended(&self) -> bool {
         self.at == At::End
     }
@@ -142,7 +142,7 @@ impl Chunks {
     }
 }
 
-/// Whether a line is a header.
+/// True if a line is a header.
 fn is_field(line: &[u8]) -> bool {
     let at = memchr(b':', line).unwrap_or_default();
     let (name, value) = line.split_at(at);

@@ -23,18 +23,18 @@ const HEAD_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Head {
     pub(super) response: Response<()>,
     pub(super) framing: Framing,
-    /// Whether the server lets the connection stand.
+    /// True if the server lets the connection stand.
     pub(super) keeps: bool,
 }
 
-/// Where the body of an answer ends.
+/// End of the body of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// There is none.
     None,
     /// After so many bytes.
     Length(u64),
-    /// Where its chunks say.
+    /// At the end of its chunks.
     Chunked,
     /// With the connection.
     UntilEnd,
@@ -67,11 +67,11 @@ pub(super) fn write<'a>(
 ///
 /// # Errors
 ///
-/// When it is none, or too large, or its body's end could be read in two ways.
+/// Fails if it is no head, is too large, or the end of its body could be read in two ways.
 pub(super) fn read(bytes: &mut BytesMut, seen: &mut usize) -> io::Result<Option<Head>> {
     let Some(length) = end(bytes, *seen)? else {
         if *seen == 0 {
-            // Whoever speaks something else is told from its first bytes.
+            // A server that speaks something else is known from its first bytes.
             parse(bytes, |_| Ok(()))?;
         }
         *seen = bytes.len();
@@ -105,7 +105,7 @@ pub(super) fn read(bytes: &mut BytesMut, seen: &mut usize) -> io::Result<Option<
         .ok_or_else(|| bad("its head is no head of HTTP/1.1"))
 }
 
-/// How long the head is, once its empty line has come. Every line must end in CR LF:
+/// Length of the head, once its empty line has come. Every line must end in CR LF:
 /// what others take for two lines, or for one, is refused.
 fn end(bytes: &[u8], seen: usize) -> io::Result<Option<usize>> {
     let fresh = bytes.get(seen..).unwrap_or_default();

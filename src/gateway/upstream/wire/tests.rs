@@ -34,7 +34,7 @@ async fn exchange(wire: &mut Wire<DuplexStream>) -> Result<(u16, Vec<u8>, bool),
     Ok((response.status().as_u16(), body, wire.is_reusable()))
 }
 
-/// What comes of an answer that arrives in these pieces and is followed by the end.
+/// Result of an answer that arrives in these pieces and is followed by the end.
 async fn answered(pieces: &[&[u8]]) -> Result<(u16, Vec<u8>, bool), String> {
     let (ours, mut theirs) = duplex(1 << 20);
     let mut wire = Wire::new(ours);

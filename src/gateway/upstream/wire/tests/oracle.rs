@@ -42,7 +42,7 @@ async fn theirs(socket: DuplexStream) -> Option<Answer> {
     tokio::join!(answer, driver).0
 }
 
-/// What both make of an answer in these pieces.
+/// Answers that both readers make of these pieces.
 fn both(text: &[u8], cuts: &[usize]) -> (Option<Answer>, Option<Answer>) {
     let (mut pieces, mut rest, mut cuts) = (Vec::new(), text, cuts.iter().cycle());
     while !rest.is_empty() {
@@ -131,7 +131,7 @@ fn proper() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What is put where it does not belong.
+/// Pieces that are put where they do not belong.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         select(vec![
