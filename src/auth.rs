@@ -1,4 +1,4 @@
-//! Who a caller is: tokens signed, verified, revoked; and the pair of a first start.
+//! Identity of callers: tokens signed, verified, revoked; and the pair of a first start.
 //!
 //! A token is a JWT of one shape ([`claims`]), signed with the gateway's Ed25519
 //! key ([`keys`]). [`issue`] makes it, [`verify`] turns it into a [`Principal`]
@@ -6,8 +6,8 @@
 //! the TLS pair where there is none.
 //!
 //! Tokens of other issuers are read by [`foreign`], with keys that stand in a file or
-//! are fetched ([`jwks`], [`fetch`], [`refetch`]); [`holders`] notes who shows one. All keys together are a [`ring`],
-//! which [`keeper`] makes from files, and again when they change.
+//! are fetched ([`jwks`], [`fetch`], [`refetch`]); [`holders`] notes who shows one. All keys
+//! together are a [`ring`], which [`keeper`] makes from files, and again when they change.
 //!
 //! This room decides who someone is and what their token says. It does not know
 //! routes, HTTP, status codes or where records are kept: the gateway asks a

@@ -1,4 +1,4 @@
-//! What OpenAI's and Anthropic's requests and responses look like, and nothing
+//! Form of OpenAI's and Anthropic's requests and responses, and nothing
 //! about who may send them or where they go.
 //!
 //! Owns every field name of these APIs that the gateway reads or writes:

@@ -23,12 +23,12 @@ pub enum Algorithm {
     Ps384,
     /// RSA-PSS with SHA-512.
     Ps512,
-    /// A secret shared with whoever signs; of the settings only, never of a key set.
+    /// A secret shared with the signer; of the settings only, never of a key set.
     Hs256,
 }
 
 impl Algorithm {
-    /// Those whose keys have a public half, by the names that `alg` gives them.
+    /// Algorithms whose keys have a public half, by the names that `alg` gives them.
     pub const PUBLIC: [(&str, Self); 9] = [
         ("EdDSA", Self::EdDsa),
         ("ES256", Self::Es256),

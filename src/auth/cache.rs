@@ -10,7 +10,7 @@
 //! a share of them hits in proportion, where least-recently-used order would miss
 //! every time.
 //!
-//! Only verified tokens come in. Whoever sends garbage can't displace one.
+//! Only verified tokens come in, so that garbage displaces none.
 
 use std::array;
 use std::fmt;
@@ -37,7 +37,7 @@ const GROUP: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CacheKey(u128);
 
-/// What is known of a token that was verified.
+/// Facts about a token that was verified.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) principal: Arc<Principal>,
@@ -62,7 +62,7 @@ pub(super) struct Cache {
     prefixed: Context,
     /// A set is locked for a scan of its places, never over anything slow.
     groups: Box<[OnceLock<Group>]>,
-    /// How many sets there can be; a power of two.
+    /// Number of sets that there can be; a power of two.
     sets: usize,
 }
 
@@ -91,7 +91,7 @@ impl Cache {
         CacheKey(u128::from_ne_bytes(half))
     }
 
-    /// What is remembered under a key.
+    /// Entry that is remembered under a key.
     pub(super) fn get(&self, key: CacheKey) -> Option<Entry> {
         let set = self
             .set(key)?

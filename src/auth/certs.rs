@@ -1,6 +1,6 @@
 //! The TLS pair of a first start.
 //!
-//! Where neither certificate nor key exists, a certificate authority is made that
+//! A certificate authority is made where neither certificate nor key exists; it
 //! signs one server certificate and then forgets its own key: `ca.pem`, which
 //! clients are told to trust, can vouch for this server and for nothing else.
 //! Loading pairs into TLS, and replacing them while serving, is `gateway`'s.
@@ -19,13 +19,13 @@ use rcgen::{
 use super::files::{PRIVATE, PUBLIC, Staged};
 use crate::time::unix_seconds;
 
-/// How long the pair is valid: 825 days is the most that Apple's clients accept.
+/// Life of the pair: 825 days is the most that Apple's clients accept.
 const LIFE: Duration = Duration::from_hours(825 * 24);
 
-/// How far back the validity begins, for clients whose clocks are behind.
+/// Time by which the validity begins early, for clients whose clocks are behind.
 const CLOCKS_BEHIND: Duration = Duration::from_hours(1);
 
-/// How a server pair was come by.
+/// Origin of a server pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Made {
     /// It was made just now; clients trust it by this certificate authority.
@@ -37,7 +37,7 @@ pub enum Made {
     Found,
 }
 
-/// Why there is no server pair.
+/// Reason why there is no server pair.
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
     /// One half of the pair exists without the other.
@@ -59,7 +59,7 @@ pub enum CertError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         #[source]
         source: io::Error,
     },

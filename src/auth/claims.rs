@@ -20,17 +20,17 @@ pub(super) const TYPE: &str = "wst+jwt";
 /// `ver` of the claims.
 pub(super) const VERSION: u32 = 1;
 
-/// Whom a token stands for.
+/// Kind of holder that a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenKind {
     /// A person or service, with the projects that they may read.
     User,
-    /// Whoever holds it, for the endpoints that it lists and nothing else.
+    /// Any holder, for the endpoints that the token lists and nothing else.
     Endpoint,
 }
 
-/// What the holder of a token may do beside sending requests; each includes the former.
+/// Rights of a token's holder beside sending requests; each includes the former.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -98,7 +98,7 @@ pub struct TokenLimits {
 }
 
 impl TokenLimits {
-    /// Whether nothing is limited.
+    /// True if nothing is limited.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -143,7 +143,7 @@ pub(super) struct Claims {
     pub(super) ep: Vec<Pattern>,
     #[serde(default, skip_serializing_if = "TokenLimits::is_none")]
     pub(super) lim: TokenLimits,
-    /// Whether it may load and unload models. Absent means no, and a gateway that does
+    /// True if the token may load and unload models. Absent means no, and a gateway that does
     /// not know it gives no such right.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) load: bool,
@@ -154,7 +154,7 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Whether kind, role and endpoints fit each other.
+    /// True if kind, role and endpoints fit each other.
     ///
     /// An endpoint token lists endpoints, else it would open all of them, and has
     /// no more than the least role.

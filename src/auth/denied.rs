@@ -1,6 +1,6 @@
-//! Why a caller is not let in.
+//! Reasons why a caller is not let in.
 
-/// Why a caller is not let in. The texts are constant: nothing of the token is echoed.
+/// Reason why a caller is not let in. The texts are constant: nothing of the token is echoed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Denied {
     /// No token was sent.

@@ -31,7 +31,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwksUrl {
     uri: Uri,
-    /// What the server's certificate must name, over TLS.
+    /// Name that the server's certificate must have, over TLS.
     name: Option<ServerName<'static>>,
     host: String,
     port: u16,
@@ -91,7 +91,7 @@ impl fmt::Display for JwksUrl {
     }
 }
 
-/// Why a key set could not be fetched.
+/// Reason why a key set could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// No connection.
@@ -126,7 +126,7 @@ pub enum FetchError {
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     url: JwksUrl,
-    /// How its server proves who it is, over TLS.
+    /// Proof that its server must give of its identity, over TLS.
     proof: Option<Proof>,
 }
 
@@ -148,7 +148,7 @@ impl Fetcher {
         Ok(Self { url, proof })
     }
 
-    /// Where it fetches from.
+    /// Address that it fetches from.
     pub fn url(&self) -> &JwksUrl {
         &self.url
     }

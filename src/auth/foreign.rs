@@ -1,6 +1,6 @@
 //! Tokens of other issuers: what an OIDC provider says, as a [`Principal`] here.
 //!
-//! Which workspace and projects such a token stands for is decided by the settings
+//! The workspace and projects that such a token stands for are decided by the settings
 //! of its issuer; its role is always the least, as only our own tokens give more.
 //! A claim that the settings name and that is missing, or of another type, makes
 //! the token invalid or gives nothing; it never gives more.
@@ -20,7 +20,7 @@ use super::principal::Principal;
 use super::token::{KID_BYTES_MAX, PROJECTS_MAX, hash8, is_id, is_label};
 use crate::names::{Project, Workspace};
 
-/// Where the workspace of an issuer's tokens comes from.
+/// Source of the workspace of an issuer's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WorkspaceFrom {
     /// All of them belong to this one.
@@ -29,12 +29,12 @@ pub enum WorkspaceFrom {
     Claim(String),
 }
 
-/// What an issuer's tokens must say, and what they are worth here.
+/// Terms of an issuer: what its tokens must say, and what they are worth here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// The `iss` claim, letter by letter.
     pub issuer: Arc<str>,
-    /// What the `aud` claim is, or has among its texts.
+    /// Text that the `aud` claim is, or has among its texts.
     pub audience: Arc<str>,
     /// The tenant.
     pub workspace: WorkspaceFrom,
@@ -54,7 +54,7 @@ const REFUSED_FIELDS: [&str; 7] = ["crit", "b64", "zip", "jku", "jwk", "x5u", "x
 /// `typ` of tokens that are not ours; absent is good too.
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
-/// What a header says that is not trusted yet.
+/// Header that is not trusted yet.
 #[derive(Debug)]
 pub(super) struct ForeignHeader {
     pub(super) alg: String,
@@ -90,7 +90,7 @@ pub(super) fn claims(json: &[u8]) -> Option<Map<String, Value>> {
     Some(claims)
 }
 
-/// Who a token stands for by these terms, and from when on, where it says so. Its
+/// Principal of a token by these terms, and from when on it is valid, where it says so. Its
 /// signature is right; its times and revocation are not looked at.
 pub(super) fn principal(
     terms: &Terms,

@@ -31,14 +31,14 @@ pub const METADATA_BYTES_MAX: usize = 1024;
 /// Most endpoints in one token.
 pub const ENDPOINTS_MAX: usize = 256;
 
-/// What a token shall hold. One that lists endpoints becomes an endpoint token.
+/// Content of a token to be issued. One that lists endpoints becomes an endpoint token.
 #[derive(Clone, Debug)]
 pub struct TokenSpec {
     /// The tenant.
     pub workspace: Workspace,
     /// `user:ana`, `svc:ci`; `None`: `token:` and the id.
     pub subject: Option<String>,
-    /// What the holder may do beside sending requests.
+    /// Rights of the holder beside sending requests.
     pub role: Role,
     /// Projects that the holder may read.
     pub projects: Vec<Project>,
@@ -46,28 +46,28 @@ pub struct TokenSpec {
     pub endpoints: Vec<Pattern>,
     /// A name for people.
     pub label: Option<String>,
-    /// How long it lives, at least a second.
+    /// Life of the token, at least a second.
     pub ttl: Duration,
     /// A JSON object for the access log.
     pub metadata: Option<Value>,
     /// Limits that lower those of the routes.
     pub limits: TokenLimits,
-    /// Whether it may load and unload the models that it may use.
+    /// True if the token may load and unload the models that it may use.
     pub may_load: bool,
 }
 
-/// What is known of a token after it was handed out; never the token itself.
+/// Facts about a token after it was handed out; never the token itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenRecord {
     /// Its id; sorts by the time of issue.
     pub jti: String,
     /// The tenant.
     pub workspace: Workspace,
-    /// Whom it names.
+    /// Subject that it names.
     pub subject: String,
-    /// Whom it stands for.
+    /// Kind of holder that it stands for.
     pub kind: TokenKind,
-    /// What its holder may do.
+    /// Rights of its holder.
     pub role: Role,
     /// Projects that it may read.
     pub projects: Vec<Project>,
@@ -80,29 +80,29 @@ pub struct TokenRecord {
     /// Limits that it carries.
     #[serde(default)]
     pub limits: TokenLimits,
-    /// Whether it may load and unload the models that it may use.
+    /// True if the token may load and unload the models that it may use.
     #[serde(default)]
     pub may_load: bool,
-    /// When it was issued, in seconds since 1970.
+    /// Time of issue, in seconds since 1970.
     pub created: u64,
-    /// When it ends, in seconds since 1970.
+    /// End of its life, in seconds since 1970.
     pub expires: u64,
-    /// Who asked for it; set by whoever calls [`Issuer::issue`].
+    /// Person or service who asked for it; set by the caller of [`Issuer::issue`].
     pub created_by: Option<String>,
-    /// The workspace of whoever asked for it; none of the command line, the socket, and
-    /// where it was not kept. It is part of who they are.
+    /// The workspace of the one who asked for it; none of the command line, the socket, and
+    /// where it was not kept. It is part of their identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by_workspace: Option<Workspace>,
-    /// When it was revoked, in seconds since 1970.
+    /// Time of its revocation, in seconds since 1970.
     pub revoked: Option<u64>,
-    /// Who issued it, where this gateway did not. All else is then what the newest
+    /// Issuer of the token, where that is not this gateway. All else is then what the newest
     /// token of its holder said.
     #[serde(default)]
     pub issuer: Option<String>,
 }
 
 impl TokenRecord {
-    /// What a token said that was issued elsewhere and shown here at `now`, in seconds
+    /// Record of a token that was issued elsewhere and shown here at `now`, in seconds
     /// since 1970.
     pub fn seen(holder: &Principal, now: u64) -> Self {
         let created = match holder.issued_at {
@@ -131,7 +131,7 @@ impl TokenRecord {
     }
 }
 
-/// Why a token is not issued.
+/// Reason why a token is not issued.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
     /// The life is out of bounds.

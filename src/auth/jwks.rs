@@ -26,7 +26,7 @@ pub const JWKS_KEYS_MAX: usize = 64;
 /// Sizes of RSA moduli that signatures are verified with, in bytes: 2048 to 8192 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
-/// Why a document is not a usable set of keys.
+/// Reason why a document is not a usable set of keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwksError {
     /// Larger than [`JWKS_BYTES_MAX`].
@@ -156,17 +156,17 @@ impl KeySet {
         })
     }
 
-    /// How many keys there are.
+    /// Number of keys.
     pub fn len(&self) -> usize {
         self.named.len() + self.unnamed.len()
     }
 
-    /// Whether there is no key.
+    /// True if there is no key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether both were read from the same text.
+    /// True if both were read from the same text.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.digest == other.digest
     }
@@ -193,7 +193,7 @@ struct Document {
     keys: Vec<Value>,
 }
 
-/// What we read of a key; whatever else it says, as `x5c`, is not trusted.
+/// Fields that we read of a key; whatever else it says, as `x5c`, is not trusted.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -213,7 +213,7 @@ struct Jwk {
     n: Option<String>,
     #[serde(default)]
     e: Option<String>,
-    /// The private half: whoever publishes it has no secret any more.
+    /// The private half: once published, it is no secret any more.
     #[serde(default)]
     d: Option<Value>,
 }

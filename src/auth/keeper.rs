@@ -43,7 +43,7 @@ pub const SECRET_BYTES_MIN: usize = 32;
 /// Most bytes of a shared secret.
 const SECRET_BYTES_MAX: usize = 4096;
 
-/// Why the keys can't be used as the settings say.
+/// Reason why the keys can't be used as the settings say.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// Our own key.
@@ -58,7 +58,7 @@ pub enum KeysError {
         path: PathBuf,
         /// The settings' key that names it.
         key: &'static str,
-        /// What reading it said.
+        /// Error met in reading it.
         #[source]
         source: io::Error,
     },
@@ -69,7 +69,7 @@ pub enum KeysError {
         path: PathBuf,
         /// The issuer.
         issuer: Arc<str>,
-        /// What is wrong with it.
+        /// Fault of the file.
         #[source]
         source: JwksError,
     },
@@ -78,7 +78,7 @@ pub enum KeysError {
     Roots {
         /// The issuer.
         issuer: Arc<str>,
-        /// Why.
+        /// Reason why there are none.
         #[source]
         source: RootsError,
     },
@@ -96,7 +96,7 @@ pub enum KeysError {
     Random(#[from] NoRandomBytes),
 }
 
-/// What was read from the files at one moment.
+/// Content of the files at one moment.
 struct Snapshot {
     signing: SigningKey,
     ring: Keyring,
@@ -112,7 +112,7 @@ pub struct Keys {
     sources: KeySources,
     verifier: Arc<Verifier>,
     issuer: Arc<Issuer>,
-    /// What the keys in use were read from. Held over a whole reload, so that two of
+    /// Digest of what the keys in use were read from. Held over a whole reload, so that two of
     /// them do not overtake each other; nothing on the request path takes it.
     fingerprint: Mutex<Vec<u8>>,
 }
@@ -122,7 +122,7 @@ pub struct Keys {
 pub struct LoadedKeys {
     /// The keys.
     pub keys: Arc<Keys>,
-    /// Whether our signing key was made just now.
+    /// True if our signing key was made just now.
     pub made: bool,
     /// Whole sentences.
     pub notes: Vec<String>,
@@ -215,7 +215,7 @@ impl Keys {
         });
     }
 
-    /// How the key sets that are fetched stand, for metrics.
+    /// Standing of the key sets that are fetched, for metrics.
     pub fn jwks_status(&self) -> Vec<JwksStatus> {
         let ring = self.verifier.keys();
         let fetched = ring.issuers().filter_map(|issuer| issuer.refetch.as_ref());

@@ -27,7 +27,7 @@ pub use rotate::{PREVIOUS_MAX, PublicKey, Rotated, previous_beside, rotate};
 /// Largest key file that is read, in bytes. An Ed25519 key takes about 120.
 pub(super) const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
 
-/// Why there is no signing key.
+/// Reason why there is no signing key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file is there and can't be read.
@@ -38,7 +38,7 @@ pub enum KeyError {
     Read {
         /// The key's file.
         path: PathBuf,
-        /// What reading it said.
+        /// Error met in reading it.
         #[source]
         source: io::Error,
     },
@@ -57,7 +57,7 @@ pub enum KeyError {
     Wrong {
         /// The key's file.
         path: PathBuf,
-        /// What it holds instead, and what to do.
+        /// Content that the file has instead, and a remedy.
         why: &'static str,
     },
     /// There was no file and none could be made.
@@ -68,7 +68,7 @@ pub enum KeyError {
     Write {
         /// The key's file.
         path: PathBuf,
-        /// What writing it said.
+        /// Error met in writing it.
         #[source]
         source: io::Error,
     },
@@ -106,9 +106,9 @@ pub struct SigningKey {
 pub struct LoadedKey {
     /// The key.
     pub key: SigningKey,
-    /// Whether it was made just now.
+    /// True if the key was made just now.
     pub made: bool,
-    /// What an administrator should know about its file: a whole sentence.
+    /// Note about its file for an administrator: a whole sentence.
     pub note: Option<String>,
 }
 
@@ -216,7 +216,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// What to say of a secret file that others can read.
+/// Warning about a secret file, if others can read it.
 pub(super) fn readable_by_others(what: &str, path: &Path, mode: u32) -> Option<String> {
     (mode & 0o077 != 0).then(|| {
         format!(

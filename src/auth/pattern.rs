@@ -1,4 +1,4 @@
-//! What an endpoint token lists: names with `*` for any run of characters.
+//! Patterns that an endpoint token lists: names with `*` for any run of characters.
 //!
 //! Matching costs one pass over the name for each text between stars, and never
 //! backtracks, so that no pattern in a token can be made slow.
@@ -40,7 +40,7 @@ impl Pattern {
         &self.0
     }
 
-    /// Whether the whole of `name` fits.
+    /// True if the whole of `name` fits.
     pub fn matches(&self, name: &str) -> bool {
         let mut pieces = self.0.split('*');
         let Some(mut rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else {

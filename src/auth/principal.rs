@@ -1,4 +1,4 @@
-//! Who is calling, after verification: what a request is judged by.
+//! The caller, after verification: what a request is judged by.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ pub struct Principal {
     pub subject: Arc<str>,
     /// `jti`: what logs show and revocations name.
     pub token_id: Arc<str>,
-    /// Whom it stands for.
+    /// Kind of holder that it stands for.
     pub kind: TokenKind,
-    /// What it may do beside sending requests.
+    /// Rights beside sending requests.
     pub role: Role,
     /// Projects that it may read.
     pub projects: Vec<Project>,
@@ -27,43 +27,43 @@ pub struct Principal {
     pub endpoints: Vec<Pattern>,
     /// Limits that lower those of the routes.
     pub limits: TokenLimits,
-    /// Whether it may load and unload the models that it may use.
+    /// True if it may load and unload the models that it may use.
     pub may_load: bool,
     /// A name for people.
     pub label: Option<Arc<str>>,
     /// For the access log.
     pub metadata: Option<Arc<Map<String, Value>>>,
-    /// When it was issued, in seconds since 1970; zero where the token doesn't say.
+    /// Time of issue, in seconds since 1970; zero where the token doesn't say.
     pub issued_at: u64,
-    /// When it ends, in seconds since 1970.
+    /// End of the token's life, in seconds since 1970.
     pub expires_at: u64,
-    /// Who signed it.
+    /// Issuer that signed the token.
     pub issuer: Arc<str>,
     /// 8 hexadecimal digits of the token's SHA-256: recognises it in logs.
     pub hash8: [u8; 8],
 }
 
 impl Principal {
-    /// Whether what belongs to this workspace is open to its kind at all: what is
-    /// shared by all, what is its own workspace's, and for an admin everything.
+    /// True if things of this workspace are open to the principal at all: those that are
+    /// shared by all, those of its own workspace, and for an admin everything.
     pub fn is_of(&self, workspace: Option<&Workspace>) -> bool {
         self.is_admin() || workspace.is_none_or(|workspace| *workspace == self.workspace)
     }
 
-    /// Whether all that belongs to this workspace is its to rule. What is shared
+    /// True if all that belongs to this workspace is the principal's to rule. What is shared
     /// belongs to no workspace, and is for admins of the whole gateway.
     pub fn rules(&self, workspace: Option<&Workspace>) -> bool {
         let own = workspace == Some(&self.workspace);
         self.is_admin() || (self.role == Role::WorkspaceAdmin && own)
     }
 
-    /// Whether it may read what belongs to a project of a workspace.
+    /// True if the principal may read what belongs to a project of a workspace.
     pub fn reads(&self, workspace: Option<&Workspace>, project: &Project) -> bool {
         let own = self.is_of(workspace) && self.projects.contains(project);
         self.rules(workspace) || own
     }
 
-    /// Whether its list of endpoints, where it has one, names the route or the model.
+    /// True if its list of endpoints, where it has one, names the route or the model.
     ///
     /// A user token has no list and is not restricted here; [`Self::reads`] still applies.
     pub fn allows_endpoint(&self, route: &str, model: &str) -> bool {
@@ -76,7 +76,7 @@ impl Principal {
         }
     }
 
-    /// Whether it may use a model that a route leads to. The one rule of access:
+    /// True if the principal may use a model that a route leads to. The one rule of access:
     ///
     /// - what belongs to a workspace is for its own tokens, whatever they list;
     /// - an endpoint token must list the route or the model; if it names projects too,
@@ -90,12 +90,12 @@ impl Principal {
         enters && self.allows_endpoint(route, model)
     }
 
-    /// Whether it may do everything, whatever workspace it is of.
+    /// True if the principal may do everything, whatever workspace it is of.
     pub fn is_admin(&self) -> bool {
         self.role == Role::Admin
     }
 
-    /// Whether it may use the admin API; true for an admin too.
+    /// True if the principal may use the admin API; true for an admin too.
     pub fn is_operator(&self) -> bool {
         self.role >= Role::Operator
     }

@@ -38,7 +38,7 @@ impl Recent {
         Self { places }
     }
 
-    /// Who holds a token that was verified with these generations of keys and
+    /// Holder of a token that was verified with these generations of keys and
     /// revocations and has not expired.
     pub(super) fn find(
         &self,

@@ -1,12 +1,12 @@
-//! When an issuer's key set is fetched again, and who waits for it.
+//! Times at which an issuer's key set is fetched again, and the requests that wait for it.
 //!
 //! One task per issuer fetches: at its start, every [`REFRESH`], sooner after a
 //! failure, and at once when a token names a key that nobody knows, though never
 //! more than once in [`PAUSE`]. Requests that need the same fetch wait for the one
 //! in flight. The last good set is kept whatever happens.
 //!
-//! Anyone can send a token with an invented key id, so both who waits and which ids
-//! are remembered as unknown are bounded; beyond, a request is refused at once.
+//! Anyone can send a token with an invented key id, so both the requests that wait and the
+//! ids that are remembered as unknown are bounded; beyond, a request is refused at once.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,7 +28,7 @@ use crate::time::{Instant, sleep, timeout};
 pub const REFRESH: Duration = Duration::from_mins(10);
 /// Between two tries after a failure.
 pub const RETRY: Duration = Duration::from_secs(30);
-/// Between two fetches, whoever asks.
+/// Least time between two fetches, whatever asks for one.
 pub const PAUSE: Duration = Duration::from_secs(1);
 /// Longest fetch.
 pub const FETCH_MAX: Duration = Duration::from_secs(10);
@@ -38,23 +38,23 @@ pub const WAIT_MAX: Duration = Duration::from_secs(2);
 const WAITING_MAX: usize = 64;
 /// Most key ids that are remembered as unknown.
 const UNKNOWN_MAX: usize = 1024;
-/// How long a key id is remembered as unknown.
+/// Time for which a key id is remembered as unknown.
 const UNKNOWN_FOR: Duration = Duration::from_mins(1);
 
-/// How the key set of an issuer stands, for metrics.
+/// Standing of the key set of an issuer, for metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwksStatus {
     /// The issuer, as the settings name it.
     pub issuer: Arc<str>,
     /// Time since the set was last fetched whole; `None` before the first time.
     pub age: Option<Duration>,
-    /// How many fetches gave a usable set.
+    /// Number of fetches that gave a usable set.
     pub fetched: u64,
-    /// How many failed.
+    /// Number of fetches that failed.
     pub failed: u64,
 }
 
-/// Why a fetch brought no keys.
+/// Reason why a fetch brought no keys.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failed {
     #[error(transparent)]
@@ -103,7 +103,7 @@ impl Refetch {
         })
     }
 
-    /// How the set stands now.
+    /// Standing of the set now.
     pub(super) fn status(&self) -> JwksStatus {
         let progress = *self.progress.borrow();
         JwksStatus {
@@ -174,7 +174,7 @@ impl Refetch {
                 self.unknown().forget_all();
                 replace(&self.issuer, &Arc::new(keys));
             }
-            // Whoever asked until here waits for `progress`, and needs no other fetch.
+            // A request that asked until here waits for `progress`, and needs no other fetch.
             pin!(self.demand.notified()).enable();
             self.progress.send_modify(|progress| {
                 progress.last_failed = failed;

@@ -17,7 +17,7 @@ use super::principal::Principal;
 use crate::names::Workspace;
 use crate::time::NewestTime;
 
-/// What is revoked at one moment.
+/// Set of what is revoked at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevokedSet {
     /// Tokens by `jti`.
@@ -39,12 +39,12 @@ pub struct Cutoffs {
 }
 
 impl RevokedSet {
-    /// Whether a principal's token is revoked.
+    /// True if a principal's token is revoked, or must be taken for revoked.
     pub fn contains(&self, principal: &Principal) -> bool {
         self.refusal(principal).is_some()
     }
 
-    /// Why a principal's token is refused, where it is.
+    /// Reason why a principal's token is refused, where it is.
     pub fn refusal(&self, principal: &Principal) -> Option<Denied> {
         if self.tokens.contains(&principal.token_id) {
             return Some(Denied::Revoked);
@@ -61,7 +61,7 @@ impl RevokedSet {
     }
 }
 
-/// Where another process tells what it revokes.
+/// Source of what another process revokes.
 pub trait Elsewhere: std::fmt::Debug + Send + Sync {
     /// Takes over what was revoked since the last call. Blocking. Returns whether that
     /// is all: if not, nobody may be let in.
@@ -72,8 +72,8 @@ pub trait Elsewhere: std::fmt::Debug + Send + Sync {
 #[derive(Debug, Default)]
 pub struct Revocations {
     current: ArcSwap<RevokedSet>,
-    /// Counted up after each swap of `current`, never before: whoever reads a
-    /// generation and then the set has a set at least as new.
+    /// Counted up after each swap of `current`, never before: a reader of the generation
+    /// and then of the set has a set at least as new.
     generation: AtomicU64,
     /// Set once, when another process has what is revoked.
     elsewhere: OnceLock<Arc<dyn Elsewhere>>,
@@ -123,22 +123,22 @@ impl Revocations {
         caught_up.await.unwrap_or(false)
     }
 
-    /// Whether another process revokes.
+    /// True if another process revokes.
     pub fn is_elsewhere(&self) -> bool {
         self.elsewhere.get().is_some()
     }
 
-    /// What is revoked now.
+    /// Set of what is revoked now.
     pub fn snapshot(&self) -> Arc<RevokedSet> {
         self.current.load_full()
     }
 
-    /// Whether a principal's token is revoked now.
+    /// True if a principal's token is revoked now, or must be taken for revoked.
     pub fn is_revoked(&self, principal: &Principal) -> bool {
         self.current.load().contains(principal)
     }
 
-    /// Why a principal's token is refused now, where it is.
+    /// Reason why a principal's token is refused now, where it is.
     pub(super) fn refusal(&self, principal: &Principal) -> Option<Denied> {
         self.current.load().refusal(principal)
     }

@@ -1,4 +1,4 @@
-//! What a token looks like: its prefix, and the bounds of what stands in it.
+//! Form of a token: its prefix, and the bounds of what stands in it.
 //!
 //! The ground of this room: whatever issues, reads or fetches agrees on it.
 

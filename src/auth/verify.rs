@@ -35,10 +35,10 @@ use super::ring::{Keyring, TrustedKey};
 use super::token::{TOKEN_BYTES_MAX, TOKEN_PREFIX, hash8, is_id};
 use super::ulid::NoRandomBytes;
 
-/// How far clocks may differ, in seconds.
+/// Seconds by which clocks may differ.
 pub const LEEWAY: u64 = 10;
 
-/// How many verified tokens are remembered: some 50 bytes each, and the principal.
+/// Number of verified tokens that are remembered: some 50 bytes each, and the principal.
 /// So many that a hundred thousand tokens in use at once still find their places.
 const REMEMBERED_MAX: usize = 262_144;
 
@@ -127,7 +127,7 @@ impl Verifier {
         self.revocations.clock().seconds()
     }
 
-    /// Who has shown a token since they were last taken from here to the store.
+    /// Holders who have shown a token since they were last taken from here to the store.
     pub fn holders(&self) -> &Arc<Holders> {
         &self.holders
     }
@@ -249,7 +249,7 @@ impl Verifier {
     }
 }
 
-/// Why a token is not let in yet.
+/// Reason why a token is not let in yet.
 #[derive(Debug)]
 enum Refused {
     Denied(Denied),
@@ -275,8 +275,8 @@ impl From<Denied> for Refused {
     }
 }
 
-/// Whom a token stands for whose signature, issuer, audience and shape are right, and
-/// from when on, where it says so; times and revocation are not looked at.
+/// Principal of a token whose signature, issuer, audience and shape are right, and
+/// from when on it is valid, where it says so; times and revocation are not looked at.
 fn trusted(keys: &Keyring, token: &str) -> Result<(Principal, Option<u64>), Refused> {
     let parts = Parts::of(token).ok_or(Denied::Invalid)?;
     match object::<Header<'_>>(&parts.header) {
@@ -330,7 +330,7 @@ fn own(keys: &Keyring, header: &Header<'_>, parts: &Parts<'_>) -> Option<Claims>
     acceptable(&claims, key).then_some(claims)
 }
 
-/// Whom a token of another issuer stands for.
+/// Principal of a token of another issuer.
 fn foreign(
     keys: &Keyring,
     parts: &Parts<'_>,

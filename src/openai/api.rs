@@ -157,7 +157,7 @@ impl Api {
         all.find(|api| api.label() == label)
     }
 
-    /// Whether the body is `multipart/form-data` with `model` as a form field,
+    /// True if the body is `multipart/form-data` with `model` as a form field,
     /// so that the JSON scan does not apply.
     pub const fn is_multipart(self) -> bool {
         matches!(
@@ -166,7 +166,7 @@ impl Api {
         )
     }
 
-    /// Whether a response may be a stream of server-sent events.
+    /// True if a response may be a stream of server-sent events.
     pub const fn streams(self) -> bool {
         matches!(
             self,
@@ -182,7 +182,7 @@ impl Api {
         )
     }
 
-    /// Whether a stream carries usage only where the request asks for it: by
+    /// True if a stream carries usage only where the request asks for it: by
     /// `stream_options.include_usage`, or by vLLM's form field
     /// `stream_include_usage`.
     pub const fn usage_in_stream_needs_asking(self) -> bool {
@@ -192,7 +192,7 @@ impl Api {
         )
     }
 
-    /// Whether the events of its streams have `choices`, each with a `finish_reason` at
+    /// True if the events of its streams have `choices`, each with a `finish_reason` at
     /// its end. vLLM writes those of audio like chat's.
     pub const fn has_choices(self) -> bool {
         matches!(
@@ -201,7 +201,7 @@ impl Api {
         )
     }
 
-    /// Whether clients of this API expect errors in Anthropic's form.
+    /// True if clients of this API expect errors in Anthropic's form.
     pub const fn is_anthropic(self) -> bool {
         matches!(self, Self::Messages | Self::CountTokens)
     }
@@ -220,7 +220,7 @@ impl ApiSet {
         self.0 |= Self::bit(api);
     }
 
-    /// Whether one is among them.
+    /// True if `api` is among them.
     pub const fn has(self, api: Api) -> bool {
         self.0 & Self::bit(api) != 0
     }
@@ -230,7 +230,7 @@ impl ApiSet {
         self.0
     }
 
-    /// Those of such bits.
+    /// APIs of such bits.
     pub const fn of_bits(bits: u32) -> Self {
         Self(bits)
     }

@@ -56,7 +56,7 @@ struct ResponsesEvent<'a> {
     sequence_number: u64,
 }
 
-/// How far a stream had come when it broke: what is told of it follows on.
+/// Point at which a stream broke: the events that tell of it follow on from there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Broken<'a> {
     /// Events that have passed. Those of the responses API are numbered, from 0.
@@ -81,7 +81,7 @@ pub fn body(message: &str, kind: &str, param: Option<&str>, code: Option<&str>) 
     .into()
 }
 
-/// What a server's error says, in the form of `api`; `kind` is its type where the
+/// Body for a server's error, in the form of `api`; `kind` is its type where the
 /// server named none that clients know.
 pub fn body_of(api: Api, told: &Told, kind: &str) -> Bytes {
     let theirs = told.kind.as_deref();
@@ -118,7 +118,7 @@ pub fn anthropic_body(kind: &str, message: &str) -> Bytes {
     json(&anthropic(kind, message)).into()
 }
 
-/// What ends a stream that broke: the error in the API's own form and, where
+/// End of a stream that broke: the error in the API's own form and, where
 /// the API has one, the mark of the end.
 ///
 /// It must start where an event may start; see

@@ -22,7 +22,7 @@ const LISTED_MAX: usize = 16;
 /// Levels in which a message is looked for.
 const DEPTH_MAX: u32 = 4;
 
-/// What an error says.
+/// Content of an error.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Told {
     /// Its text; never empty.
@@ -35,7 +35,7 @@ pub struct Told {
     pub code: Option<Value>,
 }
 
-/// Whether `text` is an error in the form that clients of `api` read, so that it can
+/// True if `text` is an error in the form that clients of `api` read, so that it can
 /// pass as it came.
 pub fn has_form(api: Api, text: &[u8]) -> bool {
     let Ok(Value::Object(body)) = serde_json::from_slice(text) else {
@@ -50,7 +50,7 @@ pub fn has_form(api: Api, text: &[u8]) -> bool {
     is_bounded && is_text("message") && (!api.is_anthropic() || is_named())
 }
 
-/// What the body of an error says; `None` where that is nothing.
+/// Error in the body of an answer; `None` where there is none.
 pub fn read(body: &[u8]) -> Option<Told> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let body = text::of_event(body).unwrap_or(body);
@@ -71,7 +71,7 @@ impl Told {
         }
     }
 
-    /// What stands beside the message, where it did not say that itself.
+    /// Adds what stands beside the message, where the error did not say that itself.
     fn beside(mut self, fields: &Map<String, Value>) -> Self {
         let word = |names: &[&str]| names.iter().find_map(|name| word(fields.get(*name)?));
         self.kind = self
@@ -86,7 +86,7 @@ impl Told {
     }
 }
 
-/// What a value says, in which errors are looked for `depth` levels deep.
+/// Error that a value tells; the value is searched `depth` levels deep.
 fn told(value: &Value, depth: u32) -> Option<Told> {
     let depth = depth.checked_sub(1)?;
     match value {
@@ -113,7 +113,7 @@ fn told(value: &Value, depth: u32) -> Option<Told> {
     }
 }
 
-/// What the fields of an object say.
+/// Error that the fields of an object tell.
 fn said_in(fields: &Map<String, Value>, depth: u32) -> Option<Told> {
     // FastAPI's: where in the body, and what is wrong there.
     if let (Some(Value::Array(place)), Some(Value::String(what))) =

@@ -120,7 +120,7 @@ fn broken<T>(at: usize, expected: &'static str) -> Result<T, ScanError> {
     Err(ScanError::Form { at, expected })
 }
 
-/// How many bytes of line breaks stand first.
+/// Number of bytes of line breaks that stand first.
 fn blank_lines(text: &[u8]) -> usize {
     /// More are no oversight.
     const LINES_MAX: usize = 16;
@@ -140,7 +140,7 @@ struct Part<'a> {
 /// The parts of a form, one after the other.
 struct Parts<'a> {
     body: &'a [u8],
-    /// Where the first boundary stands.
+    /// Position of the first boundary.
     begin: usize,
     /// Behind a boundary.
     at: usize,
@@ -193,7 +193,7 @@ impl<'a> Parts<'a> {
         }))
     }
 
-    /// Reads the head of a part: whose field it is, and whether it is a file.
+    /// Reads the head of a part: the name of its field, and whether it is a file.
     fn head(&mut self) -> Result<(&'a str, bool), ScanError> {
         let begin = self.at;
         let mut disposition = None;
@@ -341,7 +341,7 @@ impl<'a> Iterator for Parameters<'a> {
     }
 }
 
-/// Where the quotes end that were opened before `text`.
+/// Position at which the quotes end that were opened before `text`.
 fn quote_end(text: &str) -> Option<usize> {
     let mut escaped = false;
     text.bytes().position(|byte| {

@@ -115,7 +115,7 @@ const SESSIONS: [&str; 3] = [
     r#"{"response":{"usage":{"input_tokens":3}},"type":"response.done"}"#,
 ];
 
-/// Whether what is said of streams is written as true, false or null: vLLM takes more,
+/// True if the flags of streams are written as true, false or null: vLLM takes more,
 /// and so do we, but the tree that we are held against does not.
 fn has_plain_flags(map: &Map<String, Value>) -> bool {
     let options = map.get("stream_options").and_then(Value::as_object);

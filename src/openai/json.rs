@@ -17,7 +17,7 @@ pub(super) use skip::Skip;
 /// Deepest nesting that is accepted; vLLM's own readers stop near 200.
 pub(super) const DEPTH_MAX: u32 = 128;
 
-/// Why a document could not be walked.
+/// Reason why a document could not be walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Something else was expected at this byte.
@@ -32,7 +32,7 @@ pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     /// In `bytes`.
     at: usize,
-    /// Where in the document `bytes` begins.
+    /// Position in the document at which `bytes` begins.
     base: usize,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Text<'a> {
     /// From its opening quote on; what lies behind its closing one is there to be read as
     /// well.
     rest: &'a [u8],
-    /// Where it lies in the document, with its quotes.
+    /// Range of the string in the document, with its quotes.
     pub(super) span: Range<usize>,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
         Self { bytes, at: 0, base }
     }
 
-    /// Where it stands in the document.
+    /// Position in the document.
     pub(super) fn at(&self) -> usize {
         self.base + self.at
     }
@@ -223,24 +223,24 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// It, with its quotes.
+    /// The string, with its quotes.
     fn quoted(&self) -> &'a [u8] {
         self.rest.get(..self.span.len()).unwrap_or_default()
     }
 
-    /// What stands between the quotes, as it was written.
+    /// Bytes between the quotes, as they were written.
     pub(super) fn raw(&self) -> &'a [u8] {
         let length = self.span.end - self.span.start;
         self.rest.get(1..length - 1).unwrap_or_default()
     }
 
-    /// Whether it is written with escapes.
+    /// True if the string is written with escapes.
     pub(super) fn has_escapes(&self) -> bool {
         let behind = self.rest.get(1..).unwrap_or_default();
         has_escape(behind, self.span.len() - 2)
     }
 
-    /// What stands between the quotes, where that is what it stands for.
+    /// Bytes between the quotes, where they are what the string stands for.
     pub(super) fn plain(&self) -> Option<&'a [u8]> {
         (!self.has_escapes()).then(|| self.raw())
     }

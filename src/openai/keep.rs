@@ -39,7 +39,7 @@ pub fn take_out(
     Ok((value.and_then(|text| read(&text)), edited, scan))
 }
 
-/// What a value says; [`Duration::MAX`] for ever.
+/// Duration of a value; [`Duration::MAX`] for ever.
 fn read(value: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?;
     let Some(text) = text.strip_prefix('"') else {

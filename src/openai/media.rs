@@ -1,4 +1,4 @@
-//! What a request brings along for the engine to fetch or to run: media by their
+//! Things that a request brings along for the engine to fetch or to run: media by their
 //! address, and a chat template of its own.
 //!
 //! An engine fetches from where it stands: an address may lead it to what only this
@@ -28,23 +28,23 @@ use super::json::{closing_quote, ends_escaping};
 use super::request::ScanError;
 use url::{NotMedia, Source};
 
-/// What requests of a route may bring along.
+/// Things that requests of a route may bring along.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inputs {
-    /// From where media may come.
+    /// Places from which media may come.
     pub media: Media,
-    /// Whether a request may have a chat template of its own.
+    /// True if a request may have a chat template of its own.
     pub chat_template: bool,
 }
 
 impl Inputs {
-    /// Whether more may come than where nothing is said: more than an operator may allow.
+    /// True if more may come than where nothing is said: more than an operator may allow.
     pub fn widens(&self) -> bool {
         self.media.widens() || self.chat_template
     }
 }
 
-/// Whether a key, as it is written in a body, may be one that matters here. A key with an
+/// True if a key, as it is written in a body, may be one that matters here. A key with an
 /// escape, as `is_escaped` says, may be any.
 #[inline]
 pub(super) fn is_suspect(key: &[u8], is_escaped: bool) -> bool {
@@ -63,7 +63,7 @@ pub(super) fn is_suspect(key: &[u8], is_escaped: bool) -> bool {
 /// A host that has to be looked up before an engine may be told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedHost {
-    /// Where in the body it stands.
+    /// Path of the host in the body.
     pub place: String,
     /// The host.
     pub host: Host,
@@ -90,7 +90,7 @@ const ESCAPE_BYTES_MAX: usize = 12;
 
 const MAY_ALLOW: &str = ": send it within the request as data:, or ask whoever runs the gateway, who may name the host in `media` of the route";
 
-/// What a value means.
+/// Meaning of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     /// Nothing here, but what is in it may.
@@ -99,7 +99,7 @@ enum Meaning {
     Nothing,
     /// An address, or an object with one.
     Address,
-    /// Where Anthropic's parts come from.
+    /// Source of Anthropic's parts.
     Source,
     /// Media that lie in the request.
     Inline,
@@ -319,7 +319,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Where the walk stands, as `messages[0].content[1].image_url.url`.
+    /// Path at which the walk stands, as `messages[0].content[1].image_url.url`.
     fn place(&self) -> String {
         let mut place = String::new();
         for frame in &self.open {
@@ -336,7 +336,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What the value of a key means.
+/// Meaning of the value of a key.
 fn of_key(parent: Meaning, is_top: bool, key: &str) -> Meaning {
     match (parent, key) {
         (Meaning::Nothing, _) => Meaning::Nothing,

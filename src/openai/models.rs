@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// In whose form models are told.
+/// Form in which models are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// OpenAI's, with `status` as a word and `state` as an object.
@@ -21,17 +21,17 @@ pub enum Form {
 /// One model as `GET /v1/models` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelEntry<'a> {
-    /// What clients write in `model`.
+    /// Name that clients write in `model`.
     pub id: &'a str,
-    /// When it was made known, in seconds since 1970.
+    /// Time at which the model was made known, in seconds since 1970.
     pub created: u64,
-    /// Who serves it.
+    /// Owner who serves the model.
     pub owned_by: &'a str,
     /// The model that it stands for, with parameters of its own; vLLM tells an adapter's
     /// base so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<&'a str>,
-    /// What it is, in the words of whoever runs it.
+    /// Description in the words of the one who runs the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<&'a str>,
     /// The longest prompt and answer together, in tokens, as `OpenRouter` and those who
@@ -41,10 +41,10 @@ pub struct ModelEntry<'a> {
     /// The same, as vLLM tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<u64>,
-    /// What it surely does; left out where nothing is known.
+    /// Abilities that the model surely has; left out where nothing is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<&'static str>,
-    /// Whether it answers at once, as Open `WebUI` reads it.
+    /// True if the model answers at once, as Open `WebUI` reads it.
     pub loaded: bool,
     /// Its state, in the word that a person sees.
     #[serde(skip)]
@@ -54,7 +54,7 @@ pub struct ModelEntry<'a> {
     pub state: State,
 }
 
-/// How a model stands, for programs: the words are those of llama.cpp's router.
+/// Standing of a model, for programs: the words are those of llama.cpp's router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct State {
     /// The word.

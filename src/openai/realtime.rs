@@ -13,7 +13,7 @@ use super::json::Reader;
 use super::request::ScanError;
 use super::usage::{Finder, Usage, found};
 
-/// What an event is about.
+/// Subject of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The client says what it wants.
@@ -28,14 +28,14 @@ pub enum Kind {
     Other,
 }
 
-/// What one event says.
+/// Content of one event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event<'a> {
-    /// What it is about.
+    /// Subject of the event.
     pub kind: Kind,
     /// The model that it names: `model`, or else `session.model`.
     pub model: Option<Cow<'a, str>>,
-    /// Where `model` stands.
+    /// Range of the value of `model`.
     place: Option<Range<usize>>,
     /// Behind the opening brace.
     inside: usize,
@@ -131,7 +131,7 @@ fn nested_model(session: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 impl Event<'_> {
-    /// Whether the model stands where vLLM looks for it.
+    /// True if the model stands where vLLM looks for it.
     pub fn is_named(&self) -> bool {
         self.place.is_some()
     }

@@ -1,4 +1,4 @@
-//! What the gateway must know of a request, found in one pass over its body.
+//! Facts that the gateway must know of a request, found in one pass over its body.
 //!
 //! Owns the reading of the top-level fields by which a request is routed,
 //! limited and counted. The body is borrowed and its structure checked whole;
@@ -27,7 +27,7 @@ use walk::Walk;
 pub use fault::ScanError;
 pub use walk::Scanner;
 
-/// What a request's body says, borrowed from it.
+/// Facts in a request's body, borrowed from it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scan<'a> {
     /// `model`, with escapes decoded. vLLM 0.32 takes its base model where this
@@ -53,19 +53,19 @@ pub struct Scan<'a> {
     pub background: Option<bool>,
     /// `store`.
     pub store: Option<bool>,
-    /// Where the prompt lies in the body: the value of `messages`, `prompt` or
+    /// Range of the prompt in the body: the value of `messages`, `prompt` or
     /// `input`, whichever comes first. Only a hint: it is not read.
     pub prompt: Range<usize>,
-    /// Whether it may bring media or a template: a key that may be one's was seen.
+    /// True if the body may bring media or a template: a key that may be one's was seen.
     pub brings: bool,
-    /// Why vLLM would refuse the first field that can't be read. Other servers may take
+    /// Reason why vLLM would refuse the first field that can't be read. Other servers may take
     /// it, such as `max_tokens: -1` for no limit, so that is theirs to say.
     pub odd: Option<ScanError>,
-    /// Where an edit would go.
+    /// Places at which an edit would go.
     pub(super) layout: Layout,
 }
 
-/// What `stream_options` says.
+/// Content of `stream_options`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamOptions {
     /// `include_usage`; missing and null mean false to vLLM 0.32.
@@ -76,11 +76,11 @@ pub struct StreamOptions {
     pub(super) layout: OptionsLayout,
 }
 
-/// Where the parts of a body lie, in bytes.
+/// Positions of the parts of a body, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) body_len: usize,
-    /// What stands before this is left out: a byte order mark, or blank lines.
+    /// Position before which all is left out: a byte order mark, or blank lines.
     pub(super) begin: usize,
     /// Behind the opening brace.
     pub(super) inside: usize,
@@ -91,7 +91,7 @@ pub(super) struct Layout {
     pub(super) form: Option<String>,
 }
 
-/// Where the parts of `stream_options` lie, in bytes of the body.
+/// Positions of the parts of `stream_options`, in bytes of the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OptionsLayout {
     pub(super) inside: usize,
@@ -161,14 +161,14 @@ impl<'a> Scan<'a> {
             .or(self.max_tokens)
     }
 
-    /// Whether the client asked for usage in its stream.
+    /// True if the client asked for usage in its stream.
     pub fn usage_was_asked(&self) -> bool {
         self.stream_options
             .as_ref()
             .is_some_and(|options| options.include_usage == Some(true))
     }
 
-    /// Whether the client asked for usage in every event of its stream.
+    /// True if the client asked for usage in every event of its stream.
     pub fn usage_was_asked_always(&self) -> bool {
         let always = |options: &StreamOptions| options.continuous_usage_stats == Some(true);
         self.usage_was_asked() && self.stream_options.as_ref().is_some_and(always)

@@ -39,7 +39,7 @@ pub const VALUE_BYTES_MAX: usize = 4096;
 /// Longest values of a name together, in bytes of JSON.
 pub const ALL_BYTES_MAX: usize = 16 * 1024;
 
-/// What is done with a key.
+/// Change that is made to a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
     /// It has this value, whatever the client wrote.
@@ -57,11 +57,11 @@ pub enum Act {
 pub struct Rule {
     /// The key, dotted where it lies in an object.
     pub key: String,
-    /// What is done with it.
+    /// Change that is made to it.
     pub act: Act,
 }
 
-/// What a name makes of a request.
+/// Changes that a name makes to a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
     all: Vec<Rule>,
@@ -69,10 +69,10 @@ pub struct Rules {
     plans: [Vec<Node>; Form::COUNT],
 }
 
-/// What is wrong with a rule, and what to write instead.
+/// Fault of a rule, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleFault {
-    /// Which rule, as they were given.
+    /// Number of the rule, as they were given.
     pub rule: usize,
     /// In words.
     pub message: String,
@@ -137,7 +137,7 @@ impl Rules {
         self.all.iter()
     }
 
-    /// Whether there is none.
+    /// True if there is no rule.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -150,7 +150,7 @@ impl Rules {
 }
 
 impl Rule {
-    /// What it does, in words: `max_tokens at most 4096`.
+    /// Words for the rule: `max_tokens at most 4096`.
     pub fn words(&self) -> String {
         let key = &self.key;
         match &self.act {
@@ -162,7 +162,7 @@ impl Rule {
     }
 }
 
-/// Whether a key may have a rule; else why not.
+/// Checks that a key may have a rule; else says why not.
 fn check_key(key: &str) -> Result<(), String> {
     let parts: Vec<&str> = key.split('.').collect();
     let is_plain = |part: &&str| {
@@ -227,7 +227,7 @@ fn check(rule: &Rule, bytes: &mut usize) -> Result<(), String> {
 /// Largest count: each whole number up to it is one as a float too.
 const COUNT_MAX: u64 = 1 << 53;
 
-/// Whether a value brings what a request would be refused for, where it may bring nothing.
+/// Checks that a value brings nothing for which a request could be refused.
 fn brings_nothing(key: &str, value: &Value) -> Result<(), String> {
     let mut document = value.clone();
     for part in key.rsplit('.') {

@@ -18,7 +18,7 @@ const COPY_MAX: usize = 16 * 1024;
 /// Spans of a body, each with the bytes to stand there instead. None overlaps another.
 pub(super) type Patches = Vec<(Range<usize>, Vec<u8>)>;
 
-/// What to change in a body.
+/// Changes to a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edits<'a> {
     /// The name under which the worker knows the model; none: as it came.
@@ -36,7 +36,7 @@ pub struct Edits<'a> {
 }
 
 impl Edits<'_> {
-    /// Whether anything is to be asked of the stream of a request.
+    /// True if anything is to be asked of the stream of a request.
     fn asks(&self, scan: &Scan<'_>) -> bool {
         scan.stream && (self.continuous_usage || self.include_usage && !scan.usage_was_asked())
     }
@@ -54,7 +54,7 @@ impl Edits<'_> {
 ///
 /// # Panics
 ///
-/// When `scan` was made of a body of another length.
+/// Panics if `scan` was made of a body of another length.
 pub fn splice(body: &Pieces, scan: &Scan<'_>, edits: Edits<'_>) -> Pieces {
     assert_eq!(body.len(), scan.layout.body_len, "scan of another body");
     let mut patches = Patches::new();
@@ -128,7 +128,7 @@ fn patch_form(boundary: &str, scan: &Scan<'_>, edits: Edits<'_>, patches: &mut P
 }
 
 impl StreamOptions {
-    /// What `continuous_usage_stats` has to say; `None` where it may stay as it is.
+    /// Value that `continuous_usage_stats` must get; `None` where it may stay as it is.
     fn continuous_to_say(&self, edits: Edits<'_>) -> Option<&'static str> {
         match (edits.continuous_usage, self.continuous_usage_stats) {
             (true, Some(true)) | (false, Some(false) | None) => None,

@@ -54,7 +54,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct StreamTap {
     api: Api,
     removes_usage_event: bool,
-    /// What takes usage out of every event; `None` where that is not to be.
+    /// Filter that takes usage out of every event; `None` where that is not to be.
     strip: Option<Box<Strip>>,
     form: Form,
     /// The start of a line whose end has not come, at most [`LINE_KEPT_MAX`].
@@ -222,18 +222,18 @@ impl StreamTap {
         }
     }
 
-    /// Whether nothing is missing of a stream that ended in order.
+    /// True if nothing is missing of a stream that ended in order.
     pub fn is_whole(&self) -> bool {
         let has_ended = self.is_done || self.is_errored || self.choices.have_finished();
         has_ended || self.events == 0 || self.form == Form::Lines
     }
 
-    /// Whether events of our own can be told in it.
+    /// True if events of our own can be told in the stream.
     pub fn takes_events(&self) -> bool {
         self.form == Form::Events
     }
 
-    /// What was held back, to go out now.
+    /// Bytes that were held back, to go out now.
     fn unheld(&mut self) -> Bytes {
         if self.held.is_empty() {
             return Bytes::new();
@@ -262,18 +262,18 @@ impl StreamTap {
         self.content_events
     }
 
-    /// Whether the mark of the end has passed: `[DONE]`, `message_stop`,
+    /// True once the mark of the end has passed: `[DONE]`, `message_stop`,
     /// `response.completed`, `response.incomplete` or `response.failed`.
     pub fn done(&self) -> bool {
         self.is_done
     }
 
-    /// Whether an error event has passed.
+    /// True once an error event has passed.
     pub fn errored(&self) -> bool {
         self.is_errored
     }
 
-    /// Whether what went out ends between two events, so that a comment or an
+    /// True if what went out ends between two events, so that a comment or an
     /// event of our own may follow. False behind a lone carriage return, whose
     /// line feed may still come.
     pub fn at_event_boundary(&self) -> bool {
@@ -439,7 +439,7 @@ impl StreamTap {
         reported.is_some()
     }
 
-    /// Whether the incomplete event may wait for its end, when `fresh` of its
+    /// True if the incomplete event may wait for its end, when `fresh` of its
     /// bytes stand in the frame at hand.
     fn may_hold(&self, fresh: usize) -> bool {
         !self.event.is_released && self.held.len() + fresh <= EVENT_HELD_MAX

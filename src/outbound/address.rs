@@ -1,9 +1,9 @@
-//! Where a server listens.
+//! Address on which a server listens.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a server listens.
+/// Address on which a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// Host and port.

@@ -1,6 +1,6 @@
 //! Connections to other machines: upstreams, issuers of keys, collectors.
 //!
-//! A name is looked up once for all who ask ([`lookup`]), and its addresses are tried as
+//! A name is looked up once for all that ask ([`lookup`]), and its addresses are tried as
 //! RFC 8305 says: families in turn, the next one after a quarter of a second or as soon
 //! as one fails, the first that answers wins. One limit holds for all of it. What failed
 //! is told apart.
@@ -31,7 +31,7 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
-/// Why there is no connection.
+/// Reason why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The name has no address, or no one says which.

@@ -1,6 +1,6 @@
 //! One exchange over HTTP/1: a connection, a request, a bounded answer.
 //!
-//! For what is asked now and then: key sets, workers, collectors, our own API. No pool,
+//! Meant for what is asked now and then: key sets, workers, collectors, our own API. No pool,
 //! no retry, no redirect; the caller bounds the time.
 
 use std::future::Future;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Most header bytes of an answer.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// Why there is no whole answer.
+/// Reason why there is no whole answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
     /// The connection broke, or what came is not HTTP.
@@ -31,7 +31,7 @@ pub enum Unanswered {
 ///
 /// # Errors
 ///
-/// When the connection is broken.
+/// Fails if the connection is broken.
 pub async fn handshake<S>(
     io: S,
 ) -> hyper::Result<(
@@ -52,7 +52,7 @@ where
 ///
 /// # Errors
 ///
-/// When HTTP can't be begun; what comes later is told to `take`.
+/// Fails if HTTP can't be begun; what comes later is told to `take`.
 pub async fn exchange<S, T, F>(
     io: S,
     request: Request<Full<Bytes>>,

@@ -1,4 +1,4 @@
-//! Whom we trust when we are the client: the authorities of a file, or of the system.
+//! Authorities that we trust when we are the client: those of a file, or of the system.
 //!
 //! For key sets of other issuers, and for upstreams behind TLS.
 
@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::pem::{self, PemKind};
 
-/// Where distributions keep the authorities that they trust.
+/// Files in which distributions keep the authorities that they trust.
 const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -20,7 +20,7 @@ const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Why there are no authorities to verify a server with.
+/// Reason why there are no authorities to verify a server with.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
     /// The file can't be read.
@@ -31,7 +31,7 @@ pub enum RootsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What reading it said.
+        /// Error met in reading it.
         #[source]
         source: io::Error,
     },
@@ -40,7 +40,7 @@ pub enum RootsError {
     Wrong {
         /// The file.
         path: PathBuf,
-        /// What it holds instead, and what to do.
+        /// Content that the file has instead, and a remedy.
         why: &'static str,
     },
     /// The file has no usable certificate.

@@ -32,10 +32,10 @@ pub enum Socket {
     Memory(tokio::io::DuplexStream),
 }
 
-/// How the server of a TLS connection proves who it is.
+/// Proof that the server of a TLS connection must give of its identity.
 #[derive(Clone)]
 pub struct Proof {
-    /// Whom we trust.
+    /// Settings of TLS, with the authorities that we trust.
     pub client: Arc<ClientConfig>,
     /// The name that it must prove, sent as SNI.
     pub name: ServerName<'static>,
@@ -47,7 +47,7 @@ impl fmt::Debug for Proof {
     }
 }
 
-/// How long each step to a connection may take.
+/// Longest times for the steps to a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// To be connected, with the look-up of the name.
@@ -61,7 +61,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// When no address of the name answers, the socket file is not served, the
+    /// Fails if no address of the name answers, the socket file is not served, the
     /// server's certificate is not trusted, or a step takes too long.
     pub async fn connect(
         address: &Address,
@@ -173,7 +173,7 @@ pub(crate) mod in_memory {
     use tokio::io::{DuplexStream, duplex};
     use tokio::sync::mpsc;
 
-    /// Where their sockets would stand.
+    /// Path under which their sockets would stand.
     pub(crate) const PLACE: &str = "/in-memory";
     /// Bytes that wait in a connection.
     const BUFFER: usize = 8 << 10;

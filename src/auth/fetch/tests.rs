@@ -14,7 +14,7 @@ use crate::time::timeout;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// A server on loopback that sends the same bytes to whoever asks.
+/// A server on loopback that sends the same bytes to every client.
 pub(in crate::auth) struct Server(TcpListener);
 
 impl Server {

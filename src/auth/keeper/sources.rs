@@ -1,4 +1,4 @@
-//! Where all keys come from, as the settings say it.
+//! Sources of all keys, as the settings say them.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::super::claims::Role;
 use super::super::fetch::JwksUrl;
 use super::super::foreign::Terms;
 
-/// Where all keys come from.
+/// Sources of all keys.
 #[derive(Clone, Debug)]
 pub struct KeySources {
     /// The `iss` of our tokens.
@@ -33,11 +33,11 @@ pub struct SharedSecret {
     pub kid: String,
     /// The most that they may claim.
     pub role_max: Role,
-    /// Where the secret is.
+    /// Place of the secret.
     pub source: SecretSource,
 }
 
-/// Where a secret is.
+/// Place of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
     /// An environment variable.
@@ -49,13 +49,13 @@ pub enum SecretSource {
 /// An issuer other than ourselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedIssuer {
-    /// What its tokens must say, and what they are worth here.
+    /// Terms for its tokens: what they must say, and what they are worth here.
     pub terms: Terms,
-    /// Where its keys come from.
+    /// Source of its keys.
     pub keys: TrustedKeys,
 }
 
-/// Where the keys of an issuer come from.
+/// Source of the keys of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustedKeys {
     /// A JWKS document at an address.

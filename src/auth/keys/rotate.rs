@@ -16,7 +16,7 @@ use super::{KeyError, SigningKey, kid, pem, private_pem};
 /// Most previous keys that a rotation keeps, and that one file may hold.
 pub const PREVIOUS_MAX: usize = 8;
 
-/// What stands before the 32 bytes of an Ed25519 public key (RFC 8410, 4).
+/// Bytes before the 32 of an Ed25519 public key (RFC 8410, 4).
 const SPKI_PREFIX: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
@@ -56,7 +56,7 @@ impl From<&SigningKey> for PublicKey {
     }
 }
 
-/// Where a rotation keeps previous keys when the settings name no file:
+/// File in which a rotation keeps previous keys when the settings name none:
 /// `tokens.key.previous` beside `tokens.key`.
 pub fn previous_beside(signing_key: &Path) -> PathBuf {
     let mut name = signing_key.as_os_str().to_owned();
@@ -90,14 +90,14 @@ pub(in crate::auth) fn parse_previous(
     Ok(keys)
 }
 
-/// What a rotation did.
+/// Result of a rotation.
 #[derive(Debug)]
 pub struct Rotated {
     /// Id of the key that signs from now on.
     pub kid: String,
     /// Id of the key that signed before, and verifies until it is taken out.
     pub previous_kid: String,
-    /// Where the previous keys stand.
+    /// File of the previous keys.
     pub previous: PathBuf,
     /// Ids that fell out of that file; their tokens are no longer valid.
     pub dropped: Vec<String>,

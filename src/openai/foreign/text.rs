@@ -84,7 +84,7 @@ pub(super) fn plain(body: &[u8]) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// What a page shows: its text without tags, styles, scripts, and without the address of
+/// Text that a page shows: without tags, styles, scripts, and without the address of
 /// the machine that Apache and others sign it with.
 fn shown(page: &str) -> String {
     const HIDDEN: [&str; 5] = ["style", "script", "address", "noscript", "svg"];

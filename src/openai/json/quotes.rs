@@ -1,4 +1,4 @@
-//! Where a string ends.
+//! Search for the end of a string.
 //!
 //! Most bytes of a request stand in strings, and many strings have escaped quotes every
 //! other line. So quotes are found many bytes at a time, all of them at once: the search
@@ -6,7 +6,7 @@
 
 use wide::u8x16;
 
-/// Where the string whose text begins here has its closing quote, if it is here: the
+/// Position of the closing quote of the string whose text begins here, if it is here: the
 /// first quote behind an even number of backslashes. Only quotes are searched for, as
 /// most escapes are of line ends.
 pub(in super::super) fn closing_quote(text: &[u8]) -> Option<usize> {
@@ -70,7 +70,7 @@ fn bits_of_16(block: &[u8; 16], wanted: u8) -> u16 {
     u16::try_from(bits).unwrap_or_default()
 }
 
-/// Whether an escape stands within the first `length` bytes. What lies behind them is
+/// True if an escape stands within the first `length` bytes. What lies behind them is
 /// there to be read as well, so that those of a short key are looked at in one go.
 #[inline]
 pub(in super::super) fn has_escape(text: &[u8], length: usize) -> bool {
@@ -83,7 +83,7 @@ pub(in super::super) fn has_escape(text: &[u8], length: usize) -> bool {
     memchr::memchr(b'\\', text).is_some()
 }
 
-/// Whether the quote that stands there ends its string.
+/// True if the quote that stands there ends its string.
 #[inline]
 fn closes(text: &[u8], quote: usize) -> bool {
     match text.get(..quote) {
@@ -92,7 +92,7 @@ fn closes(text: &[u8], quote: usize) -> bool {
     }
 }
 
-/// Whether what follows this part of a string is escaped by it.
+/// True if the end of this part of a string escapes what follows.
 pub(in super::super) fn ends_escaping(text: &[u8]) -> bool {
     let backslashes = text.iter().rev().take_while(|&&byte| byte == b'\\');
     backslashes.count() % 2 == 1

@@ -7,7 +7,7 @@
 use super::super::media::is_suspect;
 use super::{DEPTH_MAX, Fault, closing_quote, ends_escaping, has_escape};
 
-/// How far a value has been passed over.
+/// Progress of passing over a value.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Skip {
     open: Nesting,
@@ -17,7 +17,7 @@ pub(in super::super) struct Skip {
     is_suspect: bool,
 }
 
-/// What comes next.
+/// Part of a document that comes next.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Value,
@@ -30,7 +30,7 @@ enum State {
     /// More of a string.
     Text {
         is_key: bool,
-        /// Whether its next byte is escaped by the last one.
+        /// True if its next byte is escaped by the last one.
         is_escaped: bool,
     },
     /// More of a word, of which so many bytes have come.
@@ -57,7 +57,7 @@ impl Word {
     }
 }
 
-/// Where in a number, as JSON spells it.
+/// Position in a number, as JSON spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
     Start,
@@ -100,7 +100,7 @@ impl Number {
         (self, bytes.len())
     }
 
-    /// Whether it may end here.
+    /// True if the number may end here.
     pub(super) fn is_whole(self) -> bool {
         matches!(
             self,
@@ -120,7 +120,7 @@ impl Skip {
         }
     }
 
-    /// Whether it has a key that may bring media or a template; also where a key lay in
+    /// True if the value has a key that may bring media or a template; also where a key lay in
     /// two pieces, of which only the end was seen.
     pub(in super::super) fn is_suspect(&self) -> bool {
         self.is_suspect
@@ -253,7 +253,7 @@ impl Skip {
         }
     }
 
-    /// What should stand at `at` instead.
+    /// Fault at `at`, with what should stand there instead.
     #[cold]
     fn fault<T>(&self, state: State, at: usize) -> Result<T, Fault> {
         let (at, expected) = match state {
@@ -270,7 +270,7 @@ impl Skip {
     }
 }
 
-/// Which containers are open: one bit each, set for an object.
+/// Containers that are open: one bit each, set for an object.
 #[derive(Clone, Debug, Default)]
 struct Nesting {
     objects: u128,

@@ -11,7 +11,7 @@ fn allowed(media: Media, chat_template: bool) -> Inputs {
     }
 }
 
-/// What a walk finds in a body that came in pieces of so many bytes.
+/// Result of a walk over a body that came in pieces of so many bytes.
 fn walked(body: &[u8], inputs: &Inputs, piece: usize) -> Result<Vec<NamedHost>, ScanError> {
     let mut walk = Walk::new(inputs);
     for piece in body.chunks(piece) {
@@ -20,7 +20,7 @@ fn walked(body: &[u8], inputs: &Inputs, piece: usize) -> Result<Vec<NamedHost>, 
     Ok(walk.end())
 }
 
-/// Why a body is refused, however it comes; and that its scan notices what it brings.
+/// Judgement of a body, the same however it comes; and that its scan notices what it brings.
 fn judged(body: &str, inputs: &Inputs) -> Result<Vec<NamedHost>, String> {
     let whole = walked(body.as_bytes(), inputs, body.len());
     for piece in [1, 2, 3, 7, 64] {
@@ -148,7 +148,7 @@ fn a_route_says_from_where_media_come() {
         for (body, _) in everywhere(&json!(url)) {
             let judged = judged(&body.to_string(), &inputs);
             assert_eq!(judged.is_ok(), passes, "{media:?} {url}: {judged:?}");
-            // Whoever lists hosts has looked at them.
+            // An operator who lists hosts has looked at them.
             assert!(judged.map_or(true, |named| named.is_empty()));
         }
     }
@@ -280,7 +280,7 @@ fn what_widens_is_known() {
     }
 }
 
-/// Whether something that is not allowed stands in a value, worked out of serde's tree.
+/// True if something that is not allowed stands in a value, worked out of serde's tree.
 fn is_refused(value: &Json, meaning: Meaning, is_top: bool, inputs: &Inputs) -> bool {
     let is_none = inputs.media == Media::None;
     let itself = match (meaning, value) {

@@ -1,13 +1,13 @@
 //! Addresses of pictures, sound and films, as far as an engine is told where to fetch.
 //!
-//! Takes only what everyone who reads addresses reads in the same way: the engine's
+//! Takes only what all readers of addresses read in the same way: the engine's
 //! reader, its HTTP client and ours need not agree about any other.
 
 use std::str::FromStr;
 
 use crate::outbound::dial::public::Host;
 
-/// Where a piece of media comes from.
+/// Source of a piece of media.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// It lies in the request.
@@ -16,7 +16,7 @@ pub(super) enum Source {
     Web(Host),
 }
 
-/// Why a text is no such address; goes on a sentence about it.
+/// Reason why a text is no such address; goes on a sentence about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotMedia(pub(super) &'static str);
 

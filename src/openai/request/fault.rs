@@ -1,10 +1,10 @@
-//! Why a body is refused.
+//! Reasons why a body is refused.
 
 use std::borrow::Cow;
 
 use crate::openai::json::{DEPTH_MAX, Fault};
 
-/// Why a body is refused; the texts are meant for the client.
+/// Reason why a body is refused; the texts are meant for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScanError {
     /// Not JSON.
@@ -12,7 +12,7 @@ pub enum ScanError {
     Malformed {
         /// Offset in the body.
         at: usize,
-        /// What should have stood there.
+        /// Text that should have stood there.
         expected: &'static str,
     },
     /// JSON, but deeper than anything an API of ours asks for.
@@ -32,7 +32,7 @@ pub enum ScanError {
     Form {
         /// Offset in the body.
         at: usize,
-        /// What should have stood there.
+        /// Text that should have stood there.
         expected: &'static str,
     },
     /// A key that matters stands there twice.
@@ -47,9 +47,9 @@ pub enum ScanError {
     /// It brings what the route does not allow.
     #[error("`{place}`: {why}")]
     NotAllowed {
-        /// Where in the body, as `messages[0].content[1].image_url.url`.
+        /// Path in the body, as `messages[0].content[1].image_url.url`.
         place: String,
-        /// Why.
+        /// Reason, in words.
         why: String,
     },
     /// It brings a chat template of its own.
@@ -57,7 +57,7 @@ pub enum ScanError {
         "`{place}`: a request may not bring a chat template of its own here: leave it out, or ask whoever runs the gateway, who may set chat_template = true for the route"
     )]
     Template {
-        /// Where in the body.
+        /// Path in the body.
         place: String,
     },
     /// Another field has the wrong type.
@@ -65,7 +65,7 @@ pub enum ScanError {
     Field {
         /// The key.
         key: Cow<'static, str>,
-        /// What the field must be.
+        /// Value that the field must have.
         expected: &'static str,
     },
     /// The name has parameters of its own, and the API has no place for them.
@@ -73,13 +73,13 @@ pub enum ScanError {
         "`model`: this name stands for {of:?} with parameters of its own, which this API can't take: ask for {of:?}"
     )]
     NoPlace {
-        /// What the name stands for.
+        /// Model that the name stands for.
         of: String,
     },
 }
 
 impl ScanError {
-    /// What stands at this byte is not UTF-8.
+    /// Error of a body that is not UTF-8 at this byte.
     pub(super) const fn no_text(at: usize) -> Self {
         let expected = "UTF-8";
         Self::Malformed { at, expected }

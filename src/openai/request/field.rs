@@ -40,7 +40,7 @@ impl Field {
         }
     }
 
-    /// Which key a text spells, if one that matters. `at` is where it stands.
+    /// Key that a text spells, if it is one that matters. `at` is its position.
     pub(super) fn of(text: &Text<'_>, at: usize) -> Result<Option<Self>, ScanError> {
         if let Some(found) = text.plain().and_then(Self::named) {
             return Ok(Some(found));
@@ -72,7 +72,7 @@ impl Field {
     }
 }
 
-/// Which fields have been read.
+/// Fields that have been read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen(u16);
 

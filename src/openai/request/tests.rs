@@ -213,7 +213,7 @@ fn nesting_has_a_bound() {
     ));
 }
 
-/// What a field's value means by the rules of the API; `Err` where it is odd.
+/// Meaning of a field's value by the rules of the API; `Err` where it is odd.
 fn expected_count(value: Option<&Value>) -> Result<Option<u64>, ()> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -280,7 +280,7 @@ fn expected_options(value: Option<&Value>, is_odd: &mut bool) -> Option<StreamOp
     })
 }
 
-/// What `scan` should find, worked out of serde's tree, and whether something is odd.
+/// Result that `scan` should have, worked out of serde's tree, and whether something is odd.
 fn expected(map: &Map<String, Value>) -> Result<(Scan<'_>, bool), ()> {
     if map.get("model").is_some_and(Value::is_null) {
         return Err(());
@@ -332,7 +332,7 @@ fn repeats_a_key(body: &[u8]) -> bool {
     keys.len() < count
 }
 
-/// What serde refuses and `scan` leaves to the worker, because it lies inside
+/// Errors of serde that `scan` leaves to the worker, because they lie inside
 /// strings and numbers that do not matter here.
 const LEFT_TO_THE_WORKER: [&str; 7] = [
     "control character",

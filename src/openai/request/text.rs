@@ -1,4 +1,4 @@
-//! Whether a body is text: UTF-8 throughout, as a worker may read what is not in another
+//! Check that a body is text: UTF-8 throughout, as a worker may read other bytes in another
 //! way than we do.
 
 /// Checks a part of the body, which lies at `base` of it. Returns how many bytes were
@@ -6,11 +6,11 @@
 ///
 /// # Errors
 ///
-/// Where in the body something else stands.
+/// Offset in the body of the first byte that is no text.
 pub(super) fn part(bytes: &[u8], base: usize) -> Result<usize, usize> {
     let length = bytes.len() - begun(bytes);
     let text = bytes.get(..length).unwrap_or_default();
-    // It says only whether all is well, and is the faster for it.
+    // simdutf8 says only whether all is well, and is the faster for that.
     if simdutf8::basic::from_utf8(text).is_ok() {
         return Ok(length);
     }
@@ -34,7 +34,7 @@ pub(super) fn whole(bytes: &[u8], base: usize) -> Result<(), usize> {
     Err(base + read)
 }
 
-/// How many of the last bytes begin a character that has more.
+/// Number of the last bytes that begin a character that has more.
 fn begun(bytes: &[u8]) -> usize {
     for (count, byte) in (1..).zip(bytes.iter().rev().take(3)) {
         let length = match byte {

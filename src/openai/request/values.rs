@@ -50,7 +50,7 @@ pub(super) fn flag(
     is_odd(key, "true, false or null", reader, odd)
 }
 
-/// What pydantic reads as true and false, beside those.
+/// Value of a word that pydantic reads as true or false, beside those.
 fn switch(text: &str) -> Option<bool> {
     const TRUE: [&str; 6] = ["true", "1", "yes", "on", "t", "y"];
     const FALSE: [&str; 6] = ["false", "0", "no", "off", "f", "n"];

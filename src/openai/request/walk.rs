@@ -10,7 +10,7 @@ use super::fault::ScanError;
 use super::field::{Field, Seen};
 use super::{Scan, text};
 
-/// How far a body has been read.
+/// Progress of reading a body.
 #[derive(Debug, Default)]
 pub(super) struct Walk<'a> {
     found: Scan<'a>,
@@ -18,7 +18,7 @@ pub(super) struct Walk<'a> {
     next: Next,
 }
 
-/// What comes next in the body.
+/// Part of the body that comes next.
 #[derive(Debug, Default)]
 enum Next {
     #[default]
@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
         Ok(self.found)
     }
 
-    /// Whether what failed now fails however many bytes follow.
+    /// True if what failed now fails however many bytes follow.
     fn has_failed(&self, error: &ScanError) -> bool {
         match self.next {
             Next::Skipped(_) | Next::Nothing => true,
@@ -174,14 +174,14 @@ impl<'a> Walk<'a> {
 
 /// Reads a body as it comes, piece by piece, with the result of [`scan`](super::scan).
 ///
-/// What is only skipped is never copied; a field that matters is, where a piece ends
+/// Bytes that are only skipped are never copied; a field that matters is, where a piece ends
 /// within it.
 #[derive(Debug, Default)]
 pub struct Scanner {
     walk: Walk<'static>,
-    /// What was not understood yet: the beginning of a field.
+    /// Bytes that were not understood yet: the beginning of a field.
     held: BytesMut,
-    /// Where in the body `held` begins.
+    /// Position in the body at which `held` begins.
     at: usize,
     /// Bytes that must be held before they are looked at again: twice as many as last
     /// time, so that a body in many pieces is not read over and over.
@@ -258,7 +258,7 @@ impl Scanner {
         read
     }
 
-    /// What the body says, which has come whole.
+    /// Facts in the body, which has come whole.
     ///
     /// # Errors
     ///

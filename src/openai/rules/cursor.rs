@@ -16,7 +16,7 @@ pub(super) struct Cursor<'a> {
     body: &'a Pieces,
     /// The piece that it stands in.
     piece: &'a [u8],
-    /// Where that begins.
+    /// Position at which the piece begins.
     begin: usize,
     pub(super) at: usize,
 }

@@ -128,20 +128,20 @@ struct Edit<'a> {
     patches: Patches,
     /// Its counts follow.
     scan: &'a mut Scan<'static>,
-    /// Where the value stands that is dropped last.
+    /// Place of the value that is dropped last.
     dropped: Option<Range<usize>>,
 }
 
-/// What an object has of a key that is wanted.
+/// State of a wanted key in an object.
 #[derive(Default)]
 struct Seen {
     /// One bit for each of its names.
     names: u8,
-    /// Whether it has a value, or is to have none.
+    /// True once the key has a value, or is to have none.
     is_settled: bool,
     /// A null in place of a value, if it is not empty.
     null: Range<usize>,
-    /// By which name.
+    /// Number of its name.
     null_name: u8,
 }
 
@@ -166,7 +166,7 @@ impl<'a> Edit<'a> {
 }
 
 impl Edit<'_> {
-    /// Edits an object, behind whose brace `inside` is. Whether it has no member then.
+    /// Edits an object, behind whose brace `inside` is. True if it has no member then.
     fn object(&mut self, inside: usize, nodes: &[Node], level: u32) -> Result<bool, ScanError> {
         let mut cursor = Cursor::new(self.body, inside);
         let mut gone = Gone::default();
@@ -330,9 +330,9 @@ fn is_no(node: &Node, expected: &'static str) -> ScanError {
 /// Members of one object that are taken out, each with one comma.
 #[derive(Default)]
 struct Gone {
-    /// Where the last one begins that are taken out together.
+    /// Begin of the last members that are taken out together.
     from: Option<usize>,
-    /// Where the last one ends that stays.
+    /// End of the last member that stays.
     stays: Option<usize>,
     end: usize,
 }
@@ -350,7 +350,7 @@ impl Gone {
         self.stays = Some(span.end);
     }
 
-    /// Whether no member is left.
+    /// True if no member is left.
     fn end(self, patches: &mut Patches) -> bool {
         if let Some(from) = self.from {
             let from = self.stays.unwrap_or(from);

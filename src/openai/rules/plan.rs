@@ -1,4 +1,4 @@
-//! What rules mean in each form of API: a tree of the keys that are wanted in a body.
+//! Meaning of rules in each form of API: a tree of the keys that are wanted in a body.
 
 use serde_json::Value;
 
@@ -58,7 +58,7 @@ const OUTPUT: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_to
 /// Spellings of the effort of reasoning.
 const EFFORT: [&str; 2] = ["reasoning_effort", "reasoning.effort"];
 
-/// Whether a key is a count by which the gateway estimates what a request may cost.
+/// True if a key is a count by which the gateway estimates what a request may cost.
 pub(super) fn counts(key: &str) -> bool {
     OUTPUT.contains(&key) || key == "n"
 }
@@ -66,20 +66,20 @@ pub(super) fn counts(key: &str) -> bool {
 /// A key that is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
-    /// What it is called; the first is written where none is there.
+    /// Names of the key; the first is written where none is there.
     pub(super) names: Vec<String>,
     /// The same with what it lies in, for errors.
     pub(super) place: String,
     pub(super) acts: Acts,
     /// Keys of the object behind it.
     pub(super) inner: Vec<Node>,
-    /// What is written behind its key where nothing is there, if anything is.
+    /// Text that is written behind its key where nothing is there, if anything is.
     pub(super) missing: Option<String>,
     /// The same with its key.
     pub(super) member: Option<String>,
 }
 
-/// What is done with a key.
+/// Changes that are made to a key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Acts {
     pub(super) set: Option<Put>,
@@ -92,7 +92,7 @@ pub(super) struct Acts {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Put {
     pub(super) text: String,
-    /// What it counts, of a key that counts.
+    /// Number in it, of a key that counts.
     pub(super) count: Option<u64>,
 }
 
@@ -155,7 +155,7 @@ impl Acts {
     }
 }
 
-/// What a key is called in a form: its path, the other names of its last part; `None`
+/// Names of a key in a form: its path, the other names of its last part; `None`
 /// where there is no such thing.
 fn called(key: &str, form: Form) -> Option<(Vec<&str>, Vec<&str>)> {
     let is_output = OUTPUT.contains(&key);
@@ -246,7 +246,7 @@ pub(super) fn finish(nodes: &mut [Node]) {
 }
 
 impl Node {
-    /// What the value that is written where nothing is there counts.
+    /// Count in the value that is written where nothing is there.
     pub(super) fn count(&self) -> Option<u64> {
         let own = self.acts.set.as_ref().or(self.acts.default.as_ref());
         own.and_then(|put| put.count)

@@ -1,4 +1,4 @@
-//! Which choices of a stream there are, and which have finished.
+//! Choices of a stream: those that there are, and those that have finished.
 //!
 //! Each choice of a chat or a completion ends with a `finish_reason`. Once all have
 //! theirs the answer is whole, whether or not the server says `[DONE]` behind it.
@@ -23,7 +23,7 @@ pub(super) struct Choices {
 }
 
 impl Choices {
-    /// Whether there were any, and each had its reason to finish.
+    /// True if there were any, and each had its reason to finish.
     pub(super) fn have_finished(&self) -> bool {
         !self.is_lost && self.seen != 0 && self.seen == self.finished
     }
@@ -107,7 +107,7 @@ impl Choices {
     }
 }
 
-/// Whether a choice in this event has a reason to finish.
+/// True if a choice in this event has a reason to finish.
 fn finishes(data: &[u8]) -> bool {
     FINISH.find_iter(data).any(|at| {
         let rest = data.get(at + FINISH.needle().len()..).unwrap_or_default();

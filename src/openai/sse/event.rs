@@ -1,4 +1,4 @@
-//! What one event of a stream says: the words of each API.
+//! Meaning of one event of a stream: the words of each API.
 //!
 //! Owns the names of events and the few looks into their data. Each look is
 //! cheap and may be wrong on data that no such API sends; none can fail.
@@ -17,7 +17,7 @@ pub(super) static TEXT: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b
 static STOP: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"stop_reason\""));
 static USAGE: LazyLock<Words<'static>> = LazyLock::new(|| Words::new(b"\"usage\""));
 
-/// What stands behind the first of `words`.
+/// Data behind the first of `words`.
 fn behind<'a>(words: &Words<'_>, data: &'a [u8]) -> Option<&'a [u8]> {
     let at = words.find(data)?;
     data.get(at + words.needle().len()..)
@@ -37,7 +37,7 @@ pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, value.strip_prefix(b" ").unwrap_or(value)))
 }
 
-/// What an event means to the gateway.
+/// Meaning of an event to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// It carries something that the model made.
@@ -55,7 +55,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What the name of an event tells, in the APIs that name them.
+    /// Meaning of the name of an event, in the APIs that name them.
     pub(super) fn of_name(name: &[u8]) -> Self {
         match name {
             b"content_block_delta" => Self::Content,
@@ -75,7 +75,7 @@ impl Kind {
     }
 }
 
-/// What an event of `api` means. `named` is what its name told, if it had one.
+/// Meaning of an event of `api`. `named` is what its name told, if it had one.
 pub(super) fn kind(api: Api, named: Option<Kind>, data: &[u8]) -> Kind {
     if starts_with_error(data) {
         return Kind::Error;
@@ -99,7 +99,7 @@ pub(super) fn kind(api: Api, named: Option<Kind>, data: &[u8]) -> Kind {
     }
 }
 
-/// What to search usage with, in one event of `api`.
+/// Finder of usage in one event of `api`.
 pub(super) fn finder(api: Api) -> Finder {
     Finder::usage_in(match api {
         Api::Responses => Some("response"),
@@ -115,12 +115,12 @@ pub(super) fn response_id(data: &[u8]) -> Option<String> {
     finder.id()
 }
 
-/// Whether an event may have usage: a look that costs little.
+/// True if an event may have usage: a look that costs little.
 pub(super) fn may_have_usage(data: &[u8]) -> bool {
     USAGE.find(data).is_some()
 }
 
-/// Whether a message says in this event why it stopped.
+/// True if a message says in this event why it stopped.
 pub(super) fn has_stop_reason(data: &[u8]) -> bool {
     behind(&STOP, data).is_some_and(|rest| {
         let mut reader = Reader::new(rest);
@@ -128,13 +128,13 @@ pub(super) fn has_stop_reason(data: &[u8]) -> bool {
     })
 }
 
-/// Whether an event with usage has nothing but it: a whole JSON object whose
+/// True if an event with usage has nothing but it: a whole JSON object whose
 /// `choices` are empty.
 pub(super) fn is_usage_only(api: Api, data: &[u8]) -> bool {
     has_no_choices(api, data).unwrap_or(false)
 }
 
-/// Whether choices are empty or null; or left out, in a chunk that has nothing else to
+/// True if choices are empty or null; or left out, in a chunk that has nothing else to
 /// say.
 fn has_no_choices(api: Api, data: &[u8]) -> Option<bool> {
     let mut reader = Reader::new(data);
@@ -193,7 +193,7 @@ fn kind_of_type(data: &[u8]) -> Option<Kind> {
     None
 }
 
-/// Whether a chunk of text completions has text, be it an empty one: vLLM 0.32
+/// True if a chunk of text completions has text, be it an empty one: vLLM 0.32
 /// sends that for a token without text.
 fn text_is_there(data: &[u8]) -> bool {
     behind(&TEXT, data).is_some_and(|rest| {
@@ -207,7 +207,7 @@ fn delta_has_content(data: &[u8]) -> Option<bool> {
     reader.eat(b':').then(|| content_of_delta(&mut reader))?
 }
 
-/// Whether a chat chunk's delta, which is next, is more than `{}` and more than the
+/// True if a chat chunk's delta, which is next, is more than `{}` and more than the
 /// opening one, which has the role and an empty content.
 pub(super) fn content_of_delta(reader: &mut Reader<'_>) -> Option<bool> {
     let (mut has_role, mut has_member, mut has_value) = (false, false, false);

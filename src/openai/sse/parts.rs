@@ -1,8 +1,8 @@
-//! What a stream is read as: its form, the lines in it, and the event that is passing.
+//! Parts of a stream: its form, the lines in it, and the event that is passing.
 
 use super::event::Kind;
 
-/// How events are written.
+/// Form in which events are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// As server-sent events.
@@ -11,7 +11,7 @@ pub(super) enum Form {
     Lines,
 }
 
-/// Whether a line feed would belong to what came before it.
+/// Last byte that passed, to which a line feed may belong.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum LastByte {
     Other,
@@ -30,7 +30,7 @@ pub(super) struct Event {
     pub(super) is_released: bool,
 }
 
-/// What was read of an event.
+/// Part of an event that was read.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Stage {
     /// No field.
@@ -44,7 +44,7 @@ pub(super) enum Stage {
     UsageOnly,
 }
 
-/// What a line was.
+/// Kind of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
     Blank,
@@ -57,7 +57,7 @@ impl Event {
         matches!(self.stage, Stage::Data | Stage::UsageOnly)
     }
 
-    /// Whether it is usage and nothing else, and none of it has gone out.
+    /// True if the event is usage and nothing else, and none of it has gone out.
     pub(super) fn is_cut(&self) -> bool {
         self.stage == Stage::UsageOnly && !self.is_released
     }

@@ -22,11 +22,11 @@ const LINE_HELD_MAX: usize = 64 * 1024;
 pub(super) struct Strip {
     /// The start of a line whose end has not come, at most [`LINE_HELD_MAX`].
     line: BytesMut,
-    /// Whether the line at hand was too long, and its start has gone out.
+    /// True if the line at hand was too long, and its start has gone out.
     is_passing: bool,
-    /// What is to go out of the piece at hand.
+    /// Bytes that are to go out of the piece at hand.
     out: BytesMut,
-    /// Whether each line is the JSON of an event.
+    /// True if each line is the JSON of an event.
     are_lines: bool,
 }
 
@@ -67,7 +67,7 @@ impl Strip {
         }
     }
 
-    /// What may go out now.
+    /// Bytes that may go out now.
     pub(super) fn take(&mut self) -> Bytes {
         self.out.split().freeze()
     }
@@ -95,7 +95,7 @@ fn cut(line: &[u8], is_json: bool, out: &mut BytesMut) {
     out.extend_from_slice(line.get(from..).unwrap_or_default());
 }
 
-/// Where usage lies in a line whose event has choices, each time with one comma.
+/// Ranges of usage in a line whose event has choices, each with one comma.
 fn usage_in(line: &[u8], is_json: bool) -> Option<Vec<Range<usize>>> {
     let json = if is_json {
         line

@@ -381,7 +381,7 @@ fn a_boundary_is_told_exactly_where_one_has_gone_out() {
     }
 }
 
-/// What should go out of a stream with the usage events cut: read whole and
+/// Text that should go out of a stream with the usage events cut: read whole and
 /// line by line, as the specification of event streams tells it.
 fn cut_by_the_book(stream: &str) -> String {
     let mut out = String::new();

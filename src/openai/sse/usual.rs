@@ -14,7 +14,7 @@ use super::event::{DELTA, TEXT, content_of_delta, may_have_usage, starts_with_er
 /// Most bytes around the text that are kept.
 const KEPT_MAX: usize = 4 * 1024;
 
-/// What stood around the text of the last one.
+/// Bytes around the text of the last usual chunk.
 #[derive(Debug, Default)]
 pub(super) struct Usual {
     before: Vec<u8>,
@@ -22,7 +22,7 @@ pub(super) struct Usual {
 }
 
 impl Usual {
-    /// Whether a chunk has content, where it is a usual one.
+    /// True if a chunk has content; `None` where it is no usual one.
     pub(super) fn has_content(&mut self, api: Api, data: &[u8]) -> Option<bool> {
         if !self.before.is_empty()
             && let Some(rest) = data.strip_prefix(self.before.as_slice())
@@ -46,7 +46,7 @@ impl Usual {
     }
 }
 
-/// Whether a chunk has content and where it stands, if it is a usual one.
+/// Content of a chunk, if it is a usual one: whether there is any, and where it stands.
 fn read(api: Api, data: &[u8]) -> Option<(bool, Range<usize>)> {
     const BEFORE: &[u8] = b"\"choices\":[{\"index\":0,";
     let word = match api {
@@ -150,7 +150,7 @@ mod tests {
                     let text = chat(begin, delta, end);
                     let data = text.as_bytes();
                     let found = read(Api::Chat, data).map(|(found, _)| found);
-                    // Whatever it was before, and right behind the same.
+                    // The same for whatever was kept before, and again right behind it.
                     for _ in 0..2 {
                         assert_eq!(kept.has_content(Api::Chat, data), found, "{text}");
                     }

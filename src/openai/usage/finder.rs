@@ -168,7 +168,7 @@ impl Finder {
         1
     }
 
-    /// What an object means that stands as the value of `key`.
+    /// State within an object that stands as the value of `key`.
     fn enter(&mut self) -> At {
         if self.wanted.is_some_and(|wanted| self.key.is(wanted)) {
             self.captured.push(b'{');
@@ -185,7 +185,7 @@ impl Finder {
         }
     }
 
-    /// Whether a string that begins is the id.
+    /// True if a string that begins is the id.
     fn is_id(&self) -> bool {
         let here = self.parent.is_none() || self.in_parent;
         self.wanted.is_none() && here && self.key.is("id")

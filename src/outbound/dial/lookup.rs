@@ -1,17 +1,17 @@
-//! Addresses of names, looked up once for all who ask.
+//! Addresses of names, looked up once for all that ask.
 //!
 //! The system's own `getaddrinfo` is asked, so that a name means here what it means to
 //! `curl` beside us: `/etc/hosts`, `nsswitch.conf` with whatever it names (mDNS, LDAP,
 //! systemd-resolved), search domains and `ndots` are obeyed, which a resolver of our own
 //! would each have to do again. It blocks, for half a minute where DNS drops packets, so
-//! each look-up has a thread of its own: one a name, whoever asks meanwhile waits for
-//! it, and never one of the runtime's.
+//! each look-up has a thread of its own: one a name, for which later callers wait,
+//! and never one of the runtime's.
 //!
-//! What it does not tell is a TTL. An answer is believed for [`FRESH`], shorter than
+//! `getaddrinfo` tells no TTL. An answer is believed for [`FRESH`], shorter than
 //! almost any TTL and long enough that DNS hears little of us (the caches of the system
 //! and of its servers go by the TTL); after that it is asked again, and where the
 //! answer takes long or does not come, the old one serves for up to [`STALE_MAX`]
-//! (RFC 8767). What has no address is asked again after [`FAILED`].
+//! (RFC 8767). A name without an address is asked for again after [`FAILED`].
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,13 +24,13 @@ use tokio::sync::watch;
 
 use crate::time::{Instant, timeout};
 
-/// How long an answer is believed.
+/// Time for which an answer is believed.
 const FRESH: Duration = Duration::from_secs(10);
-/// How long it serves where no newer one can be had.
+/// Time for which an old answer serves where no newer one can be had.
 const STALE_MAX: Duration = Duration::from_hours(1);
 /// Until a name that had no answer, or whose addresses failed, is asked for again.
 const FAILED: Duration = Duration::from_secs(1);
-/// How long a newer answer is waited for where there is an old one.
+/// Time for which a newer answer is waited for where there is an old one.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Look-ups at once: each is a thread. Names come from settings and are few.
 const THREADS_MAX: usize = 64;
@@ -39,7 +39,7 @@ const STACK_BYTES: usize = 512 * 1024;
 /// Names that are remembered.
 const NAMES_MAX: usize = 4096;
 
-/// Why there are no addresses.
+/// Reason why there are no addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unfound {
     /// There is no answer yet.
@@ -51,7 +51,7 @@ pub(super) enum Unfound {
 type Found = Result<Arc<[IpAddr]>, Arc<str>>;
 type Resolve = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
-/// What is known of names.
+/// Look-ups of names, and their answers.
 pub(super) struct Lookups {
     resolve: Box<Resolve>,
     /// Held for a few instructions, never over an await or a look-up.
@@ -70,7 +70,7 @@ struct Name {
     good: Option<(Arc<[IpAddr]>, Instant)>,
     /// The last answer, where it was none, and when.
     bad: Option<(Arc<str>, Instant)>,
-    /// Whether its addresses failed since they were found.
+    /// True if its addresses failed since they were found.
     is_doubted: bool,
     /// The look-up that is open: resolves when it ends.
     open: Option<Open>,
@@ -106,7 +106,7 @@ impl Name {
 }
 
 impl Lookups {
-    /// Those of this process.
+    /// Look-ups of this process.
     pub(super) fn of_process() -> &'static Arc<Self> {
         static ALL: LazyLock<Arc<Lookups>> = LazyLock::new(|| {
             Lookups::new(|host| {

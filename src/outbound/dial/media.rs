@@ -1,8 +1,8 @@
-//! From where a worker may fetch what a request names.
+//! Places from which a worker may fetch what a request names.
 
 use super::public::Host;
 
-/// From where media may come.
+/// Places from which media may come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Media {
     /// From hosts of the public internet, and within the request.
@@ -19,7 +19,7 @@ pub enum Media {
 }
 
 impl Media {
-    /// Whether hosts are among them that are not public.
+    /// True if hosts may be among them that are not public.
     pub fn widens(&self) -> bool {
         match self {
             Self::Any => true,

@@ -1,7 +1,7 @@
 //! A name that a client wrote, asked for once and not remembered.
 //!
-//! Apart from [`super::lookup`], whose names come from settings and are few: whoever
-//! sends names that take long, or endlessly many, is in no one's way but those who do
+//! Apart from [`super::lookup`], whose names come from settings and are few: a client that
+//! sends names that take long, or endlessly many, is in the way of none but those that do
 //! the same, and fills no memory.
 
 use std::net::{IpAddr, ToSocketAddrs};
@@ -38,7 +38,7 @@ pub async fn ask(host: &str, limit: Duration) -> Result<Vec<IpAddr>, Failure> {
     let asking = thread.spawn(move || {
         let found = (name.as_str(), 0).to_socket_addrs();
         let found = found.map(|all| all.map(|address| address.ip()).collect::<Vec<_>>());
-        // Whoever asked may have given up.
+        // The caller may have given up.
         drop(tell.send(found));
         drop(permit);
     });

@@ -6,7 +6,7 @@
 //! has to be known by name.
 //!
 //! A name is judged by its spelling here; what it resolves to is [`address`]'s to judge,
-//! by whoever looks it up.
+//! when it is looked up.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -21,7 +21,7 @@ pub enum Host {
     Address(IpAddr),
 }
 
-/// Why a text is no host.
+/// Reason why a text is no host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotHost(&'static str);
@@ -44,7 +44,7 @@ impl fmt::Display for Host {
 impl FromStr for Host {
     type Err = NotHost;
 
-    /// Reads a host as it stands in a URL. Takes only what all who read URLs understand in
+    /// Reads a host as it stands in a URL. Takes only what all readers of URLs understand in
     /// the same way.
     fn from_str(text: &str) -> Result<Self, NotHost> {
         if let Some(rest) = text.strip_prefix('[') {
@@ -67,7 +67,7 @@ impl FromStr for Host {
                 "write the host as a name of letters, digits, '-' and '.', as \"images.example.org\"; others as \"xn--…\"",
             ));
         }
-        // The system, and whoever reads URLs as browsers do, take such for addresses:
+        // The system, and readers of URLs as in browsers, take such for addresses:
         // 2130706433, 127.1, 0x7f.1, 0177.0.0.1.
         let last = name.rsplit('.').next().unwrap_or_default();
         let is_digit = |b: u8| b.is_ascii_digit();
@@ -82,7 +82,7 @@ impl FromStr for Host {
 }
 
 impl Host {
-    /// Whether it is of the public internet, as far as its spelling tells; else why not.
+    /// Checks that the host is of the public internet, as far as its spelling tells.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ fn name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether an address is of the public internet; else why not.
+/// Checks that an address is of the public internet.
 ///
 /// # Errors
 ///
@@ -189,7 +189,7 @@ fn v6(address: Ipv6Addr) -> Result<(), &'static str> {
     }
 }
 
-/// Whether an address is one of this machine's. The system lets a socket be bound to no
+/// True if an address is one of this machine's. The system lets a socket be bound to no
 /// other.
 pub fn is_own(address: IpAddr) -> bool {
     let address = address.to_canonical();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::{Scan, ScanError, Scanner, scan};
 use super::{SDK_BODY, any_body};
 
-/// What a body says that comes in pieces, cut at these places.
+/// Scan of a body that comes in pieces, cut at these places.
 pub(in crate::openai) fn in_pieces(
     body: &[u8],
     cuts: &[usize],

@@ -47,7 +47,7 @@ fn any_wanted() -> impl Strategy<Value = (String, Value)> {
     (key, value).prop_map(|(key, value)| (key.to_owned(), value))
 }
 
-/// What rules make of a document, worked out on serde's tree; `None` where they refuse.
+/// Document that rules make of another, worked out on serde's tree; `None` where they refuse.
 fn expected(mut map: Map<String, Value>, rules: &[Rule]) -> Option<Map<String, Value>> {
     for rule in rules {
         let outputs: &[&str] = &["max_tokens", "max_completion_tokens"];
