@@ -28,7 +28,7 @@ use rivals::{Manner, Rival};
 use scheduler::Ours;
 use world::World;
 
-/// Who decides.
+/// Scheme that decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// Tidegate's placement and policy.

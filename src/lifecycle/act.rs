@@ -1,4 +1,4 @@
-//! What is done about it: processes, calls, looks at workers and devices.
+//! Carrying out of decisions: processes, calls, looks at workers and devices.
 //!
 //! `effects` carries out a machine's actions as tasks, by a [`launcher`] ([`process`])
 //! and by [`calls`]; `health` and `observe` watch what runs. Results come back to the

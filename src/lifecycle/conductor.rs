@@ -63,13 +63,13 @@ pub struct Conductor {
     placement: Placement,
     /// Memory of the largest device.
     gpu_memory: u64,
-    /// When the gates' counts were last taken down.
+    /// Time when the gates' counts were last taken down.
     counted: Uptime,
     timings: Timings,
     kept: learn::Kept,
     events: Events,
     members: BTreeMap<DeploymentId, Member>,
-    /// What is still to be done in this turn.
+    /// Work that is still to be done in this turn.
     turn: VecDeque<Due>,
     scales: replicas::Scales,
     gpu_metrics: GpuMetrics,
@@ -83,14 +83,14 @@ type Due = (DeploymentId, Event, Option<Why>);
 /// The one to answer at the end, and the members that are waited for.
 type Ending = (oneshot::Sender<()>, fn(&Member) -> bool);
 
-/// Where the conductor's inputs come from.
+/// Sources of the conductor's inputs.
 #[derive(Debug)]
 struct Inputs {
     demands: Demands,
     requests: mpsc::Receiver<Request>,
     reports: mpsc::Receiver<Report>,
     observed: mpsc::Receiver<Observation>,
-    /// Which client asked whom, if that is to be followed.
+    /// Clients' requests by client and deployment, if they are to be followed.
     asked: Option<mpsc::Receiver<ClientAsked>>,
 }
 
@@ -109,7 +109,7 @@ impl Conductor {
     ///
     /// # Errors
     ///
-    /// [`StartError`] when it can't be known who is left over.
+    /// [`StartError`] when the left-over workers can't be known.
     pub async fn start(parts: ConductorParts, catalog: &Catalog) -> Result<Control, StartError> {
         let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
@@ -174,13 +174,13 @@ impl Conductor {
             observed,
             asked: conductor.follow_clients(prefetch),
         };
-        // With the parts' tasks, so that whoever joins those waits for this too.
+        // With the parts' tasks, so that joining those waits for this too.
         let run = conductor.run(inputs, tasks);
         parts.tasks.spawn_vital("conductor", run);
         Ok(handle)
     }
 
-    /// Which client asks whom from now on, where that is wanted.
+    /// Requests by client and deployment from now on, where that is wanted.
     fn follow_clients(&self, wanted: bool) -> Option<mpsc::Receiver<ClientAsked>> {
         wanted.then(|| self.registry.follow_clients()).flatten()
     }
@@ -240,7 +240,7 @@ impl Conductor {
             return;
         };
         let handle = Arc::clone(&member.handle);
-        // Whose message came does not matter: that of the other finds nothing left to do.
+        // Either message may bring both wishes here: the later one finds nothing left to do.
         if handle.take_unload() {
             self.unload(id);
         }
@@ -293,7 +293,7 @@ impl Conductor {
                 self.take_counts(self.clock.now());
                 self.keep_popularity(self.clock.now());
                 if !stop_workers {
-                    // Those that were told to end are waited for: else whoever
+                    // Workers that were told to end are waited for: else an operator who
                     // stopped them sees them live on after the gateway.
                     self.ending = Some((done, Member::is_ending));
                     return;

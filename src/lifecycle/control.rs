@@ -9,7 +9,7 @@ use crate::config::Catalog;
 use crate::deployment::Telling;
 use crate::names::DeploymentId;
 
-/// What an operator asks of a deployment.
+/// Command of an operator to a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Start it, and let it start on demand again.
@@ -26,7 +26,7 @@ pub enum Command {
     Replace,
 }
 
-/// Why a command was not obeyed.
+/// Reason why a command was not obeyed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// No such deployment.
@@ -40,20 +40,20 @@ pub enum CommandError {
     Ended,
 }
 
-/// What would become of one deployment.
+/// Effect of a new catalog on one deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// Its id.
     pub deployment: DeploymentId,
     /// The kind of change.
     pub change: Change,
-    /// What happens, and when, in words.
+    /// Words for what happens, and when.
     pub words: String,
-    /// Whether it waits until no request is inside: [`Command::Replace`] does not.
+    /// True if it waits until no request is inside: [`Command::Replace`] does not.
     pub waits: bool,
 }
 
-/// How a new catalog touches a deployment.
+/// Way in which a new catalog touches a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is new.
@@ -66,36 +66,36 @@ pub enum Change {
     Rolled,
 }
 
-/// Why a deployment runs or does not.
+/// Reasons why a deployment runs or does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// Its id.
     pub deployment: DeploymentId,
     /// The phase that it is in.
     pub phase: &'static str,
-    /// In one word what it waits for, or would.
+    /// Word for what it waits for, or would.
     pub waits_for: Option<&'static str>,
     /// The answer in words with figures, the most important first.
     pub lines: Vec<Telling>,
-    /// Who would leave for it if a request came now.
+    /// Deployments that would leave for it if a request came now.
     pub evicts: Vec<Evicted>,
 }
 
-/// One who would leave for another.
+/// A deployment that would leave for another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evicted {
-    /// Who.
+    /// The deployment.
     pub deployment: DeploymentId,
-    /// How it would leave, in words.
+    /// Way in which it would leave, in words.
     pub how: &'static str,
-    /// What it is in the middle of, and what that costs.
+    /// State that it is in, and costs of its leaving.
     pub words: String,
 }
 
-/// Someone who asks, and the answer.
+/// Channel for the answer to a caller.
 type Reply<T> = oneshot::Sender<T>;
 
-/// What is asked of the conductor from outside.
+/// Request to the conductor from outside.
 #[derive(Debug)]
 pub(crate) enum Request {
     Apply(Arc<Catalog>, Reply<()>),
@@ -108,7 +108,7 @@ pub(crate) enum Request {
 /// The conductor, as others hold it. A clone is another handle on the same.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// Bounded; whoever asks waits while it is full.
+    /// Bounded; callers wait while it is full.
     requests: mpsc::Sender<Request>,
     events: Events,
 }

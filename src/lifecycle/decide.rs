@@ -1,4 +1,4 @@
-//! What should be: pure decisions over values.
+//! Decisions about what should be, pure, over values.
 //!
 //! [`machine`] says what a worker does next, [`placement`] which workers stay on which
 //! GPU, with the account of [`ledger`] and the costs of [`policy`]; `scale` how many

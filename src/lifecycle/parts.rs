@@ -1,4 +1,4 @@
-//! What the control plane is built from, and why it can't start.
+//! Parts that the control plane is built from, and reasons why it can't start.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::store::timings::Timings;
 use crate::tasks::Tasks;
 use crate::time::Clock;
 
-/// What the control plane is built from.
+/// Parts that the control plane is built from.
 #[derive(Debug)]
 pub struct ConductorParts {
-    /// Where the two planes meet.
+    /// Registry where the two planes meet.
     pub registry: Registry,
     /// The demand signals of that registry.
     pub demands: Demands,
@@ -24,22 +24,22 @@ pub struct ConductorParts {
     pub tasks: Tasks,
     /// The clock of the registry.
     pub clock: Clock,
-    /// Where workers run.
+    /// Launcher of the workers.
     pub launcher: Arc<dyn Launcher>,
-    /// How workers are asked; [`crate::lifecycle::act::calls::Http`] but in tests.
+    /// Calls to the workers; [`crate::lifecycle::act::calls::Http`] but in tests.
     pub calls: Arc<dyn Calls>,
     /// The devices to place on.
     pub gpus: Inventory,
     /// Bytes of host memory that sleepers' weights may take.
     pub host_memory: u64,
-    /// How long earlier starts took.
+    /// Times that earlier starts took.
     pub timings: Timings,
 }
 
-/// Why the control plane can't start.
+/// Reason why the control plane can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Who is left over is not known, so nothing may be placed.
+    /// The left-over workers are not known, so nothing may be placed.
     #[error("could not look for workers of the last run")]
     Leftovers(#[from] ListError),
 }

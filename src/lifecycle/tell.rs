@@ -1,4 +1,4 @@
-//! What is said of it: reasons, stories and the events of the log.
+//! Words for what happens: reasons, stories and the events of the log.
 
 pub mod events;
 pub(in crate::lifecycle) mod reason;

@@ -13,7 +13,7 @@ use crate::lifecycle::decide::placement::{Insists, Stand, Standing};
 use crate::lifecycle::decide::policy::Seconds;
 use crate::time::Uptime;
 
-/// How much slower each further request of a batch makes all.
+/// Share by which each further request of a batch slows all down.
 const CROWDING: f64 = 0.02;
 
 /// Seconds as a time of the run.
@@ -77,13 +77,13 @@ impl Actor {
         }
     }
 
-    /// How much slower than alone each request runs.
+    /// Factor by which each request runs slower than alone.
     pub(super) fn crowding(&self) -> f64 {
         let others = u32::try_from(self.running.len().saturating_sub(1)).unwrap_or(u32::MAX);
         1.0 + CROWDING * f64::from(others)
     }
 
-    /// Whether a request that comes now is begun at once.
+    /// True if a request that comes now is begun at once.
     pub(super) fn has_place(&self) -> bool {
         self.open && self.running.len() < BATCH_MAX && self.queue.is_empty()
     }

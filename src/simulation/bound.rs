@@ -17,7 +17,7 @@ struct Wake {
     home: Vec<usize>,
     at: Seconds,
     until: Seconds,
-    /// Since when its first request had waited.
+    /// Time since which its first request had waited.
     head: Seconds,
     whose: (LedgerKey, u32),
 }
@@ -34,7 +34,7 @@ pub(super) struct Bound {
     wake: Seconds,
     /// All of them, in order of time.
     wakes: Vec<Wake>,
-    /// How far a wait went beyond the formula, at most.
+    /// Seconds that a wait went beyond the formula, at most.
     pub(super) beyond: Seconds,
 }
 
@@ -50,7 +50,7 @@ impl Bound {
         }
     }
 
-    /// One wakes on these GPUs, from then until then, whose first request came then.
+    /// Notes a wake on these GPUs, from `at` to `until`, whose first request came at `head`.
     pub(super) fn granted(
         &mut self,
         whose: (LedgerKey, u32),
@@ -83,7 +83,7 @@ impl Bound {
         }
         let begin = overdue - self.wake;
         let since = self.wakes.iter().rev();
-        // The newest first: whoever it waited for came before.
+        // The newest first: those that it waited for came before.
         let since = since.take_while(|wake| wake.at >= begin);
         let (mut places, mut turns) = (home.to_vec(), 1.0);
         for wake in since {

@@ -1,4 +1,4 @@
-//! One who knows every arrival to come, for the comparison.
+//! Scheduler that knows every arrival to come, for the comparison.
 //!
 //! A heuristic and no bound: the same placement, with what will happen in place
 //! of what is expected, tried with several settings; the best run counts.
@@ -51,7 +51,7 @@ impl Outlook for Coming<'_> {
     }
 }
 
-/// The best run of one who knows all arrivals, by the total wait.
+/// The best run of a scheduler that knows all arrivals, by the total wait.
 pub fn best_offline(trace: &Workload, params: Params) -> PlayedOutcome {
     let mut arrivals = vec![Vec::new(); trace.fleet.len()];
     for arrival in &trace.arrivals {
@@ -72,7 +72,7 @@ pub fn best_offline(trace: &Workload, params: Params) -> PlayedOutcome {
                 };
                 let ours = Ours::new(trace, params, Some(Arc::clone(&known)));
                 let outcome = World::new(trace, ours, false).run();
-                // Who serves fewer has less to wait for.
+                // A run that serves fewer has less to wait for.
                 let better = best.as_ref().is_none_or(|best| {
                     let stuck = outcome.stuck.cmp(&best.stuck);
                     let waits = outcome.total_wait.total_cmp(&best.total_wait);

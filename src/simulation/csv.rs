@@ -8,7 +8,7 @@ use super::trace::{ARRIVALS_MAX, Model, PlayedMachine, Workload};
 use crate::lifecycle::decide::policy::Seconds;
 use crate::units::{Bytes, counted};
 
-/// What a file looks like.
+/// Form of a file.
 pub const FORMAT: &str = "\
   A file has a header, then a line for each request, in any order:
     at,model,weights,gpus,work,key
@@ -30,7 +30,7 @@ const WORK: Seconds = 3.0;
 /// Weights where the file does not say.
 const WEIGHTS: u64 = 16 << 30;
 
-/// What is wrong with a file, and where.
+/// Error of a file, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {why}")]
 pub struct CsvError {

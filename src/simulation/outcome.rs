@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::lifecycle::decide::policy::Seconds;
 
-/// What a run came to.
+/// Outcome of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PlayedOutcome {
     /// Requests that were served.
@@ -96,7 +96,7 @@ impl PlayedOutcome {
     }
 }
 
-/// The waits of each workspace, where there are several: who waited, and how long.
+/// The waits of each workspace, where there are several; `waits` are pairs of workspace and wait.
 pub(super) fn by_workspace(waits: &[(u32, Seconds)]) -> Vec<WaitTimes> {
     let last = waits.iter().map(|(workspace, _)| *workspace).max();
     let Some(last) = last.filter(|last| *last > 0) else {

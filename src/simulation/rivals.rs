@@ -1,7 +1,7 @@
-//! How others decide, in the same world and with the same account of memory.
+//! Decisions of other schedulers, in the same world and with the same account of memory.
 //!
-//! They serve claims in the order in which they came. Who is chosen to leave
-//! leaves, however busy it is and however short it was there.
+//! They serve claims in the order in which they came. A worker that is chosen
+//! to leave leaves, however busy it is and however short it was there.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,17 +16,17 @@ use crate::lifecycle::decide::policy::Seconds;
 use crate::lifecycle::decide::policy::costs::Costs;
 use crate::time::Uptime;
 
-/// Who leaves.
+/// Choice of the workers that leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     /// Everyone.
     Exclusive,
     /// The least recently used, until there is room.
     Lru {
-        /// Whether a claim passes one that can't be served yet.
+        /// True if a claim passes one that can't be served yet.
         passing: bool,
     },
-    /// Nobody.
+    /// No worker.
     Never,
 }
 
@@ -41,14 +41,14 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Rival {
     manner: Manner,
-    /// Whether who leaves is ended, not put to sleep.
+    /// True if workers that leave are ended, not put to sleep.
     cold: bool,
     ledger: GpuLedger,
     known: Vec<Known>,
     queue: VecDeque<LedgerKey>,
     /// Claims for which others leave, with what was promised to them.
     planned: BTreeMap<LedgerKey, u64>,
-    /// Who was told to leave in this pass.
+    /// Workers that were told to leave in this pass.
     told: Vec<LedgerKey>,
 }
 
@@ -101,7 +101,7 @@ impl Rival {
         })
     }
 
-    /// Who must leave now for this claim; `None` while those who would are not
+    /// Workers that must leave now for this claim; `None` while those that would are not
     /// there yet or on their way.
     fn victims(&self, key: LedgerKey, view: &View<'_>) -> Option<Vec<LedgerKey>> {
         let (known, takes) = (self.known(key)?, self.takes(key));
@@ -154,7 +154,7 @@ impl Rival {
         Some(victims)
     }
 
-    /// Whether these two are bound to a GPU in common.
+    /// True if these two are bound to a GPU in common.
     fn meets(&self, a: LedgerKey, b: LedgerKey) -> bool {
         let home = |key: LedgerKey| self.known(key).map_or(&[][..], |known| &known.home);
         home(a).iter().any(|place| home(b).contains(place))

@@ -1,4 +1,4 @@
-//! The seam to whoever decides: what the world tells it, and asks of it.
+//! The seam to the scheduler: what the world tells it, and asks of it.
 //!
 //! [`Ours`] passes everything to the placement of the product.
 
@@ -14,7 +14,7 @@ use crate::lifecycle::decide::policy::{Params, Seconds};
 use crate::names::DeploymentId;
 use crate::time::Uptime;
 
-/// Decides who gets memory. A deployment's key is its place in the fleet.
+/// Decides which deployments get memory. A deployment's key is its place in the fleet.
 pub(super) trait Scheduler {
     fn arrived(&mut self, key: LedgerKey, now: Uptime);
     fn served(&mut self, key: LedgerKey, took: Seconds);
@@ -44,13 +44,13 @@ pub(super) trait Scheduler {
     fn places(&self, _key: LedgerKey) -> Option<Vec<usize>> {
         None
     }
-    /// How long a request may wait before it is overdue, where that means anything.
+    /// Time that a request may wait before it is overdue, where that means anything.
     fn wait_bound(&self) -> Duration {
         Duration::MAX
     }
 }
 
-/// What a deployment of a trace takes.
+/// Memory that a deployment of a trace takes.
 pub(super) fn need(trace: &Workload, model: usize) -> MemoryNeed {
     trace.fleet.get(model).map_or(
         MemoryNeed {

@@ -10,7 +10,7 @@ use crate::lifecycle::decide::policy::Seconds;
 use crate::lifecycle::decide::policy::costs::Costs;
 use crate::random::Dice;
 
-/// What a SPEC may be.
+/// Forms of a SPEC.
 pub const GRAMMAR: &str = "\
   zipf:D:G:RATE:ALPHA            D deployments on G GPUs, RATE requests/s over all,
                                  popularity by Zipf's law with ALPHA; 2 h
@@ -30,7 +30,7 @@ const HOUR: Seconds = 3_600.0;
 /// Largest fleet and number of GPUs.
 const COUNT_MAX: usize = 20_000;
 
-/// What is wrong with a SPEC, and where.
+/// Error of a SPEC, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct SpecError {
     text: String,
@@ -56,7 +56,7 @@ impl fmt::Display for SpecError {
 struct Fields<'a> {
     text: &'a str,
     rest: std::iter::Enumerate<std::str::Split<'a, char>>,
-    /// Where the last field begins.
+    /// Place where the last field begins.
     at: usize,
     next: usize,
 }

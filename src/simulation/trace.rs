@@ -1,4 +1,4 @@
-//! What is simulated: a fleet of deployments on GPUs, and the requests for it.
+//! Input of a simulation: a fleet of deployments on GPUs, and the requests for it.
 
 use crate::config::Prefer;
 use crate::lifecycle::decide::policy::Seconds;
@@ -11,7 +11,7 @@ pub(super) const ARRIVALS_MAX: usize = 5_000_000;
 /// The machine that the requests of a file are simulated on.
 #[derive(Clone, Copy, Debug)]
 pub struct PlayedMachine {
-    /// How many GPUs it has.
+    /// Number of GPUs that it has.
     pub gpus: usize,
     /// Bytes of each.
     pub gpu_memory: u64,
@@ -40,15 +40,15 @@ pub struct Model {
     pub asleep: u64,
     /// Bytes of its weights.
     pub weights: u64,
-    /// What its transitions take.
+    /// Costs of its transitions.
     pub costs: Costs,
-    /// Whether tidegate never makes it leave; others know no such thing.
+    /// True if tidegate never makes it leave; others know no such thing.
     pub keep: bool,
-    /// Whose requests it is for, by number.
+    /// Workspace whose requests it is for, by number.
     pub workspace: u32,
     /// Share of the requests.
     pub(super) popularity: f64,
-    /// How many GPUs it takes.
+    /// Number of GPUs that it takes.
     pub(super) gpus: usize,
     /// Tokens per second of a request alone.
     pub(super) speed: f64,
@@ -59,22 +59,22 @@ pub struct Model {
 /// One request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Arrival {
-    /// When it comes, in seconds.
+    /// Time when it comes, in seconds.
     pub at: Seconds,
-    /// Which deployment it is for, by its place in the fleet.
+    /// Deployment that it is for, by its place in the fleet.
     pub model: usize,
     /// Seconds of work, were it alone.
     pub work: Seconds,
-    /// Whose it is, where a client is known by a key.
+    /// Client that sends it, where a client is known by a key.
     pub key: Option<u32>,
 }
 
 /// A fleet and its requests.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// What it is called.
+    /// Name of it.
     pub name: String,
-    /// How many GPUs there are.
+    /// Number of GPUs.
     pub gpus: usize,
     /// Bytes of each GPU.
     pub gpu_memory: u64,
@@ -84,11 +84,11 @@ pub struct Workload {
     pub fleet: Vec<Model>,
     /// The requests, in order of time.
     pub arrivals: Vec<Arrival>,
-    /// How long requests come, in seconds.
+    /// Time for which requests come, in seconds.
     pub horizon: Seconds,
     /// Lists of deployments: requests for the first of one may go to any of it.
     pub lists: Vec<Vec<usize>>,
-    /// Who of a list is asked.
+    /// Choice of the one of a list that is asked.
     pub prefer: Prefer,
 }
 

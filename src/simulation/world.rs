@@ -31,7 +31,7 @@ const STUCK_AFTER: Duration = Duration::from_mins(1);
 /// Deployments that are named of those that nothing moves for.
 const STUCK_NAMES_MAX: usize = 5;
 
-/// What is to come.
+/// Event that is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Coming {
     Done(usize, u32),
@@ -50,7 +50,7 @@ pub(super) struct World<'a, S> {
     coming: BinaryHeap<Reverse<(Uptime, u64, Coming)>>,
     sequence: u64,
     turn: VecDeque<(usize, Event)>,
-    /// Until when each GPU's bus is taken.
+    /// Time until which each GPU's bus is taken.
     bus: Vec<Uptime>,
     bus_time: Seconds,
     /// By workspace.
@@ -59,7 +59,7 @@ pub(super) struct World<'a, S> {
     switches: usize,
     look_at: Option<Uptime>,
     is_due: bool,
-    /// When something last came, happened or was decided.
+    /// Time when something last came, happened or was decided.
     moved_at: Uptime,
     bound: Bound,
 }
@@ -157,7 +157,7 @@ impl<'a, S: Scheduler> World<'a, S> {
         self.outcome()
     }
 
-    /// Whether it only looks at its claims, over and over, though all are overdue: then
+    /// True if it only looks at its claims, over and over, though all are overdue: then
     /// time alone brings nothing any more.
     fn is_stuck(&self) -> bool {
         let patience = self.scheduler.wait_bound().saturating_add(STUCK_AFTER);
@@ -211,7 +211,7 @@ impl<'a, S: Scheduler> World<'a, S> {
         }
     }
 
-    /// Who is asked for a deployment: one of its list that serves, else itself.
+    /// Number that is asked for a deployment: one of its list that serves, else itself.
     fn chosen(&self, model: usize) -> usize {
         let serves = |number: &&usize| {
             let actor = self.actors.get(**number);
@@ -294,7 +294,7 @@ impl<'a, S: Scheduler> World<'a, S> {
         }
     }
 
-    /// Lets those who wait in, as far as there are places.
+    /// Lets requests that wait in, as far as there are places.
     fn admit(&mut self, number: usize) {
         let (now, workspace) = (self.now, self.workspace(number));
         let places = self.places(number);

@@ -22,21 +22,21 @@ const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A worker, as the calls need it.
 #[derive(Clone, Debug)]
 pub struct Callee {
-    /// What was launched.
+    /// The launched worker.
     pub launched: Launched,
     /// The name that it serves.
     pub model: ModelName,
     /// Limit of one call.
     pub limit: Duration,
-    /// What it says to a fixed prompt, once it was asked.
+    /// Answer of the worker to a fixed prompt, once it was asked.
     pub taste: Taste,
 }
 
-/// What one worker says to a fixed prompt, to be compared after a wake; shared by
-/// all who call it. Empty until it was asked, `None` where it completes no texts.
+/// Answer of one worker to a fixed prompt, to be compared after a wake; shared by
+/// all that call the worker. Empty until it was asked, `None` where it completes no texts.
 pub type Taste = Arc<OnceLock<Option<String>>>;
 
-/// What an adopted worker was found to do.
+/// Finding about an adopted worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proven {
     /// It serves.
@@ -45,12 +45,12 @@ pub enum Proven {
     Asleep,
 }
 
-/// How deep a probe looks.
+/// Depth of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Whether it says that it is well.
+    /// Asks the worker if it is well.
     Look,
-    /// Whether its engine answers one token.
+    /// Asks the worker's engine for one token.
     Answer,
 }
 
@@ -65,17 +65,17 @@ pub trait Calls: fmt::Debug + Send + Sync + 'static {
     /// Wakes it, and makes sure that it answers.
     fn wake(&self, worker: Callee, from: OffloadTo) -> Boxed<'_, Result<(), String>>;
 
-    /// Whether a worker that serves is well.
+    /// Checks that a worker that serves is well.
     fn probe(&self, _worker: Callee, _depth: Depth) -> Boxed<'_, Result<(), String>> {
         Box::pin(async { Ok(()) })
     }
 
-    /// What a worker that serves tells of its model; `None` where it doesn't.
+    /// Asks a worker that serves about its model; `None` where it doesn't tell.
     fn about(&self, _worker: Callee) -> Boxed<'_, Option<About>> {
         Box::pin(async { None })
     }
 
-    /// Whether this address answers for that worker, and what it does.
+    /// Checks that this address answers for that worker; returns what the worker does.
     fn prove(&self, worker: Callee) -> Boxed<'_, Result<Proven, String>>;
 }
 

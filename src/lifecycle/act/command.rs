@@ -1,4 +1,4 @@
-//! What a spec runs: program, arguments, environment.
+//! Command of a spec: program, arguments, environment.
 //!
 //! The command line of vLLM proper is `vllm`'s to build; this adds what every
 //! worker of ours gets: its socket, its key, its own directories. Looks at the
@@ -25,11 +25,11 @@ use crate::vllm::options::{OptionError, SecretSource, SecretText};
 use crate::vllm::rules::{Allowed, Hardware, Operator};
 use aws_lc_rs::digest;
 
-/// How long an idle connection to a worker stays open, in seconds; the
+/// Seconds for which an idle connection to a worker stays open; the
 /// gateway's pool closes its own sooner. vLLM's default is 5 s.
 pub const KEEP_ALIVE_SECONDS: u64 = 300;
 
-/// Where a worker listens that can't listen on a socket.
+/// Host on which a worker listens that can't listen on a socket.
 pub const LOOPBACK: &str = "127.0.0.1";
 
 /// A command as it will be run.
@@ -41,39 +41,39 @@ pub struct WorkerCommand {
     pub args: Vec<String>,
     /// Environment, beside what this process has.
     pub env: Vec<(String, String)>,
-    /// What was left out or said in another way, for people.
+    /// Notes for people: options that were left out or said in another way.
     pub notes: Vec<String>,
     /// Directories that its arguments have it write to.
     pub writes: Vec<PathBuf>,
 }
 
-/// Where engines come from.
+/// Sources of engines.
 #[derive(Clone, Debug)]
 pub struct Engines {
     /// Our own executable, for the stand-in.
     pub own: PathBuf,
     /// `[engines.vllm]`: finds and installs vLLM.
     pub vllm: Arc<Installations>,
-    /// Whether workers run on GPUs.
+    /// True if workers run on GPUs.
     pub gpus: bool,
-    /// What options name as `{ secret = "NAME" }`.
+    /// Secrets that options name as `{ secret = "NAME" }`.
     pub secrets: Secrets,
-    /// What instances may load whose files are an admin's.
+    /// Allowance of instances whose files are an admin's.
     pub allowed: Allowed,
-    /// What the settings allow those of operators; [`Self::allowed_to`] adds what
+    /// Allowance that the settings give instances of operators; [`Self::allowed_to`] adds what
     /// admins named.
     pub operators: Allowed,
-    /// What is in effect: what admins named in it, operators may name too.
+    /// The catalog in effect: what admins named in it, operators may name too.
     pub catalog: Arc<ArcSwap<Catalog>>,
 }
 
-/// Where a worker listens: on its socket, or, where its version of vLLM knows no
+/// Place where a worker listens: on its socket, or, where its version of vLLM knows no
 /// sockets, on this port of the loopback.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerPlace<'a> {
     /// Path of the socket.
     pub socket: &'a Path,
-    /// The port; of no meaning for who uses the socket.
+    /// The port; without meaning for a worker that uses the socket.
     pub port: u16,
 }
 
@@ -87,7 +87,7 @@ impl WorkerPlace<'_> {
     }
 }
 
-/// What runs a spec.
+/// Program that runs a spec.
 #[derive(Clone, Debug)]
 pub enum Engine {
     /// Our own executable.
@@ -178,7 +178,7 @@ impl Engines {
         whole.filter_map(Result::ok).collect()
     }
 
-    /// What a spec may load and say, by the author of its file.
+    /// Allowance of a spec, by the author of its file.
     pub fn allowed_to(&self, spec: &config::Deployment) -> Cow<'_, Allowed> {
         match &spec.author {
             Author::Admin => Cow::Borrowed(&self.allowed),

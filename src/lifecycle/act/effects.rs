@@ -1,6 +1,6 @@
 //! Does what the machine decided.
 //!
-//! What takes time runs as a task and comes back as a [`Report`]; everything
+//! Work that takes time runs as a task and comes back as a [`Report`]; everything
 //! else is done at once. Decides nothing.
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::tasks::Tasks;
 use crate::vllm::fit::Fit;
 use crate::vllm::log::progress;
 
-/// What a task found out.
+/// Finding of a task.
 #[derive(Debug)]
 pub(in crate::lifecycle) struct Report {
     pub(in crate::lifecycle) id: DeploymentId,
@@ -42,24 +42,24 @@ pub(in crate::lifecycle) enum What {
     Event(Event, Option<Why>),
     /// The worker runs, and this is where.
     Launched(Generation, Launched),
-    /// How far its start is.
+    /// Progress of a worker's start.
     Progress(Generation, &'static str, u8),
-    /// What the fetch of its model with that number says.
+    /// News of the fetch with that number, of its model.
     Fetch(u64, FetchNews),
-    /// What a worker of the spec with this digest will need of memory.
+    /// Memory that a worker of the spec with this digest will need.
     Foretold(Arc<str>, Arc<Fit>),
 }
 
-/// What a fetch says.
+/// News of a fetch.
 #[derive(Debug)]
 pub(in crate::lifecycle) enum FetchNews {
-    /// How far it is.
+    /// Progress of the fetch.
     Progress(FetchProgress),
     /// It is over.
     Ended(Result<(), FetchFailure>),
 }
 
-/// What a worker's tasks hold of it.
+/// Parts of a worker that its tasks hold.
 #[derive(Clone, Debug)]
 struct Door {
     gate: Arc<Gate>,
@@ -85,9 +85,9 @@ struct Watched {
     generation: Generation,
     nonce: Nonce,
     callee: Callee,
-    /// Where its lines begin in the console.
+    /// Number of the worker's first line in the console.
     lines_from: u64,
-    /// Whether it was ready once.
+    /// True once the worker was ready.
     served: Arc<AtomicBool>,
 }
 
@@ -101,7 +101,7 @@ pub(in crate::lifecycle) struct Effects {
     pub(in crate::lifecycle) reports: mpsc::Sender<Report>,
     pub(in crate::lifecycle) call_timeout: Duration,
     pub(in crate::lifecycle) care: Care,
-    /// What the GPUs' sensors say.
+    /// Readings of the GPUs' sensors.
     pub(in crate::lifecycle) readings: Readings,
 }
 

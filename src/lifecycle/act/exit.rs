@@ -1,4 +1,4 @@
-//! Why a worker ended.
+//! Cause of a worker's end.
 
 use super::launcher::Exit;
 use crate::deployment::Handle;
@@ -8,8 +8,8 @@ use crate::vllm::log::verdict;
 /// Lines of the log that a reason quotes.
 const QUOTED_LINES: usize = 3;
 
-/// How it ended, with what its log says about why and what can be done; and
-/// whether another try would end the same way.
+/// Account of a worker's end, with what its log says about why and what can be done; and
+/// true if another try would end the same way.
 pub(super) fn why(handle: &Handle, exit: &Exit, lines_from: u64) -> (Why, bool) {
     let (lines, _) = handle.console.since(lines_from);
     let texts = lines.iter().map(AsRef::as_ref);

@@ -13,7 +13,7 @@ use super::running::Target;
 static LOOKS: Semaphore = Semaphore::const_new(2);
 
 impl Effects {
-    /// What ends a fetch that is about to begin.
+    /// Token that ends a fetch that is about to begin.
     pub(in crate::lifecycle) fn fetch_token(&self) -> CancellationToken {
         self.tasks.ending().child_token()
     }

@@ -48,8 +48,8 @@ impl From<&Settings> for Care {
     }
 }
 
-/// One worker's own requests of ours: whoever sends one to its engine holds this,
-/// as a request inside while it falls asleep can kill an engine.
+/// Lock for our own requests to one worker: a task holds it while it sends one to the engine,
+/// as a request inside while an engine falls asleep can kill it.
 pub(in crate::lifecycle) type Quiet = Arc<Mutex<()>>;
 
 /// Resolves with words once a start has stood still for too long.
@@ -146,8 +146,8 @@ async fn probe(
     gate: &Gate,
     quiet: &Quiet,
 ) -> Option<Result<(), String>> {
-    // Held before the gate is looked at: whoever puts it to sleep closes the gate
-    // first and then waits for this.
+    // Held before the gate is looked at: the task that puts it to sleep closes the gate
+    // first and then waits for this lock.
     let _held = quiet.lock().await;
     if !gate.is_open() {
         return None;

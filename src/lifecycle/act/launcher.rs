@@ -76,16 +76,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// What is to be launched.
+/// A worker to be launched.
 #[derive(Clone, Debug)]
 pub struct Order {
     /// Names the worker.
     pub nonce: Nonce,
-    /// Whose it is; its console gets the output.
+    /// Deployment of the worker; its console gets the output.
     pub handle: Arc<deployment::Handle>,
-    /// What to run.
+    /// Spec to run.
     pub spec: Arc<config::Deployment>,
-    /// Which one of its deployment.
+    /// Generation of the worker in its deployment.
     pub generation: Generation,
     /// The GPUs granted to it, by index; empty on a machine without.
     pub gpus: Arc<[u32]>,
@@ -96,11 +96,11 @@ pub struct Order {
 pub struct Launched {
     /// Its name.
     pub nonce: Nonce,
-    /// Whose it is.
+    /// Deployment of the worker.
     pub deployment: DeploymentId,
-    /// Which one of its deployment.
+    /// Generation of the worker in its deployment.
     pub generation: Generation,
-    /// Where it will listen.
+    /// Address at which the worker will listen.
     pub address: Address,
     /// The key that it wants.
     pub api_key: Arc<str>,
@@ -110,20 +110,20 @@ pub struct Launched {
     pub fingerprint: Arc<str>,
     /// The GPUs that it was given.
     pub gpus: Arc<[u32]>,
-    /// Where its weights are, since it was told to sleep.
+    /// Place of its weights, once it was told to sleep.
     pub asleep: Option<OffloadTo>,
 }
 
-/// How a worker ended.
+/// End of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exit {
     /// In words: `exited with code 1`.
     pub how: String,
-    /// Whether the kernel counted a kill among its processes for want of memory.
+    /// True if the kernel counted a kill for want of memory among the worker's processes.
     pub out_of_memory: bool,
 }
 
-/// What a worker has done so far; only the differences of two mean anything.
+/// Work of a worker so far; only the difference of two values means anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkerActivity {
     /// Processor time of all its processes.
@@ -132,7 +132,7 @@ pub struct WorkerActivity {
     pub bytes: u64,
 }
 
-/// Why nothing was launched.
+/// Reason why nothing was launched.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The spec can't be launched; another try would not help.
@@ -141,7 +141,7 @@ pub enum LaunchError {
     /// It failed now and may do later.
     #[error("could not launch the worker: {0}")]
     Now(String),
-    /// What is ours to write of it can't be written now, as on a full disk. Neither
+    /// Our own files about the worker can't be written now, as on a full disk. Neither
     /// the spec nor the worker is at fault.
     #[error("{0}")]
     State(String),
@@ -160,7 +160,7 @@ impl LaunchError {
     }
 }
 
-/// Why the model of a spec is not here.
+/// Reason why the model of a spec is not here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchFailure {
     /// It can't be brought here; another try would not help.
@@ -171,12 +171,12 @@ pub enum FetchFailure {
     Now(String),
 }
 
-/// Why the left-over workers are not known.
+/// Reason why the left-over workers are not known.
 #[derive(Debug, thiserror::Error)]
 #[error("could not read who was left over by the last run")]
 pub struct ListError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// Whose a process is that a device reports.
+/// Owner of a process that a device reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessOwner {
     /// A worker of ours.
@@ -217,7 +217,7 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Brings the model of a spec here, if it is one that its engine would fetch after it
-    /// got its GPUs; `progress` hears how far it is. One fetch serves all who ask for the
+    /// got its GPUs; `progress` hears how far it is. One fetch serves all callers that ask for the
     /// same model. Dropping the future ends it for this caller, and the next call goes on
     /// from there.
     fn fetch<'a>(
@@ -235,7 +235,7 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// What a worker of a spec will need of memory, by what of its model is here; `None`
+    /// Memory that a worker of a spec will need, by what of its model is here; `None`
     /// where that is not known. Blocks for a look at the disk.
     fn foretell(&self, _spec: &config::Deployment) -> Option<Arc<Fit>> {
         None
@@ -245,7 +245,7 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// launches two.
     fn submit(&self, order: Order) -> Boxed<'_, Result<Launched, LaunchError>>;
 
-    /// Whether what is written of a worker that is launched can be written now; else
+    /// Checks that the record of a launched worker can be written now; else tells
     /// why not, in words. Blocks.
     ///
     /// # Errors
@@ -262,13 +262,13 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// The worker of that name, if it was launched here and lives.
     fn find(&self, nonce: &Nonce) -> Option<Launched>;
 
-    /// Whose these processes are, where workers are processes of this machine.
+    /// Owners of these processes, where workers are processes of this machine.
     /// Blocks for a look at each.
     fn owners(&self, pids: &[u32]) -> Vec<ProcessOwner> {
         vec![ProcessOwner::Unknown; pids.len()]
     }
 
-    /// What a worker has done so far; `None` where that is not known. Blocks for a
+    /// Work of a worker so far; `None` where that is not known. Blocks for a
     /// look at each of its processes.
     fn activity(&self, _nonce: &Nonce) -> Option<WorkerActivity> {
         None

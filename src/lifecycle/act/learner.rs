@@ -15,11 +15,11 @@ use crate::vllm::about::{About, architecture_in};
 /// Learns of the model of one worker.
 #[derive(Debug)]
 pub(super) struct Learner {
-    /// Whose worker it is.
+    /// Deployment of the worker.
     pub(super) handle: Arc<Handle>,
-    /// What the worker was started for.
+    /// Spec that the worker was started for.
     pub(super) spec: Arc<config::Deployment>,
-    /// Where its lines begin in the console.
+    /// Number of the worker's first line in the console.
     pub(super) lines_from: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Whose memory is on the GPUs: readings of the devices, told apart by owner.
+//! Owners of the memory on the GPUs: readings of the devices, told apart by owner.
 //!
 //! Runs beside the conductor, as it looks into `/proc`. It judges nothing: what
 //! follows from an observation is the conductor's and placement's to say.
@@ -15,21 +15,21 @@ use crate::names::{DeploymentId, Generation};
 use crate::time::{sleep, timeout};
 use crate::units::Bytes;
 
-/// What was seen on the devices at one moment.
+/// Devices as they were seen at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::lifecycle) struct Observation {
     /// In the order of their indices.
     pub(in crate::lifecycle) devices: Vec<Seen>,
 }
 
-/// What was seen on one device.
+/// One device as it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::lifecycle) struct Seen {
     index: u32,
     used: u64,
-    /// What others hold; `None` where it can't be told whose all of it is.
+    /// Bytes that others hold; `None` where the owners of some memory can't be told.
     foreign: Option<u64>,
-    /// What each worker holds.
+    /// Bytes that each worker holds.
     workers: BTreeMap<(DeploymentId, Generation), u64>,
 }
 
@@ -41,8 +41,8 @@ impl Observation {
         }
     }
 
-    /// What others than our workers use of each device. Where owners can't be
-    /// told, as in a container that does not see the host's processes, it is what
+    /// Bytes of each device that others than our workers use. Where owners can't be
+    /// told, as in a container that does not see the host's processes, they are what
     /// exceeds what our workers hold by our own account.
     pub(in crate::lifecycle) fn foreign(&self, held: impl Fn(u32) -> u64) -> Vec<(u32, u64)> {
         let foreign = |seen: &Seen| match seen.foreign {
@@ -53,7 +53,7 @@ impl Observation {
         devices.map(|seen| (seen.index, foreign(seen))).collect()
     }
 
-    /// What a worker holds of each device, as far as it was seen.
+    /// Bytes of each device that a worker holds, as far as they were seen.
     pub(in crate::lifecycle) fn of_worker(
         &self,
         id: &DeploymentId,
@@ -112,12 +112,12 @@ pub(in crate::lifecycle) async fn watch(
     }
 }
 
-/// What a worker that sleeps may hold of a GPU, however little it held awake: the
+/// Bytes of a GPU that a worker that sleeps may hold, however little it held awake: the
 /// context of CUDA, graphs, and the buffers of its ranks.
 const RESIDUE_BYTES_MAX: u64 = 3 << 30;
-/// How long a worker that says that it sleeps may take to give its memory back.
+/// Time that a worker may take to give its memory back once it says that it sleeps.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
-/// Between two looks at it.
+/// Pause between two looks at it.
 const RELEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The most that a worker is seen to hold on one GPU; `None` where it can't be
@@ -169,7 +169,7 @@ pub(in crate::lifecycle) async fn released(
     }
 }
 
-/// What is seen in a sample; nothing where no device was read yet.
+/// Observation of a sample; empty where no device was read yet.
 pub(in crate::lifecycle) async fn of(
     sample: Arc<Sample>,
     launcher: &Arc<dyn Launcher>,

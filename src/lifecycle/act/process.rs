@@ -2,7 +2,7 @@
 //!
 //! Each worker leads a session of its own, below a keeper that writes its log and
 //! is the parent of all that it started: it outlives this process, and is ended
-//! with all of that. The journal says who it is, so the next process finds it.
+//! with all of that. The journal names each worker, so the next process finds it.
 //! `Exited` means that nothing of it is left.
 //!
 //! A pid is never trusted alone: a process is signalled through a pidfd that was
@@ -59,7 +59,7 @@ use worker::Worker;
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Why workers can't be run here.
+/// Reason why workers can't be run here.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The directories can't be used.
@@ -67,7 +67,7 @@ pub enum ProcessError {
     Io {
         /// The state directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -84,25 +84,25 @@ pub enum ProcessError {
     NoLimit(String),
 }
 
-/// How workers are kept together, and what each may take and reach.
+/// Limits of workers: how they are kept together, and what each may take and reach.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
-    /// Whether each gets a control group, where that is allowed.
+    /// True if each worker gets a control group, where that is allowed.
     pub cgroups: bool,
     /// Main memory of each, in bytes; `None` for no limit.
     pub memory_max: Option<u64>,
-    /// What they get of our environment and files.
+    /// Share of our environment and files that workers get.
     pub sandbox: Sandbox,
     /// Files and directories that are ours alone.
     pub private: Vec<PathBuf>,
 }
 
-/// What keeps workers from what is the gateway's own, in words: `Ok` where the kernel
-/// does, `Err` where nothing does.
+/// Protection of what is the gateway's own from workers, in words: `Ok` where the kernel
+/// gives it, `Err` where nothing does.
 ///
 /// # Errors
 ///
-/// What a worker can reach, and what to do about it.
+/// Words for what a worker can reach, and what to do about it.
 pub fn isolation(sandbox: &Sandbox) -> Result<&'static str, &'static str> {
     match (sandbox.mode, walls::are_possible(), walls::close_sockets()) {
         (SandboxMode::Off, ..) => Err(
@@ -120,7 +120,7 @@ pub fn isolation(sandbox: &Sandbox) -> Result<&'static str, &'static str> {
     }
 }
 
-/// What the launcher is made of.
+/// Parts that the launcher is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The state directory.
@@ -128,13 +128,13 @@ pub struct Options {
     /// Our own executable, which runs `worker-exec`. `/proc/self/exe` stays
     /// right when the file is replaced.
     pub own: PathBuf,
-    /// Where engines come from.
+    /// Sources of engines.
     pub engines: Engines,
     /// Size at which a log is rotated, in bytes.
     pub log_bytes_max: u64,
-    /// What the devices are called.
+    /// Names of the devices.
     pub gpus: Inventory,
-    /// How workers are kept together.
+    /// Limits of workers.
     pub bounds: Bounds,
     /// Runs the tails of logs.
     pub tasks: Tasks,
@@ -152,11 +152,11 @@ pub struct ProcessLauncher {
 struct Inner {
     options: Options,
     places: Places,
-    /// Where workers get control groups, if they do.
+    /// Place for the workers' control groups, if they get some.
     groups: Option<Groups>,
     journal: Journal,
     followers: log::Followers,
-    /// What our state directory is: a copy of it is another.
+    /// Identity of our state directory: a copy of it has another.
     identity: String,
     boot_id: String,
     /// Held for a look or a change, never over an await.
@@ -206,7 +206,7 @@ impl ProcessLauncher {
     }
 }
 
-/// Where workers get control groups; `None` where they don't.
+/// Place for the workers' control groups; `None` where they get none.
 fn groups(options: &Options, places: &Places) -> Result<Option<Groups>, ProcessError> {
     if !options.bounds.cgroups {
         return Ok(None);
@@ -254,7 +254,7 @@ impl Inner {
         self.places.logs.join(format!("{}.log", id.file_stem()))
     }
 
-    /// What runs a spec, found or installed, told on its console.
+    /// Finds or installs the engine of a spec, and tells so on the console.
     async fn engine(
         &self,
         spec: &config::Deployment,

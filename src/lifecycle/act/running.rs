@@ -20,7 +20,7 @@ pub(in crate::lifecycle) struct Target<'a> {
     pub(in crate::lifecycle) running: Option<&'a Running>,
 }
 
-/// What the supervisor of a worker is told.
+/// Wish for a worker, as its supervisor is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::lifecycle) enum Wish {
     /// Let it run.
@@ -36,11 +36,11 @@ pub(in crate::lifecycle) enum Wish {
 pub(in crate::lifecycle) struct Running {
     /// `None` until it was launched.
     pub(in crate::lifecycle) launched: Option<Launched>,
-    /// Where the requests that it serves enter; tells it from every other worker.
+    /// Gate where the requests enter that the worker serves; tells it from every other worker.
     pub(in crate::lifecycle) gate: Arc<Gate>,
-    /// Held by whoever sends its engine a request of ours.
+    /// Lock that is held while a request of ours is sent to the worker's engine.
     pub(in crate::lifecycle) quiet: Quiet,
-    /// What it says, to be compared after a wake.
+    /// Answer of the worker, to be compared after a wake.
     pub(in crate::lifecycle) taste: Taste,
     /// To its supervisor.
     pub(in crate::lifecycle) wish: watch::Sender<Wish>,

@@ -16,9 +16,9 @@ use crate::lifecycle::parts::StartError;
 use crate::names::DeploymentId;
 use crate::time::timeout;
 
-/// How long a left-over worker may take to prove itself.
+/// Time that a left-over worker may take to prove itself.
 const PROOF_LIMIT: Duration = Duration::from_secs(2);
-/// How long a killed one is waited for, beside its grace.
+/// Time that a killed worker is waited for, beside its grace.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
 /// The workers to adopt, and where their weights are if they sleep. All others
@@ -72,7 +72,7 @@ pub(in crate::lifecycle) async fn sort_out(
     Ok(kept)
 }
 
-/// Where the weights of a worker are that has proven itself.
+/// Place of the weights of a worker that has proven itself.
 async fn prove(
     effects: &Effects,
     launched: &Launched,

@@ -1,4 +1,4 @@
-//! Why a deployment runs or does not, and what a start of it would evict.
+//! Reasons why a deployment runs or does not, and what a start of it would evict.
 
 use super::Conductor;
 use super::member::{Member, Rolls};
@@ -64,7 +64,7 @@ impl Conductor {
         })
     }
 
-    /// How it stands, and why.
+    /// State of a deployment, and the reason.
     fn state(&self, member: &Member, prospect: Option<&Prospect>) -> Telling {
         let phase = phase_name(member.machine.phase);
         let waits = match member.fleet.lead().waiting() {
@@ -137,7 +137,7 @@ impl Conductor {
         }
     }
 
-    /// What it takes, and what is expected of it.
+    /// Needs of a deployment, and what is expected of it.
     fn tell_needs(&self, member: &Member, lines: &mut Vec<Telling>) {
         let Some(estimate) = self.placement.estimate(member.key, self.clock.now()) else {
             return;
@@ -256,7 +256,7 @@ impl Conductor {
     }
 }
 
-/// What one has, and why it can't be made to leave.
+/// Holding of an occupant, and the reason why it can't be made to leave.
 fn stands(holder: &Occupant) -> String {
     let bytes = Bytes(holder.bytes);
     let how = match holder.standing {
@@ -287,7 +287,7 @@ fn stands(holder: &Occupant) -> String {
     format!("{bytes}: {how}")
 }
 
-/// How the fetch of a model stands that has gone on for so long.
+/// State of a model's fetch that has gone on for so long.
 fn fetching(member: &Member, since: Span) -> String {
     match &member.progress {
         Some((words, percent)) => format!(

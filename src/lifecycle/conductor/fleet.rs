@@ -1,4 +1,4 @@
-//! The replicas of one deployment, put together for those who send requests.
+//! The replicas of one deployment, put together for the senders of requests.
 //!
 //! Each replica is a member of its own, with its machine, its worker and its
 //! console; requests know only the deployment. This opens the deployment's gate
@@ -84,7 +84,7 @@ impl Fleet {
         }
     }
 
-    /// Whether a replica serves.
+    /// True if a replica serves.
     pub(in crate::lifecycle) fn serves(&self) -> bool {
         self.locked().values().any(|seat| seat.open)
     }
@@ -130,7 +130,7 @@ fn together(seats: &BTreeMap<u32, Seat>) -> Option<Snapshot> {
     })
 }
 
-/// How near a replica is to serving; the least tells of all.
+/// Distance of a replica from serving; the nearest one's snapshot stands for all.
 fn rank(seat: &Seat) -> u32 {
     match seat.snapshot.status {
         Status::Active | Status::Idle if seat.open => 0,

@@ -1,4 +1,4 @@
-//! What is learned while workers serve: arrivals, service times, sizes.
+//! Figures learned while workers serve: arrivals, service times, sizes.
 //!
 //! Gates count by themselves; nobody tells the conductor of a request. So their
 //! counts are taken down now and then, for placement's estimates. Those of how much
@@ -18,15 +18,15 @@ use crate::names::DeploymentId;
 use crate::time::{Uptime, unix_seconds};
 use crate::vllm::fit::Fit;
 
-/// Between two looks at the gates' counts.
+/// Pause between two looks at the gates' counts.
 const COUNT_PAUSE: Duration = Duration::from_secs(1);
-/// Between two times that the estimates are written down: what a crash takes away.
+/// Pause between two times that the estimates are written down: what a crash takes away.
 const KEEP_PAUSE: Duration = Duration::from_mins(1);
-/// How long a worker must have been in a phase before what it holds is believed:
+/// Time that a worker must have been in a phase before what it holds is believed:
 /// a reading may be that old.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// When the estimates were last written down, and whether there is more since.
+/// Time when the estimates were last written down, and true if there is more since.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     at: Uptime,
@@ -34,7 +34,7 @@ pub(super) struct Kept {
 }
 
 impl Conductor {
-    /// When the counts are to be taken down; never where nothing follows from
+    /// Time when the counts are to be taken down; `None` where nothing follows from
     /// them.
     pub(super) fn counts_due(&self) -> Option<Uptime> {
         let matters = !self.placement.ledger().accounts().is_empty();

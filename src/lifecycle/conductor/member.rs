@@ -27,7 +27,7 @@ use crate::vllm::fit::Fit;
 /// Shortest pause between two reports of last activity.
 const REPORT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
-/// Whether a worker waits to be replaced.
+/// Wait of a worker to be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::lifecycle) enum Rolls {
     /// It does not.
@@ -53,30 +53,30 @@ pub(in crate::lifecycle) struct Member {
     pub(in crate::lifecycle) running: Option<Running>,
     /// No longer in the catalog: forgotten once it has stopped.
     pub(in crate::lifecycle) leaving: bool,
-    /// When this phase began.
+    /// Time when this phase began.
     pub(in crate::lifecycle) entered: Uptime,
     entered_unix: u64,
-    /// When the last activity was last reported.
+    /// Time when the last activity was last reported.
     pub(in crate::lifecycle) reported: Uptime,
     pub(in crate::lifecycle) gpus: Arc<[u32]>,
     pub(in crate::lifecycle) progress: Option<(Arc<str>, u8)>,
     /// Its model, which may have to come here first.
     pub(in crate::lifecycle) fetch: ModelFetch,
-    /// What its worker will need of memory, by its model; `None`: not known.
+    /// Memory that its worker will need, by its model; `None`: not known.
     pub(in crate::lifecycle) fit: Option<Arc<Fit>>,
-    /// Why it failed or was stopped.
+    /// Reason why it failed or was stopped.
     pub(in crate::lifecycle) reason: Option<Telling>,
     pub(in crate::lifecycle) refusals: u64,
     pub(in crate::lifecycle) refusal: Option<Refusal>,
-    /// Whether it waits for a moment to be replaced, as its options changed.
+    /// Its wait for a moment to be replaced, as its options changed.
     pub(in crate::lifecycle) rolls: Rolls,
     /// Its number in placement.
     pub(in crate::lifecycle) key: LedgerKey,
-    /// Whether it is wanted though no request waits.
+    /// Wish for it though no request waits.
     pub(in crate::lifecycle) insists: Insists,
-    /// Whether this worker slept with its weights in host memory before.
+    /// True if this worker slept with its weights in host memory before.
     pub(in crate::lifecycle) has_slept: bool,
-    /// What its gate had counted when it was last looked at, and when that was.
+    /// Counts of its gate when that was last looked at, and the time of the look.
     pub(in crate::lifecycle) counted: (Counts, Uptime),
 }
 
@@ -116,18 +116,18 @@ impl Member {
         }
     }
 
-    /// Which replica it is, counted from 1.
+    /// Number of the replica, counted from 1.
     pub(in crate::lifecycle) fn number(&self) -> u32 {
         self.spec.replicas.number
     }
 
-    /// Where the requests enter that its worker serves.
+    /// Gate where the requests enter that its worker serves.
     pub(in crate::lifecycle) fn gate(&self) -> &Arc<Gate> {
         let running = self.running.as_ref();
         running.map_or(&self.handle.gate, |running| &running.gate)
     }
 
-    /// What effects are told of it.
+    /// Target that effects are told of.
     pub(in crate::lifecycle) fn target(&self) -> Target<'_> {
         Target {
             handle: &self.handle,
@@ -137,7 +137,7 @@ impl Member {
         }
     }
 
-    /// What stories are told about.
+    /// Subject that stories are told about.
     pub(in crate::lifecycle) fn subject(&self) -> Subject<'_> {
         Subject {
             id: &self.handle.id,
@@ -150,7 +150,7 @@ impl Member {
         }
     }
 
-    /// Whether its worker was told to end, and none is to follow.
+    /// True if its worker was told to end, and none is to follow.
     pub(in crate::lifecycle) fn is_ending(&self) -> bool {
         match self.machine.phase {
             Phase::Stopping { next, .. } => next == Next::Rest && !self.machine.wanted,
@@ -160,7 +160,7 @@ impl Member {
         }
     }
 
-    /// Whether its worker runs with other options than the spec has now.
+    /// True if its worker runs with other options than the spec has now.
     pub(in crate::lifecycle) fn is_outdated(&self) -> bool {
         let launched = self.running.as_ref().and_then(|r| r.launched.as_ref());
         launched.is_some_and(|launched| launched.fingerprint != self.fingerprint)
@@ -219,11 +219,11 @@ impl Member {
         }
     }
 
-    /// How it stands, for placement.
+    /// State of the member, for placement.
     pub(in crate::lifecycle) fn stand(&self) -> Stand {
         let held = self.fleet.lead().held();
         let standing = match Standing::of(&self.machine) {
-            // Whoever it came up for is about to enter: to take it away now would
+            // Requests that it came up for are about to enter: to take it away now would
             // bring it up in vain, over and over.
             Standing::Ready(_) if held.count > 0 => Standing::Waking,
             standing => standing,
@@ -246,7 +246,7 @@ impl Member {
         }
     }
 
-    /// What placement goes by.
+    /// Profile that placement goes by.
     pub(in crate::lifecycle) fn profile(&self, timings: &Timings, gpu_memory: u64) -> Profile {
         let timing = timings.get(&self.handle.id);
         let (fit, broken) = (self.fit.as_deref(), self.machine.broken);
@@ -262,7 +262,7 @@ impl Member {
         let workers = workers.and_then(Running::worker).map(Arc::new);
         let status = self.status();
         let loading = status == Status::Loading;
-        // Whoever was refused is told when to come again.
+        // A refused caller is told when to come again.
         let comes = loading || (phase == Phase::Failed && self.machine.deadline.is_some());
         // One that an operator stopped is not started by whoever asks.
         let rests = matches!(status, Status::Offloaded | Status::Stopped)
@@ -289,14 +289,14 @@ impl Member {
         self.fleet.publish(self.number(), &self.handle, snapshot);
     }
 
-    /// When a request was last inside, in seconds since 1970.
+    /// Time when a request was last inside, in seconds since 1970.
     fn last_activity(&self, now: Uptime) -> Option<u64> {
         let ago = now.saturating_sub(self.handle.gate.last_activity());
         let served = self.machine.ready_since > Uptime::ZERO;
         served.then(|| unix_seconds().saturating_sub(ago.as_secs()))
     }
 
-    /// When the last activity is to be looked at again, while it serves: no one
+    /// Time when the last activity is to be looked at again, while it serves: nothing
     /// tells that a request came or went.
     pub(in crate::lifecycle) fn report_due(&self) -> Option<Uptime> {
         let interval = self.spec.idle.last_action_report_interval;
@@ -324,13 +324,13 @@ impl Member {
             }
             Phase::Stopping { .. } => Status::Stopping,
             Phase::Stopped => Status::Stopped,
-            // Another try is under way: for whoever waits, it loads.
+            // Another try is under way: to requests that wait, it loads.
             Phase::Failed if self.machine.wanted => Status::Loading,
             Phase::Failed => Status::Failed,
         }
     }
 
-    /// What is left of the usual time, at least a second; all of it while it rests. A first
+    /// Rest of the usual time, at least a second; all of it while it rests. A first
     /// start is foretold from how far its log is, and before that from what is usual.
     fn ready_in(&self, timing: &Timing, now: Uptime) -> Duration {
         let from = match self.machine.phase {
@@ -370,7 +370,7 @@ impl Member {
         left.max(Duration::from_secs(1))
     }
 
-    /// How far the fetch of its model is, while it is fetched.
+    /// Progress of the fetch of its model, while it is fetched.
     fn fetched(&self) -> Option<FetchProgress> {
         let fetches = self.machine.phase == Phase::Fetching;
         self.fetch.progress().filter(|_| fetches)
@@ -385,7 +385,7 @@ impl Member {
 /// From here on the log tells how long the rest of a start will take.
 const PERCENT_TELLING: u32 = 20;
 
-/// How long starts and wakes take where none was measured: vLLM's take 30 to
+/// Times of starts and wakes where none was measured: vLLM's take 30 to
 /// 200 s and 0.3 to 10 s.
 fn usual(spec: &config::Deployment, wakes: bool) -> Duration {
     match (&spec.engine, wakes) {

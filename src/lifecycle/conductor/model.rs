@@ -87,7 +87,7 @@ impl ModelFetch {
         self.is_here = is_here;
     }
 
-    /// How far the one under way is.
+    /// Progress of the fetch that is under way.
     pub(in crate::lifecycle) fn progress(&self) -> Option<FetchProgress> {
         self.progress
     }

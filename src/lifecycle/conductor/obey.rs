@@ -1,4 +1,4 @@
-//! What operators and clients ask: a command becomes events of the replicas that it means.
+//! Commands of operators and clients: each becomes events of the replicas that it means.
 
 use super::Conductor;
 use super::member::Rolls;

@@ -1,4 +1,4 @@
-//! What a catalog would change if it were taken into effect: said, not done.
+//! Changes that a catalog would bring if it were taken into effect: said, not done.
 
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ fn inside(member: &Member) -> Option<u32> {
     (has_worker && member.running.is_some()).then(|| member.fleet.lead().gate.in_flight())
 }
 
-/// What differs that needs no other worker.
+/// Names of the keys that differ and need no other worker.
 fn live(old: &config::Deployment, new: &config::Deployment) -> Vec<&'static str> {
     let differs = [
         (

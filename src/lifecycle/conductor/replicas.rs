@@ -1,4 +1,4 @@
-//! Several workers of one deployment: whom a demand wakes, how many there are,
+//! Several workers of one deployment: which one a demand wakes, how many there are,
 //! and which is replaced when options change.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,10 +14,10 @@ use crate::names::DeploymentId;
 use crate::time::Uptime;
 use crate::units::counted;
 
-/// Between two looks at the load of a deployment that may have several.
+/// Pause between two looks at the load of a deployment that may have several.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What is remembered of the load, by deployment.
+/// Memory of the load, by deployment.
 #[derive(Debug, Default)]
 pub(super) struct Scales {
     of: BTreeMap<DeploymentId, Scale>,
@@ -47,7 +47,7 @@ impl Conductor {
         .filter(move |(id, _)| lead.has_replica(id))
     }
 
-    /// Whether a worker waits to be replaced.
+    /// True if a worker waits to be replaced.
     pub(super) fn rolls(&self) -> bool {
         self.members
             .values()
@@ -91,7 +91,7 @@ impl Conductor {
         }
     }
 
-    /// When loads are to be looked at again.
+    /// Time when loads are to be looked at again.
     pub(super) fn scale_due(&self) -> Option<Uptime> {
         let mut members = self.members.values();
         let several =
@@ -164,7 +164,7 @@ impl Conductor {
     }
 }
 
-/// Whether it serves, or will without a further word.
+/// True if it serves, or will without a further word.
 fn is_up(member: &Member) -> bool {
     match member.machine.phase {
         Phase::Ready
@@ -179,12 +179,12 @@ fn is_up(member: &Member) -> bool {
     }
 }
 
-/// Whether it is between two workers, or about to be.
+/// True if it does not serve yet or any more, and will without a further word.
 fn is_changing(member: &Member) -> bool {
     is_up(member) && member.machine.phase != Phase::Ready
 }
 
-/// How far a replica is from serving; demands go to the least.
+/// Distance of a replica from serving; demands go to the nearest.
 fn distance(member: &Member) -> (u32, u32) {
     let steps = match member.machine.phase {
         Phase::Ready => 0,

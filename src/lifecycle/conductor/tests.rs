@@ -104,7 +104,7 @@ impl Stage {
             .unwrap()
     }
 
-    /// Why it failed or was stopped, in words.
+    /// Reason why it failed or was stopped, in words.
     fn reason(&self, id: &str) -> String {
         let snapshot = self.handle(id).snapshot();
         snapshot.reason.as_ref().unwrap().to_string()
@@ -126,7 +126,7 @@ impl Stage {
         Arc::clone(&reached.unwrap())
     }
 
-    /// What a request does: enter, or wait for the gate; `None` when refused.
+    /// Does what a request does: enters, or waits for the gate; `None` when refused.
     async fn request(&self, id: &str) -> Option<(Permit, Permit)> {
         let handle = self.handle(id);
         let mut watch = handle.watch();

@@ -73,7 +73,7 @@ impl Conductor {
         if event == Event::Start && member.insists == Insists::No {
             member.insists = Insists::Yes;
         }
-        // Whoever asked while it fell asleep is not a request.
+        // An operator, and no request, asked for it while it fell asleep.
         let asked = matches!(event, Event::Slept(_)) && member.insists == Insists::Yes;
         let why = why.or_else(|| asked.then_some(Why::Operator));
         let why = why.as_ref();
@@ -122,7 +122,7 @@ impl Conductor {
             let known = member.reason.take();
             member.reason = story::reason(&member.machine, &before, known, why, now);
         }
-        // Whoever waits looks again at every snapshot, so only news is published.
+        // Requests that wait look again at every snapshot, so only news is published.
         if before != member.machine || member.refusals != refusals {
             member.publish(&self.timings, now);
         }
@@ -132,7 +132,7 @@ impl Conductor {
         );
         let came_to_rest = at_rest && before.phase != member.machine.phase;
         if came_to_rest && member.fleet.lead().waiting() > 0 && !member.fleet.serves() {
-            // Whoever came too late for the gate and too early for the change.
+            // Requests that came too late for the gate and too early for the change.
             let lead = member.fleet.lead().id.clone();
             self.demand(&lead);
         }
@@ -194,7 +194,7 @@ impl Conductor {
             Action::Fetch => self.fetch(id),
             Action::CancelFetch => member.fetch.cancel(),
             Action::AcquireGpus(_) => {
-                // Whoever asked for what could not be started may be gone by now.
+                // The requests for what could not be started may be gone by now.
                 let by_itself = starts_at_boot(&member.spec) || member.machine.unwritten > 0;
                 let unasked = by_itself && member.fleet.lead().waiting() == 0;
                 if !member.machine.wanted {
@@ -212,7 +212,7 @@ impl Conductor {
             }
             Action::TryState(generation) => self.effects.try_state(id, generation),
             Action::OpenGate => {
-                // Published first: who holds a permit relies on the worker in it.
+                // Published before the deployment's gate opens: its permits rely on the snapshot.
                 member.changed_phase(now);
                 member.gate().open();
                 member.publish(&self.timings, now);
@@ -257,7 +257,7 @@ impl Conductor {
         }
     }
 
-    /// Whether nobody measures memory where this worker is.
+    /// True if no worker measures memory on the GPUs of this one.
     fn may_leave(&self, key: LedgerKey) -> bool {
         let (placement, members) = (&self.placement, &self.members);
         placement.may_leave(key, &|other| {

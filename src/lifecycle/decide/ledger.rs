@@ -19,7 +19,7 @@ pub enum Amount {
 }
 
 impl Amount {
-    /// In bytes, on this device.
+    /// Bytes on this device.
     pub fn on(self, device: Device) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -34,10 +34,10 @@ impl Amount {
     }
 }
 
-/// What a worker needs.
+/// Memory that a worker needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryNeed {
-    /// How many GPUs; at least one.
+    /// Number of GPUs; at least one.
     pub gpus: usize,
     /// On each, while awake.
     pub awake: Amount,
@@ -69,7 +69,7 @@ pub struct GpuLease {
     awake: Vec<u64>,
     /// Bytes on each of them while asleep.
     asleep: u64,
-    /// Whether it sleeps.
+    /// True if it sleeps.
     pub sleeps: bool,
     /// Bytes of host memory that are charged.
     host: u64,
@@ -103,7 +103,7 @@ impl GpuLease {
 /// One device's account.
 #[derive(Clone, Debug)]
 pub struct GpuAccount {
-    /// Whose it is.
+    /// Device of the account.
     pub device: Device,
     /// Bytes that our workers hold.
     pub held: u64,
@@ -171,17 +171,17 @@ impl GpuLedger {
         self.places.get(&index).copied()
     }
 
-    /// What this deployment holds.
+    /// Lease of this deployment.
     pub fn lease(&self, key: LedgerKey) -> Option<&GpuLease> {
         self.leases.get(key.index())?.as_ref()
     }
 
-    /// Who is awake there, or on its way up or down, in a fixed order.
+    /// Workers that are awake there, or on their way up or down, in a fixed order.
     pub fn awake_at(&self, place: usize) -> &[LedgerKey] {
         self.at(place).map_or(&[], |account| &account.awake)
     }
 
-    /// Who sleeps there, in a fixed order.
+    /// Workers that sleep there, in a fixed order.
     pub fn asleep_at(&self, place: usize) -> &[LedgerKey] {
         self.at(place).map_or(&[], |account| &account.asleep)
     }
@@ -214,7 +214,7 @@ impl GpuLedger {
         self.change(key, |lease| lease.sleeps = true);
     }
 
-    /// What the worker was seen to hold on each device. Awake it may take as much
+    /// Notes what the worker was seen to hold on each device. Awake it may take as much
     /// as was declared, so less is not believed.
     pub fn observe(&mut self, key: LedgerKey, bytes: u64) {
         self.change(key, |lease| {
@@ -270,7 +270,7 @@ impl GpuLedger {
         }
     }
 
-    /// What others hold on a device.
+    /// Notes what others hold on a device.
     pub fn set_foreign(&mut self, index: u32, bytes: u64) {
         let place = self.place(index);
         if let Some(account) = place.and_then(|place| self.accounts.get_mut(place)) {
@@ -292,8 +292,8 @@ impl GpuLedger {
         }
     }
 
-    /// Whether the host has room for these weights beside what is charged; those
-    /// of one that is charged already have it.
+    /// True if the host has room for these weights beside what is charged; the weights
+    /// of a worker that is charged already have it.
     pub fn host_has_room(&self, key: LedgerKey, bytes: u64) -> bool {
         let own = self.lease(key).map_or(0, |lease| lease.host);
         own > 0 || self.host_held + bytes <= self.host_budget

@@ -1,4 +1,4 @@
-//! When a worker lives: the lifecycle of one deployment, as a pure function.
+//! Life of a worker: the lifecycle of one deployment, as a pure function.
 //!
 //! [`step`] takes the state, what happened and the time; it returns the next
 //! state and what to do about it. It does no I/O and reads no clock, so every
@@ -17,13 +17,13 @@
 //!                              +-- Demand --> Placing{Wake} ----------------------+
 //! ```
 //!
-//! Where the model is not on this machine, `Fetching` comes before `Placing{Spawn}`: no
+//! `Fetching` comes before `Placing{Spawn}` where the model is not on this machine: no
 //! GPUs are asked for until it is, and no limit of a start runs.
 //!
 //! Any live phase goes to `Failed` (with backoff) when its worker exits unasked,
 //! and to `Stopping` when it overruns its deadline. A start that could not be
-//! written down waits in `Failed` too, as no failure: before each further try it is
-//! seen whether it can be, so that nobody leaves its GPUs in vain.
+//! written down waits in `Failed` too, as no failure: before each further try the machine
+//! looks if it can be now, so that no worker leaves its GPUs in vain.
 
 mod phases;
 mod words;
@@ -39,8 +39,8 @@ pub use words::{Action, Aim, Broken, Desired, Event, Next, Phase, Policy, Rest};
 /// Longest pause between two tries.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
 
-/// Longest pause between two looks whether our own state can be written: a look
-/// costs next to nothing, and whoever waits should not wait on after there is room.
+/// Longest pause between two looks if our own state can be written: a look
+/// costs next to nothing, and requests should not wait on after there is room.
 const UNWRITTEN_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Pause before a gate that could not be closed as idle is looked at again.
@@ -49,11 +49,11 @@ const RELOOK: Duration = Duration::from_secs(1);
 /// The state of one deployment's lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Machine {
-    /// Where it is.
+    /// Phase of its life.
     pub phase: Phase,
-    /// What the operator allows.
+    /// State that the operator allows.
     pub desired: Desired,
-    /// Whether someone asked for it since it last was ready.
+    /// True if someone asked for it since it last was ready.
     pub wanted: bool,
     /// The newest worker.
     pub worker: Generation,
@@ -63,13 +63,13 @@ pub struct Machine {
     pub unwritten: u32,
     /// Fetches of its model in a row that failed for now.
     pub unfetched: u32,
-    /// Since when the worker serves, in `Ready`.
+    /// Time since which the worker serves, in `Ready`.
     pub ready_since: Uptime,
-    /// When the last request left, as known when the gate closed.
+    /// Time when the last request left, as known when the gate closed.
     pub idle_since: Uptime,
     /// Rungs that failed.
     pub broken: Broken,
-    /// When this phase must be looked at again.
+    /// Time when this phase must be looked at again.
     pub deadline: Option<Uptime>,
 }
 
@@ -104,7 +104,7 @@ impl Machine {
         }
     }
 
-    /// Whether it sleeps, and a request would wake it: what may be done before one
+    /// True if it sleeps, and a request would wake it: it may then be woken before one
     /// comes, where one is expected.
     pub fn wakes_on_demand(&self) -> bool {
         matches!(self.phase, Phase::Offloaded { .. }) && self.desired == Desired::OnDemand
@@ -122,7 +122,7 @@ impl Machine {
     }
 }
 
-/// What happens next. See the module docs.
+/// Next state, and what to do about it. See the module docs.
 pub fn step(
     machine: Machine,
     event: Event,
@@ -224,7 +224,7 @@ impl Step<'_> {
         }
     }
 
-    /// When a worker that sleeps is to be stopped.
+    /// Time when a worker that sleeps is to be stopped.
     fn stop_due(&self) -> Option<Uptime> {
         self.policy
             .stop_after
@@ -333,7 +333,7 @@ impl Step<'_> {
         self.enter(Phase::Failed, self.pause(self.m.failures).min(BACKOFF_MAX));
     }
 
-    /// Tries again by itself once our own state can be written; whoever waits is
+    /// Tries again by itself once our own state can be written; requests that wait are
     /// told when that is.
     fn put_off(&mut self) {
         if self.m.desired == Desired::Down {
@@ -346,7 +346,7 @@ impl Step<'_> {
     }
 
     /// Its model could not come for now. As that is no fault of the worker's it is never
-    /// given up for good: after so many times those who wait are told when to come again,
+    /// given up for good: after so many times requests that wait are told when to come again,
     /// and the next request tries once.
     fn fetch_again(&mut self) {
         if self.m.desired == Desired::Down {

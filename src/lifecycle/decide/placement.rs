@@ -1,4 +1,4 @@
-//! Which worker gets GPU memory, and who leaves for it.
+//! Choice of the worker that gets GPU memory, and of those that leave for it.
 //!
 //! Pure: it does no I/O and reads no clock. It owns the claims for memory and
 //! what is known of each deployment; the account of memory is [`super::ledger`]'s,
@@ -52,7 +52,7 @@ pub use words::{
 const SERVICE_WEIGHT: f64 = 0.1;
 /// Seconds that a request takes before any was seen.
 const SERVICE_GUESS: Seconds = 3.0;
-/// What a clairvoyant knows of a deployment's future; nobody does in the product.
+/// Knowledge of a deployment's future, as a clairvoyant has it; the product has none.
 pub trait Foresight: std::fmt::Debug {
     /// Its requests after this time.
     fn outlook(&self, key: LedgerKey, now: Uptime) -> Box<dyn Outlook + '_>;
@@ -69,11 +69,11 @@ struct Claim {
     age: order::Age,
     /// The devices that it waits for, by place: kept from others once it is overdue.
     wants: Vec<usize>,
-    /// How likely someone asks for it next, where nobody has yet.
+    /// Chance that a client asks for it next, where none has yet.
     foreseen: Option<f64>,
-    /// What it waits for.
+    /// Obstacle that it waits for.
     blocked: Obstacle,
-    /// What it was said to wait for so far.
+    /// Obstacles that it was said to wait for so far.
     said: Vec<Obstacle>,
 }
 
@@ -84,14 +84,14 @@ struct Slot {
     profile: Profile,
     rate: Rate,
     service: Seconds,
-    /// Whether it may use host memory, by what it gains from it.
+    /// True if it may use host memory, by what it gains from it.
     favoured: bool,
     claim: Option<Claim>,
-    /// How likely someone asks for it next; for the claim that is to come.
+    /// Chance that a client asks for it next; for the claim that is to come.
     foreseen: Option<f64>,
-    /// Whom it leaves for.
+    /// Deployment that it leaves for.
     leaves_for: Option<LedgerKey>,
-    /// Who waited when it last came up.
+    /// Workspaces that waited when it last came up.
     came_for: Crowd,
 }
 
@@ -109,16 +109,16 @@ pub struct Placement {
     all_touched: bool,
     favoured_at: Option<Uptime>,
     look_at: Option<Uptime>,
-    /// Who leaves for nobody any more, to be spared if there is still time.
+    /// Victims whose claimant is gone, to be spared if there is still time.
     orphans: Vec<LedgerKey>,
-    /// How those stand who were told to leave or to come in this pass.
+    /// Standing of workers that were told to leave or to come in this pass.
     told: Vec<(LedgerKey, Standing)>,
     /// Devices that planned starts will measure, by place, with their claims.
     planned_starts: Vec<(usize, LedgerKey)>,
     foresight: Option<Arc<dyn Foresight + Send + Sync>>,
     follow: Follow,
     turns: turns::Turns,
-    /// When workspaces were last charged for what they have at work.
+    /// Time when workspaces were last charged for what they have at work.
     charged_at: Uptime,
 }
 
@@ -238,7 +238,7 @@ impl Placement {
         }
     }
 
-    /// What is to be recalled after a restart; `None` of one that nobody asked for.
+    /// Popularity to be recalled after a restart; `None` of a deployment that nobody asked for.
     /// `at` is the time of day.
     pub fn popularity(&self, key: LedgerKey, at: u64, now: Uptime) -> Option<Popularity> {
         let slot = self.slot(key)?;
@@ -277,7 +277,7 @@ impl Placement {
         }
     }
 
-    /// Withdraws the question. Who was to leave for it may be spared.
+    /// Withdraws the claim. Victims that were to leave for it may be spared.
     pub fn cancel(&mut self, key: LedgerKey) {
         self.unplan(key);
         self.claims.remove(&key);
@@ -323,13 +323,13 @@ impl Placement {
         }
     }
 
-    /// What a worker was seen to hold on each of its devices.
+    /// Notes what a worker was seen to hold on each of its devices.
     pub fn observe(&mut self, key: LedgerKey, bytes: u64) {
         self.ledger.observe(key, bytes);
         self.touch(key);
     }
 
-    /// What others, none of our workers, were seen to hold on a device.
+    /// Notes what others, none of our workers, were seen to hold on a device.
     pub fn observe_foreign(&mut self, index: u32, bytes: u64) {
         self.ledger.set_foreign(index, bytes);
         if let Some(touched) = self.ledger.place(index) {
@@ -368,7 +368,7 @@ impl Placement {
         accounts.map(|a| (a.device, a.held)).collect()
     }
 
-    /// Who holds how much of which device.
+    /// Bytes that each deployment holds, by device.
     pub fn holdings(&self) -> Vec<MemoryHolding> {
         let mut holdings = Vec::new();
         for (key, id) in (0..).map(LedgerKey).zip(self.ids().iter()) {
@@ -386,14 +386,14 @@ impl Placement {
         holdings
     }
 
-    /// Who leaves for this one.
+    /// Deployments that leave for this one.
     pub fn leaving_for(&self, key: LedgerKey) -> Vec<&DeploymentId> {
         let leaves = self.slots.iter().flatten();
         let leaves = leaves.filter(|slot| slot.leaves_for == Some(key));
         leaves.map(|slot| &slot.id).collect()
     }
 
-    /// Whether this one may go to sleep: nobody measures memory where it is.
+    /// True if this one may go to sleep: no worker measures memory where it is.
     pub fn may_leave(&self, key: LedgerKey, view: &View<'_>) -> bool {
         let places = self.ledger.lease(key).map_or(&[][..], |l| l.places());
         let starts = |other: &LedgerKey| view(*other).standing == Standing::Starting;
@@ -406,22 +406,22 @@ impl Placement {
         &self.ledger
     }
 
-    /// How much decisions weigh what.
+    /// Weights of the figures in decisions.
     pub fn params(&self) -> &Params {
         &self.params
     }
 
-    /// Whether a claim waits.
+    /// True if a claim waits.
     pub fn is_waiting(&self) -> bool {
         !self.claims.is_empty()
     }
 
-    /// When a claim is to be looked at again though nothing happened.
+    /// Time when a claim is to be looked at again though nothing happened.
     pub fn look_at(&self) -> Option<Uptime> {
         self.look_at
     }
 
-    /// Why this deployment could not fit even on an empty machine.
+    /// Reason why this deployment could not fit even on an empty machine.
     pub fn never_fits(&self, need: &MemoryNeed) -> Option<String> {
         let accounts = self.ledger.accounts().iter();
         let devices: Vec<Device> = accounts.map(|account| account.device).collect();

@@ -1,4 +1,4 @@
-//! What the choice of whom to move goes by: estimates, and the harm of a move.
+//! Figures for the choice of the worker to move: estimates, and the harm of a move.
 //!
 //! Pure: arithmetic on seconds, no clock and no state but the estimates that a
 //! deployment's own history gives. [`super::placement`] decides with it, for the
@@ -24,20 +24,20 @@ pub type Seconds = f64;
 /// Shortest time ahead in which a return counts against a victim.
 const HORIZON_MIN: Seconds = 60.0;
 
-/// How much a decision may weigh what; `[placement]` and constants of the study.
+/// Weights of the figures in a decision; `[placement]` and constants of the study.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Params {
     /// Length of a busy window, in switch costs.
     pub quantum: f64,
-    /// How long demand waits before it may cut a busy window, in switch costs.
+    /// Time that demand waits before it may cut a busy window, in switch costs.
     pub patience: f64,
-    /// A switch is made once those who wait have waited this part of its harm.
+    /// A switch is made once the requests that wait have waited this part of its harm.
     pub kappa: f64,
-    /// Whoever waits longer goes first.
+    /// Claims that wait longer go first.
     pub wait_bound: Duration,
     /// Largest share of time spent switching; 1 for no such limit.
     pub switch_share_max: f64,
-    /// Whether sleepers are woken that a client is expected to ask next.
+    /// True if sleepers are woken that a client is expected to ask next.
     pub prefetch: bool,
 }
 
@@ -58,7 +58,7 @@ impl From<&config::Placement> for Params {
 }
 
 impl Params {
-    /// How long a resident stays at least, for a switch of this cost.
+    /// Seconds that a resident stays at least, for a switch of this cost.
     pub fn window(&self, switch: Seconds) -> Seconds {
         if self.switch_share_max >= 1.0 {
             return 0.0;
@@ -68,7 +68,7 @@ impl Params {
     }
 }
 
-/// How long the requests inside take to end, as a rule.
+/// Seconds that the requests inside take to end, as a rule.
 pub fn drain(running: u32, service: Seconds) -> Seconds {
     if running == 0 {
         return 0.0;
@@ -76,12 +76,12 @@ pub fn drain(running: u32, service: Seconds) -> Seconds {
     service * (1.0 + 0.7 * f64::from(running).ln())
 }
 
-/// What is expected of a victim's requests.
+/// Expectation of a victim's requests.
 pub trait Outlook {
     /// The chance that one comes within so many seconds.
     fn chance(&self, within: Seconds) -> f64;
 
-    /// The seconds that those who come within so many seconds wait until its end.
+    /// Sum of seconds that the requests of the next `within` seconds wait until these are over.
     fn waits(&self, within: Seconds) -> Seconds;
 }
 

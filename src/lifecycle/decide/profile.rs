@@ -1,4 +1,4 @@
-//! What placement and the machine go by for a deployment: from its spec, and
+//! Figures and limits that placement and the machine go by: from a deployment's spec, and
 //! from what was measured of it.
 //!
 //! Pure. Measured figures win over declared ones, and both over guesses.
@@ -16,7 +16,7 @@ use crate::vllm::fit::Fit;
 use crate::vllm::installation::VERSION_ASSUMED;
 use crate::vllm::versions::Version;
 
-/// What an engine that sleeps keeps on a GPU, at most, where it was not measured.
+/// Bytes that an engine that sleeps keeps on a GPU, at most, where it was not measured.
 const ASLEEP_BYTES: u64 = 3 << 29;
 /// After so many sleeps without weights host memory is tried again, however slow
 /// it was.
@@ -24,7 +24,7 @@ const DISK_CYCLES_MAX: u32 = 10;
 /// Seconds that the stand-in takes to end.
 const SIM_STOP: f64 = 0.1;
 
-/// What the machine goes by.
+/// Policy that the machine goes by.
 pub(in crate::lifecycle) fn policy(spec: &config::Deployment, settings: &Settings) -> Policy {
     let (workers, idle) = (&settings.workers, &spec.idle);
     let stays = spec.keep || spec.replicas.number <= spec.replicas.min;
@@ -50,13 +50,13 @@ pub(in crate::lifecycle) fn policy(spec: &config::Deployment, settings: &Setting
     }
 }
 
-/// Whether it is started with the gateway.
+/// True if it is started with the gateway.
 pub(in crate::lifecycle) fn starts_at_boot(spec: &config::Deployment) -> bool {
     let replicas = spec.replicas;
     (spec.start == Start::Boot && replicas.number == 1) || replicas.number <= replicas.min
 }
 
-/// What placement goes by. `gpu_memory` is that of the largest device.
+/// Profile that placement goes by. `gpu_memory` is that of the largest device.
 pub(in crate::lifecycle) fn profile(
     spec: &config::Deployment,
     timing: &Timing,
@@ -78,7 +78,7 @@ pub(in crate::lifecycle) fn profile(
     }
 }
 
-/// Why a worker of this spec could never run on these devices, as far as its
+/// Reason why a worker of this spec could never run on these devices, as far as its
 /// options tell.
 pub(in crate::lifecycle) fn misfit(
     spec: &config::Deployment,
@@ -88,7 +88,7 @@ pub(in crate::lifecycle) fn misfit(
     placement::misfit(&need(spec, &Timing::default(), None, memory), devices)
 }
 
-/// What a worker of this spec needs.
+/// Memory that a worker of this spec needs.
 fn need(
     spec: &config::Deployment,
     timing: &Timing,

@@ -1,4 +1,4 @@
-//! How many replicas of a deployment there should be, and when one is replaced.
+//! Number of replicas that a deployment should have, and when one is replaced.
 //!
 //! Pure: it is told the load and the time. Another replica is asked for once the
 //! load has wanted one for a while, and one is given back once the rest could
@@ -13,16 +13,16 @@ use crate::time::Uptime;
 /// replica is given back.
 const SPARE_SHARE: u64 = 80;
 
-/// What the load of one deployment has asked for.
+/// Times since which the load of one deployment has asked for a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::lifecycle) struct Scale {
-    /// Since when more were wanted than there are.
+    /// Time since which more were wanted than there are.
     more_since: Option<Uptime>,
-    /// Since when fewer would do.
+    /// Time since which fewer would do.
     fewer_since: Option<Uptime>,
 }
 
-/// What to do.
+/// Verdict on the number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::lifecycle) enum Verdict {
     /// Nothing, or not yet.
@@ -33,7 +33,7 @@ pub(in crate::lifecycle) enum Verdict {
     Fewer,
 }
 
-/// How long the load must ask.
+/// Times for which the load must ask.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::lifecycle) struct Patience {
     pub(in crate::lifecycle) up: Duration,

@@ -1,11 +1,11 @@
-//! Why something happens to a deployment, as data.
+//! Cause of what happens to a deployment, as data.
 //!
 //! Words for people and labels of metrics are made of it by [`super::super::tell`].
 
 use super::placement::Eviction;
 use crate::names::DeploymentId;
 
-/// What is known of the cause of an event, beside the event itself.
+/// Cause of an event, as far as it is known beside the event itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::lifecycle) enum Why {
     /// It starts with the gateway.
@@ -37,11 +37,11 @@ pub(in crate::lifecycle) enum Why {
     NeverFits(String),
     /// A worker ended, or was not launched.
     Ended {
-        /// How, in a few words.
+        /// The end, in a few words.
         how: String,
-        /// What its log or the machine says of it.
+        /// Words of its log or the machine about it.
         details: Option<String>,
     },
-    /// What is wrong with a worker, or with this machine.
+    /// Fault of a worker, or of this machine.
     Fault(String),
 }

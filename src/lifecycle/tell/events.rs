@@ -1,4 +1,4 @@
-//! What was decided, and why: a bounded ring, in words with figures, names apart.
+//! Decisions and their reasons: a bounded ring, in words with figures, names apart.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,9 @@ pub const HAPPENINGS_MAX: usize = 1_000;
 pub struct Happening {
     /// Seconds since 1970.
     pub at: u64,
-    /// Whose it is.
+    /// Deployment of the event.
     pub deployment: DeploymentId,
-    /// What and why: `offloaded to cpu: idle 15m`.
+    /// Event and reason: `offloaded to cpu: idle 15m`.
     pub text: Telling,
 }
 

@@ -1,11 +1,11 @@
 //! Decisions and their reasons as words of closed sets: what metrics count by.
 //!
-//! What a person reads, with figures, is told by [`super::story`].
+//! Words for people, with figures, are told by [`super::story`].
 
 use crate::lifecycle::decide::machine::{Aim, Event, Machine, Phase};
 use crate::lifecycle::decide::why::Why;
 
-/// What was decided about a deployment; `None` where something merely ended as
+/// Decision about a deployment; `None` where something merely ended as
 /// it had been decided before.
 pub(in crate::lifecycle) fn decision(
     event: Event,

@@ -1,4 +1,4 @@
-//! What happened, in words with figures; and what a command means as it stands.
+//! Events in words with figures; and the meaning of a command as things stand.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ pub(in crate::lifecycle) struct Subject<'a> {
     pub(in crate::lifecycle) machine: &'a Machine,
     /// Its number, and how many there are.
     pub(in crate::lifecycle) replicas: Replicas,
-    /// Whether its file lets it leave GPU memory and keep its worker.
+    /// True if its file lets it leave GPU memory and keep its worker.
     pub(in crate::lifecycle) offloads: bool,
     pub(in crate::lifecycle) gpus: &'a [u32],
-    /// When its phase began.
+    /// Time when its phase began.
     pub(in crate::lifecycle) entered: Uptime,
     /// Requests at its worker.
     pub(in crate::lifecycle) in_flight: u32,
@@ -201,7 +201,7 @@ fn failure(machine: &Machine, why: &Telling, now: Uptime) -> Telling {
     }
 }
 
-/// Why it failed or was stopped, after a change of phase; `known` is what was said
+/// Reason why it failed or was stopped, after a change of phase; `known` is what was said
 /// of it before.
 pub(in crate::lifecycle) fn reason(
     after: &Machine,
@@ -256,7 +256,7 @@ pub(in crate::lifecycle) fn phase_name(phase: Phase) -> &'static str {
     }
 }
 
-/// What an event means where nothing else was said.
+/// Meaning of an event where nothing else was said.
 fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str> {
     Some(match event {
         Event::Demand | Event::Slept(_) => "a request waits",
@@ -283,7 +283,7 @@ fn cause(event: Event, before: &Machine, after: &Machine) -> Option<&'static str
     })
 }
 
-/// Why one leaves for another, with the figures of the choice.
+/// Reason why one deployment leaves for another, with the figures of the choice.
 fn evicted(eviction: &Eviction, claimant: &DeploymentId) -> Telling {
     let waits = match eviction.held {
         0 => "asked for".to_owned(),
@@ -298,7 +298,7 @@ fn evicted(eviction: &Eviction, claimant: &DeploymentId) -> Telling {
     Telling::from_iter(["needed by ".into(), claimant.into(), figures.into()])
 }
 
-/// What one is in the middle of who leaves, and what that costs.
+/// State of a victim that leaves, and costs of its leaving.
 pub(in crate::lifecycle) fn leaves(eviction: &Eviction) -> String {
     let state = match eviction.idle {
         Some(idle) => format!("idle {}", seconds(idle)),
@@ -311,7 +311,7 @@ pub(in crate::lifecycle) fn leaves(eviction: &Eviction) -> String {
     )
 }
 
-/// How one leaves.
+/// Words for the way in which a worker leaves.
 pub(in crate::lifecycle) fn way(rest: Rest) -> &'static str {
     match rest {
         Rest::Offload(OffloadTo::Cpu) => "offloads to cpu",
@@ -320,7 +320,7 @@ pub(in crate::lifecycle) fn way(rest: Rest) -> &'static str {
     }
 }
 
-/// What a claim waits for; `leaving` are those who leave for it.
+/// Words for what a claim waits for; `leaving` are those that leave for it.
 pub(in crate::lifecycle) fn waits(obstacle: Obstacle, leaving: &[&DeploymentId]) -> Telling {
     let Some((last, first)) = leaving.split_last() else {
         return format!("waits: {}", obstacle.words()).into();

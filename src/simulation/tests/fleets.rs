@@ -1,4 +1,4 @@
-//! Whoever fits an empty machine is served, whatever the others are.
+//! Deployments that fit an empty machine are served, whatever the others are.
 //!
 //! `TIDEGATE_FLEETS=10000` makes it long, `TIDEGATE_FLEET=1052` plays that one.
 
@@ -41,7 +41,7 @@ impl Checked {
         };
         let accounts = self.0.0.ledger().accounts();
         let promised = accounts.iter().any(|account| account.promised > 0);
-        // One who could be asked to leave at once is no reason to wait.
+        // A worker that could be asked to leave at once is no reason to wait.
         let hinders = prospect.holders.iter().any(|holder| {
             let free = matches!(holder.standing, Standing::Ready(_)) && !holder.replica;
             !free || holder.pinned || holder.may_leave_in != Some(0.0)

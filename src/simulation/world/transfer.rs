@@ -3,7 +3,7 @@
 use super::{Model, Scheduler, Seconds, Uptime, World, key, time};
 
 impl<S: Scheduler> World<'_, S> {
-    /// When a transition that begins as soon as its GPUs' buses are free is done.
+    /// Time when a transition that begins as soon as its GPUs' buses are free is done.
     pub(super) fn transfer(
         &mut self,
         number: usize,
@@ -33,7 +33,7 @@ impl<S: Scheduler> World<'_, S> {
         held.or_else(home).unwrap_or_default()
     }
 
-    /// Takes down for the bound who comes, until when, and since when its first
+    /// Takes down for the bound which deployment comes, until when, and since when its first
     /// request waits.
     pub(super) fn granted(&mut self, number: usize, done: Uptime) {
         let first = self

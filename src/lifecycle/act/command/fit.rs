@@ -1,4 +1,4 @@
-//! What a spec will need of memory, by its model: what of that lies on this machine, or what
+//! Memory that a spec will need, by its model: what of that lies on this machine, or what
 //! the hub says of its form.
 //!
 //! It reads a config and heads of files, and starts nothing.
@@ -18,16 +18,16 @@ use crate::vllm::environment::MODELSCOPE;
 use crate::vllm::fit::{Fit, FitTerms, Shape, Weights};
 use crate::vllm::versions::Version;
 
-/// What is estimated of a spec.
+/// Estimate of a spec.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fitted {
     /// The estimate.
     pub fit: Arc<Fit>,
-    /// What of the model does not agree, in sentences.
+    /// Parts of the model that do not agree, in sentences.
     pub doubts: Vec<String>,
 }
 
-/// Why there is no estimate.
+/// Reason why there is no estimate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoEstimate {
     /// The model of the hub is not here.
@@ -73,7 +73,7 @@ pub fn said(told: Estimated, devices: &[Device]) -> Vec<String> {
 }
 
 impl Engines {
-    /// What a worker of this spec will need, judged by what is known of its version,
+    /// Memory that a worker of this spec will need, by what is known of its version,
     /// whether or not that is installed. Blocks.
     pub fn foretell(&self, spec: &config::Deployment) -> Estimated {
         let read = |line: Line| {
@@ -89,12 +89,12 @@ impl Engines {
         Some(line.and_then(|line| estimate(checkpoint, &line)))
     }
 
-    /// What [`Self::foretell`] says, as people read it.
+    /// Words of [`Self::foretell`], for people.
     pub fn foretold(&self, spec: &config::Deployment, devices: &[Device]) -> Vec<String> {
         said(self.foretell(spec), devices)
     }
 
-    /// How vLLM would be run; `None` for what is another engine's.
+    /// Command line of vLLM; `None` for another engine.
     fn assumed_line(&self, spec: &config::Deployment) -> Option<Result<Line, NoEstimate>> {
         let config::Engine::Vllm(vllm) = &spec.engine else {
             return None;
@@ -117,7 +117,7 @@ struct Line {
     version: Version,
 }
 
-/// What a model needs when it is run so.
+/// Memory that a model needs when it is run so.
 fn estimate(checkpoint: &Checkpoint, line: &Line) -> Result<Fitted, NoEstimate> {
     let terms = FitTerms::read(&line.line.argv, line.version)?;
     let shape = Shape::read(&checkpoint.config)?;
@@ -137,7 +137,7 @@ fn estimate(checkpoint: &Checkpoint, line: &Line) -> Result<Fitted, NoEstimate> 
     })
 }
 
-/// Where the model lies.
+/// Directory of the model.
 fn directory(model: &str, line: &CommandLine) -> Result<PathBuf, NoEstimate> {
     if Path::new(model).is_dir() {
         return Ok(PathBuf::from(model));

@@ -1,10 +1,10 @@
-//! What admins named in their files, which operators may therefore name too.
+//! Names that admins wrote in their files, which operators may therefore use too.
 
 use crate::config::{self, Author, Catalog};
 use crate::names::InstanceName;
 use crate::vllm::rules::{Named, is_path};
 
-/// What admins named in their files. Directories may hold what is one project's
+/// Names that admins wrote in their files. Directories may hold what is one project's
 /// own, so they count only for the project that they were named for.
 pub(super) fn of(catalog: &Catalog, spec: &config::Deployment) -> Named {
     let project_of = |name: &InstanceName| {

@@ -20,7 +20,7 @@ fn a_named_secret_comes_from_the_store_or_is_an_error() {
 
 const QUEUE: &str = "local";
 
-/// What two files say, one of an admin and one of an operator.
+/// Catalog of two files, one of an admin and one of an operator.
 fn catalog(admins: &str, operators: &str) -> Catalog {
     let queues = [QUEUE.parse().unwrap()];
     let mut catalog = Catalog::default();

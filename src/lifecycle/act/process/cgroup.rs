@@ -19,10 +19,10 @@ const CPU_WEIGHT: &str = "50";
 /// groups below it.
 const GATEWAY: &str = "gateway";
 
-/// What the names of our directories begin with.
+/// Prefix of our directories' names.
 const PREFIX: &str = "tidegate-";
 
-/// Where the groups of workers are made.
+/// Place where the groups of workers are made.
 #[derive(Clone, Debug)]
 pub(super) struct Groups {
     base: PathBuf,
@@ -35,7 +35,7 @@ impl Groups {
     ///
     /// # Errors
     ///
-    /// Why there is none.
+    /// Reason why there is none.
     pub(super) fn prepare(tag: &str) -> Result<Self, String> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -79,7 +79,7 @@ impl Groups {
         })
     }
 
-    /// Whether memory can be limited.
+    /// True if memory can be limited.
     pub(super) fn limits_memory(&self) -> bool {
         self.memory
     }
@@ -93,7 +93,7 @@ impl Groups {
     ///
     /// # Errors
     ///
-    /// When it can't be made, or the limit can't be set.
+    /// Fails when the group can't be made, or the limit can't be set.
     pub(super) fn make(&self, name: &str, memory_max: Option<u64>) -> io::Result<PathBuf> {
         let group = self.path(name);
         made(&group)?;
@@ -107,7 +107,7 @@ impl Groups {
     }
 }
 
-/// What becomes of the group that this process is in.
+/// Fate of the group that this process is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Own {
     /// It stays in it: the root, or one beside those of the workers.
@@ -119,7 +119,7 @@ enum Own {
     Kept,
 }
 
-/// Where the groups of workers are made, for a process in `own`.
+/// Place of the workers' groups, for a process in `own`, and the fate of `own`.
 fn place(own: &Path, is_root: bool) -> (PathBuf, Own) {
     // A process that replaced itself finds itself where it moved, and systemd from 254 on
     // starts it there by `DelegateSubgroup=gateway`.
@@ -154,7 +154,7 @@ impl<'a> Group<'a> {
         fs::write(self.0.join("cgroup.kill"), "1").unwrap_or_default();
     }
 
-    /// Whether a member lives.
+    /// True if a member lives.
     pub(super) fn is_populated(self) -> bool {
         counter(&self.0.join("cgroup.events"), "populated").is_some_and(|count| count > 0)
     }
@@ -165,7 +165,7 @@ impl<'a> Group<'a> {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Whether the kernel killed a member for want of memory.
+    /// True if the kernel killed a member for want of memory.
     pub(super) fn was_out_of_memory(self) -> bool {
         counter(&self.0.join("memory.events"), "oom_kill").is_some_and(|count| count > 0)
     }
@@ -183,13 +183,13 @@ pub(super) fn enter(group: &Path) -> io::Result<()> {
     fs::write(group.join("cgroup.procs"), "0")
 }
 
-/// Whether a process is in the group of a worker, of ours or of another gateway's.
+/// True if a process is in the group of a worker, of ours or of another gateway's.
 pub(super) fn is_of_worker(pid: u32) -> bool {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     own_group(&groups).is_some_and(is_below_ours)
 }
 
-/// Whether a group stands below one of ours.
+/// True if a group stands below one of ours.
 fn is_below_ours(group: &str) -> bool {
     let mut parts = group
         .split('/')

@@ -1,4 +1,4 @@
-//! Which variables of ours a worker gets.
+//! Variables of ours that a worker gets.
 //!
 //! A list, for what this process holds is not the worker's to know: keys of servers
 //! elsewhere, tokens, the sockets of the service manager. What has the shape of a
@@ -81,7 +81,7 @@ const KEPT: &[&str] = &[
 /// Parts of names that hold secrets.
 const SECRET: [&str; 6] = ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"];
 
-/// What has such a part in its name, and holds no secret.
+/// Names that have such a part, and hold no secret.
 const HARMLESS: [&str; 2] = ["TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_IMPLICIT_TOKEN"];
 
 /// The login of the hub, which models of admins may need; an operator's instance
@@ -118,7 +118,7 @@ fn is_kept(name: &str, value: &OsStr, more: &[String], author: &Author) -> bool 
     KEPT.iter().any(|pattern| fits(pattern)) && !is_secret && !is_service(name, value)
 }
 
-/// Whether Kubernetes set it for a service: `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT…`,
+/// True if Kubernetes set the variable for a service: `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT…`,
 /// `NAME_PORT=tcp://…`, `NAME_PORT_80_TCP…`.
 fn is_service(name: &str, value: &OsStr) -> bool {
     let value = value.to_string_lossy();

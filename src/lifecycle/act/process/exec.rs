@@ -23,7 +23,7 @@ pub const SUBCOMMAND: &str = "worker-exec";
 /// started beside a build on the same machine.
 const AUTOGROUP_NICE: &str = "5";
 
-/// How much rather the kernel ends an engine than the gateway, in thousandths.
+/// Preference of the kernel to end an engine rather than the gateway, in thousandths.
 const OOM_SCORE_ADJ: &str = "300";
 
 /// Leads a new session and becomes the program named first, with the rest as

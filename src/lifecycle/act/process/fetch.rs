@@ -2,7 +2,8 @@
 //!
 //! By the library in the engine's own Python and with the environment that the worker
 //! will have: so it lies where the engine looks, by the login that the spec may use. And
-//! within the walls of that worker, as it writes where workers do. What can't be fetched that way is left to the engine, as if this were not.
+//! within the walls of that worker, as it writes where workers do. What can't be fetched that way
+//! is left to the engine, as if this were not.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -79,7 +80,7 @@ impl Inner {
         Ok(())
     }
 
-    /// What is to be fetched for a spec, and what of it is here; `None` where it is whole
+    /// Model to be fetched for a spec, and what of it is here; `None` where it is whole
     /// or its engine's to bring.
     async fn missing(
         &self,
@@ -100,7 +101,7 @@ impl Inner {
         if presence == Presence::Whole {
             return None;
         }
-        // The library reads none of the engine's own; so those who differ in these alone
+        // The library reads none of the engine's own variables; so specs that differ in these alone
         // share a fetch.
         let of_engine = vllm::environment::ALL.trim_end_matches('*');
         environment.retain(|(name, _)| !name.to_string_lossy().starts_with(of_engine));
@@ -115,8 +116,8 @@ impl Inner {
         Some((model, presence))
     }
 
-    /// What keeps a fetch within walls. It runs as a session of its own, with less weight
-    /// than this process.
+    /// Program that keeps a fetch within walls. The fetch runs as a session of its own, with
+    /// less weight than this process.
     fn before(&self, walls: Option<Walls>) -> Option<Before> {
         let mut environment = Vec::new();
         if let Some(walls) = walls {
@@ -130,7 +131,7 @@ impl Inner {
         })
     }
 
-    /// How much of a model its engine would find, with this environment; `None` where it
+    /// Part of a model that its engine would find, with this environment; `None` where it
     /// looks elsewhere than in the hub's cache.
     async fn presence(
         &self,
@@ -162,7 +163,7 @@ impl Inner {
         looked.await.ok()
     }
 
-    /// What a worker of this spec gets of our environment.
+    /// Variables of our environment that a worker of this spec gets.
     fn kept(&self, spec: &config::Deployment) -> Vec<(OsString, OsString)> {
         let more = &self.options.bounds.sandbox.environment;
         environment::kept(std::env::vars_os(), more, &spec.author)

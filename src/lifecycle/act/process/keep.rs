@@ -43,7 +43,7 @@ const PIECE: usize = 64 << 10;
 /// First and longest pause between two looks at what the engine left.
 const PAUSE: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
-/// How long the last output may take once nothing runs that writes it.
+/// Time that the last output may take once nothing runs that writes it.
 const OUTPUT_MAX: Duration = Duration::from_secs(2);
 
 /// Runs the command as a child, writes its output to the log, and returns once it
@@ -51,7 +51,7 @@ const OUTPUT_MAX: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 ///
-/// When it can't be begun.
+/// Fails when the command can't be begun.
 pub fn keep(path: &Path, bytes_max: u64, command: &[OsString]) -> io::Result<()> {
     let Some((program, args)) = command.split_first() else {
         let text = format!("{SUBCOMMAND} needs the program to run");
@@ -121,7 +121,7 @@ fn in_word(status: &WaitIdStatus) -> String {
     }
 }
 
-/// How the engine ended. Reaps, meanwhile, whoever else became ours and ended.
+/// Waits for the engine's end. Reaps, meanwhile, every other child of ours that ended.
 fn until_ended(engine: Pid) -> Option<WaitIdStatus> {
     let looked = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     loop {

@@ -14,7 +14,7 @@ use super::{exec, keep};
 use crate::proc::Stat;
 use crate::store::workers::ProcessId;
 
-/// How long it may take to begin the engine.
+/// Time that it may take to begin the engine.
 const BEGIN_MAX: Duration = Duration::from_secs(20);
 /// Bytes that it ever says.
 const WORDS_MAX: u64 = 4 << 10;
@@ -29,14 +29,14 @@ pub(super) struct Begun {
     pub(super) pipe: String,
 }
 
-/// What a keeper is begun with.
+/// Parts that a keeper is begun with.
 pub(super) struct Start<'a> {
     pub(super) own: &'a Path,
     pub(super) program: &'a Path,
     pub(super) args: &'a [String],
     pub(super) log: &'a Path,
     pub(super) bytes_max: u64,
-    /// Where its own last words go, if it can't begin.
+    /// File for the keeper's own last words, if it can't begin.
     pub(super) errors: File,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn begin(start: Start<'_>, more: impl FnOnce(&mut Command)) -> io::Re
     }
 }
 
-/// Who the keeper and its engine are.
+/// Reads the ids of the keeper and its engine, and the name of the engine's pipe.
 fn first_words(child: &mut Child) -> io::Result<(ProcessId, ProcessId, String)> {
     let wrong = || io::Error::other("its keeper did not begin: see its log");
     let stdout = child.stdout.as_mut().ok_or_else(wrong)?;

@@ -1,4 +1,4 @@
-//! One worker's start: the intent written, the process begun, who it is written.
+//! One worker's start: the intent written, the process begun, its id written.
 //!
 //! A start that fails leaves nothing: no process, record, control group or file.
 //! One that fails because what is ours can't be written, as on a full disk, says
@@ -25,7 +25,7 @@ use crate::store::workers::{JournalError, WorkerRecord};
 /// Bytes that a start writes, generously: a record twice, directories, a log.
 const STARTS_BYTES: usize = 16 << 10;
 
-/// Why a start failed.
+/// Reason why a start failed.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     /// A file of ours.
@@ -82,7 +82,7 @@ fn unwritten(what: &str, path: &Path, error: &io::Error) -> String {
     format!("{what} can't be written: {why}")
 }
 
-/// Whether what a start writes can be written: it is, and removed again. Blocks.
+/// Checks that what a start writes can be written: writes it, and removes it. Blocks.
 pub(super) fn can_record(places: &Places) -> Result<(), String> {
     // Named so that the next start removes what a kill leaves of it.
     let name = random_hex::<6>();
@@ -98,7 +98,7 @@ pub(super) fn can_record(places: &Places) -> Result<(), String> {
 }
 
 impl Inner {
-    /// Writes the intent, starts the process, and writes who it is.
+    /// Writes the intent, starts the process, and writes its id.
     pub(super) fn launch(&self, order: &Order, engine: &Engine) -> Result<Launched, LaunchError> {
         if let Some(worker) = self.worker(&order.nonce) {
             return Ok(worker.launched());
@@ -133,7 +133,7 @@ impl Inner {
         Ok(started?)
     }
 
-    /// What a worker with this environment may reach; `None` for all that we may.
+    /// Walls of a worker with this environment; `None` if it may reach all that we may.
     pub(super) fn walls(
         &self,
         line: &WorkerCommand,

@@ -36,7 +36,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     options.append(true).create(true).mode(0o600).open(path)
 }
 
-/// Where following begins.
+/// Place where following begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum From {
     /// At the end: what stands there is of an earlier worker.
@@ -153,7 +153,7 @@ fn follow_all(inbox: &Receiver<Option<Followed>>) {
 pub(super) struct Tail {
     path: PathBuf,
     handle: Arc<Handle>,
-    /// Which file was read last; `None` before the first look.
+    /// Number of the file that was read last; `None` before the first look.
     file: Option<u64>,
     position: u64,
     from: From,
@@ -248,7 +248,7 @@ impl Tail {
 struct Lines {
     line: Vec<u8>,
     returned: bool,
-    /// Whether the line's begin is missing, so that it is left out.
+    /// True if the line's begin is missing, so that the line is left out.
     skip: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Whether a worker, or what one started, is at the other end of a local socket.
+//! Check if a worker, or what one started, is at the other end of a local socket.
 //!
 //! Workers run as our user, so the permissions of a socket's file let them in, and
 //! Landlock before Linux 7.1 does not keep them from connecting. Code in a worker may
@@ -29,7 +29,7 @@ pub fn trust(successor: Option<u32>) {
     SUCCESSOR.store(successor.unwrap_or(0), Ordering::Release);
 }
 
-/// Whether the other end is a worker or its descendant. Who can't be told, as one
+/// True if the other end is a worker or its descendant. A process that can't be identified, as one
 /// that has ended meanwhile, is taken for one.
 pub fn is_worker(stream: &UnixStream) -> bool {
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
@@ -53,7 +53,7 @@ fn of_worker(pid: u32) -> bool {
         || cgroup::is_of_worker(pid)
 }
 
-/// Whether a process can't gain privileges any more; `None` where there is none.
+/// True if a process can't gain privileges any more; `None` where there is none.
 fn no_new_privileges(pid: &str) -> Option<bool> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status

@@ -1,4 +1,4 @@
-//! Where a worker's files stand: socket, temporary directory, log; and its port,
+//! Places of a worker's files: socket, temporary directory, log; and its port,
 //! where it has no socket.
 //!
 //! Socket paths have a limit in the kernel, and an engine makes sockets of its
@@ -132,8 +132,8 @@ fn private_dir(dir: &Path) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
-/// A port of the loopback that nobody listens on. Who takes it before the worker
-/// does makes the worker's start fail: it can't listen then.
+/// A port of the loopback that nothing listens on. If another process takes it before the
+/// worker does, the worker's start fails, as it can't listen then.
 pub(super) fn free_port() -> io::Result<u16> {
     let listener = std::net::TcpListener::bind((LOOPBACK, 0))?;
     Ok(listener.local_addr()?.port())

@@ -1,4 +1,4 @@
-//! What `/proc` tells about processes.
+//! Facts about processes from `/proc`.
 //!
 //! Reads only. A pid alone never identifies a process here: it goes with a start
 //! time, a session, or a proof that the process is of our making.
@@ -27,8 +27,8 @@ pub(crate) fn boot_id() -> String {
     text.unwrap_or_default().trim().to_owned()
 }
 
-/// What a process has done so far; `None` when there is none, or it is not ours
-/// to look at.
+/// Work of a process so far; `None` when there is none to be seen. Its bytes are 0 where
+/// we may not read its counters.
 pub(crate) fn usage(pid: u32) -> Option<WorkerActivity> {
     let ticks = Stat::of(pid)?.ticks;
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
@@ -44,13 +44,13 @@ pub(crate) fn usage(pid: u32) -> Option<WorkerActivity> {
     })
 }
 
-/// Whether exactly this process lives (an unreaped one does not).
+/// True if exactly this process lives (an unreaped one does not).
 pub(crate) fn lives(process: &ProcessId) -> bool {
     Stat::of(process.pid)
         .is_some_and(|stat| stat.start_time == process.start_time && stat.state != 'Z')
 }
 
-/// Whether exactly this process is there, ended and not reaped or alive: its pid is
+/// True if exactly this process is there, ended and not reaped or alive: its pid is
 /// no other's.
 pub(crate) fn is_there(process: &ProcessId) -> bool {
     Stat::of(process.pid).is_some_and(|stat| stat.start_time == process.start_time)
@@ -104,7 +104,7 @@ pub(crate) fn pids() -> Vec<u32> {
     names.collect()
 }
 
-/// How a worker's processes are told from all others.
+/// Marks that tell a worker's processes from all others.
 #[derive(Clone, Debug)]
 pub(crate) struct Marks<'a> {
     /// In the environment of each, unless it overwrote that memory.
@@ -116,7 +116,7 @@ pub(crate) struct Marks<'a> {
     pub(crate) keeper: Option<&'a ProcessId>,
     /// The leader's pid, which is the session's id too; `None` if not known.
     pub(crate) leader: Option<&'a ProcessId>,
-    /// Whether the leader still holds its pid, so that no other session can have
+    /// True if the leader still holds its pid, so that no other session can have
     /// this id.
     pub(crate) leader_held: bool,
 }
@@ -152,12 +152,12 @@ impl Marks<'_> {
     }
 }
 
-/// Whether the process was started with this nonce.
+/// True if the process was started with this nonce.
 pub(crate) fn has_nonce(pid: u32, nonce: &str) -> bool {
     has_variable(pid, NONCE_VARIABLE, nonce)
 }
 
-/// Whether any process was started with this nonce, but not from this state
+/// True if any process was started with this nonce, but not from this state
 /// directory.
 pub(crate) fn has_strangers(nonce: &str, state: &str) -> bool {
     let mut named = pids().into_iter().filter(|pid| has_nonce(*pid, nonce));
@@ -174,7 +174,7 @@ fn has_variable(pid: u32, name: &str, value: &str) -> bool {
         .any(|variable| variable == wanted.as_bytes())
 }
 
-/// Whether the process writes its standard output or error there.
+/// True if the process writes its standard output or error there.
 fn holds(pid: u32, output: &Path) -> bool {
     [1, 2].iter().any(|fd| {
         fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|target| target == output)

@@ -1,7 +1,7 @@
 //! Reaps what became our child without being started by us: as the first process
 //! of a container, or as the one that orphans are handed to.
 //!
-//! What we started is waited for by who started it; so an ended child is left alone
+//! A child that we started is waited for by its starter; so an ended child is left alone
 //! for a while, and for good where it is a keeper.
 
 use std::collections::HashMap;
@@ -14,9 +14,9 @@ use super::{Inner, proc};
 use crate::proc::Stat;
 use crate::time::sleep;
 
-/// Between two looks.
+/// Pause between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Looks that whoever started a child has to reap it.
+/// Looks for which an ended child is left to its starter.
 const LOOKS: u32 = 3;
 
 /// Reaps as long as the launcher is there.

@@ -1,8 +1,8 @@
-//! What the last run left: workers that are adopted, and remains that are ended.
+//! Remains of the last run: workers that are adopted, and others that are ended.
 //!
-//! No process is touched that was not started from this very state directory. It
-//! decides by records and by the marks of processes alone; whether a worker
-//! that is found is well is not its to know.
+//! No process is touched that was not started from this very state directory. This module
+//! decides by records and by the marks of processes alone; it does not look if a worker
+//! that is found is well.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::{Inner, Launched, Nonce, places, proc};
 use crate::proc::Stat;
 use crate::store::workers::{JournalError, WorkerRecord};
 
-/// How long the remains of a dead worker may take to end.
+/// Time that the remains of a dead worker may take to end.
 const REMAINS_LIMIT: Duration = Duration::from_secs(10);
 
 impl Inner {
-    /// Of the recorded workers, those whose leader lives. Ends the rest.
+    /// Returns the recorded workers whose leader lives. Ends the rest of ours.
     pub(super) async fn recover(&self) -> Result<Vec<Launched>, JournalError> {
         let mut living = Vec::new();
         for record in self.journal.load()? {
@@ -52,7 +52,7 @@ impl Inner {
         Ok(living)
     }
 
-    /// Whether a record was written here, and did not come with a copy of another
+    /// True if a record was written here, and did not come with a copy of another
     /// state directory.
     fn is_ours(&self, record: &WorkerRecord) -> bool {
         match &record.state {
@@ -81,7 +81,7 @@ impl Inner {
     }
 }
 
-/// Says that a recorded worker is not there any more, and who has its number now.
+/// Logs that a recorded worker is not there any more, and if another process has its number now.
 fn tell_gone(record: &WorkerRecord, same_boot: bool) {
     let deployment = &record.deployment;
     let process = record.process.as_ref();

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 use super::proc;
 
-/// Where the kernel keeps shared memory with names.
+/// Directory in which the kernel keeps shared memory with names.
 const SHARED: &str = "/dev/shm/";
 
-/// What the names begin with that Python's `multiprocessing`, NCCL and `PyTorch` give.
+/// Prefixes of the names that Python's `multiprocessing`, NCCL and `PyTorch` give.
 /// Others might be meant to outlive their makers.
 const NAMES: [&str; 4] = ["psm_", "sem.mp-", "nccl-", "torch_"];
 
-/// What these processes have open there.
+/// Files that these processes have open there.
 pub(super) fn of(pids: impl IntoIterator<Item = u32>) -> BTreeSet<PathBuf> {
     pids.into_iter().flat_map(held).collect()
 }
@@ -49,7 +49,7 @@ fn is_known(path: &Path) -> bool {
     name.is_some_and(|name| !name.contains('/') && NAMES.iter().any(|n| name.starts_with(n)))
 }
 
-/// What a process has open there: mapped, or by a descriptor.
+/// Files that a process has open there: mapped, or by a descriptor.
 fn held(pid: u32) -> Vec<PathBuf> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let mapped = maps.lines().filter_map(|line| {

@@ -1,4 +1,4 @@
-//! What a worker can't reach, though it runs as this process's user.
+//! Walls around a worker: what it can't reach, though it runs as this process's user.
 //!
 //! Landlock lets a process give up rights for itself and all that it starts. A worker
 //! reads everything but what is the gateway's own (its state, its keys, its route
@@ -20,10 +20,10 @@
 //! Caches are shared by the workers of all tenants, and `ps` says so. One of its own for
 //! each would fetch every model again (the hub's cache is most of it) and compile it
 //! again; and to share only the hub's, read-only, fails the first load of each model,
-//! which the worker does. Who has tenants that must not trust each other's workers gives
+//! which the worker does. An admin whose tenants must not trust each other's workers gives
 //! each a gateway as a user of its own.
 //!
-//! What Landlock can't do before Linux 7.1: keep a process from connecting to a socket
+//! Landlock before Linux 7.1 can't keep a process from connecting to a socket
 //! by its path. The gateway's own sockets refuse workers (see [`super::peer`]); those
 //! of other workers can be reached, which [`Walls::words`] says.
 
@@ -95,7 +95,7 @@ const DEVICES: [&str; 18] = [
     "xpmem",
 ];
 
-/// What a worker may and may not reach.
+/// Reach of a worker: what it may and may not use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Walls {
     /// Neither read nor written, with all that is below.
@@ -104,7 +104,7 @@ pub(super) struct Walls {
     pub(super) shown: Vec<PathBuf>,
     /// Read and written; made if absent.
     pub(super) writable: Vec<PathBuf>,
-    /// Whether the start fails where the kernel can't do it.
+    /// True if the start fails where the kernel can't do it.
     pub(super) required: bool,
 }
 
@@ -128,7 +128,7 @@ impl Walls {
     ///
     /// # Errors
     ///
-    /// Where it is required and the kernel can't do it, or a rule can't be made.
+    /// Fails where it is required and the kernel can't do it, or a rule can't be made.
     pub(super) fn raise(&self) -> io::Result<()> {
         for dir in &self.writable {
             // One that can't be made can't be written to either.
@@ -142,7 +142,7 @@ impl Walls {
         drop_capabilities()
     }
 
-    /// What is read, what is written, and what is only listed on the way.
+    /// Rules for what is read, what is written, and what is only listed on the way.
     fn rules(&self) -> io::Result<Rules> {
         let real = |paths: &[PathBuf]| -> Vec<PathBuf> {
             let real = paths.iter().filter_map(|path| fs::canonicalize(path).ok());
@@ -255,12 +255,12 @@ fn drop_capabilities() -> io::Result<()> {
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 
-/// Whether this kernel raises walls: the rights are asked for and not given up.
+/// True if this kernel raises walls: the rights are asked for and not given up.
 pub(super) fn are_possible() -> bool {
     can(AccessFs::ReadFile)
 }
 
-/// Whether they keep workers from each other's sockets as well.
+/// True if walls keep workers from each other's sockets as well.
 pub(super) fn close_sockets() -> bool {
     can(AccessFs::ResolveUnix)
 }

@@ -32,9 +32,9 @@ use crate::vllm::environment::{API_KEY, RPC_BASE_PATH};
 /// First and longest pause between two looks at what is left of a worker.
 const PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// How long the last lines of a log are waited for.
+/// Time that the last lines of a log are waited for.
 const TAIL_LIMIT: Duration = Duration::from_secs(2);
-/// How long a keeper may go on once nothing is left that it keeps.
+/// Time that a keeper may go on once nothing is left that it keeps.
 const KEEPER_LIMIT: Duration = Duration::from_secs(4);
 
 /// A worker whose leader was started or found by us.
@@ -58,7 +58,7 @@ struct State {
     tail: Option<Following>,
 }
 
-/// What a worker is spawned from, beside its command line.
+/// Parts that a worker is spawned from, beside its command line.
 pub(super) struct Origin<'a> {
     pub(super) own: &'a Path,
     /// Of its log, in bytes.
@@ -68,7 +68,7 @@ pub(super) struct Origin<'a> {
     pub(super) errors: File,
     /// Variables of our environment; it gets no others.
     pub(super) environment: Vec<(OsString, OsString)>,
-    /// What it may reach; `None` for all that we may.
+    /// Walls of the worker; `None` if it may reach all that we may.
     pub(super) walls: Option<Walls>,
 }
 
@@ -161,7 +161,7 @@ impl Worker {
         }
     }
 
-    /// What was launched, from its record.
+    /// Launched worker, from its record.
     pub(super) fn launched(&self) -> Launched {
         let record = self.record();
         Launched {
@@ -187,14 +187,14 @@ impl Worker {
         self.locked().record.clone()
     }
 
-    /// Whether a living process belongs to it.
+    /// True if a living process belongs to the worker.
     pub(super) fn owns(&self, pid: u32, stat: &Stat) -> bool {
         let of_session =
             stat.session == self.process.pid && stat.start_time >= self.process.start_time;
         of_session || proc::has_nonce(pid, &self.locked().record.nonce)
     }
 
-    /// What its processes have done so far.
+    /// Work of the worker's processes so far.
     pub(super) fn activity(&self) -> WorkerActivity {
         let pids = self.pids().into_iter();
         pids.filter_map(proc::usage)
@@ -204,7 +204,7 @@ impl Worker {
             })
     }
 
-    /// By what its processes are known.
+    /// Marks by which its processes are known.
     fn marks<'a>(&'a self, record: &'a WorkerRecord, leader_held: bool) -> Marks<'a> {
         Marks {
             leader: Some(&self.process),
@@ -213,14 +213,14 @@ impl Worker {
         }
     }
 
-    /// Whether this process is its keeper.
+    /// True if this process is the worker's keeper.
     pub(super) fn is_kept_by(&self, pid: u32) -> bool {
         let state = self.locked();
         let keeper = state.record.keeper.as_ref();
         keeper.is_some_and(|keeper| keeper.pid == pid)
     }
 
-    /// Whether the leader still has its number: it lives, or its keeper has not
+    /// True if the leader still has its number: it lives, or its keeper has not
     /// reaped it.
     fn is_held(&self) -> bool {
         proc::is_there(&self.process)
@@ -419,7 +419,7 @@ fn group_of(record: &WorkerRecord) -> Option<Group<'_>> {
     Group::of(record.cgroup.as_deref(), places::short(&record.nonce))
 }
 
-/// Kills whoever is in its control group. Returns whether anyone was.
+/// Kills all processes in the worker's control group. Returns true if there were any.
 fn kill_group(record: &WorkerRecord) -> bool {
     let Some(group) = group_of(record).filter(|group| group.is_populated()) else {
         return false;

@@ -1,4 +1,4 @@
-//! What clients ask by the deployment's handle.
+//! Wishes of clients, by the deployment's handle.
 
 use super::*;
 

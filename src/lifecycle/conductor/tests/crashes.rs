@@ -29,7 +29,7 @@ struct Process {
     gone: CancellationToken,
 }
 
-/// What outlives the conductor: processes, and what was written down of them.
+/// State that outlives the conductor: processes, and what was written down of them.
 #[derive(Debug, Default)]
 struct Kept {
     processes: BTreeMap<String, Process>,

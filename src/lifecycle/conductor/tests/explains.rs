@@ -1,4 +1,4 @@
-//! Answers to "why is it not running?" and "whom would a start evict?".
+//! Answers to "why is it not running?" and "what would a start evict?".
 
 use super::*;
 use crate::deployment::Telling;

@@ -17,7 +17,7 @@ use crate::lifecycle::act::launcher::{
 use crate::models::pace::{FetchProgress, Pace};
 use crate::vllm::fit::Fit;
 
-/// What the scripted world does next, and what it was asked.
+/// State of the scripted world: what it does next, and what it was asked.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -26,33 +26,33 @@ use crate::vllm::fit::Fit;
 pub(super) struct World {
     /// Every worker that was launched and has not ended.
     pub(super) alive: HashMap<Nonce, CancellationToken>,
-    /// What was asked, in order.
+    /// Calls so far, in order.
     pub(super) log: Vec<String>,
-    /// How the next starts go; ready when empty.
+    /// Fates of the next starts; ready when empty.
     pub(super) starts: VecDeque<Fate>,
-    /// Whether calls to sleep fail.
+    /// True if calls to sleep fail.
     pub(super) sleep_fails: bool,
     /// Workers that ignore being asked to end.
     pub(super) deaf: bool,
-    /// Whether nothing can be written down.
+    /// True if nothing can be written down.
     pub(super) full: bool,
-    /// Whether an install goes on without end.
+    /// True if an install goes on without end.
     pub(super) installing: bool,
-    /// Whether probes fail.
+    /// True if probes fail.
     pub(super) unwell: bool,
-    /// What the last run left.
+    /// Workers that the last run left.
     pub(super) left: Vec<Launched>,
     pub(super) most_at_once: usize,
-    /// Whether models have to come here first, and how that ends; well when empty.
+    /// True if models have to come here first; `fetch_ends` says how, well when empty.
     pub(super) fetches: bool,
     pub(super) fetch_ends: VecDeque<FetchFailure>,
-    /// What the models tell of the memory that they will need.
+    /// Memory that the models tell that they will need.
     pub(super) fit: Option<Arc<Fit>>,
     /// Fetches that are under way.
     pub(super) fetching: usize,
 }
 
-/// How a start goes.
+/// Fate of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Crashes,
@@ -60,11 +60,11 @@ pub(super) enum Fate {
     Unlaunchable,
 }
 
-/// How long a fetch takes, and its bytes.
+/// Time that a fetch takes, and its bytes.
 pub(super) const FETCH: Duration = Duration::from_mins(10);
 pub(super) const FETCH_BYTES: u64 = 100 << 20;
 
-/// How long a start takes.
+/// Time that a start takes.
 pub(super) const LOAD: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug, Default)]

@@ -11,7 +11,7 @@ fn absent() -> Fake {
     fake
 }
 
-/// What happened, in words.
+/// Events so far, in words.
 fn told(stage: &Stage) -> String {
     let events = stage.conductor.events(None, 30);
     let lines: Vec<String> = events.iter().map(|event| event.text.to_string()).collect();
@@ -168,7 +168,7 @@ async fn a_fetch_that_nobody_waits_for_goes_on_unless_the_settings_say_otherwise
         let stage = Stage::of(fake.clone(), &[], &[spec("t/a")], settings).await;
         let request = tokio::time::timeout(FETCH / 3, stage.request("t/a"));
         assert!(request.await.is_err(), "served before its model was here");
-        // Whoever was told when to come again finds it.
+        // A caller that was told when to come again finds it.
         let comes_to = if keep_fetching { "ready" } else { "stopped" };
         stage.phase("t/a", comes_to).await;
         assert_eq!(fake.world().fetching, 0);

@@ -1,5 +1,5 @@
-//! Whoever fits an empty machine is served, whatever the others are; and what is said
-//! of those who wait does not contradict itself.
+//! Deployments that fit an empty machine are served, whatever the others are; and what is said
+//! of those that wait does not contradict itself.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! What each event means in each phase: one function per phase.
+//! Meaning of each event in each phase: one function per phase.
 
 use super::{Action, Aim, Desired, Event, Next, Phase, Rest, Step};
 use crate::config::OffloadTo;
@@ -7,7 +7,7 @@ impl Step<'_> {
     pub(super) fn in_stopped(&mut self, event: Event) {
         match event {
             Event::Demand | Event::Start => self.begin(),
-            // It can never fit: whoever asks for it is told so.
+            // It can never fit: requests for it are told so.
             Event::Refused => self.give_up(),
             _ => {}
         }
@@ -196,7 +196,7 @@ impl Step<'_> {
                     self.m.deadline = self.stop_due();
                 }
             }
-            // Whoever needs these GPUs gets them either way.
+            // The claimant of these GPUs gets them either way.
             Event::CallFailed(_) => {
                 self.break_rung(to);
                 self.terminate(Next::Rest);

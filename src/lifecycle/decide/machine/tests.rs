@@ -30,7 +30,7 @@ const POLICY: Policy = Policy {
     restart_unasked: false,
 };
 
-/// What a deployment may be told, one of each kind.
+/// Policies of a deployment, one of each kind.
 const POLICIES: [Policy; 5] = [
     POLICY,
     Policy {

@@ -8,7 +8,7 @@ use crate::config::{Levels, OffloadTo};
 use crate::names::Generation;
 use crate::time::Uptime;
 
-/// Where a deployment is in its life.
+/// Phase of a deployment's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// No worker, no GPUs.
@@ -17,7 +17,7 @@ pub enum Phase {
     Fetching,
     /// Waiting for GPUs.
     Placing {
-        /// What to do once they are granted.
+        /// Step to take once they are granted.
         aim: Aim,
     },
     /// Worker launched, weights loading.
@@ -26,48 +26,48 @@ pub enum Phase {
     Ready,
     /// Gate closed, the requests inside finish.
     Draining {
-        /// What follows.
+        /// Step that follows.
         rest: Rest,
     },
     /// Worker told to sleep.
     Offloading {
-        /// Where its weights go.
+        /// Place that its weights go to.
         to: OffloadTo,
     },
     /// Worker alive, weights out of GPU memory.
     Offloaded {
-        /// Where its weights are.
+        /// Place of its weights.
         at: OffloadTo,
     },
     /// Worker told to wake up.
     Waking {
-        /// Where its weights were.
+        /// Place that its weights come from.
         from: OffloadTo,
     },
     /// Worker told to end; GPUs stay held until it has.
     Stopping {
-        /// What follows.
+        /// Step that follows.
         next: Next,
-        /// Whether it was killed already.
+        /// True if it was killed already.
         killed: bool,
     },
     /// Worker ended unasked; waiting before the next attempt.
     Failed,
 }
 
-/// Why GPUs are wanted.
+/// Purpose for which GPUs are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Aim {
     /// To launch a new worker.
     Spawn,
     /// To wake the sleeping one, on the GPUs it is bound to.
     Wake {
-        /// Where its weights are.
+        /// Place of its weights.
         from: OffloadTo,
     },
 }
 
-/// How a worker leaves service.
+/// Way in which a worker leaves service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rest {
     /// Keep it, without GPU memory.
@@ -78,7 +78,7 @@ pub enum Rest {
     Restart,
 }
 
-/// What follows once a worker has ended.
+/// Step that follows once a worker has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Next {
     /// Nothing.
@@ -89,7 +89,7 @@ pub enum Next {
     Retry,
 }
 
-/// What the operator allows.
+/// State that the operator allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Desired {
     /// Start on demand.
@@ -121,13 +121,13 @@ pub enum Event {
     Permit,
     /// An operator wants its GPU memory free.
     Offload,
-    /// What its worker is launched with changed.
+    /// Options that its worker is launched with changed.
     SpecChanged,
     /// Its idle times changed; the worker does not mind.
     IdleChanged,
     /// Another deployment needs its GPUs: it is to leave in this way.
     Evict(Rest),
-    /// Who needed its GPUs is gone: it may stay.
+    /// The claimant of its GPUs is gone: it may stay.
     Spared,
     /// Nobody waits for it any more, and nothing was granted yet.
     Withdrawn,
@@ -160,19 +160,19 @@ pub enum Event {
     Exited(Generation),
     /// The gate was found idle, and closed.
     IdleClosed {
-        /// Why it was to be closed.
+        /// Step for which it was to be closed.
         rest: Rest,
-        /// When the last request left.
+        /// Time when the last request left.
         idle_since: Uptime,
     },
     /// The last request left a closed gate.
     Drained {
-        /// When it left.
+        /// Time when it left.
         idle_since: Uptime,
     },
     /// Time passed.
     Tick {
-        /// Since when no request has been inside; `None` while one is.
+        /// Time since which no request has been inside; `None` while one is.
         idle_since: Option<Uptime>,
     },
 }
@@ -256,9 +256,9 @@ pub enum Action {
 pub struct Policy {
     /// Idle time before GPU memory is freed; `None` for never by itself.
     pub offload_after: Option<Duration>,
-    /// Where the weights go; `None` where the worker can't sleep, or not now.
+    /// Place that the weights go to; `None` where the worker can't sleep, or not now.
     pub offload_to: Option<OffloadTo>,
-    /// Where they may go.
+    /// Places that they may go to.
     pub levels: Levels,
     /// Idle time before the worker is stopped, counted from the last request
     /// also while it sleeps; `None` for never.
@@ -273,14 +273,14 @@ pub struct Policy {
     pub call_timeout: Duration,
     /// Limit of `Draining`.
     pub drain_timeout: Duration,
-    /// Between asking a worker to end and killing it; and between kills.
+    /// Pause between asking a worker to end and killing it; and between kills.
     pub stop_grace: Duration,
     /// First wait of `Failed`; doubles with each failure in a row.
     pub backoff_base: Duration,
-    /// How long a worker must serve before its end counts as a first failure.
+    /// Time that a worker must serve before its end counts as a first failure.
     pub stable_after: Duration,
     /// Failures in a row after which only an operator starts it again.
     pub failures_max: u32,
-    /// Whether it is started again after a failure though no request waits.
+    /// True if it is started again after a failure though no request waits.
     pub restart_unasked: bool,
 }

@@ -1,4 +1,4 @@
-//! The plan of one claim: on which devices, and who leaves them.
+//! The plan of one claim: on which devices, and the workers that leave them.
 
 use super::claims::Claimant;
 use super::order::Kept;
@@ -7,16 +7,16 @@ use super::{LedgerKey, Obstacle, Placement, View};
 use crate::lifecycle::decide::policy::Seconds;
 use crate::time::Uptime;
 
-/// Where a claim goes.
+/// Devices that a claim goes to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chosen {
     /// Devices by place, with the bytes that it takes beside what it holds.
     pub(super) takes: Vec<(usize, u64)>,
-    /// Who leaves.
+    /// Workers that leave.
     pub(super) victims: Vec<Victim>,
 }
 
-/// Why a claim has no plan yet.
+/// Reason why a claim has no plan yet.
 #[derive(Clone, Debug)]
 pub(super) struct Blocked {
     pub(super) why: Obstacle,
@@ -37,7 +37,7 @@ impl Blocked {
 }
 
 impl Placement {
-    /// Finds the devices for a claim, and who leaves them.
+    /// Finds the devices for a claim, and the workers that leave them.
     pub(super) fn choose(
         &self,
         claimant: &Claimant,
@@ -87,9 +87,8 @@ impl Placement {
         self.plan_on(claimant, &places, now, view, kept)
     }
 
-    /// What a claim waits for that finds no room on so many devices as it is
-    /// `wanted`: those that could be cleared are kept for it too, and none is that
-    /// never could.
+    /// Obstacle of a claim that finds no room on as many devices as are `wanted`: those
+    /// that could be cleared are kept for it too, and none is kept that never could.
     fn wait_for(
         &self,
         key: LedgerKey,
@@ -117,7 +116,7 @@ impl Placement {
         Blocked::new(why, pause, &places)
     }
 
-    /// How many other replicas of the same deployment are on a device.
+    /// Number of other replicas of the same deployment on a device.
     fn siblings_at(&self, place: usize, key: LedgerKey) -> usize {
         let awake = self.ledger.awake_at(place).iter();
         let holders = awake.chain(self.ledger.asleep_at(place));
@@ -126,7 +125,7 @@ impl Placement {
             .count()
     }
 
-    /// Whether these are two replicas of one deployment: neither leaves for the
+    /// True if these are two replicas of one deployment: neither leaves for the
     /// other, which would win nothing.
     pub(super) fn are_siblings(&self, a: LedgerKey, b: LedgerKey) -> bool {
         let ids = self.id(a).zip(self.id(b));
@@ -183,7 +182,7 @@ impl Placement {
         }
         let victims = self.victims(claimant, &takes, &deficits, now, view)?;
         if let Some(chance) = claimant.foreseen {
-            // It moves only who is idle, for less than it is likely to save.
+            // It moves only idle workers, for less harm than it is likely to save.
             let harm: Seconds = victims.iter().map(|victim| victim.harm).sum();
             let gain = chance * comes_in;
             if victims.iter().any(|v| v.running > 0) || harm >= gain {
@@ -197,7 +196,7 @@ impl Placement {
         Ok(Chosen { takes, victims })
     }
 
-    /// What the claim takes on each device, beside what it holds there.
+    /// Bytes that the claim takes on each device, beside what it holds there.
     pub(super) fn takes(&self, key: LedgerKey, places: &[usize]) -> Vec<(usize, u64)> {
         let lease = self.ledger.lease(key);
         let need = self.slot(key).map(|slot| slot.profile.need);

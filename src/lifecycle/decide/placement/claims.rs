@@ -24,11 +24,11 @@ pub(super) struct Claimant {
     pub(super) key: LedgerKey,
     pub(super) stand: Stand,
     pub(super) overdue: bool,
-    /// Whether the workspaces that wait for it had more than others of late.
+    /// True if the workspaces that wait for it had more than others of late.
     pub(super) after_others: bool,
-    /// How likely it is asked next, while nobody waits for it.
+    /// Chance that it is asked for next, while nobody waits for it.
     pub(super) foreseen: Option<f64>,
-    /// What was charged to a workspace of late, on the mean.
+    /// Mean of what was charged to a workspace of late.
     pub(super) mean: Seconds,
     /// Requests served for each byte and second of its turn.
     density: f64,
@@ -51,8 +51,8 @@ pub(super) fn eviction(claimant: &Claimant, victim: &Victim, now: Uptime) -> Evi
 }
 
 impl Claimant {
-    /// Whether nobody is to leave for it: it starts with the gateway, or whoever
-    /// asked for it is gone already.
+    /// True if nobody is to leave for it: it starts with the gateway, or the requests that
+    /// asked for it are gone already.
     pub(super) fn is_modest(&self) -> bool {
         self.stand.held == 0 && self.stand.insists != Insists::Yes
     }
@@ -86,7 +86,7 @@ impl Placement {
         decisions
     }
 
-    /// How a deployment stands, or will once it was told what this pass decided.
+    /// Standing of a deployment now, or once it was told what this pass decided.
     pub(super) fn stand(&self, key: LedgerKey, view: &View<'_>) -> Stand {
         let mut stand = view(key);
         if let Some((_, standing)) = self.told.iter().find(|(told, _)| *told == key) {
@@ -195,7 +195,7 @@ impl Placement {
         }
     }
 
-    /// How long it takes to come, once it has its memory.
+    /// Seconds that a deployment takes to come, once it has its memory.
     pub(super) fn comes_in(&self, key: LedgerKey, stand: &Stand) -> Seconds {
         let Some(slot) = self.slot(key) else {
             return 0.0;
@@ -368,7 +368,7 @@ impl Placement {
         }
     }
 
-    /// Whether what was promised can still come: free memory and what is being
+    /// True if what was promised can still come: free memory and what is being
     /// freed, less what others were promised.
     fn plan_holds(&self, key: LedgerKey, view: &View<'_>) -> bool {
         let Some(plan) = self.claim(key).and_then(|claim| claim.plan.as_ref()) else {

@@ -1,4 +1,4 @@
-//! What a start or a wake of a deployment would take, for people who ask.
+//! Needs of a start or a wake of a deployment, for people who ask.
 //!
 //! It decides nothing: the same plan as for a claim, made and thrown away.
 
@@ -13,8 +13,8 @@ use crate::lifecycle::decide::policy::Seconds;
 use crate::time::Uptime;
 use crate::units::Bytes;
 
-/// Why what needs this much could not fit on these devices, however empty; `None`
-/// where it could, and where there are none.
+/// Reason why a worker with this need could not fit on these devices, however empty; `None`
+/// where it could, and where there are no devices.
 pub fn misfit(need: &MemoryNeed, devices: &[Device]) -> Option<String> {
     let wanted = need.gpus.max(1);
     let largest = devices.iter().max_by_key(|device| device.memory)?;
@@ -34,33 +34,33 @@ pub fn misfit(need: &MemoryNeed, devices: &[Device]) -> Option<String> {
     })
 }
 
-/// What would happen if a request for a deployment came now.
+/// Outcome if a request for a deployment came now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prospect {
-    /// Where it would go; empty where it would wait, and without GPUs.
+    /// GPUs that it would go to; none where it would wait, and without GPUs.
     pub gpus: Vec<u32>,
-    /// Who would leave for it.
+    /// Workers that would leave for it.
     pub evicts: Vec<Eviction>,
-    /// Why it would have to wait, if it would.
+    /// Reason why it would have to wait, if it would.
     pub blocked: Option<Obstacle>,
-    /// Who is on the GPUs that it waits for.
+    /// Workers on the GPUs that it waits for.
     pub holders: Vec<Occupant>,
 }
 
-/// One who holds memory that another waits for.
+/// A worker that holds memory that another waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Occupant {
-    /// Who.
+    /// Key of the worker.
     pub key: LedgerKey,
-    /// On which GPU.
+    /// GPU that it is on.
     pub gpu: u32,
-    /// How much.
+    /// Bytes that it holds.
     pub bytes: u64,
-    /// Whether it is never made to leave.
+    /// True if it is never made to leave.
     pub pinned: bool,
-    /// Whether it is another replica of the same deployment.
+    /// True if it is another replica of the same deployment.
     pub replica: bool,
-    /// Where it is.
+    /// Standing of the worker.
     pub standing: Standing,
     /// Requests inside.
     pub running: u32,
@@ -69,19 +69,19 @@ pub struct Occupant {
     pub may_leave_in: Option<Seconds>,
 }
 
-/// What is estimated of a deployment.
+/// Estimates of a deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
     /// Requests per hour.
     pub per_hour: f64,
     /// Seconds that a request takes.
     pub service: Seconds,
-    /// What a worker takes, and what its transitions take.
+    /// Memory that a worker takes, and the costs of its transitions.
     pub profile: Profile,
 }
 
 impl Placement {
-    /// What would happen if a request for a deployment came now; `None` for one
+    /// Outcome if a request for a deployment came now; `None` for one
     /// that is awake or on its way.
     pub fn prospect(&self, key: LedgerKey, now: Uptime, view: &View<'_>) -> Option<Prospect> {
         let mut stand = view(key);
@@ -133,7 +133,7 @@ impl Placement {
         })
     }
 
-    /// Who holds memory on the device at this place, beside this claimant; `ends` says
+    /// Workers that hold memory on the device at this place, beside this claimant; `ends` says
     /// that it would be too little if they slept.
     fn on(
         &self,
@@ -174,7 +174,7 @@ impl Placement {
             .collect()
     }
 
-    /// What is estimated of a deployment.
+    /// Estimates of a deployment.
     pub fn estimate(&self, key: LedgerKey, now: Uptime) -> Option<Estimate> {
         let slot = self.slot(key)?;
         Some(Estimate {
@@ -184,7 +184,7 @@ impl Placement {
         })
     }
 
-    /// What the claim of a deployment waits for.
+    /// Obstacle that the claim of a deployment waits for.
     pub fn waits_for(&self, key: LedgerKey) -> Option<Obstacle> {
         Some(self.slot(key)?.claim.as_ref()?.blocked)
     }

@@ -1,4 +1,4 @@
-//! The way down: who may use host memory, and how each would leave its GPUs.
+//! The way down: workers that may use host memory, and how each would leave its GPUs.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use crate::config::OffloadTo;
 use crate::lifecycle::decide::machine::Rest;
 use crate::time::Uptime;
 
-/// Between two choices of who may use host memory.
+/// Pause between two choices of the workers that may use host memory.
 const FAVOUR_PAUSE: Duration = Duration::from_secs(1);
-/// The set of those who may use host memory is this much larger than it: not all
+/// Size of the set of workers that may use host memory, as a multiple of it: not all
 /// of them sleep at once.
 const FAVOUR_SLACK: f64 = 1.1;
 
@@ -30,7 +30,7 @@ impl Placement {
         }
     }
 
-    /// How this deployment would leave its GPUs now: the level that is permitted,
+    /// Way in which this deployment would leave its GPUs now: the level that is permitted,
     /// has room, and takes less time there and back.
     pub fn way_down(&self, key: LedgerKey) -> Rest {
         let Some(slot) = self.slot(key) else {
@@ -51,7 +51,7 @@ impl Placement {
         }
     }
 
-    /// How this deployment would leave its GPUs now, and why in this way.
+    /// Way in which this deployment would leave its GPUs now, and the reason.
     pub fn way_and_why(&self, key: LedgerKey) -> (Rest, &'static str) {
         let way = self.way_down(key);
         let Some(slot) = self.slot(key) else {
@@ -81,7 +81,7 @@ impl Placement {
         (way, why)
     }
 
-    /// Where its weights go if it goes to sleep by itself or is asked to; `None`
+    /// Place that its weights go to if it goes to sleep by itself or is asked to; `None`
     /// where they may not, or not now.
     pub fn offload_to(&self, key: LedgerKey, permitted: Option<OffloadTo>) -> Option<OffloadTo> {
         let permitted = permitted?;
@@ -95,7 +95,7 @@ impl Placement {
         }
     }
 
-    /// How it would leave because it is idle: by the level that takes less time,
+    /// Way in which it would leave because it is idle: by the level that takes less time,
     /// as long as the host has room.
     fn way_down_idle(&self, key: LedgerKey) -> Rest {
         let cpu = self.slot(key).is_some_and(|slot| {
@@ -114,7 +114,7 @@ impl Placement {
         }
     }
 
-    /// Chooses who may use host memory: those who gain most by it for each byte.
+    /// Chooses the workers that may use host memory: those that gain most by it for each byte.
     pub(super) fn choose_favoured(&mut self, now: Uptime) {
         let due = self.favoured_at.is_none_or(|at| now >= at + FAVOUR_PAUSE);
         if !due {

@@ -1,4 +1,4 @@
-//! Who moves on some devices, and for how long.
+//! Moves of workers on some devices, and the time that they take.
 
 use super::{LedgerKey, Placement, Standing, View};
 use crate::config::OffloadTo;
@@ -6,9 +6,9 @@ use crate::lifecycle::decide::machine::Rest;
 use crate::lifecycle::decide::policy::{self, Seconds};
 
 impl Placement {
-    /// Seconds until those others who come to these devices or leave them have done so, as
+    /// Seconds until the others that come to these devices or leave them have done so, as
     /// if each had just begun. Moves on a device take their turns, and a start begins only
-    /// where nobody moves.
+    /// where nothing moves.
     pub(super) fn moves_take(&self, key: LedgerKey, places: &[usize], view: &View<'_>) -> Seconds {
         let awake = places.iter().flat_map(|place| self.ledger.awake_at(*place));
         let asleep = places
@@ -59,7 +59,7 @@ impl Placement {
             .sum()
     }
 
-    /// Whether nobody comes or goes on the device at this place, so that a start
+    /// True if no worker comes or goes on the device at this place, so that a start
     /// can measure its free memory.
     pub(super) fn is_quiet(&self, place: usize, view: &View<'_>) -> bool {
         let holders = self.ledger.awake_at(place).iter();
@@ -74,7 +74,7 @@ impl Placement {
         })
     }
 
-    /// Whether a start is under way on the device at this place, or about to be.
+    /// True if a start is under way on the device at this place, or about to be.
     pub(super) fn is_starting(&self, place: usize, claimant: LedgerKey, view: &View<'_>) -> bool {
         let holders = self.ledger.awake_at(place).iter();
         let starts = holders

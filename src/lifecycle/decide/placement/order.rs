@@ -1,4 +1,4 @@
-//! Who goes before whom, and what the earlier keeps from the later.
+//! Order of claims, and what the earlier keeps from the later.
 
 use super::choose::Chosen;
 use super::claims::Claimant;
@@ -23,8 +23,8 @@ pub(super) struct Kept {
 }
 
 /// The order in which claims keep devices from each other: the overdue first, then
-/// those whose workspace had less of late, then who waits longest; last, for whom
-/// nobody waits.
+/// those whose workspace had less of late, then the one that waits longest; last, those
+/// that no request waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Age {
     in_time: bool,
@@ -56,7 +56,7 @@ impl Claimant {
 }
 
 impl Placement {
-    /// What claims without a plan keep from others, from when they are overdue.
+    /// Devices that claims without a plan keep from others, from when they are overdue.
     pub(super) fn reservations(
         &self,
         now: Uptime,
@@ -77,7 +77,7 @@ impl Placement {
         all
     }
 
-    /// What a claim keeps from others of the devices that it waits for.
+    /// Devices that a claim keeps from others, of those that it waits for.
     pub(super) fn reserves(&self, claimant: &Claimant, wants: &[usize]) -> Vec<Reserved> {
         let Some(head) = claimant.stand.head else {
             return Vec::new();
@@ -104,7 +104,7 @@ impl Placement {
             return None;
         }
         let own = claimant.age();
-        // Whom nobody waits for goes behind everyone.
+        // A claim that no request waits for goes behind all others.
         let is_younger = |key: &LedgerKey| {
             let claim = self.claim(*key).filter(|claim| claim.plan.is_some());
             claim.is_some_and(|claim| {
@@ -137,7 +137,7 @@ impl Placement {
         chosen
     }
 
-    /// Whether requests wait for one of these devices.
+    /// True if requests wait for one of these devices.
     pub(super) fn is_waited_for(&self, places: &[usize], key: LedgerKey, view: &View<'_>) -> bool {
         self.claims.iter().any(|other| {
             let meets = || {

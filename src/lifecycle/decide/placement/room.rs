@@ -1,12 +1,12 @@
-//! Whether there could be room for a claim, once others are gone or asleep.
+//! Room that there could be for a claim, once others are gone or asleep.
 //!
-//! It chooses no one: who leaves is for [`super::victims`].
+//! It chooses no victims: that is for [`super::victims`].
 
 use super::claims::Claimant;
 use super::{LedgerKey, Obstacle, Placement};
 
 impl Placement {
-    /// Whether there is room once all others sleep, but those that are kept: then
+    /// True if there is room once all others sleep, but those that are kept: then
     /// it is a matter of time, and no sleeper need end.
     pub(super) fn can_be_cleared(&self, key: LedgerKey, takes: &[(usize, u64)]) -> bool {
         self.has_room(key, takes, |holder, place| {
@@ -21,12 +21,12 @@ impl Placement {
         })
     }
 
-    /// Whether there is room once all are gone, but those that are kept.
+    /// True if there is room once all are gone, but those that are kept.
     pub(super) fn can_be_had(&self, key: LedgerKey, places: &[usize]) -> bool {
         self.has_room(key, &self.takes(key, places), |_, _| Some(0))
     }
 
-    /// Whether there is room on these devices once each of the others keeps so much
+    /// True if there is room on these devices once each of the others keeps so much
     /// there, but for those that never leave for it.
     fn has_room(
         &self,
@@ -64,7 +64,7 @@ impl Placement {
         holders.filter_map(stays).sum()
     }
 
-    /// Why a claim will not have these devices, whatever time brings.
+    /// Obstacle for which a claim will not have these devices, whatever time brings.
     pub(super) fn lasting(&self, key: LedgerKey, places: &[usize]) -> Obstacle {
         let without_foreign = |(place, bytes): (usize, u64)| {
             let stays = self.others_keep(key, place, &|_, _| Some(0));
@@ -78,7 +78,7 @@ impl Placement {
         Obstacle::Kept
     }
 
-    /// Whether a sleeper should end, to start on other GPUs: those of its own will not
+    /// True if a sleeper should end, to start on other GPUs: those of its own will not
     /// have room for it, and others could.
     pub(super) fn goes_elsewhere(&self, claimant: &Claimant) -> bool {
         let key = claimant.key;

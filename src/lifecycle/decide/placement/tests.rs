@@ -45,7 +45,7 @@ fn quick(gib: u64) -> Profile {
 struct Stage {
     placement: Placement,
     stands: Vec<Stand>,
-    /// What the last pass said that claims wait for.
+    /// Obstacles that the last pass said claims wait for.
     waits: Vec<Decision>,
     now: Uptime,
 }

@@ -2,8 +2,8 @@
 //!
 //! The GPU time that it takes to bring a deployment up, and that it is at work, is
 //! charged to the workspaces whose requests waited for it, and forgotten over ten
-//! minutes. A claim for which someone waits who was charged no more than the mean
-//! goes before the others. Residents of those who were charged more have no window
+//! minutes. A claim for which a workspace waits that was charged no more than the mean
+//! goes before the others. Residents of workspaces that were charged more have no window
 //! against it, and those of its own workspace have one though they are idle.
 
 use std::collections::HashMap;
@@ -21,19 +21,19 @@ const LEAST: Seconds = 0.1;
 /// Workspaces that are remembered; a further one forgets those charged least.
 const TENANTS_MAX: usize = 1_024;
 
-/// Between two charges for what is at work.
+/// Pause between two charges for what is at work.
 const CHARGE_PAUSE: Seconds = 1.0;
 /// Longest time for which what is at work now is taken to have been.
 const CHARGE_MAX: Seconds = 10.0;
 
-/// What was charged to whom.
+/// Charges of each workspace.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns {
     charged: HashMap<Tenant, (Seconds, Uptime)>,
 }
 
 impl Turns {
-    /// Charges those who wait for a turn that takes so long, each by its requests.
+    /// Charges the workspaces that wait for a turn of so many seconds, each by its requests.
     pub(super) fn charge(&mut self, crowd: &Crowd, seconds: Seconds, now: Uptime) {
         let all: u32 = crowd.iter().map(|(_, count)| count).sum();
         for (tenant, count) in crowd.iter() {
@@ -55,14 +55,14 @@ impl Turns {
         }
     }
 
-    /// What this workspace was charged, as far as it is remembered.
+    /// Seconds that this workspace was charged, as far as they are remembered.
     pub(super) fn of(&self, tenant: Tenant, now: Uptime) -> Seconds {
         let charged = self.charged.get(&tenant);
         charged.map_or(0.0, |(charged, at)| decayed(*charged, *at, now))
     }
 
-    /// The mean over all who wait or were charged of late; with no more than one,
-    /// nobody has to wait for another.
+    /// The mean over all workspaces that wait or were charged of late; with no more than one,
+    /// none has to wait for another.
     pub(super) fn mean(&self, waiting: impl Iterator<Item = Tenant>, now: Uptime) -> Seconds {
         let charged = |tenant: &Tenant| self.of(*tenant, now) >= LEAST;
         let charged = self.charged.keys().copied().filter(charged);
@@ -78,14 +78,14 @@ impl Turns {
         sum / count
     }
 
-    /// Whether all of these were charged more than the mean.
+    /// True if all of these were charged more than the mean.
     pub(super) fn is_after(&self, crowd: &Crowd, mean: Seconds, now: Uptime) -> bool {
         let mut charged = crowd.iter().map(|(tenant, _)| self.of(tenant, now));
         charged.next().is_some_and(|first| first > mean) && charged.all(|next| next > mean)
     }
 }
 
-/// What a resident is to a claim, by whose turn it is.
+/// Right of a resident against a claim, by whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Right {
     /// The same, or nobody has to wait for a turn.
@@ -97,7 +97,7 @@ pub(super) enum Right {
 }
 
 impl Placement {
-    /// Charges those for whom workers are at work.
+    /// Charges the workspaces for which workers are at work.
     pub(super) fn charge_for_work(&mut self, now: Uptime, view: &View<'_>) {
         let since = now.saturating_sub(self.charged_at).as_secs_f64();
         if since < CHARGE_PAUSE {
@@ -125,14 +125,14 @@ impl Placement {
         }
     }
 
-    /// What was charged, on the mean, to those who wait or were charged of late.
+    /// Mean of what was charged to workspaces that wait or were charged of late.
     pub(super) fn mean_turn(&self, now: Uptime, view: &View<'_>) -> Seconds {
         let crowds: Vec<Crowd> = self.claims.iter().map(|key| view(*key).crowd).collect();
         let tenants = crowds.iter().flat_map(Crowd::iter);
         self.turns.mean(tenants.map(|(tenant, _)| tenant), now)
     }
 
-    /// What a resident is to a claim.
+    /// Right of a resident against a claim.
     pub(super) fn right(&self, holder: LedgerKey, claimant: &Claimant, now: Uptime) -> Right {
         let waits = claimant.stand.crowd != Crowd::default();
         if claimant.mean.is_infinite() || !waits {
@@ -174,7 +174,7 @@ mod tests {
         assert!((mean - 30.0).abs() < 1e-9);
         assert!(turns.is_after(&crowd(&[1]), mean, now));
         assert!(!turns.is_after(&crowd(&[2]), mean, now));
-        // Who waits together goes by who had least.
+        // Workspaces that wait together go by the one that had least.
         assert!(!turns.is_after(&crowd(&[1, 2]), mean, now));
         assert!(turns.of(Tenant(1), now + Duration::from_mins(100)) < LEAST);
     }

@@ -1,4 +1,4 @@
-//! Who leaves for a claim: by going to sleep, and where that is too little, by ending.
+//! Workers that leave for a claim: by going to sleep, and where that is too little, by ending.
 
 use super::choose::Blocked;
 use super::claims::Claimant;
@@ -9,7 +9,7 @@ use crate::lifecycle::decide::policy;
 use crate::lifecycle::decide::policy::Seconds;
 use crate::time::Uptime;
 
-/// One who can be made to leave.
+/// A worker that can be made to leave.
 #[derive(Clone, Debug)]
 pub(super) struct Victim {
     pub(super) key: LedgerKey,
@@ -18,26 +18,26 @@ pub(super) struct Victim {
     pub(super) idle: Option<Seconds>,
     pub(super) back: Seconds,
     pub(super) harm: Seconds,
-    /// How long it takes to be gone, with its requests.
+    /// Seconds until it is gone, with its requests.
     pub(super) gone: Seconds,
     score: f64,
-    /// What its leaving frees, on each of the devices in question.
+    /// Bytes that its leaving frees, on each of the devices in question.
     frees: Vec<u64>,
 }
 
-/// For whom others are to leave, and where.
+/// Claim for which others are to leave, and where.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     claimant: &'a Claimant,
     places: &'a [usize],
-    /// What is missing on each of them.
+    /// Bytes that are missing on each of them.
     deficits: &'a [u64],
     now: Uptime,
     view: &'a View<'a>,
 }
 
 impl Placement {
-    /// Who leaves so that these devices have what is missing on them.
+    /// Workers that leave so that these devices have what is missing on them.
     pub(super) fn victims(
         &self,
         claimant: &Claimant,
@@ -89,7 +89,7 @@ impl Placement {
         Ok(chosen)
     }
 
-    /// Who leaves where what sleepers keep is too much: residents go to sleep as far
+    /// Workers that leave where what sleepers keep is too much: residents go to sleep as far
     /// as that helps; then some of them end instead, and sleepers do, those first
     /// whose end does least harm for what it frees.
     fn enders(
@@ -138,11 +138,11 @@ impl Placement {
         let as_before = as_before.filter(|victim| !ended.iter().any(|end| end.key == victim.key));
         let mut whole: Vec<Victim> = as_before.cloned().collect();
         whole.extend(ended);
-        // Who ends brings more than was counted: others may be spared.
+        // A victim that ends brings more than was counted: others may be spared.
         spare(whole, deficits)
     }
 
-    /// Those who hold memory on a device that lacks some. A replica does not leave
+    /// Workers that hold memory on a device that lacks some. A replica does not leave
     /// for another of its deployment, which would win nothing; one that sleeps may end
     /// for it.
     fn holders(&self, wanted: Wanted<'_>, asleep: bool) -> Vec<LedgerKey> {
@@ -224,7 +224,7 @@ impl Placement {
     }
 
     /// A sleeper as a victim: it ends, and must start anew. One that is to wake ends
-    /// only for whoever goes before it.
+    /// only for a claim that goes before its own.
     fn sleeper(
         &self,
         holder: LedgerKey,
@@ -295,7 +295,7 @@ impl Placement {
 }
 
 impl Victim {
-    /// What this end does beside what `asleep`, the sleep of the same resident, does.
+    /// Effect of this end beside that of `asleep`, the sleep of the same resident.
     fn beside(&self, asleep: &Self) -> Self {
         let both = self.frees.iter().zip(&asleep.frees);
         let frees: Vec<u64> = both.map(|(all, some)| all.saturating_sub(*some)).collect();

@@ -8,19 +8,19 @@ use crate::config::OffloadTo;
 use crate::deployment::Crowd;
 use crate::time::Uptime;
 
-/// What is known of a deployment, whether or not it has a worker.
+/// Figures of a deployment, with or without a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// What a worker of it takes.
+    /// Memory that a worker of it takes.
     pub need: MemoryNeed,
-    /// What its transitions take.
+    /// Costs of its transitions.
     pub costs: Costs,
     /// The ways down that its spec permits and that have not failed.
     pub rungs: Rungs,
     /// Never made to leave for another.
     pub pinned: bool,
-    /// Whether the engine keeps the host memory of a sleep until it ends, as vLLM
-    /// does with pinned memory; else it gives it back when it wakes.
+    /// True if the engine keeps the host memory of a sleep until it ends, as vLLM
+    /// does with pinned memory; else the engine gives it back when it wakes.
     pub keeps_host: bool,
 }
 
@@ -33,7 +33,7 @@ pub struct Rungs {
     pub disk: bool,
 }
 
-/// Where a deployment is in its life, as far as memory goes.
+/// Phase of a deployment's life, as far as memory goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It has no worker.
@@ -74,7 +74,7 @@ impl Standing {
     }
 }
 
-/// Whether the host holds a worker's weights in this phase, or is about to.
+/// True if the host holds a worker's weights in this phase, or is about to.
 pub fn keeps_host(phase: Phase) -> bool {
     matches!(
         phase,
@@ -93,7 +93,7 @@ pub fn keeps_host(phase: Phase) -> bool {
     )
 }
 
-/// Whether a deployment is wanted though no request waits for it.
+/// Wish for a deployment though no request waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Insists {
     /// It is not.
@@ -104,26 +104,26 @@ pub enum Insists {
     Yes,
 }
 
-/// How a deployment stands now; asked of it when it matters.
+/// State of a deployment now; asked for when it matters.
 #[derive(Clone, Copy, Debug)]
 pub struct Stand {
-    /// Where it is.
+    /// Standing of the deployment.
     pub standing: Standing,
     /// Requests inside its worker.
     pub running: u32,
-    /// Since when none is, if none is.
+    /// Time since which none is, if none is.
     pub idle_since: Option<Uptime>,
     /// Requests that wait for it.
     pub held: u32,
-    /// When the oldest of them came.
+    /// Time when the oldest of them came.
     pub head: Option<Uptime>,
     /// Seconds that they have waited, all together.
     pub waited: Seconds,
-    /// Whose they are.
+    /// Workspaces of these requests.
     pub crowd: Crowd,
-    /// Whether it is wanted though no request waits.
+    /// Wish for it though no request waits.
     pub insists: Insists,
-    /// Whether a client wants it to stay awake: that counts as one request that waits.
+    /// True if a client wants it to stay awake: that counts as one request that waits.
     pub is_kept: bool,
 }
 
@@ -143,7 +143,7 @@ impl Stand {
         }
     }
 
-    /// How long the oldest request has waited.
+    /// Seconds that the oldest request has waited.
     pub fn head_wait(&self, now: Uptime) -> Seconds {
         self.head
             .map_or(0.0, |head| now.saturating_sub(head).as_secs_f64())
@@ -153,7 +153,7 @@ impl Stand {
 /// Asks how a deployment stands.
 pub type View<'a> = dyn Fn(LedgerKey) -> Stand + 'a;
 
-/// What keeps a claim waiting: a closed set, so that it can be counted.
+/// Reason why a claim waits: a closed set, so that waits can be counted by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
     /// It was not looked at yet.
@@ -170,11 +170,11 @@ pub enum Obstacle {
     Busy,
     /// Others never leave its GPUs: they are kept, or replicas of the same deployment.
     Kept,
-    /// What is free or becomes free there goes to others first.
+    /// Memory that is free or becomes free there goes to others first.
     Promised,
     /// Others come or go on its GPUs, and a start measures their memory.
     Unsettled,
-    /// Where it sleeps others are kept: it ends, and starts on other GPUs.
+    /// Others on the GPUs where it sleeps are kept: it ends, and starts on other GPUs.
     Elsewhere,
     /// Programs that are none of our workers use memory there, and what they leave
     /// is too little.
@@ -208,7 +208,7 @@ impl Obstacle {
         }
     }
 
-    /// What a person reads.
+    /// Words for people.
     pub fn words(self) -> &'static str {
         match self {
             Self::New => "it was not looked at yet",
@@ -241,7 +241,7 @@ impl Obstacle {
     }
 }
 
-/// What to do about the claims.
+/// Decision about the claims.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// The memory is taken for this deployment.
@@ -250,7 +250,7 @@ pub enum Decision {
     Refuse(LedgerKey, String),
     /// A resident must leave.
     Evict(Eviction),
-    /// This one need not leave after all: those whom it was to leave for are gone.
+    /// This one need not leave after all: the claims that it was to leave for are gone.
     Spare(LedgerKey),
     /// Nobody waits for this one any more: its claim is dropped.
     Withdraw(LedgerKey),
@@ -259,7 +259,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Whom it is about.
+    /// Deployment that the decision is about.
     pub fn key(&self) -> LedgerKey {
         match self {
             Self::Grant(key)
@@ -272,27 +272,27 @@ impl Decision {
     }
 }
 
-/// Who leaves, for whom, and the figures of the choice.
+/// Choice of a victim for a claimant, with the figures of the choice.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Eviction {
-    /// Who leaves.
+    /// Deployment that leaves.
     pub victim: LedgerKey,
-    /// For whom.
+    /// Deployment that it leaves for.
     pub claimant: LedgerKey,
-    /// How it leaves.
+    /// Way in which it leaves.
     pub rest: Rest,
     /// Requests inside it.
     pub running: u32,
-    /// How long none was inside it, if none is.
+    /// Seconds for which none was inside it, if none is.
     pub idle: Option<Seconds>,
-    /// How long bringing it back takes.
+    /// Seconds that bringing it back takes.
     pub back: Seconds,
     /// Seconds of waiting that its leaving is expected to cause.
     pub harm: Seconds,
     /// Requests that wait for the claimant.
     pub held: u32,
-    /// How long the oldest of them has waited.
+    /// Seconds that the oldest of them has waited.
     pub head_wait: Seconds,
-    /// Whether the claimant is overdue, and so waives every condition.
+    /// True if the claimant is overdue, and so waives every condition.
     pub overdue: bool,
 }

@@ -1,4 +1,4 @@
-//! What the transitions of a deployment take, in seconds.
+//! Seconds that the transitions of a deployment take.
 //!
 //! Measured where they were; else what weights of that size took in published
 //! runs. A level is chosen by these, so a wrong guess is corrected by the first
@@ -22,7 +22,7 @@ pub struct Costs {
     pub wake_disk: Seconds,
     /// Process ended.
     pub stop: Seconds,
-    /// From launch to ready.
+    /// Time from launch to ready.
     pub start: Seconds,
 }
 
@@ -32,7 +32,7 @@ const TO_HOST: f64 = 15.0;
 const FROM_HOST: f64 = 20.0;
 /// Gibibytes per second from disk.
 const FROM_DISK: f64 = 2.0;
-/// How much slower weights are read again that are changed after they were read: experts,
+/// Factor by which weights are read slower again that are changed after reading: experts,
 /// and quantized ones. Five to ten times (vllm#53687).
 const REPACKED: f64 = 7.0;
 /// Seconds that an engine takes to end.
@@ -41,7 +41,7 @@ const STOP: Seconds = 2.0;
 const START: Seconds = 40.0;
 
 impl Costs {
-    /// What is expected of weights of this size on so many GPUs, before anything
+    /// Costs to expect of weights of this size on so many GPUs, before anything
     /// was measured.
     pub fn expected(weights: u64, gpus: usize) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
@@ -68,7 +68,7 @@ impl Costs {
         }
     }
 
-    /// How long leaving in this way takes.
+    /// Seconds that leaving in this way takes.
     pub fn leave(&self, rest: Rest) -> Seconds {
         match rest {
             Rest::Offload(OffloadTo::Cpu) => self.sleep_cpu,
@@ -77,7 +77,7 @@ impl Costs {
         }
     }
 
-    /// How long coming back takes after leaving in this way.
+    /// Seconds that coming back takes after leaving in this way.
     pub fn back(&self, rest: Rest) -> Seconds {
         match rest {
             Rest::Offload(OffloadTo::Cpu) => self.wake_cpu,
@@ -91,7 +91,7 @@ impl Costs {
         self.sleep_cpu.min(self.sleep_disk)
     }
 
-    /// Whether host memory is the faster place, there and back.
+    /// True if host memory is the faster place, there and back.
     pub fn prefers_cpu(&self) -> bool {
         self.sleep_cpu + self.wake_cpu <= self.sleep_disk + self.wake_disk
     }

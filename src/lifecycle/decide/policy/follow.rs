@@ -1,4 +1,4 @@
-//! Which deployment a client asks next, learned of each client by itself.
+//! Guess at the deployment that a client asks next, learned of each client by itself.
 //!
 //! Pure. An agent that alternates between two models tells after one round what it
 //! will ask next; what others do tells nothing of it. Bounded: clients that have
@@ -25,7 +25,7 @@ struct Client {
     steps: Vec<(LedgerKey, LedgerKey, u32)>,
 }
 
-/// What is known of clients. See the module docs.
+/// Knowledge of clients. See the module docs.
 #[derive(Clone, Debug, Default)]
 pub struct Follow {
     clients: HashMap<u64, Client>,

@@ -1,4 +1,4 @@
-//! How often a deployment is asked for: popularity, cut down as silence grows.
+//! Rate at which a deployment is asked for: popularity, cut down as silence grows.
 //!
 //! The geometric mean of two estimates: a count that decays over twenty minutes,
 //! which knows how popular it is, and the time between arrivals or since the

@@ -1,4 +1,4 @@
-//! What holds in every reachable state, after every event. No sampling.
+//! Invariants of every reachable state, after every event. No sampling.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What fails, what is tried next, and when nothing is any more.
+//! Failures, what is tried next, and when nothing is any more.
 
 use super::*;
 

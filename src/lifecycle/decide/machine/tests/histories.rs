@@ -366,7 +366,7 @@ impl History {
         }
     }
 
-    /// The faults end. Then whoever waits is served or refused, and a stop of all
+    /// The faults end. Then each actor that waits is served or refused, and a stop of all
     /// leaves nothing behind.
     fn settle(&mut self) {
         self.faulty = false;
@@ -378,7 +378,7 @@ impl History {
             self.advance();
         }
         for actor in &self.actors {
-            // Those who are kept are never made to leave.
+            // Those that are kept are never made to leave.
             let why = self.placement.waits_for(actor.key);
             assert!(
                 actor.waiting.is_none() || why == Some(Obstacle::Kept),

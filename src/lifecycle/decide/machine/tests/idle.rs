@@ -1,4 +1,4 @@
-//! When idleness is noticed, and what it leads to.
+//! Moments when idleness is noticed, and what it leads to.
 
 use super::*;
 

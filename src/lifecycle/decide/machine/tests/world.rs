@@ -7,7 +7,7 @@ use super::*;
 /// A worker that this deployment never had.
 pub(super) const STALE: Generation = Generation(u32::MAX);
 
-/// What the world would look like had the actions been done.
+/// World as it would be had the actions been done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -16,7 +16,7 @@ pub(super) const STALE: Generation = Generation(u32::MAX);
 pub(super) struct World {
     /// A process that has been spawned and has not exited.
     pub(super) alive: bool,
-    /// Where the weights of a worker that was told to sleep are.
+    /// Place of the weights of a worker that was told to sleep.
     pub(super) asleep: Option<OffloadTo>,
     pub(super) lease: Lease,
     pub(super) gate_open: bool,
@@ -51,7 +51,7 @@ impl World {
         disk_failed: false,
     };
 
-    /// What the next process finds: a worker that serves.
+    /// World that the next process finds: a worker that serves.
     const SERVING: Self = Self {
         alive: true,
         lease: Lease::Full,
@@ -59,7 +59,7 @@ impl World {
         ..Self::EMPTY
     };
 
-    /// What the next process finds: a worker that sleeps.
+    /// World that the next process finds: a worker that sleeps.
     const SLEEPING: Self = Self {
         alive: true,
         asleep: Some(OffloadTo::Cpu),
@@ -171,7 +171,7 @@ impl World {
     }
 }
 
-/// What a worker could say that this deployment never had.
+/// Events that a worker could report that this deployment never had.
 const STALE_VOICES: [Event; 8] = [
     Event::Exited(STALE),
     Event::WorkerReady(STALE),
@@ -183,7 +183,7 @@ const STALE_VOICES: [Event; 8] = [
     Event::Writable(STALE),
 ];
 
-/// What is owed to a fetch and to a question to placement.
+/// Answers owed to a fetch and to a question to placement.
 fn answers(world: World) -> Vec<(Event, Duration)> {
     let soon = Duration::ZERO;
     let mut events = Vec::new();

@@ -1,4 +1,4 @@
-//! What is known after a restart, and what follows from it.
+//! Knowledge after a restart, and what follows from it.
 
 use super::*;
 
