@@ -1,4 +1,4 @@
-//! Where the two planes meet.
+//! Meeting point of the two planes.
 //!
 //! The gateway takes permits at the [`Gate`] and signals demand; the lifecycle
 //! conductor, and only it, opens and closes the gate and publishes the
@@ -42,38 +42,38 @@ pub use telling::{Part, Telling};
 pub struct Handle {
     /// Its id.
     pub id: DeploymentId,
-    /// What the admin wants; swapped by the conductor when a file changes.
+    /// Wish of the admin; swapped by the conductor when a file changes.
     spec: ArcSwap<config::Deployment>,
-    /// Where requests enter.
+    /// Gate through which requests enter.
     pub gate: Arc<Gate>,
     /// The worker's last lines.
     pub console: Console,
     /// One writer: the conductor.
     snapshot: watch::Sender<Arc<Snapshot>>,
-    /// Telling of each new snapshot: a watch wakes those who wait in any order, this in that
-    /// in which they came.
+    /// Tells of each new snapshot: wakes its waiters in the order in which they came, a watch
+    /// does so in any order.
     news: Notify,
-    /// Whether a demand is on its way to the conductor.
+    /// True while a demand is on its way to the conductor.
     demanded: AtomicBool,
-    /// Whether a client's wish to unload it is on its way to the conductor.
+    /// True while a client's wish to unload it is on its way to the conductor.
     unloads: AtomicBool,
-    /// Whether it was removed, and nobody answers for it any more. Set once.
+    /// True once it was removed, and nobody answers for it any more. Set once.
     gone: AtomicBool,
     /// At most two messages per deployment are inside, see `demanded` and `unloads`.
     demands: mpsc::UnboundedSender<DeploymentId>,
     /// Telling which client asked, if someone wants to know.
     clients: Arc<OnceLock<mpsc::Sender<ClientAsked>>>,
     waiting: AtomicU32,
-    /// Who waits before that, for a place at one of its workers.
+    /// Number of requests that wait for a place at one of its workers.
     queued: AtomicU32,
     /// Its further replicas, each with a console of its own; swapped by the
     /// conductor.
     replicas: ArcSwap<Vec<Arc<Handle>>>,
-    /// When each of them came. Locked for a moment, never over an await.
+    /// Arrivals of the waiting requests. Locked for a moment, never over an await.
     came: Mutex<Came>,
     /// Until when a client wants it to stay awake, in milliseconds of the gate's clock.
     kept_until: AtomicU64,
-    /// What its workers told of their model, since its engine is what it is.
+    /// Facts that its workers told of their model, since its engine is what it is.
     about: ArcSwap<About>,
 }
 
@@ -93,35 +93,35 @@ fn number_of(client: &str) -> u64 {
     hasher.finish()
 }
 
-/// Requests that wait to be told to whoever follows clients; beyond it they are
+/// Most requests that wait to be told to a follower of clients; beyond it they are
 /// not told.
 const ASKED_MAX: usize = 1_024;
 
-/// When those who wait came, by the clock of the gate.
+/// Arrivals of the requests that wait, by the clock of the gate.
 #[derive(Debug, Default)]
 struct Came {
     next: u64,
     at: BTreeMap<u64, (Uptime, Option<Tenant>)>,
     sum: Duration,
-    /// How many of each workspace, as far as they are told.
+    /// Number of each workspace, as far as they are told.
     of: BTreeMap<Tenant, u32>,
 }
 
-/// Who waits at a closed gate.
+/// Requests that wait at a closed gate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// How many.
+    /// Number of them.
     pub count: u32,
-    /// When the first of them came.
+    /// Arrival of the first of them.
     pub head: Option<Uptime>,
-    /// How long they have waited, all together.
+    /// Time that they have waited, all together.
     pub waited: Duration,
-    /// Whose they are.
+    /// Workspaces that they are of.
     pub crowd: Crowd,
 }
 
 impl Handle {
-    /// What the admin wants of it.
+    /// Wish of the admin for it.
     pub fn spec(&self) -> Arc<config::Deployment> {
         self.spec.load_full()
     }
@@ -136,7 +136,7 @@ impl Handle {
         }
     }
 
-    /// What its workers told of their model; nothing before the first was ready.
+    /// Facts that its workers told of their model; nothing before the first was ready.
     pub fn about(&self) -> Arc<About> {
         self.about.load_full()
     }
@@ -149,7 +149,7 @@ impl Handle {
         }
     }
 
-    /// How it stands now.
+    /// Its present state.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.borrow())
     }
@@ -170,7 +170,7 @@ impl Handle {
         self.news.notified()
     }
 
-    /// Whether it was removed: no demand for it is ever met.
+    /// True once it was removed: no demand for it is ever met.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
     }
@@ -208,12 +208,12 @@ impl Handle {
         self.unloads.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether a request is inside, or waits for it.
+    /// True if a request is inside, or waits for it.
     pub fn is_in_use(&self) -> bool {
         self.gate.in_flight() > 0 || self.waiting() > 0 || self.queued() > 0
     }
 
-    /// Whether its file keeps it up, whatever its clients want.
+    /// True if its file keeps it up, whatever its clients want.
     pub fn is_kept(&self) -> bool {
         let spec = self.spec.load();
         spec.keep || spec.replicas.min > 0
@@ -264,7 +264,7 @@ impl Handle {
         }
     }
 
-    /// Who waits at the closed gate, and for how long.
+    /// Requests that wait at the closed gate, and the time that they have waited.
     pub fn held(&self) -> Held {
         if self.waiting() == 0 {
             return Held::default();
@@ -284,7 +284,7 @@ impl Handle {
         }
     }
 
-    /// How many requests wait at the closed gate.
+    /// Number of requests that wait at the closed gate.
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Acquire)
     }
@@ -296,12 +296,12 @@ impl Handle {
         Queued(Arc::clone(self))
     }
 
-    /// How many requests wait for a place at a worker.
+    /// Number of requests that wait for a place at a worker.
     pub fn queued(&self) -> u32 {
         self.queued.load(Ordering::Acquire)
     }
 
-    /// What a person sees: the snapshot's status, with `Active` for a ready
+    /// State for people: the snapshot's status, with `Active` for a ready
     /// worker that has a request inside.
     pub fn status(&self) -> Status {
         match self.snapshot.borrow().status {
@@ -311,7 +311,7 @@ impl Handle {
     }
 }
 
-/// One request that waits at a closed gate.
+/// A request that waits at a closed gate.
 #[derive(Debug)]
 pub struct Waiting {
     handle: Arc<Handle>,
@@ -339,7 +339,7 @@ impl Drop for Waiting {
     }
 }
 
-/// One request that waits for a place at a worker.
+/// A request that waits for a place at a worker.
 #[derive(Debug)]
 pub struct Queued(Arc<Handle>);
 
@@ -352,7 +352,7 @@ impl Drop for Queued {
 /// GPU memory that a deployment holds, by our own account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryHolding {
-    /// Whose.
+    /// The deployment.
     pub deployment: DeploymentId,
     /// The GPU, by index.
     pub gpu: u32,
@@ -365,9 +365,9 @@ pub struct MemoryHolding {
 pub struct Registry {
     /// The clock of every gate.
     pub clock: Clock,
-    /// What both planes tell the history.
+    /// Recorder by which both planes tell the history.
     pub recorder: Arc<Recorder>,
-    /// Who holds what of the GPUs; swapped whole by the conductor.
+    /// Memory that deployments hold of the GPUs; swapped whole by the conductor.
     holdings: Arc<ArcSwap<Vec<MemoryHolding>>>,
     map: Arc<ArcSwap<HashMap<DeploymentId, Arc<Handle>>>>,
     demands: mpsc::UnboundedSender<DeploymentId>,
@@ -392,7 +392,7 @@ impl Registry {
         (registry, receiver)
     }
 
-    /// Who holds what of the GPUs.
+    /// Memory that deployments hold of the GPUs.
     pub fn holdings(&self) -> Arc<Vec<MemoryHolding>> {
         self.holdings.load_full()
     }
@@ -468,7 +468,7 @@ impl Registry {
         })
     }
 
-    /// From now on it is told which client asked which deployment. `None` where
+    /// Begins to tell which client asked which deployment. `None` where
     /// someone follows already.
     pub fn follow_clients(&self) -> Option<mpsc::Receiver<ClientAsked>> {
         let (told, asked) = mpsc::channel(ASKED_MAX);

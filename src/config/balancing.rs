@@ -9,10 +9,10 @@ use http::header::{AUTHORIZATION, COOKIE};
 
 use super::reader::Reader;
 
-/// How requests are spread over several servers.
+/// Spread of requests over several servers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadBalancing {
-    /// Who is next where nothing binds a request to a server.
+    /// Choice of the next server where nothing binds a request to one.
     pub policy: Policy,
     /// Requests with the same value of this header go to the same server.
     pub session_header: Option<HeaderName>,
@@ -22,11 +22,11 @@ pub struct LoadBalancing {
     /// A server that has more than this many times its share of the requests is
     /// passed over, whatever is bound to it.
     pub load_factor: f64,
-    /// Whether the servers' own figures (`/metrics` of vLLM) count.
+    /// True if the servers' own figures (`/metrics` of vLLM) count.
     pub engine_figures: bool,
 }
 
-/// Who is next.
+/// Choice of the next server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
     /// The less loaded of two that are drawn.
@@ -48,18 +48,18 @@ impl Default for LoadBalancing {
     }
 }
 
-/// When a request is sent to a further server, before a byte of an answer went out.
+/// Limits for sending a request to a further server, before a byte of an answer went out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retries {
     /// Further servers that one request may be sent to.
     pub servers_max: u32,
     /// Share of the requests that may be sent again, 0 to 1.
     pub budget: f64,
-    /// After what.
+    /// Failures after which it is sent.
     pub on: Vec<RetryOn>,
 }
 
-/// Why a request may be sent to a further server.
+/// Reason to send a request to a further server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryOn {
     /// No connection.
@@ -85,14 +85,14 @@ impl Default for Retries {
     }
 }
 
-/// When a server that fails is left out for a while.
+/// Rule by which a server that fails is left out for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
     /// Failures in a row; 0 for never.
     pub failures: u32,
-    /// How long it is left out the first time; twice as long each further time.
+    /// Time that it is left out at first; twice as long each further time.
     pub time: Duration,
-    /// How long at most.
+    /// Longest such time.
     pub time_max: Duration,
 }
 

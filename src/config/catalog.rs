@@ -2,7 +2,7 @@
 //!
 //! Each file takes effect whole or not at all. A file that can't be read, is
 //! wrong in itself, or clashes with others keeps the state that it had in the
-//! catalog before. Who was there first stays: a clash is charged to the files that
+//! catalog before. The file that was there first stays: a clash is charged to the files that
 //! changed, and among those to the ones that did not have what they claim. Where
 //! that tells none from another, none of them takes effect: which file sorts first
 //! never matters. What was in effect is remembered over a restart ([`Memory`]).
@@ -30,7 +30,7 @@ use listing::list;
 pub use listing::unread;
 pub use memory::Memory;
 
-/// What each file said and which of it is in effect, kept for the next load.
+/// Content of each file and the part of it in effect, kept for the next load.
 #[derive(Clone, Debug, Default)]
 pub struct Files(BTreeMap<PathBuf, Arc<FileState>>);
 
@@ -38,9 +38,9 @@ pub struct Files(BTreeMap<PathBuf, Arc<FileState>>);
 struct FileState {
     /// Of the present content; `None` when it could not be read.
     digest: Option<Vec<u8>>,
-    /// What the present content says by itself.
+    /// Parts that the present content describes, by itself.
     present: Result<Arc<Parts>, Vec<FileError>>,
-    /// What is in effect of it.
+    /// Parts of it that are in effect.
     effect: Option<Arc<Parts>>,
 }
 
@@ -83,8 +83,8 @@ fn load(dir: &Path, queues: &[QueueName], previous: Option<&Catalog>, memory: &M
     work.finish(previous, errors)
 }
 
-/// What would be served if a file had this content, or what is wrong with it:
-/// for those who are about to write one. Nothing is read or written.
+/// Catalog that would be served if a file had this content, or the errors in it:
+/// for people who are about to write one. Nothing is read or written.
 ///
 /// # Errors
 ///
@@ -108,14 +108,14 @@ pub fn with_file(
     }
 }
 
-/// What would be in effect if a route file were not there. What then is wrong with
-/// others stands in [`Catalog::errors`].
+/// Catalog that would be in effect if a route file were not there. Errors of others that
+/// follow stand in [`Catalog::errors`].
 pub fn without_file(previous: &Catalog, path: &Path) -> Catalog {
     let (catalog, errors) = with_parts(previous, path, None);
     Catalog { errors, ..catalog }
 }
 
-/// What would be in effect with these parts of a file, or without it.
+/// Catalog that would be in effect with these parts of a file, or without it.
 fn with_parts(previous: &Catalog, path: &Path, parts: Option<Parts>) -> (Catalog, Vec<FileError>) {
     let mut files: BTreeMap<&Path, Option<&Arc<FileState>>> = BTreeMap::from([(path, None)]);
     let known = previous.files.0.iter();
@@ -137,7 +137,7 @@ fn with_parts(previous: &Catalog, path: &Path, parts: Option<Parts>) -> (Catalog
 }
 
 impl Catalog {
-    /// Whether this text of a file was read, and is in effect.
+    /// True if this text of a file was read, and is in effect.
     pub fn serves(&self, path: &Path, content: &[u8]) -> bool {
         let state = self.files.0.get(path);
         let hash = digest(&SHA256, content);
@@ -148,13 +148,13 @@ impl Catalog {
         })
     }
 
-    /// Whether a file is gone that was there at the last look. Blocks on the disk.
+    /// True if a file is gone that was there at the last look. Blocks on the disk.
     pub fn misses_a_file(&self) -> bool {
         let mut known = self.files.0.keys();
         known.any(|path| fs::symlink_metadata(path).is_err())
     }
 
-    /// Whether a file is among those that were read.
+    /// True if a file is among those that were read.
     pub fn has_file(&self, path: &Path) -> bool {
         self.files.0.contains_key(path)
     }
@@ -171,7 +171,7 @@ fn whole_file(path: &Path, message: String) -> FileError {
 
 type Present = (Option<Vec<u8>>, Result<Arc<Parts>, Vec<FileError>>);
 
-/// What a file says now; `None` when it is gone.
+/// Reads what a file says now; `None` when it is gone.
 fn read(path: &Path, queues: &[QueueName], before: Option<&Arc<FileState>>) -> Option<Present> {
     let content = match file::read(path, FILE_BYTES_MAX) {
         Ok(content) => content,
@@ -196,7 +196,7 @@ struct Work {
     old: Vec<Option<Arc<Parts>>>,
     /// To be in effect.
     now: Vec<Option<Arc<Parts>>>,
-    /// Whether the present content was in effect before a restart.
+    /// True for each file whose present content was in effect before a restart.
     known: Vec<bool>,
     errors: Vec<FileError>,
 }
@@ -231,7 +231,7 @@ impl Work {
         link::link(&parts)
     }
 
-    /// What each file had in effect.
+    /// Claims that each file had in effect.
     fn held(&self) -> Vec<BTreeSet<Claim>> {
         let files = self.old.iter().zip(&self.now).enumerate();
         let held = files.map(|(file, (old, now))| {
@@ -366,7 +366,7 @@ impl Work {
     }
 }
 
-/// One clash for each claim, with all that make it, so that who is looked at first does
+/// One clash for each claim, with all that make it, so that the order of looks does
 /// not matter. In the order of the claims.
 fn together(clashes: Vec<Clash>) -> Vec<Clash> {
     let mut all: BTreeMap<Claim, Clash> = BTreeMap::new();

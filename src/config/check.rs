@@ -12,7 +12,7 @@ use crate::names::{DeploymentId, InstanceName, RouteName};
 use crate::outbound::roots::client_config;
 use crate::units::counted;
 
-/// What would be served.
+/// Summary of what would be served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Routes, by name.
@@ -21,7 +21,7 @@ pub struct Summary {
     pub instances: Vec<InstanceName>,
     /// Deployments, by the name of their instance.
     pub deployments: Vec<DeploymentId>,
-    /// What stands beside the route files and is not read, each with the reason.
+    /// Entries beside the route files that are not read, each with the reason.
     pub unread: Vec<(PathBuf, &'static str)>,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// What upstreams need beside their route files, and is not there.
+/// Errors for what upstreams need beside their route files, and is not there.
 fn unread_secrets(catalog: &Catalog) -> Vec<FileError> {
     let mut errors = Vec::new();
     for route in &catalog.routes {

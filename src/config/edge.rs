@@ -1,5 +1,5 @@
 //! `[gateway]`, `[tls]`, `[cors]` and `[telemetry]` as types: where clients come
-//! in, what stands before us, and who is told of it.
+//! in, what stands before us, and where figures and traces go.
 //!
 //! The keys and their bounds are read in `gateway.rs` and `gateway/edge.rs`, the
 //! defaults stand in `defaults.rs`.
@@ -42,21 +42,21 @@ pub struct Gateway {
     pub handshake_timeout: Duration,
     /// Limit for the head of a request to arrive.
     pub header_timeout: Duration,
-    /// How long a connection stays open without a request.
+    /// Time that a connection stays open without a request.
     pub keep_alive: Duration,
-    /// How a request's body has to come.
+    /// Speed at which a request's body has to come.
     pub body_times: BodyTimes,
     /// Longest time that a client may leave the response unread.
     pub write_timeout: Duration,
-    /// How long streams may go on after a shutdown was asked for.
+    /// Time that streams may go on after a shutdown was asked for.
     pub shutdown_timeout: Duration,
-    /// How long `/readyz` refuses before the listeners close.
+    /// Time that `/readyz` refuses before the listeners close.
     pub unready_time: Duration,
-    /// Where the access log goes; `None` for standard output.
+    /// File of the access log; `None` for standard output.
     pub access_log: Option<PathBuf>,
-    /// How it is moved aside where it lies in the state directory.
+    /// Rotation of that file where it lies in the state directory.
     pub access_logs: Rotation,
-    /// What stands before us.
+    /// Proxies that stand before us.
     pub proxies: Proxies,
     /// Bounds of a request's head.
     pub heads: Heads,
@@ -109,16 +109,16 @@ pub struct Pair {
     pub private_key: PathBuf,
 }
 
-/// Which certificates clients show.
+/// Certificates that clients show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCerts {
     /// PEM file of the authorities that sign them.
     pub ca: PathBuf,
-    /// Whether a client may come without one.
+    /// Need for a client to show one.
     pub need: Need,
 }
 
-/// Whether something must be there.
+/// Need for something to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// It must.
@@ -130,14 +130,14 @@ pub enum Need {
 /// `[cors]`: which web pages may call us from a browser.
 #[derive(Clone, Debug, Default)]
 pub struct Cors {
-    /// Whose; nothing is answered to others.
+    /// Origins of these pages; nothing is answered to others.
     pub origins: Origins,
     /// Request headers that they may send beside those of the SDKs, in lower case; `*` for
     /// whatever they ask for.
     pub headers: Vec<String>,
-    /// Whether browsers may send credentials of their own, such as certificates.
+    /// True if browsers may send credentials of their own, such as certificates.
     pub credentials: bool,
-    /// How long a browser may remember the answer.
+    /// Time that a browser may remember the answer.
     pub max_age: Duration,
 }
 
@@ -202,18 +202,18 @@ pub struct Telemetry {
     pub otlp: Option<Collector>,
     /// PEM file of the authorities that vouch for it; `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// Where headers for it stand: `key=value,key=value`.
+    /// Source of headers for it: `key=value,key=value`.
     pub headers: Option<SecretSource>,
-    /// How we are called in traces.
+    /// Our name in traces.
     pub service_name: String,
     /// Share of requests that are traced where the client does not decide, 0 to 1.
     pub sample: f64,
 }
 
-/// Where a collector takes OTLP over HTTP.
+/// Place where a collector takes OTLP over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collector {
-    /// Whether over TLS.
+    /// True for TLS.
     pub tls: bool,
     /// Name or address.
     pub host: String,
@@ -276,7 +276,7 @@ impl fmt::Display for NotCollector {
 ///
 /// # Errors
 ///
-/// What to write instead.
+/// Words for what to write instead.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();
     let label = |label: &str| {

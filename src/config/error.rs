@@ -1,4 +1,4 @@
-//! What is wrong with a file: where, and what to write instead.
+//! Errors of a file: where they are, and what to write instead.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub struct FileError {
     pub line: Option<usize>,
     /// Dotted key: `route.timeouts.idle`; empty when no key is meant.
     pub key: String,
-    /// What is wrong and what to write instead; no final full stop.
+    /// The error and what to write instead; no final full stop.
     pub message: String,
 }
 

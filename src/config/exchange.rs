@@ -28,7 +28,7 @@ use crate::vllm::options::{OptionScope, OptionSet, SecretText, ValueKind, find};
 pub const EXPORT_VERSION: u64 = 1;
 const HEADER: &str = "tidegate";
 
-/// Why a text is not an instance that can be taken in.
+/// Reason why a text is not an instance that can be taken in.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// It is larger than a route file may be.
@@ -64,7 +64,7 @@ pub enum ExchangeError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The error, and what to do.
         reason: String,
     },
     /// A value that JSON has no form for.
@@ -72,12 +72,12 @@ pub enum ExchangeError {
     Value {
         /// The line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The error.
         message: &'static str,
     },
 }
 
-/// How a text is written.
+/// Syntax of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syntax {
     /// As a route file that ends in `.toml`.
@@ -97,7 +97,7 @@ impl Syntax {
         }
     }
 
-    /// What the names of such files end in.
+    /// Ending of the names of such files.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Toml => "toml",
@@ -166,7 +166,7 @@ impl Exchange {
         &self.tables
     }
 
-    /// Whether it was read from an export, which has a header.
+    /// True if it was read from an export, which has a header.
     pub fn is_export(&self) -> bool {
         self.version.is_some()
     }
@@ -189,7 +189,7 @@ impl Exchange {
         self
     }
 
-    /// Whether the file holds nothing beside the instance and its own route.
+    /// True if the file holds nothing beside the instance and its own route.
     pub fn is_alone(&self) -> bool {
         self.clone().instance_only().tables == self.tables
     }
@@ -308,7 +308,7 @@ impl Exchange {
             .collect()
     }
 
-    /// Whether an option takes a secret from a file or a variable of the machine.
+    /// True if an option takes a secret from a file or a variable of the machine.
     pub fn names_machine_secrets(&self) -> bool {
         let deployments = self.tables.get("deployment").and_then(Json::as_array);
         let tables = deployments.into_iter().flatten();
@@ -421,7 +421,7 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, ExchangeError> {
     })
 }
 
-/// What clients call a deployment: as its table says, or the model's name.
+/// Name that clients call a deployment by: as its table says, or the model's name.
 fn endpoint(deployment: &Map<String, Json>) -> Option<&str> {
     let text = |key| deployment.get(key).and_then(Json::as_str);
     text("endpoint_name").or_else(|| text("model"))

@@ -1,7 +1,7 @@
 //! One file of `routes.d`: `[route]`, `[[upstream]]`, `[[target]]`, `[instance]`,
 //! `[[deployment]]` and `[[name]]` into parts that are right by themselves.
 //!
-//! Whether they go with the other files is seen in [`super::link`].
+//! Clashes with other files are found in [`super::link`].
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -18,7 +18,7 @@ use super::route::{self, RouteDraft};
 use super::tree;
 use crate::names::QueueName;
 
-/// What one file says.
+/// Content of one file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parts {
     /// Its `[route]`.
@@ -29,7 +29,7 @@ pub(super) struct Parts {
     pub(super) names: Vec<NameDraft>,
 }
 
-/// Why the content of a file could not be had.
+/// Reason why the content of a file could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unread {
     /// There is no such file.

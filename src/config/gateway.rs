@@ -354,7 +354,7 @@ fn workers(mut table: Reader<'_>, to: &mut Workers) {
     table.finish();
 }
 
-/// How workers are looked after, kept together and counted.
+/// Reads how workers are looked after, kept together and counted.
 fn care(table: &mut Reader<'_>, to: &mut Workers) {
     set(&mut to.stall_timeout, table.span("stall_timeout"));
     let cgroups = table.flag("cgroups").map(|flag| flag.value);

@@ -51,7 +51,7 @@ enum Kind {
     Sim,
 }
 
-/// What the deployments of an instance have in common.
+/// Parts that the deployments of an instance have in common.
 struct Common<'a> {
     instance: InstanceName,
     kind: Kind,
@@ -186,7 +186,7 @@ fn version(table: &mut Reader<'_>, kind: Kind) -> Option<String> {
     Some(version.value)
 }
 
-/// Whose file it is: what an operator wrote over the API says so, and holds the
+/// Author of the file: what an operator wrote over the API says so, and holds the
 /// instance to what operators may do. It stands in the file so that it goes where the
 /// file goes and no other record can be lost; whoever edits files here may take it out.
 fn author(table: &mut Reader<'_>) -> Author {
@@ -358,7 +358,7 @@ fn replicas(deployment: &mut Reader<'_>) -> Replicas {
     let line = table.line_of("min");
     let least = table.whole("min");
     replicas.min = least.unwrap_or(replicas.min);
-    // Whoever wants several at least names no bound below that.
+    // A file that wants several at least names no bound below that.
     replicas.max = most.unwrap_or(replicas.min.max(1));
     if replicas.min > replicas.max {
         let message = format!("this is more than max = {}: write less", replicas.max);
@@ -472,8 +472,8 @@ fn sim(mut table: Reader<'_>) -> Sim {
     }
 }
 
-/// Whether a text has the form of a fault: `slow-start` or `slow-start:10s`.
-/// Which ones there are, the stand-in knows.
+/// True if a text has the form of a fault: `slow-start` or `slow-start:10s`.
+/// The stand-in knows which ones there are.
 fn is_fault(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
     let (name, value) = text.split_once(':').unwrap_or((text, "0"));

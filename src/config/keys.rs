@@ -48,19 +48,19 @@ impl KeyTable {
 pub struct Key {
     /// As it is written.
     pub name: &'static str,
-    /// Which values it takes.
+    /// Values that it takes.
     pub kind: Kind,
-    /// What holds where it is absent.
+    /// Value that holds where it is absent.
     pub default: Default,
     /// One sentence: what it does.
     pub help: &'static str,
     /// The option of `vllm::options` that is written here; its sentence is told there.
     pub option: Option<&'static str>,
-    /// Whether README.md shows it.
+    /// True if README.md shows it.
     pub is_common: bool,
 }
 
-/// What holds where a key is absent.
+/// Value that holds where a key is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
     /// This value, as TOML writes it.
@@ -71,7 +71,7 @@ pub enum Default {
     Required,
 }
 
-/// Which values a key takes.
+/// Values that a key takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// `true` or `false`.
@@ -166,7 +166,7 @@ impl Key {
         self
     }
 
-    /// What it does: its own sentence, or that of the option that it is.
+    /// Sentence on what it does: its own, or that of the option that it is.
     pub fn sentence(&self) -> &'static str {
         match self.option.and_then(crate::vllm::options::find) {
             Some(row) => row.help,

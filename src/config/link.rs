@@ -1,7 +1,7 @@
-//! Do these files go together? Finds every clash between them.
+//! Check that files go together: finds every clash between them.
 //!
-//! Pure: it is given parts and says who stands in whose way. Which of the two
-//! gives way is decided in [`super::catalog`].
+//! Pure: it is given parts and says which file stands in the way of which. The one that
+//! gives way is chosen in [`super::catalog`].
 
 mod names;
 mod rules;
@@ -48,11 +48,11 @@ pub(super) struct Party {
 /// Files that do not go together.
 #[derive(Clone, Debug)]
 pub(super) struct Clash {
-    /// What it is about.
+    /// Claim that it is about.
     pub(super) claim: Claim,
     /// Those of which one must give way, in the order of the files.
     pub(super) parties: Vec<Party>,
-    /// What is wrong. `{other}` in it stands for another party's place.
+    /// The error. `{other}` in it stands for another party's place.
     pub(super) message: String,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Links<'a> {
     pub(super) routes: BTreeMap<&'a str, Linked<'a>>,
     /// By name.
     pub(super) instances: BTreeMap<&'a str, (usize, &'a InstanceDraft)>,
-    /// What stands in the way; empty when all is well.
+    /// Clashes found; empty when all is well.
     pub(super) clashes: Vec<Clash>,
 }
 

@@ -1,4 +1,4 @@
-//! What the admin wrote, as types: valid or absent.
+//! Settings and catalog that the admin wrote, as types: valid or absent.
 //!
 //! [`Settings`] is `tidegate.toml`; it holds for the life of the process.
 //! [`Catalog`] is `routes.d` and instances: one immutable snapshot, swapped
@@ -76,7 +76,7 @@ pub struct Catalog {
     pub instances: Vec<Arc<Instance>>,
     /// Files whose present text is not in effect, with each reason.
     pub errors: Vec<FileError>,
-    /// What each file said, kept for the next load.
+    /// Content of each file, kept for the next load.
     pub(crate) files: catalog::Files,
 }
 
@@ -94,25 +94,25 @@ pub struct Route {
     pub models: Vec<ModelName>,
     /// The one workspace that it is for; `None`: those of all workspaces may enter.
     pub workspace: Option<Workspace>,
-    /// Who may enter.
+    /// Access of clients.
     pub access: Access,
-    /// What it is, as lists of models tell it.
+    /// Description of it, as lists of models tell it.
     pub description: Option<String>,
-    /// Whether it serves.
+    /// True if it serves.
     pub enabled: bool,
     /// Its bounds.
     pub limits: RouteLimits,
-    /// How long its requests may take in each phase.
+    /// Limits of its requests' times in each phase.
     pub timeouts: Timeouts,
-    /// How its streams are kept alive.
+    /// Signs of life on its streams.
     pub stream: Streams,
-    /// How they are spread over several servers.
+    /// Spread of its requests over several servers.
     pub load_balancing: LoadBalancing,
-    /// When they are sent to a further server.
+    /// Limits for sending them to a further server.
     pub retries: Retries,
-    /// When a server is left out for a while.
+    /// Rule by which a server is left out for a while.
     pub ejection: Ejection,
-    /// What requests may bring along for our own deployments.
+    /// Inputs that requests may bring along for our own deployments.
     pub inputs: Inputs,
     /// Longest time that a request may ask its model to stay awake after it; `None`: it may
     /// not.
@@ -128,23 +128,23 @@ pub struct Route {
     pub names: Vec<Arc<Name>>,
     /// The file that it stands in.
     pub file: PathBuf,
-    /// Whether it was made for an instance that names no route.
+    /// True if it was made for an instance that names no route.
     pub ephemeral: bool,
 }
 
 /// A name with parameters of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Name {
-    /// What clients ask for.
+    /// Name that clients ask for.
     pub name: ModelName,
     /// The model of the route that it stands for, as clients ask for that.
     pub of: ModelName,
-    /// What becomes of requests for it.
+    /// Rules for requests for it.
     pub rules: Arc<Rules>,
 }
 
 impl Route {
-    /// To whom it belongs.
+    /// Workspace and project that it belongs to.
     pub fn belonging(&self) -> Belonging<'_> {
         let project = match &self.access {
             Access::Project(project) => Some(project),
@@ -157,7 +157,7 @@ impl Route {
     }
 }
 
-/// Who may enter a route.
+/// Access to a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Any valid token: of any workspace, or of the one that the route belongs to.
@@ -183,19 +183,19 @@ pub struct RouteLimits {
     pub tokens_per_minute: Option<u32>,
 }
 
-/// How streams are kept alive while nothing comes.
+/// Signs of life on streams while nothing comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streams {
-    /// Between two comments; `None` for no comments.
+    /// Pause between two comments; `None` for no comments.
     pub keep_alive: Option<Duration>,
-    /// After which wait a stream is opened before its server has answered;
+    /// Wait after which a stream is opened before its server has answered;
     /// `None` for never.
     pub open_after: Option<Duration>,
-    /// How exactly the tokens of a stream are known that is cut off.
+    /// Exactness of the tokens known of a stream that is cut off.
     pub usage: StreamUsage,
 }
 
-/// How exactly the tokens of a stream are known that is cut off.
+/// Exactness of the tokens known of a stream that is cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamUsage {
     /// By an estimate: the server tells them at the end.
@@ -206,15 +206,15 @@ pub enum StreamUsage {
 }
 
 impl Streams {
-    /// Between two comments of a stream that was opened early, where the route
+    /// Pause between two comments of a stream that was opened early, where the route
     /// does not say.
     pub const HELD_KEEP_ALIVE: Duration = Duration::from_secs(15);
 }
 
-/// How long a request may take in each phase.
+/// Limits of a request's time in each phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the request sent to the head of the response.
+    /// Time from the request sent to the head of the response.
     pub first_byte: Duration,
     /// Longest silence of the upstream within a response.
     pub idle: Duration,
@@ -226,7 +226,7 @@ pub struct Timeouts {
     pub tls_handshake: Duration,
 }
 
-/// What one launch form, one file or one import describes.
+/// Content of one launch form, one file or one import.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
     /// Its name.
@@ -236,7 +236,7 @@ pub struct Instance {
     pub workspace: Option<Workspace>,
     /// The project that its users need access to.
     pub project: Option<Project>,
-    /// Where its workers are placed.
+    /// Queue that its workers are placed in.
     pub queue: QueueName,
     /// The route that leads to it.
     pub route: RouteName,
@@ -247,7 +247,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// To whom it belongs.
+    /// Workspace and project that it belongs to.
     pub fn belonging(&self) -> Belonging<'_> {
         Belonging {
             workspace: self.workspace.as_ref(),
@@ -263,7 +263,7 @@ pub struct Deployment {
     pub id: DeploymentId,
     /// The instance that it belongs to.
     pub instance: InstanceName,
-    /// What clients write in `model`, and what the worker serves it as.
+    /// Name that clients write in `model`, and that the worker serves it as.
     pub endpoint_name: ModelName,
     /// Path or hub name of the weights.
     pub model: String,
@@ -271,28 +271,28 @@ pub struct Deployment {
     pub max_concurrent_requests: Option<u32>,
     /// Longest that a request may be with a worker; `None` for no limit.
     pub max_request_duration: Option<Duration>,
-    /// How many workers it may have, and which of them this describes.
+    /// Number of workers that it may have, and which of them this describes.
     pub replicas: Replicas,
-    /// When its worker is started.
+    /// Time when its worker is started.
     pub start: Start,
-    /// When a worker is replaced whose engine options changed.
+    /// Time when a worker is replaced whose engine options changed.
     pub roll: Roll,
     /// Never chosen to make room for another, never idled out.
     pub keep: bool,
     /// Idle times.
     pub idle: Idle,
-    /// What runs it.
+    /// Engine that runs it.
     pub engine: Engine,
-    /// What requests may bring along for it, as its route says.
+    /// Inputs that requests may bring along for it, as its route says.
     pub inputs: Inputs,
-    /// Who wrote its file.
+    /// Author of its file.
     pub author: Author,
 }
 
-/// Who wrote a file.
+/// Author of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Author {
-    /// An admin, or who edits files on the disk, which is the same.
+    /// An admin, or a person who edits files on the disk, which is the same.
     #[default]
     Admin,
     /// An operator, by this name, over the admin API.
@@ -326,7 +326,7 @@ impl Deployment {
     }
 }
 
-/// How many workers a deployment may have side by side.
+/// Number of workers that a deployment may have side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicas {
     /// So many are started with the gateway, and never idled out.
@@ -339,7 +339,7 @@ pub struct Replicas {
     /// Requests that one worker takes at once, while the others wait; `None` for no
     /// limit.
     pub requests_max: Option<u32>,
-    /// Which one this is, counted from 1. A file describes the first; the
+    /// Number of this one, counted from 1. A file describes the first; the
     /// lifecycle makes the others.
     pub number: u32,
 }
@@ -356,7 +356,7 @@ impl Default for Replicas {
     }
 }
 
-/// When a worker is replaced whose engine options changed.
+/// Time when a worker is replaced whose engine options changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Roll {
     /// Once no request is inside.
@@ -366,7 +366,7 @@ pub enum Roll {
     Now,
 }
 
-/// When a deployment's worker is started.
+/// Time when a deployment's worker is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// With its first request.
@@ -381,24 +381,24 @@ pub enum Start {
 pub struct Idle {
     /// Idle time after which the worker is stopped; `None` for never.
     pub time_limit: Option<Duration>,
-    /// Whether the weights may leave the GPU, when they do by themselves, and where
+    /// Rule by which the weights may leave the GPU: when they do so by themselves, and where
     /// they go; `None` for never.
     pub offload: Option<Offload>,
-    /// How often the gateway reports last activity.
+    /// Pause between two reports of last activity by the gateway.
     pub last_action_report_interval: Duration,
 }
 
-/// When and where weights are offloaded.
+/// Time after which weights are offloaded, and the places for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offload {
     /// Idle time after which they leave; `None` for only when another deployment
     /// needs the memory, or an operator asks.
     pub after: Option<Duration>,
-    /// Where to.
+    /// Places for them.
     pub levels: Levels,
 }
 
-/// Where weights may go; at least one place.
+/// Places that weights may go to; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Levels {
     /// To host memory: vLLM's sleep level 1.
@@ -424,7 +424,7 @@ impl Levels {
         disk: true,
     };
 
-    /// Whether weights may go there.
+    /// True if weights may go there.
     pub fn permit(self, to: OffloadTo) -> bool {
         match to {
             OffloadTo::Cpu => self.cpu,
@@ -442,7 +442,7 @@ impl Levels {
     }
 }
 
-/// Where offloaded weights go.
+/// Place that offloaded weights go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OffloadTo {
     /// Host memory: vLLM's sleep level 1.
@@ -451,7 +451,7 @@ pub enum OffloadTo {
     Disk,
 }
 
-/// What runs a deployment.
+/// Engine that runs a deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Engine {
     /// vLLM, with its options merged from instance and deployment.
@@ -460,7 +460,7 @@ pub enum Engine {
     Sim(Sim),
 }
 
-/// How vLLM is run.
+/// Way in which vLLM is run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vllm {
     /// The version to run; `None` for the one found.
@@ -472,13 +472,13 @@ pub struct Vllm {
 /// Speeds and sizes of the stand-in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sim {
-    /// From launch to ready.
+    /// Time from launch to ready.
     pub load: Duration,
-    /// From asleep to ready.
+    /// Time from asleep to ready.
     pub wake: Duration,
-    /// From ready to asleep.
+    /// Time from ready to asleep.
     pub sleep: Duration,
-    /// From request to first token.
+    /// Time from request to first token.
     pub first_token: Duration,
     /// Token speed of each request.
     pub tokens_per_second: f64,

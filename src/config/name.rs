@@ -1,8 +1,8 @@
 //! `[[name]]`: a name with parameters of its own, for what its file's route or instance
 //! serves.
 //!
-//! What a name leads to is seen where files are put together ([`super::link`]); which
-//! keys may have a rule, [`crate::openai::rules`] knows.
+//! Targets of names are found where files are put together ([`super::link`]); the keys
+//! that may have a rule stand in [`crate::openai::rules`].
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl Route {
 }
 
 impl Name {
-    /// What it stands for and what becomes of requests, in words.
+    /// Words for what it stands for and what becomes of requests.
     pub fn words(&self) -> String {
         let rules: Vec<String> = self.rules.iter().map(Rule::words).collect();
         let rules = if rules.is_empty() {

@@ -17,7 +17,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address lies in it. An IPv4 address that is written as IPv6
+    /// True if an address lies in it. An IPv4 address that is written as IPv6
     /// counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (bits, v4) = bits(address);

@@ -22,7 +22,7 @@ const TO_DISK: &str = "disk_swapping";
 pub(super) struct Options<'a> {
     /// The dotted key of their table.
     pub(super) path: &'a str,
-    /// What stands in it.
+    /// Entries of the table.
     pub(super) entries: &'a [Entry],
 }
 
@@ -153,7 +153,7 @@ pub(super) fn json(node: &Node) -> Result<serde_json::Value, (usize, &'static st
     })
 }
 
-/// Where weights may go: as `levels` of `[instance.idle]` says, or else as the options
+/// Places that weights may go to: as `levels` of `[instance.idle]` says, or else as the options
 /// permit; notes when they contradict.
 pub(super) fn offload_levels(
     levels: Option<Levels>,
@@ -191,7 +191,7 @@ pub(super) fn offload_levels(
     }
 }
 
-/// What a switch says, its line and its table.
+/// Value of a switch, its line and its table.
 fn flag<'a>(
     key: &str,
     instance: Options<'a>,

@@ -1,11 +1,11 @@
-//! What is wrong with a file so far, and the hints that go with it.
+//! Errors of a file so far, and the hints that go with it.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use super::error::FileError;
 
-/// What was found wrong with one file so far.
+/// Errors found in one file so far.
 #[derive(Debug)]
 pub(super) struct Problems {
     file: PathBuf,

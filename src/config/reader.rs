@@ -1,7 +1,7 @@
 //! Takes keys out of a table, typed, and reports what is wrong or left over.
 //!
 //! Nothing here stops at the first error: a key that can't be read is noted in
-//! [`Problems`] and counts as absent, and whoever holds the problems gives the
+//! [`Problems`] and counts as absent, and the holder of the problems gives the
 //! result away only when there are none.
 
 use std::fmt::Display;
@@ -29,7 +29,7 @@ pub(super) struct Reader<'a> {
 /// A value that was taken, with where it stands, for errors found later.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Found<T> {
-    /// What it says.
+    /// The value.
     pub(super) value: T,
     /// The line of its value.
     pub(super) line: usize,
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         (entry.node.value != Value::Null).then_some(entry)
     }
 
-    /// How long the list at a key is; `None` where there is no list.
+    /// Length of the list at a key; `None` where there is no list.
     pub(super) fn list_len(&self, key: &str) -> Option<usize> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         match &entry.node.value {
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a key is there.
+    /// True if a key is there.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)
     }

@@ -110,7 +110,7 @@ impl Default for Timeouts {
     }
 }
 
-/// Whether a path may stand for a route; else why not.
+/// Reason why a path may not stand for a route; `None` where it may.
 pub(super) fn segment_fault(segment: &str) -> Option<String> {
     let lower = segment.to_ascii_lowercase();
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'~');

@@ -1,4 +1,4 @@
-//! What a worker gets of this process's environment and files: `workers.sandbox`,
+//! Environment and files of this process that a worker gets: `workers.sandbox`,
 //! `workers.environment`, `workers.writable`.
 
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::auth::keys::previous_beside;
 /// Most entries of a list.
 const ENTRIES_MAX: usize = 256;
 
-/// What a worker is kept from.
+/// Walls of a worker, and what it gets through them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sandbox {
-    /// Whether the kernel is asked to.
+    /// Need for walls by the kernel.
     pub mode: SandboxMode,
     /// Names of further variables that workers get; one that ends with `*` stands for
     /// all that begin so.
@@ -23,10 +23,10 @@ pub struct Sandbox {
     pub writable: Vec<PathBuf>,
 }
 
-/// Whether the kernel keeps workers from what is the gateway's own.
+/// Need for the kernel to keep workers from what is the gateway's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SandboxMode {
-    /// Where it can; else `ps` says that it can't.
+    /// Kept where the kernel can; else `ps` says that it can't.
     #[default]
     Auto,
     /// Or no worker starts.

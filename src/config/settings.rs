@@ -49,13 +49,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How many requests a workspace may have at work; `None` for no limit.
+    /// Number of requests that a workspace may have at work; `None` for no limit.
     pub fn workspace_max(&self, workspace: &Workspace) -> Option<u32> {
         self.workspaces.get(workspace).copied()
     }
 }
 
-/// `[tokens]`: whom we issue tokens as.
+/// `[tokens]`: tokens that we issue and accept.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// The `iss` claim.
@@ -71,11 +71,11 @@ pub struct Tokens {
     pub hs256: Option<SharedSecret>,
     /// `[[tokens.trusted]]`: others whose tokens are accepted.
     pub trusted: Vec<TrustedIssuer>,
-    /// What becomes of tokens that were issued before the store of revocations was lost.
+    /// Fate of tokens that were issued before the store of revocations was lost.
     pub lost_store: LostStore,
 }
 
-/// What becomes of tokens that were issued before the store of revocations was lost, or
+/// Fate of tokens that were issued before the store of revocations was lost, or
 /// an older copy was put in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostStore {
@@ -86,11 +86,11 @@ pub enum LostStore {
 }
 
 impl Tokens {
-    /// Where a rotation keeps the public halves of previous keys.
+    /// Place where a rotation keeps the public halves of previous keys.
     ///
     /// # Errors
     ///
-    /// Why there is no rotation, with what to do.
+    /// Reason why there is no rotation, with what to do.
     pub fn kept_keys(&self) -> Result<PathBuf, &'static str> {
         match self.previous_keys {
             None => Ok(previous_beside(&self.signing_key)),
@@ -132,17 +132,17 @@ pub struct Metrics {
 /// `[gpus]`: which devices workers run on.
 #[derive(Clone, Debug)]
 pub struct Gpus {
-    /// Where the inventory comes from.
+    /// Source of the inventory.
     pub source: GpuSource,
     /// The driver's library: a name that the system looks up, or a path.
     pub library: PathBuf,
-    /// Between two looks at what the GPUs do.
+    /// Pause between two looks at what the GPUs do.
     pub poll: Duration,
     /// Part of the host's memory that offloaded weights may take.
     pub host_memory_budget: HostBudget,
 }
 
-/// Where the GPU inventory comes from.
+/// Source of the GPU inventory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GpuSource {
     /// NVML if it can be loaded, else none.
@@ -169,69 +169,69 @@ pub enum HostBudget {
 pub struct Placement {
     /// Length of a busy window, in switch costs.
     pub quantum: f64,
-    /// How long demand waits before it may cut a window, in switch costs.
+    /// Time that demand waits before it may cut a window, in switch costs.
     pub patience: f64,
-    /// Whoever waits longer goes first.
+    /// Claims that wait longer go first.
     pub wait_bound: Duration,
     /// Largest share of time spent switching, 0 to 1.
     pub switch_share_max: f64,
-    /// Whether sleepers are woken that a client is expected to ask next.
+    /// True if sleepers are woken that a client is expected to ask next.
     pub prefetch: bool,
 }
 
 /// `[workers]`: bounds that hold for every worker.
 #[derive(Clone, Debug)]
 pub struct Workers {
-    /// Whether workers end with the gateway; else the next start adopts them.
+    /// True if workers end with the gateway; else the next start adopts them.
     pub stop_on_exit: bool,
     /// Limit from launch to ready.
     pub start_timeout: Duration,
     /// Limit of a sleep or wake call.
     pub call_timeout: Duration,
-    /// How long requests inside may go on when a worker is stopped.
+    /// Time that requests inside may go on when a worker is stopped.
     pub drain_timeout: Duration,
-    /// Between SIGTERM and SIGKILL.
+    /// Pause between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
     /// First pause after a failure; doubles with each further one.
     pub backoff: Duration,
     /// Failures in a row after which only an operator starts it again.
     pub failures_max: u32,
-    /// How long a worker must serve before its failures are forgiven.
+    /// Time that a worker must serve before its failures are forgiven.
     pub stable_after: Duration,
-    /// Whether each worker gets a control group, where this process may make some.
+    /// True if each worker gets a control group, where this process may make some.
     pub cgroups: bool,
     /// Main memory that one worker may take, in bytes; needs control groups.
     pub memory_max: Option<u64>,
-    /// How long a start may go on without a line of log, work or a byte read.
+    /// Time that a start may go on without a line of log, work or a byte read.
     pub stall_timeout: Duration,
-    /// Between two probes of a worker that serves; zero for none.
+    /// Pause between two probes of a worker that serves; zero for none.
     pub probe_interval: Duration,
     /// Limit of a probe.
     pub probe_timeout: Duration,
     /// Probes that fail in a row before the worker is replaced.
     pub probe_failures: u32,
-    /// How long the load must ask for another replica before it is started.
+    /// Time that the load must ask for another replica before it is started.
     pub scale_up_after: Duration,
-    /// How long the load must leave a replica idle before it is drained.
+    /// Time that the load must leave a replica idle before it is drained.
     pub scale_down_after: Duration,
     /// Size at which a worker's log file is rotated, in bytes.
     pub log_bytes_max: u64,
-    /// What they are kept from.
+    /// Walls of workers.
     pub sandbox: Sandbox,
 }
 
 /// `[models]`: models that are fetched.
 #[derive(Clone, Debug)]
 pub struct Models {
-    /// What they may take of the disk.
+    /// Limits of the disk that they may take.
     pub limits: DiskLimits,
-    /// Whether the gateway brings a deployment's model here before it asks for GPUs.
+    /// True if the gateway brings a deployment's model here before it asks for GPUs.
     pub fetch_first: bool,
-    /// How many it brings at once.
+    /// Number of models that it brings at once.
     pub fetches_max: u32,
-    /// Whether a fetch goes on once nobody waits for its model.
+    /// True if a fetch goes on once nobody waits for its model.
     pub keep_fetching: bool,
-    /// Whether models are brought here as soon as a file names them.
+    /// True if models are brought here as soon as a file names them.
     pub prefetch: bool,
     /// The Python that fetches from the hub; `None`: that of the vllm of the settings.
     pub python: Option<PathBuf>,
@@ -240,7 +240,7 @@ pub struct Models {
 /// `[engines.vllm]`: where vLLM comes from.
 #[derive(Clone, Debug)]
 pub struct VllmEngine {
-    /// What is run when an instance names no version: a name on PATH, a path, or
+    /// Command that is run when an instance names no version: a name on PATH, a path, or
     /// the directory of a venv.
     pub command: PathBuf,
     /// Venvs or commands that serve a version instead of an install, by version.
@@ -253,6 +253,6 @@ pub struct VllmEngine {
     pub pip_arguments: Vec<String>,
     /// Longest install of a version.
     pub install_timeout: Duration,
-    /// What instances may load; `None` for what their file says.
+    /// Allowance of instances; `None` for the one that goes with the author of their file.
     pub allowed: Option<Allowed>,
 }

@@ -1,4 +1,4 @@
-//! What clients may take of the gateway: connections, memory and time, all of them
+//! Shares that clients may take of the gateway: connections, memory and time, all of them
 //! together and each.
 //!
 //! The keys and their bounds are read in `gateway/shares.rs`.
@@ -19,12 +19,12 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// How many one address may have.
+    /// Number of connections that one address may have.
     pub fn of_client(&self) -> usize {
         self.per_client.unwrap_or(self.half()).min(self.max)
     }
 
-    /// How many may be busy for one token.
+    /// Number of connections that may be busy for one token.
     pub fn of_token(&self) -> usize {
         self.per_token.unwrap_or(self.half()).min(self.max)
     }
@@ -47,7 +47,7 @@ pub struct Memory {
     pub per_workspace: HostBudget,
 }
 
-/// How a request's body has to come.
+/// Speed at which a request's body has to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyTimes {
     /// Longest pause between two pieces.
@@ -59,8 +59,8 @@ pub struct BodyTimes {
 }
 
 impl BodyTimes {
-    /// When a body that began a time ago and has brought so many bytes is given up,
-    /// where nothing more comes: a time since it began.
+    /// Time since its begin when a body that has brought so many bytes is given up, where
+    /// nothing more comes.
     pub fn over_at(&self, bytes: u64) -> Duration {
         let by_rate = Duration::from_millis(bytes.saturating_mul(1_000) / self.rate_min.max(1));
         self.pause_max.saturating_add(by_rate).min(self.time_max)
@@ -68,7 +68,7 @@ impl BodyTimes {
 }
 
 impl HostBudget {
-    /// How much that is of so many bytes.
+    /// Bytes that it is of so many.
     pub fn of(self, total: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,

@@ -16,22 +16,22 @@ use crate::names::ModelName;
 /// The list that the names of a route lead to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetList {
-    /// Who is asked first.
+    /// Choice of the target that is asked first.
     pub prefer: Prefer,
-    /// Which requests stay with one target, by weight.
+    /// Key by which requests stay with one target, by weight.
     pub sticky: Option<Sticky>,
-    /// Who gets copies.
+    /// Target that gets copies.
     pub mirror: Option<Mirror>,
     /// In the order of the file; never empty.
     pub targets: Vec<TargetRule>,
 }
 
-/// Who gets copies of requests, and answers in vain.
+/// Target that gets copies of requests, and answers in vain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mirror {
     /// A model behind the route, or the name of some of its upstreams.
     pub to: ModelName,
-    /// How much of the requests is copied: above 0, at most 1.
+    /// Share of the requests that is copied: above 0, at most 1.
     pub share: f64,
 }
 
@@ -48,19 +48,19 @@ pub struct TargetRule {
     pub when: Vec<GoOn>,
 }
 
-/// Who is asked first.
+/// Choice of the target that is asked first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prefer {
     /// By their order.
     #[default]
     Order,
-    /// Who serves already; then by their order.
+    /// Those that serve already; then by their order.
     Awake,
     /// By weight.
     Weight,
 }
 
-/// What holds requests at one target.
+/// Property of requests that holds them at one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sticky {
     /// Their token.
@@ -69,7 +69,7 @@ pub enum Sticky {
     Session,
 }
 
-/// Why the next target is asked.
+/// Reason to ask the next target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GoOn {
     /// No connection.
@@ -94,7 +94,7 @@ impl GoOn {
 }
 
 impl TargetList {
-    /// Whether one of its targets is called so.
+    /// True if one of its targets is called so.
     pub fn leads_to(&self, name: &ModelName) -> bool {
         self.targets.iter().any(|target| target.to == *name)
     }
@@ -111,7 +111,7 @@ pub(super) struct TargetsDraft {
 }
 
 impl TargetsDraft {
-    /// Whether a target or the mirror is called so.
+    /// True if a target or the mirror is called so.
     fn names(&self, name: &ModelName) -> bool {
         let mirror = self.list.mirror.as_ref();
         self.list.leads_to(name) || mirror.is_some_and(|mirror| mirror.to == *name)
@@ -124,7 +124,7 @@ pub(super) const MIRROR_TO: &str = "route.targets.mirror.to";
 /// Most targets of a list.
 const TARGETS_MAX: usize = 32;
 
-/// What `[route.targets]` says.
+/// Keys of `[route.targets]`.
 #[derive(Default)]
 struct Choosing {
     prefer: Prefer,

@@ -1,4 +1,4 @@
-//! What a file says, before anything is known of it: values with their lines.
+//! Content of a file, before anything is known of it: values with their lines.
 //!
 //! TOML and JSON both become this tree, so the rest of the room reads one
 //! shape and every error can name a line. It knows no key.
@@ -20,11 +20,11 @@ pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Node {
     /// Its line.
     pub(super) line: usize,
-    /// What stands there.
+    /// The value.
     pub(super) value: Value,
 }
 
-/// What may stand behind a key.
+/// Value behind a key.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     /// JSON's null: as if the key were not there.
@@ -46,7 +46,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// What it is, in words for an error.
+    /// Kind of the value, in words for an error.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -72,16 +72,16 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// Why a text is not a tree: a line and a sentence.
+/// Reason why a text is not a tree: a line and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SyntaxError {
     /// The line, from 1.
     line: usize,
-    /// What is wrong and what to write instead; no final full stop.
+    /// The error and what to write instead; no final full stop.
     message: String,
 }
 
-/// Where the lines of a text begin, to turn offsets into lines.
+/// Offsets where the lines of a text begin, to turn offsets into lines.
 struct Lines {
     /// Offset of each line feed.
     ends: Vec<usize>,
@@ -137,7 +137,7 @@ pub(super) fn parse(file: &Path, content: &[u8]) -> Result<Node, Vec<FileError>>
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// Words for what is wrong with it.
 pub(super) fn toml_value(text: &str) -> Result<Node, String> {
     let tree = toml_text::parse(&format!("value = {}", text.trim()));
     let node = tree.map_err(|errors| {

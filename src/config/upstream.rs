@@ -33,13 +33,13 @@ pub use secret::{ApiKeySource, SecretUse};
 pub struct Upstream {
     /// By what the targets of its route know it, alone or with others.
     pub name: Option<ModelName>,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: Address,
-    /// For `https://`: how it proves who it is.
+    /// Proof of its name, for `https://`.
     pub tls: Option<UpstreamTls>,
-    /// What stands before `/v1/…` in its paths; empty for nothing.
+    /// Path before `/v1/…` in its paths; empty for none.
     pub base_path: String,
-    /// What stands in place of `/v1`; `None` for `/v1` itself.
+    /// Path in place of `/v1`; `None` for `/v1` itself.
     pub path_prefix: Option<String>,
     /// The name that the upstream knows; `None` passes what the client wrote.
     pub model: Option<ModelName>,
@@ -47,24 +47,24 @@ pub struct Upstream {
     pub api_key: Option<ApiKeySource>,
     /// The header that has the key, as it is; `None` for a bearer token.
     pub api_key_header: Option<HeaderName>,
-    /// What it is told beside in every request.
+    /// Headers that every request to it carries beside.
     pub headers: Vec<UpstreamHeader>,
     /// The APIs that it serves; `None` where that is to be seen from its answers.
     pub apis: Option<ApiSet>,
-    /// How long it keeps a connection on which nothing comes; ours are put away before.
+    /// Time that it keeps a connection on which nothing comes; ours are put away before.
     pub keep_alive: Duration,
     /// Requests at once; `None` for no limit of its own.
     pub max_concurrent_requests: Option<u32>,
-    /// How it is asked whether it is well; `None` where it is not.
+    /// Check of its health; `None` where it is not asked.
     pub health_check: Option<HealthCheck>,
-    /// Whether it may stand at any address: also be this gateway itself.
+    /// True if it may stand at any address: also be this gateway itself.
     pub any_address: bool,
-    /// Where its file says so.
+    /// Place of it in its file.
     pub line: FileLine,
 }
 
 impl Upstream {
-    /// What it is told in secret, each with what that is for.
+    /// Secrets that it is told, each with its use.
     pub fn secrets(&self) -> impl Iterator<Item = (&ApiKeySource, SecretUse)> {
         let key = self.api_key.iter().map(|key| (key, SecretUse::Key));
         let headers = self
@@ -90,7 +90,7 @@ impl PartialEq for FileLine {
 
 impl Eq for FileLine {}
 
-/// How a server proves who it is.
+/// Proof of a server's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamTls {
     /// PEM file of the authorities that may have signed its certificate; `None` for
@@ -100,12 +100,12 @@ pub struct UpstreamTls {
     pub server_name: String,
 }
 
-/// How a server is asked whether it is well.
+/// Check of a server's health.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// What is asked for, behind the upstream's base path; 2xx means well.
+    /// Path that is asked for, behind the upstream's base path; 2xx means well.
     pub path: String,
-    /// Between two questions.
+    /// Pause between two questions.
     pub interval: Duration,
     /// Limit of an answer.
     pub timeout: Duration,
@@ -115,7 +115,7 @@ pub struct HealthCheck {
     pub successes: u32,
 }
 
-/// How long uvicorn, which serves vLLM, keeps an idle connection.
+/// Time that uvicorn, which serves vLLM, keeps an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Reads one table; `None` when something was wrong and noted.
@@ -169,7 +169,7 @@ pub(super) fn read(mut table: Reader<'_>, base: &Path) -> Option<Upstream> {
     })
 }
 
-/// Where the server's key is; `None` too where that is wrong, and noted.
+/// Source of the server's key; `None` too where that is wrong, and noted.
 fn api_key(table: &mut Reader<'_>, base: &Path) -> Option<ApiKeySource> {
     let env = table.words("api_key_env");
     let file = table.path("api_key_file");
@@ -217,7 +217,7 @@ fn unknown_api(word: &str) -> String {
     format!("{:?} is no API: known are {}", cut(word), known.join(", "))
 }
 
-/// What an https upstream must prove; the keys are errors for any other.
+/// Proof that an https upstream must give; the keys are errors for any other.
 fn tls(table: &mut Reader<'_>, url: Option<&Url>, base: &Path) -> Option<UpstreamTls> {
     let ca = table.path("ca");
     let name = table.words("tls_server_name");

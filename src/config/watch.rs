@@ -24,7 +24,7 @@ use crate::time::{Instant, sleep_until};
 const QUIET: Duration = Duration::from_millis(50);
 /// … but at the latest so long after its first event.
 const DELAY_MAX: Duration = Duration::from_millis(500);
-/// How often the fingerprint is compared.
+/// Pause between two comparisons of the fingerprint.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Watches one directory of route files.
@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_secs(2);
 pub struct Watcher {
     /// One place: a hint that finds it taken says nothing new.
     hints: mpsc::Receiver<()>,
-    /// While events come in: when to tell, and at the latest when.
+    /// Times to tell, and to tell at the latest, while events come in.
     burst: Option<(Instant, Instant)>,
     poll: Duration,
     poll_at: Instant,
@@ -160,7 +160,7 @@ fn start(
         .ok()
 }
 
-/// Whether a path is a route file, or one of the links that Kubernetes swaps to
+/// True if a path is a route file, or one of the links that Kubernetes swaps to
 /// replace all files of a directory at once: `..data`.
 fn concerns(dir: &Path, path: &Path) -> bool {
     path.parent() == Some(dir)
@@ -169,14 +169,14 @@ fn concerns(dir: &Path, path: &Path) -> bool {
             .is_some_and(|name| is_route_file(name) || name.as_encoded_bytes().starts_with(b".."))
 }
 
-/// Which directory stands at a path: device and inode.
+/// Directory that stands at a path: device and inode.
 type Identity = (u64, u64);
 
 #[derive(Debug)]
 struct State {
     dir: PathBuf,
     events: Option<RecommendedWatcher>,
-    /// Whether the directory itself may have been replaced. Set by the thread
+    /// True if the directory itself may have been replaced. Set by the thread
     /// of events, cleared here.
     moved: Arc<AtomicBool>,
     /// The directory that is watched; `None` while it is missing.
@@ -221,7 +221,7 @@ impl State {
     }
 }
 
-/// What tells one state of a file from another without reading it.
+/// Marks that tell one state of a file from another without reading it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Print {
     name: OsString,

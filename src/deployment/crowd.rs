@@ -1,4 +1,4 @@
-//! Which workspaces wait, in a few words that can be copied.
+//! Workspaces that wait, in a value small enough to be copied.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -18,7 +18,7 @@ impl Tenant {
     }
 }
 
-/// How many requests of which workspaces wait.
+/// Number of waiting requests, by workspace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crowd([Option<(Tenant, u32)>; CROWD_MAX]);
 

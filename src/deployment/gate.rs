@@ -25,18 +25,18 @@ pub struct Gate {
     drained: Notify,
     /// Requests that ever entered; for estimates only.
     entered: AtomicU64,
-    /// Milliseconds that those who left were inside; for estimates only.
+    /// Milliseconds that those that left were inside; for estimates only.
     inside_millis: AtomicU64,
 }
 
-/// What a gate has counted since it was made.
+/// Counts of a gate since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Requests that entered.
     pub entered: u64,
     /// Requests that left.
     pub left: u64,
-    /// Milliseconds that those who left were inside, all together.
+    /// Milliseconds that those that left were inside, all together.
     pub inside_millis: u64,
 }
 
@@ -137,17 +137,17 @@ impl Gate {
         }
     }
 
-    /// How many requests are inside.
+    /// Number of requests inside.
     pub fn in_flight(&self) -> u32 {
         self.word.load(Ordering::Acquire) & !CLOSED
     }
 
-    /// Whether the gate is open. For display; to act, [`Self::enter`].
+    /// True if the gate is open. For display; to act, [`Self::enter`].
     pub fn is_open(&self) -> bool {
         self.word.load(Ordering::Acquire) & CLOSED == 0
     }
 
-    /// Since when no request has been inside; `None` while one is.
+    /// Time since which no request has been inside; `None` while one is.
     pub fn idle_since(&self) -> Option<Uptime> {
         // Read in this order, a request that enters between the two reads makes
         // the time too old only while `close_if_idle` would fail anyway.
@@ -156,7 +156,7 @@ impl Gate {
         (inside == 0).then_some(touched)
     }
 
-    /// When a request was last inside, by the clock of the gate.
+    /// Time when a request was last inside, by the clock of the gate.
     pub fn last_activity(&self) -> Uptime {
         if self.in_flight() > 0 {
             return self.clock.now();
@@ -164,7 +164,7 @@ impl Gate {
         Uptime::from_millis(self.touched.load(Ordering::Acquire))
     }
 
-    /// What was counted so far.
+    /// Counts so far.
     pub fn counts(&self) -> Counts {
         let inside = u64::from(self.in_flight());
         let entered = self.entered.load(Ordering::Relaxed);
@@ -185,7 +185,7 @@ impl Gate {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // Touched first: whoever sees the gate empty sees the newer time too.
+        // Touched first: a task that sees the gate empty sees the newer time too.
         let now = self.gate.touch();
         let inside = now.saturating_sub(self.since);
         let gate = &self.gate;

@@ -1,6 +1,6 @@
-//! How a deployment stands: what the conductor publishes and everyone reads.
+//! State of a deployment: what the conductor publishes and everyone reads.
 //!
-//! A snapshot is immutable and swapped whole. No one acts on what it says: to
+//! A snapshot is immutable and swapped whole. Nothing acts on what it says: to
 //! act, take a permit.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::outbound::Address;
 use crate::time::unix_seconds;
 use crate::units::Span;
 
-/// What a person sees.
+/// Status as a person sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -62,7 +62,7 @@ impl Status {
     }
 }
 
-/// Where a deployment's weights are.
+/// Place of a deployment's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Residency {
@@ -85,17 +85,17 @@ pub enum Residency {
 /// worker from another.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    /// Which one of its deployment.
+    /// Generation of the worker in its deployment.
     pub generation: Generation,
-    /// Where it listens.
+    /// Address at which it listens.
     pub address: Address,
     /// The key that proves us to it.
     pub api_key: Arc<str>,
-    /// Where the requests that it serves enter, within those of the deployment.
+    /// Gate where the requests enter that it serves, within that of the deployment.
     pub gate: Arc<Gate>,
 }
 
-/// Why requests that waited were refused.
+/// Reason why requests that waited were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// An operator stopped it.
@@ -107,19 +107,19 @@ pub enum Refusal {
     PutOff,
 }
 
-/// How a deployment stands.
+/// State of a deployment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// What a person sees. `Idle` stands for any ready worker; see
+    /// Status as a person sees it. `Idle` stands for any ready worker; see
     /// [`super::Handle::status`].
     pub status: Status,
-    /// The phase of the lifecycle machine, for those who look closer.
+    /// The phase of the lifecycle machine, for people who look closer.
     pub phase: &'static str,
-    /// Where the weights are.
+    /// Place of the weights.
     pub residency: Residency,
-    /// When this phase began, seconds since 1970.
+    /// Time when this phase began, seconds since 1970.
     pub since: u64,
-    /// When a request was last inside, seconds since 1970, as last reported;
+    /// Time when a request was last inside, seconds since 1970, as last reported;
     /// `None` before the first worker was ready.
     pub last_activity: Option<u64>,
     /// The workers, each from ready to the end of draining; requests are spread
@@ -138,22 +138,22 @@ pub struct Snapshot {
     pub would_take: Option<Duration>,
     /// Progress of a start: a phase in words and a percentage.
     pub progress: Option<(Arc<str>, u8)>,
-    /// How far the fetch of its model is, while it is fetched.
+    /// Progress of the fetch of its model, while it is fetched.
     pub fetch: Option<FetchProgress>,
-    /// Why it failed or was stopped, in words, with the last lines of the log.
+    /// Reason why it failed or was stopped, in words, with the last lines of the log.
     pub reason: Option<Telling>,
     /// Counts the times that waiting requests were refused, with the last cause:
     /// a waiter gives up when it has grown since it began to wait.
     pub refusals: u64,
     /// Cause of the last refusal.
     pub refusal: Option<Refusal>,
-    /// How each of its replicas stands, by its id, where it may have several; the
+    /// State of each of its replicas, by its id, where it may have several; the
     /// rest of this snapshot then tells of the best of them.
     pub replicas: Arc<[(DeploymentId, Arc<Snapshot>)]>,
 }
 
 impl Snapshot {
-    /// How far a start is, in words; `None` where none is under way or nothing is known.
+    /// Progress of a start, in words; `None` where none is under way or nothing is known.
     pub fn loading(&self) -> Option<String> {
         let (words, percent) = self.progress.as_ref()?;
         let left = self
@@ -186,12 +186,12 @@ impl Snapshot {
         }
     }
 
-    /// Whether a worker serves, or comes up with the memory that it needs.
+    /// True if a worker serves, or comes up with the memory that it needs.
     pub fn is_coming(&self) -> bool {
         matches!(self.phase, "starting" | "waking" | "ready")
     }
 
-    /// Whether there is a worker that has not been told to leave.
+    /// True if there is a worker that has not been told to leave.
     pub fn has_worker(&self) -> bool {
         let sleeps = matches!(self.phase, "offloading" | "offloaded")
             || self.phase == "placing" && self.residency != Residency::None;

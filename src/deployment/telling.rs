@@ -1,14 +1,14 @@
 //! Texts for people that name deployments.
 //!
-//! The names stand apart from the words, so that whoever shows a text to someone decides
-//! for each name whether they may know it, and never has to look for names in words.
+//! The names stand apart from the words, so that code that shows a text to someone decides
+//! for each name if they may know it, and never has to look for names in words.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::names::DeploymentId;
 
-/// What stands in place of a name that a reader may not know.
+/// Words in place of a name that a reader may not know.
 const ANOTHER: &str = "another project's deployment";
 
 /// A text, and the deployments that it names. A clone shares both.

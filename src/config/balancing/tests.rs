@@ -1,4 +1,4 @@
-//! What is told of balancing that is wrong, each error with its place.
+//! Errors of balancing that is wrong, each with its place.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What one catalog takes over from the one before.
+//! Parts that one catalog takes over from the one before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{Catalog, Deployment, Instance, Route};
 use crate::names::DeploymentId;
 
-/// What was there before, so that what did not change stays the same `Arc`.
+/// Parts that were there before, so that what did not change stays the same `Arc`.
 pub(super) struct Kept<'a> {
     routes: HashMap<&'a str, &'a Arc<Route>>,
     instances: HashMap<&'a str, &'a Arc<Instance>>,

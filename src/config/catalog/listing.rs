@@ -1,4 +1,4 @@
-//! Which files of a directory are route files.
+//! Choice of the files of a directory that are route files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -40,7 +40,7 @@ pub(super) fn list(dir: &Path) -> Result<(Vec<PathBuf>, Vec<FileError>), FileErr
     Ok((files, errors))
 }
 
-/// Whether a name is that of a route file, and not of an editor's or the
+/// True if a name is that of a route file, and not of an editor's or the
 /// system's own files.
 pub(in crate::config) fn is_route_file(name: &OsStr) -> bool {
     let hidden = name
@@ -51,8 +51,8 @@ pub(in crate::config) fn is_route_file(name: &OsStr) -> bool {
     !hidden && extension.is_some_and(|extension| extension == "toml" || extension == "json")
 }
 
-/// What stands in a directory of route files and is not read, each with the reason. At
-/// most [`UNREAD_MAX`] of it, by name.
+/// Entries of a directory of route files that are not read, each with the reason. At
+/// most [`UNREAD_MAX`] of them, by name.
 pub fn unread(dir: &Path) -> Vec<(PathBuf, &'static str)> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut unread: Vec<_> = entries

@@ -1,4 +1,4 @@
-//! Which files were in effect, kept over a restart.
+//! Memory of the files that were in effect, kept over a restart.
 //!
 //! Of two files that clash the one stays that was there first. A start would not know
 //! which that was, and a restart could turn it round.
@@ -30,21 +30,21 @@ impl Memory {
         serde_json::from_slice(&content).unwrap_or_default()
     }
 
-    /// Whether a file with this content was in effect.
+    /// True if a file with this content was in effect.
     pub(super) fn has(&self, path: &Path, digest: Option<&[u8]>) -> bool {
         let name = path.file_name().and_then(|name| name.to_str());
         let known = name.and_then(|name| self.0.get(name));
         known.is_some_and(|known| digest.is_some_and(|digest| *known == hex(digest)))
     }
 
-    /// What is to be written, to be read at the next start.
+    /// Text to be written, and read at the next start.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
 impl Catalog {
-    /// Which files are in effect as they stand.
+    /// Memory of the files that are in effect as they stand.
     pub fn memory(&self) -> Memory {
         let in_effect = self.files.0.iter().filter_map(|(path, state)| {
             let (present, effect) = (state.present.as_ref().ok()?, state.effect.as_ref()?);

@@ -53,7 +53,7 @@ fn route(name: &str, more: &str) -> String {
     format!("[route]\nname = \"{name}\"\n{more}\n")
 }
 
-/// What is served: each route with its names and deployments.
+/// Routes that are served, each with its names and deployments.
 fn served(catalog: &Catalog) -> Vec<String> {
     let line = |route: &Arc<Route>| {
         let models: Vec<_> = route.models.iter().map(ModelName::as_str).collect();
@@ -227,7 +227,7 @@ fn of_files_that_clash_at_a_first_start_none_is_served_and_later_the_first_stays
         // Which file sorts first does not matter.
         let turned = Dir::new(&[("z.toml", &text_a), (name_b, &text_b)]);
         assert_eq!(served(&turned.load(None)), served(&catalog));
-        // Whoever was there first stays, even if its name comes later.
+        // The file that was there first stays, even if its name comes later.
         dir.remove(name_a);
         let first = Dir::new(&[(name_b, &text_b)]);
         let before = first.load(None);

@@ -1,4 +1,4 @@
-//! Whose file an instance's is: `instance.author`, which the admin API sets.
+//! Author of an instance's file: `instance.author`, which the admin API sets.
 
 use serde_json::Value as Json;
 
@@ -8,7 +8,7 @@ use crate::config::instance::AUTHOR_BYTES_MAX;
 const KEY: &str = "author";
 
 impl Exchange {
-    /// States who writes it, instead of whoever it named before.
+    /// States who writes it, instead of the author named before.
     pub fn set_author(&mut self, author: &str) {
         let author = named(author);
         let instance = self.tables.get_mut("instance");

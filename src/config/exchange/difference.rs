@@ -1,4 +1,4 @@
-//! What two files of routes say differently, for whoever reads it later. No secret is
+//! Differences between two files of routes, for people who read them later. No secret is
 //! told: both are without those before they are compared.
 
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use super::{Exchange, RouteFile};
 const VALUE_CHARS_MAX: usize = 60;
 
 impl Exchange {
-    /// What this says otherwise than an earlier file, key by key:
+    /// Differences of this from an earlier file, key by key:
     /// `deployment.chat.options.seed: 7 -> 8`. Empty where both say the same.
     #[must_use]
     pub fn difference(&self, before: &Self) -> String {
@@ -38,7 +38,7 @@ impl Exchange {
 }
 
 impl RouteFile {
-    /// What this says otherwise than an earlier file, as [`Exchange::difference`].
+    /// Differences of this from an earlier file, as [`Exchange::difference`].
     #[must_use]
     pub fn difference(&self, before: &Self) -> String {
         let mut told = String::new();

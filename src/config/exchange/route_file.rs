@@ -42,7 +42,7 @@ impl RouteFile {
         &self.name
     }
 
-    /// Whether the file describes an instance too.
+    /// True if the file describes an instance too.
     pub fn has_instance(&self) -> bool {
         self.tables.contains_key("instance") || self.tables.contains_key("deployment")
     }

@@ -1,4 +1,4 @@
-//! Which workspace a file on its way in belongs to: read, and written where it says
+//! Workspace that a file on its way in belongs to: read, and written where it says
 //! nothing. The text keeps its comments.
 
 use serde_json::{Map, Value as Json, json};

@@ -1,6 +1,6 @@
 //! Tables as TOML: laid over what a person wrote, or as a new text.
 //!
-//! Where a text is there, its comments, the order of its keys, its spacing and the way in
+//! Comments of a text that is there, the order of its keys, its spacing and the way in
 //! which an unchanged value is written stay. What is taken out leaves the comments above
 //! it behind; those on its own line, and those inside a table that goes, go with it. Of
 //! keys, only their order in a new table is known here.
@@ -18,7 +18,7 @@ use self::rest::Rest;
 use super::read_tables;
 use crate::config::keys::{self, Kind};
 
-/// What may stand in a table.
+/// Content that may stand in a table.
 #[derive(Clone, Copy)]
 enum Room {
     /// Keys of ours.
@@ -32,7 +32,7 @@ enum Room {
 const FILE: Room = Room::Keys(&keys::ROUTE_FILE);
 
 impl Room {
-    /// What may stand behind a key.
+    /// Content that may stand behind a key.
     fn of(self, key: &str) -> Self {
         let Self::Keys(table) = self else {
             return Self::Free;
@@ -44,7 +44,7 @@ impl Room {
         }
     }
 
-    /// What a table sets, in the order in which a new one is written.
+    /// Keys that a table sets, with their values, in the order in which a new one is written.
     fn ordered(self, table: &Map<String, Json>) -> Vec<(&str, &Json)> {
         let mut all: Vec<_> = table.iter().map(|(k, v)| (k.as_str(), v)).collect();
         // A null of ours is a key that is not there; one within a value has a meaning.
@@ -98,7 +98,7 @@ fn checked(text: String, tables: &Map<String, Json>) -> Option<String> {
     says_same(&read, tables, FILE).then_some(text)
 }
 
-/// Whether two tables mean the same: `1.0` of a file is the `1` of a form.
+/// True if two tables mean the same: `1.0` of a file is the `1` of a form.
 fn says_same(one: &Map<String, Json>, other: &Map<String, Json>, room: Room) -> bool {
     let (one, other) = (room.ordered(one), room.ordered(other));
     one.len() == other.len()
@@ -161,7 +161,7 @@ fn lay_item(
     match (&mut *item, old, new) {
         (Item::Table(table), Json::Object(old), Json::Object(new)) => {
             let place = table.position();
-            // Whoever writes dotted keys goes on with values.
+            // A text with dotted keys goes on with values.
             let headers = !table.is_dotted();
             let left = lay(table, headers, old, new, room, rest)?;
             match place {
@@ -280,7 +280,7 @@ fn paired(old: &[Json], new: &[Json]) -> Vec<Option<usize>> {
     pairs
 }
 
-/// What tells one of a list from its neighbours.
+/// Name that tells one of a list from its neighbours.
 fn name(value: &Json) -> Cow<'_, str> {
     let named = ["endpoint_name", "model", "name", "url"].iter();
     let mut named = named.filter_map(|key| value.get(key)?.as_str());

@@ -1,4 +1,4 @@
-//! What is told of files that are wrong, each error with its place.
+//! Errors of files that are wrong, each with its place.
 
 mod foreign;
 mod inputs;

@@ -28,7 +28,7 @@ pub(super) fn proxies(table: &mut Reader<'_>, to: &mut Proxies) {
     set(&mut to.protocol, addresses(table, "proxy_protocol"));
 }
 
-/// What can only be checked once the listeners are known.
+/// Checks that need the listeners to be known.
 pub(super) fn proxies_fit(table: &Reader<'_>, gateway: &Gateway) {
     let Proxies { trusted, protocol } = &gateway.proxies;
     let known: HashSet<&SocketAddr> = gateway.listen.iter().chain(&gateway.plain_listen).collect();

@@ -80,7 +80,7 @@ fn amount(table: &mut Reader<'_>, key: &'static str, to: &mut HostBudget) {
     table.wrong(found.line, key, message);
 }
 
-/// How long a connection stays open without a request.
+/// Reads the time that a connection stays open without a request.
 pub(super) fn keep_alive(table: &mut Reader<'_>, to: &mut Duration) {
     set(to, table.span("keep_alive"));
 }

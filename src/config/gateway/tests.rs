@@ -1,4 +1,4 @@
-//! What `tidegate.toml` may say.
+//! Keys and values that `tidegate.toml` may have.
 
 use super::*;
 use crate::auth::Algorithm;

@@ -152,7 +152,7 @@ fn unknown(name: &str, plain: &str, known: &[Variable]) -> Option<FileError> {
     })
 }
 
-/// Whether Kubernetes sets such a variable, for a service that is called as a table is.
+/// True if Kubernetes sets such a variable, for a service that is called as a table is.
 fn is_service(rest: &str) -> bool {
     const ENDS: [&str; 3] = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"];
     let numbered = rest.split_once("_PORT_").is_some_and(|(_, behind)| {

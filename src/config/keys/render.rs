@@ -18,7 +18,7 @@ const FILES: [(&str, &KeyTable); 2] = [("tidegate.toml", &SETTINGS), ("Route fil
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// Errors of the writer.
 pub fn table(out: &mut dyn Write) -> io::Result<()> {
     for (title, file) in FILES {
         writeln!(out, "{title}")?;
@@ -44,7 +44,7 @@ pub fn table(out: &mut dyn Write) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// Errors of the writer.
 pub fn markdown(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
@@ -264,7 +264,7 @@ pub(super) fn example(key: &Key) -> String {
     }
 }
 
-/// Which values a kind takes, in words.
+/// Words for the values that a kind takes.
 fn values(kind: Kind) -> String {
     match kind {
         Kind::Flag => "true or false".to_owned(),

@@ -79,7 +79,7 @@ const ROUTE_TABLES: &[(&str, &str)] = &[
     ),
 ];
 
-/// What a file means, with its lines left out, and its errors.
+/// Settings of a file, with its lines left out, and its errors.
 fn settings(text: &str) -> (String, Vec<String>) {
     let (settings, errors) = gateway::parse(Path::new("t.toml"), text.as_bytes());
     let errors = errors.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! What `[[name]]` of each file leads to: a model of its own route, or of its instance.
+//! Targets of `[[name]]` of each file: a model of its own route, or of its instance.
 
 use super::{Claim, Clash, Linked, Links, Party, route_name};
 use crate::auth::Pattern;
@@ -85,7 +85,7 @@ impl<'a> Links<'a> {
 }
 
 impl Named<'_> {
-    /// Whether it is called so.
+    /// True if it is called so.
     pub(super) fn is(&self, name: &ModelName) -> bool {
         self.draft.name.value == *name
     }
@@ -151,7 +151,7 @@ pub(super) fn serves(instance: &super::InstanceDraft, of: &ModelName) -> bool {
     })
 }
 
-/// What a name of a file could stand for.
+/// Models that a name of a file could stand for.
 fn known(own: Option<&Linked<'_>>, parts: &Parts) -> Vec<String> {
     let mut known: Vec<String> = Vec::new();
     let mut add = |instance: &super::InstanceDraft| {

@@ -1,4 +1,4 @@
-//! What a route and the instances behind it must agree on, and the model names
+//! Points on which a route and the instances behind it must agree, and the model names
 //! that they claim together.
 
 use std::collections::BTreeSet;
@@ -75,7 +75,7 @@ pub(super) fn foreigners(linked: &Linked<'_>) -> Option<Clash> {
 /// Instances whose project is not that of the route.
 pub(super) fn strangers(linked: &Linked<'_>, draft: &RouteDraft) -> Option<Clash> {
     let explicit = match draft.access.as_ref().map(|access| &access.value) {
-        // Whoever writes that lets everyone in.
+        // An admin who writes that lets everyone in.
         Some(Access::Public) => return None,
         Some(Access::Project(project)) => Some(project),
         Some(Access::Admins) | None => None,
@@ -136,7 +136,7 @@ fn endpoint_names<'a>(linked: &Linked<'a>) -> BTreeSet<&'a ModelName> {
         .collect()
 }
 
-/// Whether the name of a route could mean several models, and means none of them.
+/// True if the name of a route could mean several models, and means none of them.
 fn is_nameless(linked: &Linked<'_>, draft: &RouteDraft) -> bool {
     draft.targets.is_none() && endpoint_names(linked).len() > 1
 }

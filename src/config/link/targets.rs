@@ -1,4 +1,4 @@
-//! What each `[[target]]` leads to: a model behind its route, or upstreams of its file.
+//! Ends that each `[[target]]` leads to: a model behind its route, or upstreams of its file.
 
 use super::names::serves;
 use super::{Claim, Clash, Linked, Links, Party};
@@ -13,7 +13,7 @@ fn claim(to: &ModelName) -> Claim {
     Claim::Leads(format!("target {to}"))
 }
 
-/// What a list claims.
+/// Names that a list claims.
 pub(super) fn claims(list: &TargetList) -> impl Iterator<Item = Claim> {
     let mirror = list.mirror.iter().map(|mirror| &mirror.to);
     let all = list.targets.iter().map(|rule| &rule.to).chain(mirror);
@@ -47,7 +47,7 @@ impl Links<'_> {
         self.clashes.extend(found);
     }
 
-    /// What is wrong with a target that leads to `to`; `None` where nothing is.
+    /// Fault of a target that leads to `to`; `None` where there is none.
     fn fault(&self, linked: &Linked<'_>, to: &ModelName) -> Option<String> {
         let upstreams = linked.draft.iter().flat_map(|draft| &draft.upstreams);
         let mut names = upstreams.filter_map(|upstream| upstream.name.as_ref());
@@ -99,7 +99,7 @@ fn clash(
     }
 }
 
-/// What is wrong with a mirror that has no API in common with any of a list; `None` where
+/// Fault of a mirror that has no API in common with any of a list; `None` where
 /// nothing is, or it is not known.
 fn strange_mirror(linked: &Linked<'_>, list: &[TargetRule], to: &ModelName) -> Option<String> {
     let own = served(linked, to).bits();
@@ -112,7 +112,7 @@ fn strange_mirror(linked: &Linked<'_>, list: &[TargetRule], to: &ModelName) -> O
     ))
 }
 
-/// What is wrong with one of a list that has no API in common with any other; `None` where
+/// Fault of one of a list that has no API in common with any other; `None` where
 /// nothing is, or it is not known. Of two that have none the second is told.
 fn stranger(linked: &Linked<'_>, list: &[TargetRule], at: usize) -> Option<String> {
     let to = &list.get(at)?.to;
@@ -149,7 +149,7 @@ fn served(linked: &Linked<'_>, to: &ModelName) -> ApiSet {
     ApiSet::of_bits(all.unwrap_or(u32::MAX) & !tokenizer)
 }
 
-/// What a model of ours serves, as far as its options say.
+/// APIs that a model of ours serves, as far as its options say.
 fn by_options(deployment: &Deployment) -> ApiSet {
     let Engine::Vllm(vllm) = &deployment.engine else {
         return ApiSet::ALL;
@@ -172,7 +172,7 @@ fn by_options(deployment: &Deployment) -> ApiSet {
     set
 }
 
-/// What a target of a route can lead to.
+/// Names that a target of a route can lead to.
 fn known(linked: &Linked<'_>) -> Vec<String> {
     let upstreams = linked.draft.iter().flat_map(|draft| &draft.upstreams);
     let names = upstreams.filter_map(|upstream| upstream.name.as_ref());

@@ -1,4 +1,4 @@
-//! What the tables of other issuers may say.
+//! Keys and values that the tables of other issuers may have.
 
 use std::path::Path;
 

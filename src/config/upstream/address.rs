@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-/// Why requests, with a key, should not be sent to a host; `None` where nothing speaks
-/// against it. Clouds tell credentials to whoever asks at a link-local address.
+/// Reason why requests, with a key, should not be sent to a host; `None` where nothing speaks
+/// against it. Clouds tell credentials to anyone who asks at a link-local address.
 pub(super) fn address_fault(host: &str) -> Option<&'static str> {
     const METADATA: [&str; 4] = [
         "metadata",

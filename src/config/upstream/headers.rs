@@ -33,11 +33,11 @@ pub struct UpstreamHeader {
 pub enum HeaderSource {
     /// This, as the route file says it.
     Plain(HeaderValue),
-    /// What is kept elsewhere.
+    /// Value that is kept elsewhere.
     Secret(ApiKeySource),
 }
 
-/// Where the value of a header is written.
+/// Place where the value of a header is written.
 #[derive(Clone, Copy)]
 enum Place {
     File,
@@ -45,7 +45,7 @@ enum Place {
     Plain,
 }
 
-/// Whether the gateway itself says this header, or HTTP does.
+/// True if the gateway itself says this header, or HTTP does.
 fn is_ours(name: &str) -> bool {
     // To many a server `x_forwarded_for` is the same.
     let name = name.replace('_', "-");
@@ -77,7 +77,7 @@ fn is_ours(name: &str) -> bool {
         .any(|family| name.starts_with(family))
 }
 
-/// Whether a name says that its value is a secret.
+/// True if a name says that its value is a secret.
 fn is_secret(name: &str) -> bool {
     const WORDS: [&str; 8] = [
         "auth",

@@ -56,7 +56,7 @@ pub fn without(mut catalog: Catalog, settings: &Settings) -> Catalog {
     catalog
 }
 
-/// Why an upstream is this gateway; `None` where nothing says so, or it is meant.
+/// Reason why an upstream is this gateway; `None` where nothing says so, or it is meant.
 fn own(upstream: &Upstream, catalog: &Catalog, settings: &Settings) -> Option<String> {
     if upstream.any_address {
         return None;
@@ -98,7 +98,7 @@ const LOOPBACK: [&str; 6] = [
     "localhost6.localdomain6",
 ];
 
-/// Whether a host, in lower case, leads to what listens at `listener`.
+/// True if a host, in lower case, leads to what listens at `listener`.
 fn leads_to(host: &str, listener: IpAddr) -> bool {
     let listener = listener.to_canonical();
     let loopbacks = [
@@ -130,7 +130,7 @@ fn leads_to(host: &str, listener: IpAddr) -> bool {
     !host.is_empty() && (host == machine || host == label) && public::is_own(listener)
 }
 
-/// Whether a path, with links followed, is this one or lies in it.
+/// True if a path, with links followed, is this one or lies in it.
 fn within(path: &Path, place: &Path) -> bool {
     let whole = |path: &Path| {
         let of_parent = || {

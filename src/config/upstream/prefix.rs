@@ -1,4 +1,4 @@
-//! What stands in place of `/v1` in the paths of a server.
+//! Path in place of `/v1` in the paths of a server.
 
 use std::str::FromStr;
 

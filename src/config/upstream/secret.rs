@@ -1,11 +1,11 @@
-//! What a server is told that no route file says: from a variable, or a file of its own.
+//! Secrets that a server is told and no route file says: from a variable, or a file of its own.
 
 use std::path::PathBuf;
 
 use crate::auth::Secret;
 use crate::config::file;
 
-/// Where an upstream's key, or what else it is told in secret, is read from: at load and
+/// Source of an upstream's key, or of what else it is told in secret: read at load and
 /// when its file changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiKeySource {
@@ -15,7 +15,7 @@ pub enum ApiKeySource {
     File(PathBuf),
 }
 
-/// What a secret is for.
+/// Use of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretUse {
     /// The server's key.
@@ -24,7 +24,7 @@ pub enum SecretUse {
     Header,
 }
 
-/// Why there is no secret; `key` is the key of the route file that names it.
+/// Reason why there is no secret; `key` is the key of the route file that names it.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
     /// The variable is not set.
@@ -44,7 +44,7 @@ pub enum ApiKeyError {
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// It holds nothing that could be sent.
@@ -128,7 +128,7 @@ impl SecretUse {
     }
 }
 
-/// Why a text is no name of an environment variable; `None` where it is one. The text may
+/// Reason why a text is no name of an environment variable; `None` where it is one. The text may
 /// be the secret itself, so it is not shown.
 pub(super) fn variable_fault(name: &str) -> Option<&'static str> {
     let first = name.bytes().next();

@@ -29,7 +29,7 @@ pub(super) enum Scheme {
     Https(String),
 }
 
-/// Why a text is not such a url.
+/// Reason why a text is not such a url.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotUrl(&'static str);
 

@@ -33,7 +33,7 @@ async fn told(watcher: &mut Watcher) {
         .expect("the change should be told");
 }
 
-/// Whether nothing is told any more: looks once more, as the next poll would.
+/// True if nothing is told any more: looks once more, as the next poll would.
 fn is_settled(watcher: &Watcher) -> bool {
     let mut state = lock(&watcher.state);
     state.look();

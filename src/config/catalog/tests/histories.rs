@@ -55,7 +55,7 @@ fn text(step: &Step) -> Option<String> {
     Some(text)
 }
 
-/// What must hold of every catalog.
+/// Checks what must hold of every catalog.
 fn is_whole(catalog: &Catalog) -> Result<(), TestCaseError> {
     let mut names = HashSet::new();
     let mut paths = HashSet::new();

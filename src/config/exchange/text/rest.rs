@@ -1,4 +1,4 @@
-//! What stays of keys, tables and elements that are taken out: the comments above them.
+//! Rest of keys, tables and elements that are taken out: the comments above them.
 
 use toml_edit::{
     Array, Decor, DocumentMut, InlineTable, Item, Key, RawString, Table, TableLike, Value,
@@ -220,7 +220,7 @@ fn above(key: &Key) -> String {
     before(key.leaf_decor())
 }
 
-/// What stands above the lines of a table in dotted keys.
+/// Text above the lines of a table in dotted keys.
 fn above_all(table: &Table) -> String {
     let lines = table.get_values().into_iter();
     lines

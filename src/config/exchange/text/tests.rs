@@ -1,4 +1,4 @@
-//! What stays of a text that is given other values.
+//! Rest of a text that is given other values.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};

@@ -1,4 +1,4 @@
-//! What requests may bring along, by `media` and `chat_template`.
+//! Inputs that requests may bring along, by `media` and `chat_template`.
 
 use super::*;
 use crate::config::{Inputs, Media};

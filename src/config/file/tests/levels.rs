@@ -1,4 +1,4 @@
-//! Where weights may go, by options and by `levels`.
+//! Places that weights may go to, by options and by `levels`.
 
 use super::*;
 
