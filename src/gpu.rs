@@ -1,4 +1,4 @@
-//! Which devices workers can be placed on, and what they are doing.
+//! Devices that workers can be placed on, and the readings of their sensors.
 //!
 //! Owns the inventory and the readings of its sensors. It takes no decision and
 //! keeps no account: what is free is `lifecycle::decide`'s to know, and whose
@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 pub use monitor::{Monitor, Reading, Readings, Sample, Using};
 
-/// Where NVIDIA's driver lists the GPUs of this machine, a directory each.
+/// Directory in which NVIDIA's driver lists the GPUs of this machine, a directory each.
 pub const DRIVER_LIST: &str = "/proc/driver/nvidia/gpus";
 
-/// Whether the driver lists a GPU. Without its list there is none that vLLM
+/// True if the driver lists a GPU. Without its list there is none that vLLM
 /// could use.
 pub fn has_any(list: &Path) -> bool {
     fs::read_dir(list).is_ok_and(|mut entries| entries.next().is_some())
@@ -40,7 +40,7 @@ pub fn mig_index(gpu: u32, instance: u32) -> u32 {
     (gpu + 1) * 100 + instance
 }
 
-/// What kind of device it is.
+/// Kind of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
     /// A whole GPU.
@@ -54,12 +54,12 @@ pub enum DeviceKind {
     Simulated,
 }
 
-/// What a device is called.
+/// Identity of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its index, as in [`Device`].
     pub index: u32,
-    /// What kind it is.
+    /// Kind of the device.
     pub kind: DeviceKind,
     /// `GPU-…` or `MIG-…`; empty for a simulated one.
     pub uuid: Arc<str>,
@@ -68,7 +68,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// How `CUDA_VISIBLE_DEVICES` names it. A whole GPU is named by its index,
+    /// Name of the device in `CUDA_VISIBLE_DEVICES`. A whole GPU is named by its index,
     /// which vLLM reads as a number; a MIG device has no other name than its UUID.
     pub fn visible(&self) -> String {
         match self.kind {
@@ -81,12 +81,12 @@ impl Identity {
 /// The devices of this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
-    /// In the order of their indices; empty on a machine without GPUs, where
+    /// Devices in the order of their indices; empty on a machine without GPUs, where
     /// workers run on the CPU.
     pub devices: Vec<Device>,
-    /// What each is called, in the same order.
+    /// Identity of each, in the same order.
     pub identities: Vec<Identity>,
-    /// What their sensors said last.
+    /// Last readings of their sensors.
     pub readings: Readings,
 }
 
@@ -115,13 +115,13 @@ impl Inventory {
         }
     }
 
-    /// Whether there is a device that is not pretended.
+    /// True if there is a device that is not pretended.
     pub fn is_real(&self) -> bool {
         let mut kinds = self.identities.iter().map(|identity| identity.kind);
         kinds.any(|kind| kind != DeviceKind::Simulated)
     }
 
-    /// How `CUDA_VISIBLE_DEVICES` names these devices.
+    /// Names of these devices in `CUDA_VISIBLE_DEVICES`.
     pub fn visible(&self, indices: &[u32]) -> String {
         let name = |index: &u32| {
             let identity = self.identities.iter().find(|i| i.index == *index);

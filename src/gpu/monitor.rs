@@ -1,4 +1,4 @@
-//! What the devices' sensors say, read now and then.
+//! Readings of the devices' sensors, taken now and then.
 //!
 //! One task asks, on a thread for blocking calls, one call at a time: a driver
 //! that hangs holds up that thread and nothing else. The last good sample stays
@@ -14,7 +14,7 @@ use super::nvml::Nvml;
 use super::{DeviceKind, Inventory};
 use crate::time::{sleep, timeout, unix_seconds};
 
-/// How long a round of calls may take before it counts as failed.
+/// Time that a round of calls may take before it counts as failed.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// One process that uses a device.
@@ -26,12 +26,12 @@ pub struct Using {
     pub memory: Option<u64>,
 }
 
-/// What one device said.
+/// Reading of one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Its index, as in [`super::Device`].
     pub index: u32,
-    /// Bytes of its memory in use, by whomever.
+    /// Bytes of its memory in use, by any process.
     pub memory_used: u64,
     /// Bytes of its memory that can be used.
     pub memory_total: u64,
@@ -41,18 +41,18 @@ pub struct Reading {
     pub temperature: Option<u32>,
     /// Milliwatts; of a MIG device, those of its GPU.
     pub power: Option<u32>,
-    /// Who uses it.
+    /// Processes that use it.
     pub processes: Vec<Using>,
 }
 
-/// What all devices said at one moment.
+/// Readings of all devices at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// Seconds since 1970; 0 before the first.
     pub at: u64,
     /// In the order of indices; empty where nothing can be read.
     pub devices: Vec<Reading>,
-    /// Why the devices could not be read since then, in words.
+    /// Reason why the devices could not be read since then, in words.
     pub fault: Option<Arc<str>>,
 }
 
@@ -100,7 +100,7 @@ pub struct Monitor {
     nvml: Arc<Nvml>,
     kinds: Arc<[(u32, DeviceKind)]>,
     interval: Duration,
-    /// Whoever reads may not want to wait for the interval.
+    /// Wish for a look before the interval is over.
     hurry: Arc<Notify>,
     /// One writer: this.
     samples: watch::Sender<Arc<Sample>>,

@@ -16,7 +16,7 @@ use super::{Device, DeviceKind, Identity, Inventory, Reading, Readings, Using, m
 /// The name by which the driver installs it.
 pub const LIBRARY: &str = "libnvidia-ml.so.1";
 
-/// Why the GPUs are not known.
+/// Reason why the GPUs are not known.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no driver, as far as can be seen.
@@ -24,9 +24,9 @@ pub enum Error {
         "{library} could not be loaded: install NVIDIA's driver, or start the container with NVIDIA's runtime"
     )]
     Absent {
-        /// What was to be loaded.
+        /// Library that was to be loaded.
         library: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: NvmlError,
     },
@@ -35,7 +35,7 @@ pub enum Error {
     Broken(#[source] NvmlError),
 }
 
-/// What helps, as far as it is known.
+/// Advice that helps, as far as it is known.
 fn advice(error: &NvmlError) -> &'static str {
     match error {
         NvmlError::DriverNotLoaded => "load its kernel module (`modprobe nvidia`)",
@@ -94,7 +94,7 @@ impl Nvml {
         Ok(found)
     }
 
-    /// What these devices say now. Blocks.
+    /// Reads what these devices say now. Blocks.
     pub(super) fn sample(&self, devices: &[(u32, DeviceKind)]) -> Result<Vec<Reading>, String> {
         let readings = devices.iter().map(|(index, kind)| self.read(*index, *kind));
         let readings: Result<Vec<_>, _> = readings.collect();
@@ -149,7 +149,7 @@ fn memory(device: &Gpu<'_>) -> Result<(u64, u64), NvmlError> {
     Ok((info.used, info.total.saturating_sub(info.reserved)))
 }
 
-/// Whether work runs only in parts of the GPU. Older ones do not know the
+/// True if work runs only in parts of the GPU. Older GPUs do not know the
 /// question.
 fn is_divided(gpu: &Gpu<'_>) -> bool {
     gpu.mig_mode().is_ok_and(|mode| mode.current == 1)
@@ -162,7 +162,7 @@ fn parts<'a>(gpu: &Gpu<'a>) -> Vec<(u32, Gpu<'a>)> {
     (0..most).filter_map(part).collect()
 }
 
-/// Everyone who computes or draws on it; none where the driver does not tell.
+/// Processes that compute or draw on it; none where the driver does not tell.
 fn processes(device: &Gpu<'_>) -> Vec<Using> {
     let compute = device.running_compute_processes().unwrap_or_default();
     let graphics = device.running_graphics_processes().unwrap_or_default();

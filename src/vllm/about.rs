@@ -1,7 +1,7 @@
-//! What a model does, as its engine tells: the routes that it has, its list of models,
+//! Abilities of a model, as its engine tells: the routes that it has, its list of models,
 //! and the architecture that its log names.
 //!
-//! What only the options tell (tools, reasoning) stands in [`Capability::by_options`].
+//! Abilities that only the options tell (tools, reasoning) are in [`Capability::by_options`].
 //! Nothing here is asked of a client, and what is not known is not claimed.
 
 use super::options::OptionSet;
@@ -83,14 +83,14 @@ pub(super) const ROUTES: [(&str, Capability); 7] = [
     ("/v1/audio/transcriptions", Capability::Audio),
 ];
 
-/// What an engine told of its model; empty where it did not.
+/// Facts that an engine told of its model; empty where it told none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
     /// The longest prompt and answer together, in tokens.
     pub max_model_len: Option<u64>,
-    /// What its routes are for.
+    /// Abilities by its routes.
     routes: Vec<Capability>,
-    /// What its architecture is for, beside them.
+    /// Abilities by its architecture, beside them.
     architecture: Vec<Capability>,
 }
 
@@ -130,7 +130,7 @@ impl About {
         self
     }
 
-    /// What the model does, by this and by its options. Routes outweigh options: they
+    /// Abilities of the model, by this and by its options. Routes outweigh options: they
     /// are there.
     pub fn capabilities(&self, options: &[Capability]) -> Vec<Capability> {
         let by_options = options.iter().filter(|one| {
@@ -145,7 +145,7 @@ impl About {
     }
 }
 
-/// What stands before the name in a line of the log, in vLLM since 0.10.
+/// Text before the name in a line of the log, in vLLM since 0.10.
 const ARCHITECTURE: &str = "Resolved architecture: ";
 
 /// The architecture that a line of the log names.

@@ -35,7 +35,7 @@ use crate::vllm::options::{OptionError, OptionSet, SecretSource, SecretText, Val
 use crate::vllm::rules::{self, Allowed, Hardware};
 use crate::vllm::versions::{Found, Version, VersionArgs};
 
-/// Where the worker listens.
+/// Place where the worker listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen<'a> {
     /// Host and port.
@@ -44,7 +44,7 @@ pub enum Listen<'a> {
     Unix(&'a Path),
 }
 
-/// Whether the worker can be put to sleep.
+/// Ability of the worker to be put to sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sleep {
     /// It cannot.
@@ -70,19 +70,19 @@ pub struct Launch<'a> {
     pub options: &'a OptionSet,
     /// The vLLM that will run.
     pub version: &'a Version,
-    /// What is known of its arguments.
+    /// Knowledge of its arguments.
     pub knowledge: &'a VersionArgs,
-    /// Where it listens.
+    /// Place where it listens.
     pub listen: Listen<'a>,
-    /// Whether it can be put to sleep.
+    /// Ability of it to be put to sleep.
     pub sleep: Sleep,
-    /// What the admin allows.
+    /// Allowance by the admin.
     pub allowed: &'a Allowed,
-    /// From where it may fetch what requests name.
+    /// Places from which it may fetch what requests name.
     pub media: &'a Media,
-    /// Whether requests may bring a chat template of their own.
+    /// True if requests may bring a chat template of their own.
     pub chat_template: bool,
-    /// Where it will run.
+    /// Machine where it will run.
     pub machine: Hardware,
     /// Finds secrets.
     pub resolve: Resolve<'a>,
@@ -116,7 +116,7 @@ impl fmt::Display for EnvValue {
     }
 }
 
-/// Whether an argument is Tidegate's own to give.
+/// True if an argument is Tidegate's own to give.
 pub fn is_owned(flag: &str) -> bool {
     owned::owner(flag).is_some()
 }
@@ -128,7 +128,7 @@ pub struct CommandLine {
     pub argv: Vec<String>,
     /// Variables to set beside those of the launcher.
     pub env: BTreeMap<String, EnvValue>,
-    /// What was left out or said in another way.
+    /// Notes on options that were left out or said in another way.
     pub notes: Vec<String>,
     /// GPUs that the worker needs.
     pub gpus: u64,
@@ -151,7 +151,7 @@ impl fmt::Display for CommandLine {
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// Errors of the writer.
 pub fn print(out: &mut dyn std::io::Write, line: &CommandLine) -> std::io::Result<()> {
     writeln!(out, "{line}")?;
     for note in &line.notes {
@@ -245,7 +245,7 @@ impl Build<'_> {
         }
     }
 
-    /// What is Tidegate's own: model, address, names, sleep.
+    /// Words that are Tidegate's own: model, address, names, sleep.
     fn frame(&mut self) -> Vec<String> {
         let mut words = Vec::new();
         let model = self.launch.model;

@@ -1,4 +1,4 @@
-//! What a worker is asked over HTTP: is it well, sleep, wake, answer one token.
+//! Calls to a worker over HTTP: is it well, sleep, wake, answer one token.
 //!
 //! Owns the paths and bodies of vLLM's own routes. Each call is one connection
 //! with a time limit and a bounded answer. When to ask is the conductor's to
@@ -22,14 +22,14 @@ use crate::time::timeout;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Bytes of an answer that an error quotes.
 const QUOTE_CHARS_MAX: usize = 200;
-/// What a model is asked to see whether it is the same as before.
+/// Prompt that shows if a model is the same as before.
 const TASTE_PROMPT: &str = "One, two, three,";
 /// So many characters of its answer must be as before.
 const TASTE_CHARS: usize = 4;
 /// Limit of a call that only looks.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How deep a worker sleeps.
+/// Depth of a worker's sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SleepLevel {
     /// Weights in host memory.
@@ -38,22 +38,22 @@ pub enum SleepLevel {
     Two,
 }
 
-/// Why a call did not do what it should.
+/// Reason why a call did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No connection, or it broke.
     #[error("{path}: no answer from the worker")]
     Connection {
-        /// What was asked.
+        /// Path that was asked for.
         path: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The time limit passed.
     #[error("{path}: no answer within {limit:?}")]
     Timeout {
-        /// What was asked.
+        /// Path that was asked for.
         path: &'static str,
         /// The limit.
         limit: Duration,
@@ -61,7 +61,7 @@ pub enum CallError {
     /// An answer that is not the one wanted.
     #[error("{path}: the worker answered {status}: {text}")]
     Answer {
-        /// What was asked.
+        /// Path that was asked for.
         path: &'static str,
         /// Its status.
         status: StatusCode,
@@ -71,9 +71,9 @@ pub enum CallError {
     /// It woke, and says other things than before.
     #[error("since it woke it answers {after:?} to what it answered {before:?} before")]
     Garbage {
-        /// What it said before it slept.
+        /// Answer before it slept.
         before: String,
-        /// What it says now.
+        /// Answer now.
         after: String,
     },
     /// It says that it did, and `/is_sleeping` says that it did not.
@@ -99,7 +99,7 @@ impl Client {
         }
     }
 
-    /// Whether `/health` answers 200.
+    /// Checks that `/health` answers 200.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl Client {
             .map(drop)
     }
 
-    /// Whether the worker knows our key and serves our model: the proof that
+    /// Checks that the worker knows our key and serves our model: the proof that
     /// this address answers for that worker and no other.
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl Client {
             .ok_or_else(|| unwanted(PATH, StatusCode::OK, &text))
     }
 
-    /// What the worker tells of its model. Nothing is asked of the model itself.
+    /// Facts that the worker tells of its model. Nothing is asked of the model itself.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl Client {
         Ok(About::of_routes(length, found))
     }
 
-    /// Whether it has a route that is asked by POST.
+    /// True if it has a route that is asked by POST.
     async fn has(&self, path: &'static str) -> Result<bool, CallError> {
         match self.call(Method::GET, path, None, LOOK_TIMEOUT).await? {
             (StatusCode::METHOD_NOT_ALLOWED, _) => Ok(true),
@@ -159,7 +159,7 @@ impl Client {
         }
     }
 
-    /// Whether it sleeps. A worker without that route never does.
+    /// True if it sleeps. A worker without that route never does.
     ///
     /// # Errors
     ///
@@ -219,7 +219,7 @@ impl Client {
         self.confirm(true).await
     }
 
-    /// What the model says to a fixed prompt when it always takes the likeliest
+    /// Answer of the model to a fixed prompt when it always takes the likeliest
     /// token; `None` where it completes no texts.
     ///
     /// # Errors
@@ -352,7 +352,7 @@ impl Client {
     }
 }
 
-/// Whether a 404 means that the route, and not the model, is missing.
+/// True if a 404 means that the route, and not the model, is missing.
 fn is_route_missing(text: &[u8]) -> bool {
     let answer: Value = serde_json::from_slice(text).unwrap_or_default();
     answer.get("detail").and_then(Value::as_str) == Some("Not Found")

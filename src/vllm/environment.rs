@@ -10,7 +10,7 @@ pub const MODELSCOPE: &str = "VLLM_USE_MODELSCOPE";
 pub const API_KEY: &str = "VLLM_API_KEY";
 /// The directory of the sockets between its processes.
 pub const RPC_BASE_PATH: &str = "VLLM_RPC_BASE_PATH";
-/// Where it keeps what it made, each a directory.
+/// Variables for the directories where it keeps what it made.
 pub const CACHES: [&str; 4] = [
     "VLLM_ASSETS_CACHE",
     "VLLM_CACHE_ROOT",

@@ -1,4 +1,4 @@
-//! What an engine says of its own load, read from its Prometheus text.
+//! Load of an engine by its own account, read from its Prometheus text.
 //!
 //! Requests of others are seen here, and how full its cache is.
 
@@ -7,17 +7,17 @@ const WAITING: &str = "vllm:num_requests_waiting";
 /// vLLM 0.32's gauge of how full its KV cache is, 0 to 1; and the older name of it.
 const CACHE: [&str; 2] = ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"];
 
-/// What one look found.
+/// Findings of one look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineLoad {
     /// Requests that wait inside the engine.
     pub waiting: u32,
-    /// How full its KV cache is, in thousandths.
+    /// Filled part of its KV cache, in thousandths.
     pub cache: u32,
 }
 
 impl EngineLoad {
-    /// How busy a server is that has `in_flight` of ours.
+    /// Load of a server that has `in_flight` of our requests.
     ///
     /// A request that waits inside the engine counts a second time, as it holds up
     /// those behind it; a full cache counts as twice the requests, as the engine

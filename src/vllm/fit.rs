@@ -1,4 +1,4 @@
-//! What an engine will need of GPU memory, before it was ever started.
+//! GPU memory that an engine will need, before it was ever started.
 //!
 //! ```text
 //!  config.json ── Shape ──┐
@@ -32,16 +32,16 @@ const LARGE_BYTES: u64 = 70 << 30;
 const TOKENS: (u64, u64) = (8_192, 2_048);
 /// vLLM 0.32's most requests in a step, on large GPUs and on others.
 const REQUESTS: (u64, u64) = (1_024, 256);
-/// What `PyTorch` and its libraries take beside.
+/// Bytes that `PyTorch` and its libraries take beside.
 const LIBRARIES_BYTES: u64 = 300 << 20;
-/// What talks between the GPUs of one worker.
+/// Bytes of the libraries that talk between the GPUs of one worker.
 const COMMUNICATION_BYTES: u64 = 600 << 20;
 /// Recorded graphs, as logs of vLLM tell of models of 8 to 80 thousand million parameters.
 const GRAPHS_BYTES: u64 = 700 << 20;
 /// Tokens in a block of the cache.
 const BLOCK: u64 = 16;
 
-/// What a worker needs.
+/// Memory that a worker needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fit {
     /// GPUs.
@@ -59,7 +59,7 @@ pub struct Fit {
     terms: FitTerms,
 }
 
-/// How it stands on a GPU.
+/// Its memory as it stands on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Bytes that it is given.
@@ -75,11 +75,11 @@ pub struct Room {
 }
 
 impl Fit {
-    /// What these weights need on these terms.
+    /// Needs of these weights on these terms.
     ///
     /// # Errors
     ///
-    /// What has no estimate, in a sentence without its subject.
+    /// Fails with what has no estimate, in a sentence without its subject.
     pub fn of(shape: Shape, weights: &Weights, terms: FitTerms) -> Result<Self, String> {
         if weights.is_empty() {
             return Err("there are no weights whose sizes are known".to_owned());
@@ -114,7 +114,7 @@ impl Fit {
         self.weights.saturating_mul(self.gpus)
     }
 
-    /// How it stands on a GPU with so much memory.
+    /// Its memory as it stands on a GPU with so much.
     pub fn on(&self, memory: u64) -> Room {
         let given = share_of(memory, self.terms.utilization.clamp(0.0, 1.0));
         let needs = self.weights.saturating_add(self.step(memory));
@@ -197,7 +197,7 @@ impl Fit {
         self.cache(0, 0)
     }
 
-    /// What the stage with most layers has of all of them.
+    /// Part of all layers that the stage with most of them has.
     fn of_stage(&self, bytes: u64) -> u64 {
         let layers = self.shape.layers.max(1);
         let stages = self.terms.pipeline_parallel.clamp(1, layers);
@@ -223,7 +223,7 @@ impl Fit {
         fits
     }
 
-    /// Why it can't run on GPUs with so much memory, and what to do, in a sentence without
+    /// Reason why it can't run on GPUs with so much memory, and what to do, in a sentence without
     /// its subject; `None` where it can.
     pub fn misfit(&self, memory: u64) -> Option<String> {
         let room = self.on(memory);
@@ -247,7 +247,7 @@ impl Fit {
         })
     }
 
-    /// How it stands on GPUs with so much memory, in a sentence without its subject.
+    /// Words for its memory on GPUs with so much, in a sentence without its subject.
     pub fn words(&self, memory: u64) -> String {
         if let Some(why) = self.misfit(memory) {
             return why;
@@ -268,7 +268,7 @@ impl Fit {
     }
 }
 
-/// What it needs of a GPU whose size is not known.
+/// Needs of a GPU whose size is not known.
 impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -27,10 +27,10 @@ use crate::vllm::versions::{InvalidVersion, Version};
 
 /// The last file of an install: it holds the requirement.
 const MARKER: &str = ".tidegate-complete";
-/// How often a waiting install looks whether another has ended.
+/// Pause between two looks of a waiting install if another has ended.
 const LOCK_POLL: Duration = Duration::from_millis(250);
 
-/// What is installed, where and how.
+/// A version to install, with place and way.
 #[derive(Clone, Debug)]
 pub struct Install {
     /// The package: `vllm`.
@@ -66,7 +66,7 @@ pub struct Environment {
     pub program: Option<PathBuf>,
 }
 
-/// Why a version could not be installed.
+/// Reason why a version could not be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// The version is none.
@@ -77,16 +77,16 @@ pub enum InstallError {
     Files {
         /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// A command of the installer failed.
     #[error("could not install {requirement}: {failure}")]
     Failed {
-        /// What was asked for.
+        /// Requirement that was asked for.
         requirement: String,
-        /// What went wrong.
+        /// Failure of the installer.
         failure: InstallFailure,
     },
     /// The installer ended well, and what it installed is not there.
@@ -94,9 +94,9 @@ pub enum InstallError {
         "{requirement} was installed, and {missing} is not there: remove {directory} and try again"
     )]
     Incomplete {
-        /// What was asked for.
+        /// Requirement that was asked for.
         requirement: String,
-        /// What is missing.
+        /// Part that is missing.
         missing: String,
         /// The environment.
         directory: PathBuf,
@@ -107,7 +107,7 @@ pub enum InstallError {
     /// It took too long.
     #[error("{requirement} was not installed within {} s; the next try goes on where this one stopped", .limit.as_secs())]
     Timeout {
-        /// What was asked for.
+        /// Requirement that was asked for.
         requirement: String,
         /// The limit.
         limit: Duration,
@@ -118,7 +118,7 @@ pub enum InstallError {
 pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 impl Install {
-    /// What the installer is asked for: `vllm==0.32.0`.
+    /// Requirement that the installer is asked for: `vllm==0.32.0`.
     pub fn requirement(&self) -> String {
         format!("{}=={}", self.package, self.version)
     }
@@ -146,7 +146,7 @@ impl Install {
     ///
     /// # Errors
     ///
-    /// What went wrong, with the installer's last lines.
+    /// The failure, with the installer's last lines.
     pub async fn install(&self, progress: Progress<'_>) -> Result<Environment, InstallError> {
         self.version.parse::<Version>()?;
         if let Some(environment) = self.ready().await {
@@ -269,7 +269,7 @@ impl Install {
             })
     }
 
-    /// Whether the environment holds what was asked for.
+    /// Checks that the environment holds what was asked for.
     async fn verify(&self, environment: &Environment) -> Result<(), InstallError> {
         let incomplete = |missing: String| InstallError::Incomplete {
             requirement: self.requirement(),

@@ -1,4 +1,4 @@
-//! Which installed vLLM serves a version, and what arguments it takes.
+//! Choice of the installed vLLM that serves a version, and the arguments that it takes.
 //!
 //! ```text
 //!  no version named ──────────────► the command of the settings
@@ -7,8 +7,8 @@
 //!        ── else ──────────────────► installed into a venv of its own
 //! ```
 //!
-//! What a version accepts is built in where it is known whole; any other
-//! installation is asked once and the answer kept. It decides no option and
+//! Arguments that a version accepts are built in where they are known whole; any other
+//! installation is asked once and the answer kept. This module decides no option and
 //! starts no worker.
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,15 +24,15 @@ use super::versions::{Found, InvalidVersion, Source, Version, VersionArgs};
 /// The version that a vllm is taken for that can't be asked; the newest built in.
 pub const VERSION_ASSUMED: Version = Version::new(0, 32, 0);
 
-/// Where vLLM comes from: `[engines.vllm]`.
+/// Sources of vLLM: `[engines.vllm]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
-    /// What runs where no version is named: a name on PATH, a path, or the
+    /// Command that runs where no version is named: a name on PATH, a path, or the
     /// directory of a venv.
     pub command: PathBuf,
     /// Venvs or commands that serve a version instead of an install, by version.
     pub versions: BTreeMap<String, PathBuf>,
-    /// Where versions are installed, one directory each.
+    /// Directory where versions are installed, a directory each.
     pub venvs: PathBuf,
     /// Downloads, shared by all installs.
     pub cache: PathBuf,
@@ -57,36 +57,36 @@ pub struct Installation {
     pub version: Version,
     /// The arguments that it takes.
     pub knowledge: Arc<VersionArgs>,
-    /// What could not be found out, in words; empty where all is sure.
+    /// Doubts that are left, in words; empty where all is sure.
     pub doubts: Vec<String>,
 }
 
 impl Installation {
-    /// Whether it can listen on a Unix socket; where that is not sure, it can.
+    /// True if it can listen on a Unix socket, or if that is not sure.
     pub fn knows_sockets(&self) -> bool {
         self.knowledge.find("--uds") != Found::Absent
     }
 }
 
-/// Why no vLLM serves a version.
+/// Reason why no vLLM serves a version.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallationError {
     /// There is no such program.
     #[error("{}", missing(.0))]
     Missing(PathBuf),
-    /// What the settings name has another version.
+    /// The command that the settings name has another version.
     #[error(
         "{program} is vLLM {found}, not {wanted}: correct [engines.vllm.versions], or the instance's vllm_version"
     )]
     Mismatch {
-        /// What the settings name.
+        /// Command that the settings name.
         program: PathBuf,
         /// The version that it is to have.
         wanted: String,
         /// The version that it has.
         found: String,
     },
-    /// It may not be run for who asks.
+    /// The author of the file may not have it run.
     #[error("vllm_version: {0}")]
     Refused(String),
     /// The version is none.
@@ -120,7 +120,7 @@ fn missing(program: &Path) -> String {
 pub struct Installations {
     sources: Sources,
     path: OsString,
-    /// What a command that is no Python script said of its version, until its
+    /// Version that a command that is no Python script told, until its
     /// file changes. Held for a look or a change, never over an await.
     told: Mutex<HashMap<(PathBuf, SystemTime), String>>,
 }
@@ -153,7 +153,7 @@ impl Installations {
         }
     }
 
-    /// Where vLLM comes from.
+    /// Sources of vLLM.
     pub fn sources(&self) -> &Sources {
         &self.sources
     }
@@ -251,11 +251,11 @@ impl Installations {
         Ok(introspect::interpreter(&installed.program).await?)
     }
 
-    /// What is known of a version though it is not installed.
+    /// Installation that is assumed for a version that is not installed.
     ///
     /// # Errors
     ///
-    /// The version is none.
+    /// Fails when the text is no version.
     pub fn assumed(&self, version: Option<&str>) -> Result<Installation, InvalidVersion> {
         let (parsed, doubt) = match version {
             Some(version) => (
@@ -308,7 +308,7 @@ impl Installations {
         }
     }
 
-    /// What a program says of itself; `None` where it is no Python script.
+    /// Account of a program of itself; `None` where it is no Python script.
     async fn asked(&self, program: &Path) -> Result<Option<Installed>, IntrospectError> {
         match introspect::interpreter(program).await {
             Ok(python) => introspect::installed(&python).await.map(Some),
@@ -367,7 +367,7 @@ impl Installations {
         })
     }
 
-    /// What a wrapper says when it is asked for its version; the newest that is
+    /// Version that a wrapper says when it is asked for its version; the newest that is
     /// built in where it says nothing that makes sense.
     async fn said(
         &self,
@@ -412,7 +412,7 @@ impl Installations {
     }
 }
 
-/// Whether an installed version is the one that is wanted: an index may answer
+/// True if an installed version is the one that is wanted: an index may answer
 /// 0.32.0 with 0.32.0+cu129.
 fn is_of(installed: &str, wanted: &str) -> bool {
     let local = installed.strip_prefix(wanted);

@@ -24,12 +24,12 @@ pub const ARGUMENTS_TIMEOUT: Duration = Duration::from_mins(2);
 const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest answer, in bytes; that of 0.32.0 has 30 KiB.
 const ANSWER_BYTES_MAX: u64 = 2 << 20;
-/// What is kept of standard error, in bytes.
+/// Bytes of standard error that are kept.
 const COMPLAINT_BYTES_MAX: u64 = 64 << 10;
 
 const ARGUMENTS: &str = include_str!("introspect.py");
 
-/// Why an installed vLLM did not tell its arguments.
+/// Reason why an installed vLLM did not tell its arguments.
 #[derive(Debug, thiserror::Error)]
 pub enum IntrospectError {
     /// There is no such command.
@@ -40,7 +40,7 @@ pub enum IntrospectError {
     Read {
         /// The command.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -52,7 +52,7 @@ pub enum IntrospectError {
     Run {
         /// The interpreter.
         python: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -77,7 +77,7 @@ pub enum IntrospectError {
     Answer {
         /// The interpreter.
         python: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         what: String,
     },
     /// Its version is none.
@@ -185,7 +185,7 @@ pub async fn package_version(python: &Path, package: &str) -> Result<String, Int
     Ok(String::from_utf8_lossy(&answer).trim().to_owned())
 }
 
-/// What a command that is no Python script says when it is run with `--version`.
+/// Text that a command that is no Python script says when it is run with `--version`.
 ///
 /// # Errors
 ///

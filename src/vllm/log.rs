@@ -1,4 +1,4 @@
-//! What vLLM's log says: how far a start is, and why it failed.
+//! Reading of vLLM's log: progress of a start, and the reason why one failed.
 
 pub mod progress;
 pub(crate) mod verdict;

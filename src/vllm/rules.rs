@@ -12,14 +12,14 @@ pub(super) use harmless::{check as harmless, is_plain};
 
 use crate::vllm::options::{OptionError, OptionSet};
 
-/// What options depend on where the worker will run.
+/// Facts about the worker's machine that options depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hardware {
     /// GPUs of the queue; `None` where it has none or they are not known yet.
     pub gpus: Option<u32>,
     /// Memory of its smallest GPU, in bytes.
     pub gpu_memory: Option<u64>,
-    /// Whether its processors are amd64.
+    /// True if its processors are amd64.
     pub amd64: bool,
 }
 
@@ -32,7 +32,7 @@ impl Hardware {
         Some(bytes / 1_073_741_824.0)
     }
 
-    /// Whether that many GPUs fit the queue.
+    /// Checks that so many GPUs fit the queue.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Hardware {
         }
     }
 
-    /// What the platform refuses.
+    /// Errors of options that the platform refuses.
     pub fn platform(self, options: &OptionSet) -> Vec<OptionError> {
         if options.contains("max_cuda_memory") && !self.amd64 {
             return vec![OptionError::new(
@@ -184,7 +184,7 @@ pub fn across(options: &OptionSet) -> Vec<OptionError> {
     errors
 }
 
-/// Whether an option is set, and on if it is a switch.
+/// True if an option is set, and on if it is a switch.
 fn is_set(options: &OptionSet, name: &str) -> bool {
     options.contains(name) && options.get_bool(name) != Some(false)
 }

@@ -1,4 +1,4 @@
-//! What is known of a vLLM version's arguments.
+//! Knowledge of a vLLM version's arguments.
 //!
 //! Two versions are known whole, three in part (which of the form's arguments
 //! they have); the texts lie beside this file. For a version in between, an

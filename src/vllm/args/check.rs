@@ -40,7 +40,7 @@ impl Build<'_> {
     }
 }
 
-/// Whether the version has the argument and takes its values.
+/// Checks that the version has the argument and takes its values.
 fn known(knowledge: &VersionArgs, item: &Item) -> Result<(), String> {
     let version = knowledge.version();
     match knowledge.find(&item.flag) {
@@ -55,7 +55,7 @@ fn known(knowledge: &VersionArgs, item: &Item) -> Result<(), String> {
     }
 }
 
-/// Whether an argument takes a value, as far as vLLM's parser would say.
+/// Checks that an argument takes a value, as far as vLLM's parser would say.
 fn fits(arg: &Arg, value: &str) -> Result<(), String> {
     let flag = arg.flag();
     if !arg.choices.is_empty() && !arg.choices.iter().any(|choice| choice == value) {
@@ -90,7 +90,7 @@ fn fits(arg: &Arg, value: &str) -> Result<(), String> {
     ))
 }
 
-/// Whether the admin allows what an argument leads to.
+/// Checks that the admin allows what an argument leads to.
 fn allowed(allowed: &Allowed, item: &Item) -> Result<(), String> {
     let all = |check: &dyn Fn(&str) -> Result<(), String>| {
         item.values.iter().try_for_each(|value| check(value))

@@ -268,7 +268,7 @@ impl Build<'_> {
     }
 }
 
-/// What became of a removed option.
+/// Fate of a removed option.
 struct Gone {
     after: Version,
     by: Version,

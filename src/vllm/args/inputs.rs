@@ -1,6 +1,6 @@
-//! What requests may bring along, as vLLM is told of it.
+//! Inputs that requests may bring along, as vLLM is told of them.
 //!
-//! The gateway holds requests to it before a worker sees them. What it can't see is vLLM's
+//! The gateway holds requests to this before a worker sees them. What it can't see is vLLM's
 //! part: where a redirect leads, and what a name resolves to by then.
 
 use super::Build;

@@ -1,4 +1,4 @@
-//! What holds for the files of operators beside what the admin allows: the options
+//! Rules for the files of operators beside what the admin allows: the options
 //! of the table, words that are nothing but words, and inside JSON only keys that
 //! are known to be harmless.
 
@@ -11,7 +11,7 @@ use crate::vllm::options::{OptionError, OptionRow, SecretSource, Value, ValueKin
 use crate::vllm::rules::{Allowed, harmless, is_plain};
 use crate::vllm::versions::{ArgForm, Found, VersionArgs};
 
-/// What of the options is for admins.
+/// Errors of the options that are for admins.
 pub(super) fn options(launch: &Launch<'_>) -> Vec<OptionError> {
     if launch.allowed.operator.is_none() {
         return Vec::new();
@@ -47,7 +47,7 @@ fn option(allowed: &Allowed, row: &OptionRow, value: &Value) -> Result<(), Strin
     }
 }
 
-/// Whether an argument holds nothing that only an admin may write.
+/// Checks that an argument holds nothing that only an admin may write.
 pub(super) fn item(launch: &Launch<'_>, item: &Item) -> Result<(), String> {
     let allowed = launch.allowed;
     if allowed.operator.is_none() || allowed.code {

@@ -52,7 +52,7 @@ const OWNED: &[(&str, &str)] = &[
 const LISTENS: &str = "Tidegate decides where a worker listens and who may call it";
 const PLACES: &str = "Tidegate places workers by tensor_parallel_size and pipeline_parallel_size";
 
-/// Why an argument is Tidegate's own, and what to do instead; `None` if it is not.
+/// Reason why an argument is Tidegate's own, and what to do instead; `None` if it is not.
 /// `flag` is the long name with its dashes.
 pub(super) fn owner(flag: &str) -> Option<&'static str> {
     let matches = |name: &str| match name.strip_suffix('-') {
@@ -65,12 +65,12 @@ pub(super) fn owner(flag: &str) -> Option<&'static str> {
         .map(|(_, instead)| *instead)
 }
 
-/// Whether an owned argument begins with `prefix`: vLLM takes abbreviations.
+/// True if an owned argument begins with `prefix`: vLLM takes abbreviations.
 pub(super) fn abbreviates_owned(prefix: &str) -> bool {
     OWNED.iter().any(|(name, _)| name.starts_with(prefix))
 }
 
-/// What an argument's value leads vLLM to.
+/// Thing that an argument's value leads vLLM to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leads {
     /// A hub name, or a directory.
@@ -119,7 +119,7 @@ const LEADING: &[(&str, Leads)] = &[
     ("--worker-extension-cls", Leads::Code),
 ];
 
-/// What an argument leads to; `None` where its value is harmless.
+/// Thing that an argument leads to; `None` where its value is harmless.
 pub(super) fn leads(flag: &str) -> Option<Leads> {
     LEADING
         .iter()

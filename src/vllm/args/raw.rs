@@ -126,7 +126,7 @@ impl Build<'_> {
         }
     }
 
-    /// Why a flag is refused that the version lacks.
+    /// Reason why a flag is refused that the version lacks.
     fn absent(&self, name: &str) -> String {
         let knowledge = self.launch.knowledge;
         let version = self.version();
@@ -275,7 +275,7 @@ fn word(entry: &Json) -> Result<String, String> {
     }
 }
 
-/// Whether a word begins an argument. Numbers below zero do not.
+/// True if a word begins an argument. Numbers below zero do not.
 fn is_flag(word: &str) -> bool {
     word.starts_with('-') && word.parse::<f64>().is_err()
 }

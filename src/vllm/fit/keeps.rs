@@ -1,4 +1,4 @@
-//! What a layer keeps of a request while it is served: keys and values, or a state.
+//! Memory that a layer keeps of a request while it is served: keys and values, or a state.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ const INDEX_SCALE_BYTES: u64 = 4;
 /// vLLM 0.32's own form of a latent in 8 bits where attention is sparse, in bytes.
 const SPARSE_LATENT_BYTES: u64 = 656;
 
-/// What one layer keeps.
+/// Memory of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeps {
     /// Keys and values of each token, or of the last ones of a window.
@@ -53,7 +53,7 @@ impl Keeps {
     }
 }
 
-/// What a table says of its layers.
+/// Table of a config, and what it says of its layers.
 pub(super) struct Of<'a> {
     pub(super) table: Table<'a>,
     pub(super) hidden: u64,
@@ -61,7 +61,7 @@ pub(super) struct Of<'a> {
     pub(super) element: u64,
 }
 
-/// What each kind of layer is called in configs.
+/// Kinds of layers as configs call them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Full,
@@ -75,7 +75,7 @@ enum Kind {
     Both,
 }
 
-/// What all layers keep, each kind once.
+/// Memory of all layers, each kind once.
 pub(super) fn of(of: &Of<'_>, layers: u64) -> Result<Vec<(Keeps, u64)>, String> {
     let mut kept: Vec<(Keeps, u64)> = Vec::new();
     let mut add = |keeps: Keeps| match kept.iter_mut().find(|(known, _)| *known == keeps) {

@@ -1,4 +1,4 @@
-//! What a model's `config.json` says of its form: layers, heads, what each layer keeps.
+//! Form of a model as its `config.json` says it: layers, heads, what each layer keeps.
 //!
 //! Only what is known here is counted: a kind of layer or of cache that is not has no
 //! estimate, rather than a wrong one.
@@ -52,7 +52,7 @@ pub struct Shape {
     pub key_heads: u64,
     /// Experts; none: 0.
     pub experts: u64,
-    /// What its layers keep: each kind with the number of layers that keep it.
+    /// Kinds of what its layers keep, each with the number of layers that keep it.
     pub kept: Vec<(Keeps, u64)>,
 }
 
@@ -112,7 +112,7 @@ impl Shape {
     ///
     /// # Errors
     ///
-    /// What of it has no estimate, in a sentence without its subject.
+    /// Fails with what of it has no estimate, in a sentence without its subject.
     pub fn read(config: &Value) -> Result<Self, String> {
         let outer = config.as_object().map(Table);
         let outer = outer.ok_or("its config.json is no table")?;
@@ -178,7 +178,7 @@ fn inner(outer: Table<'_>) -> Table<'_> {
     table
 }
 
-/// What a token becomes wide in the experts that it goes through, together.
+/// Width of a token in the experts that it goes through, together.
 fn active(inner: Table<'_>, wide: u64) -> Result<u64, String> {
     let each = inner.count(&["moe_intermediate_size", "expert_ffn_hidden_size"])?;
     let each = each.unwrap_or(wide);

@@ -1,9 +1,9 @@
-//! What a command line asks of memory: how the model is split, stored and bounded.
+//! Demands of a command line on memory: how the model is split, stored and bounded.
 
 use crate::vllm::options::scaled;
 use crate::vllm::versions::Version;
 
-/// How weights are packed while they are loaded.
+/// Packing of weights while they are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLoad {
     /// Into 8 bits.
@@ -15,7 +15,7 @@ pub enum OnLoad {
 /// The longest context that is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Length {
-    /// What the model's config says.
+    /// Type that the model's config says.
     #[default]
     Config,
     /// As much as fits.
@@ -24,7 +24,7 @@ pub enum Length {
     Tokens(u64),
 }
 
-/// What is asked.
+/// Terms that are asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FitTerms {
     /// GPUs that share each layer.
@@ -33,7 +33,7 @@ pub struct FitTerms {
     pub pipeline_parallel: u64,
     /// Bytes of an element; `None`: the model's own.
     pub element: Option<u64>,
-    /// How weights are packed that are not.
+    /// Packing of weights that are not packed.
     pub on_load: Option<OnLoad>,
     /// Bytes of an element of the cache; `None`: as the model's.
     pub cache_element: Option<u64>,
@@ -73,7 +73,7 @@ impl FitTerms {
     ///
     /// # Errors
     ///
-    /// What has no estimate, in a sentence without its subject.
+    /// Fails with what has no estimate, in a sentence without its subject.
     pub fn read(argv: &[String], version: Version) -> Result<Self, String> {
         let mut terms = Self {
             tensor_parallel: 1,

@@ -66,7 +66,7 @@ fn contexts_are_those_of_the_models() {
     }
 }
 
-/// What logs say of each rank: "Model loading took 14.2474 GiB".
+/// Lines of logs of each rank: "Model loading took 14.2474 GiB".
 #[test]
 fn weights_on_each_of_several_gpus_are_those_that_logs_tell_of() {
     for (name, line, mib) in [

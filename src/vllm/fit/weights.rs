@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::shape::Shape;
 use super::terms::{FitTerms, OnLoad};
 
-/// What becomes of a tensor, by its name.
+/// Part of the model that a tensor is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     /// Split over the GPUs, and outside of the layers: towers of images and sounds.
     Outside,
-    /// What tokens are looked up in.
+    /// The table that tokens are looked up in.
     Embedding,
-    /// What becomes tokens again.
+    /// The matrix that makes tokens again.
     Head,
     /// In a layer, split by heads that have keys: no further than there are such.
     Keys,
@@ -22,7 +22,7 @@ enum Part {
     Whole,
 }
 
-/// How the elements are written.
+/// Form in which the elements are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
     /// As numbers that are served in the dtype of the model.
@@ -140,7 +140,7 @@ impl Weights {
     }
 }
 
-/// What a tensor is, by its name; `None`: it is not loaded.
+/// Part that a tensor is, by its name; `None`: it is not loaded.
 fn part(shape: &Shape, name: &str) -> Option<Part> {
     // What guesses tokens ahead is loaded only where that is asked for.
     if name.starts_with("mtp.") || name.contains(".mtp.") {

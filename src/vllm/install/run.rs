@@ -20,10 +20,10 @@ const LINE_BYTES_MAX: usize = 2000;
 /// Lines between the reader and the callback; full, the installer waits.
 const LINES_WAITING: usize = 64;
 
-/// What went wrong with a command, and its last lines.
+/// Failure of a command, and its last lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstallFailure {
-    /// What it probably means, and what to do.
+    /// Probable meaning, and what to do.
     pub meaning: String,
     /// The last lines of its output.
     pub lines: Vec<String>,
@@ -151,7 +151,7 @@ async fn send(line: &mut Vec<u8>, sender: &mpsc::Sender<String>) {
     drop(sender.send(text).await);
 }
 
-/// What the installers say where something is wrong, and what it means.
+/// Words of the installers where something is wrong, and their meaning.
 const MEANINGS: &[(&str, &str)] = &[
     (
         "No space left on device",

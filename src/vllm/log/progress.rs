@@ -1,4 +1,4 @@
-//! How far a start is, read from the engine's log lines.
+//! Progress of a start, read from the engine's log lines.
 //!
 //! The marks are the lines that vLLM 0.32 writes, in their order; the
 //! percentages are where they stood in measured starts. A line that is not known
@@ -35,7 +35,7 @@ const MARKS: [(&str, &str, u8); 14] = [
     ),
 ];
 
-/// Where the bar of weight shards begins and ends within the whole.
+/// Begin and end of the bar of weight shards within the whole.
 const SHARDS: (u8, u8) = (35, 75);
 
 /// The phase in words and the percentage that a log line tells of.

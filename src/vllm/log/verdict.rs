@@ -1,17 +1,17 @@
-//! Why a worker ended: read from how it ended and from its last lines.
+//! Reason why a worker ended: read from how it ended and from its last lines.
 //!
 //! A table of what vLLM 0.32, `PyTorch`, CUDA and the kernel say, with what a
 //! person can do about it. What stands here is shown to people and decides one
 //! thing: whether another try could help. A line that is not known says nothing.
 
-/// What is known of an end.
+/// Findings on an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict<'a> {
     /// The line of the log that says so; `None` where the log is silent.
     pub(crate) line: Option<&'a str>,
-    /// What happened, and what to do about it.
+    /// Words for what happened, and what to do about it.
     pub(crate) words: Option<&'static str>,
-    /// Whether another try with the same options would end the same way.
+    /// True if another try with the same options would end the same way.
     pub(crate) permanent: bool,
 }
 

@@ -21,7 +21,7 @@ use crate::vllm::versions::Version;
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// Errors of the writer.
 pub fn table(out: &mut dyn Write, version: Version) -> io::Result<()> {
     for group in Group::ALL {
         writeln!(out, "{}", group.title())?;
@@ -68,13 +68,13 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     max: Option<f64>,
     owner: SetBy,
-    /// In which options table it may stand; none where it has a key of its own.
+    /// Options table in which it may stand; none where it has a key of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<OptionScope>,
     schema: Json,
-    /// Whether the version has it, by itself or in another way.
+    /// True if the version has it, by itself or in another way.
     available: bool,
-    /// What becomes of it.
+    /// Fate of it.
     becomes: String,
 }
 
@@ -88,7 +88,7 @@ pub fn json_value(version: Version) -> Json {
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// Errors of the writer.
 pub fn json(out: &mut dyn Write, version: Version) -> io::Result<()> {
     pretty(out, &json_value(version))
 }
@@ -97,7 +97,7 @@ pub fn json(out: &mut dyn Write, version: Version) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// Errors of the writer.
 pub fn pretty(out: &mut dyn Write, value: &Json) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
@@ -189,7 +189,7 @@ fn values(row: &OptionRow) -> String {
     }
 }
 
-/// What becomes of an option in a version.
+/// Fate of an option in a version.
 pub(super) fn state(row: &OptionRow, version: Version) -> String {
     match row.span(version) {
         Some(span) => becomes(&span.form),
@@ -197,7 +197,7 @@ pub(super) fn state(row: &OptionRow, version: Version) -> String {
     }
 }
 
-/// What a form writes, in words.
+/// Words for what a form writes.
 pub(super) fn becomes(form: &Form) -> String {
     match *form {
         Form::Switch(flag) => flag.to_owned(),

@@ -1,11 +1,11 @@
-//! What a row of the table says.
+//! Content of a row of the table.
 //!
 //! Owns the shape only: no option is named here. The constructors are `const`
 //! and chain, so a row reads as a sentence and leaves out what is usual.
 
 use crate::vllm::versions::Version;
 
-/// Where the form shows an option.
+/// Place where the form shows an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Group {
@@ -51,7 +51,7 @@ impl Group {
     }
 }
 
-/// Which values an option takes.
+/// Values that an option takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ValueKind {
     /// On or off; off is the same as unset.
@@ -102,7 +102,7 @@ pub enum ValueKind {
     Duration,
 }
 
-/// Who acts on an option.
+/// Party that acts on an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SetBy {
@@ -114,7 +114,7 @@ pub enum SetBy {
     Gateway,
 }
 
-/// In which table of an instance file an option may stand.
+/// Table of an instance file in which an option may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptionScope {
@@ -127,13 +127,13 @@ pub enum OptionScope {
 }
 
 impl OptionScope {
-    /// Whether an option of this scope may stand in the table of `place`.
+    /// True if an option of this scope may stand in the table of `place`.
     pub fn allows(self, place: Self) -> bool {
         self == Self::Both || place == Self::Both || self == place
     }
 }
 
-/// Where an option is written.
+/// Place where an option is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
     /// In an options table, by its name.
@@ -144,18 +144,18 @@ pub enum Home {
     Command(&'static str),
 }
 
-/// What becomes of an option over a range of vLLM versions.
+/// Fate of an option over a range of vLLM versions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Versions {
     /// First version.
     pub since: Version,
     /// First version after it.
     pub until: Version,
-    /// What becomes of it.
+    /// Form of it in these versions.
     pub form: Form,
 }
 
-/// How a value becomes an argument or a variable.
+/// Way in which a value becomes an argument or a variable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Form {
     /// True is the flag, false is nothing.
@@ -186,7 +186,7 @@ pub enum Form {
         after: Version,
         /// First known version without it.
         by: Version,
-        /// What to use instead; empty where nothing took its place.
+        /// Option to use instead; empty where nothing took its place.
         instead: &'static str,
         /// The value, as JSON, that asks for what later versions do anyway.
         neutral: Option<&'static str>,
@@ -257,23 +257,23 @@ pub struct OptionRow {
     pub form: &'static [(u8, &'static str)],
     /// Its group.
     pub group: Group,
-    /// What it does, in a sentence or two.
+    /// Sentence or two on what it does.
     pub help: &'static str,
-    /// Which values it takes.
+    /// Values that it takes.
     pub kind: ValueKind,
     /// Unit of the value; empty for none.
     pub unit: &'static str,
-    /// What holds where it is unset, in words or as a value.
+    /// Default where it is unset, in words or as a value.
     pub default: &'static str,
     /// A legal value as JSON, for the reference and the proof against vLLM.
     pub example: &'static str,
     /// Other spellings of values, and what they mean.
     pub synonyms: &'static [(&'static str, &'static str)],
-    /// Who acts on it.
+    /// Party that acts on it.
     pub owner: SetBy,
-    /// Where it is written.
+    /// Place where it is written.
     pub home: Home,
-    /// What becomes of it in each vLLM version, oldest first, without gaps.
+    /// Fate of it in each vLLM version, oldest first, without gaps.
     pub spans: &'static [Versions],
 }
 
@@ -285,7 +285,7 @@ impl OptionRow {
             .find(|span| span.since <= version && version < span.until)
     }
 
-    /// Whether it becomes an argument of a version.
+    /// True if it becomes an argument of a version.
     pub fn becomes_argument(&self, version: Version) -> bool {
         let argument = |span: &Versions| !matches!(span.form, Form::Tidegate(_) | Form::Env(_));
         matches!(
@@ -309,7 +309,7 @@ impl OptionRow {
         self.form.iter().filter_map(other)
     }
 
-    /// Where it is written, for people: `deployment.options.dtype`.
+    /// Place where it is written, for people: `deployment.options.dtype`.
     pub fn key(&self) -> String {
         match self.home {
             Home::Options(OptionScope::Instance) => format!("instance.options.{}", self.name),

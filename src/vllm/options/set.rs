@@ -13,7 +13,7 @@ use super::row::{Home, OptionScope};
 use super::value::{self, SecretSource, SecretText, Value};
 use super::{OPTIONS, OptionRow, find, find_label};
 
-/// What is wrong with one option, and what to write instead.
+/// Error of one option, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionError {
     /// The option's name, as it was written.
@@ -83,17 +83,17 @@ impl OptionSet {
         Self { values }
     }
 
-    /// Whether nothing is set.
+    /// True if nothing is set.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// How many options are set.
+    /// Number of options that are set.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether an option is set.
+    /// True if an option is set.
     pub fn contains(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
@@ -123,7 +123,7 @@ impl OptionSet {
         }
     }
 
-    /// Whether a switch is on.
+    /// True if a switch is on.
     pub fn is_on(&self, name: &str) -> bool {
         self.get_bool(name) == Some(true)
     }
@@ -168,7 +168,7 @@ impl OptionSet {
         }
     }
 
-    /// Where a secret comes from.
+    /// Source of a secret.
     pub fn get_secret(&self, name: &str) -> Option<&SecretSource> {
         match self.get(name)? {
             Value::Secret(value) => Some(value),

@@ -1,8 +1,8 @@
 //! A value of an option, checked against its row.
 //!
-//! What an option takes is decided here once. Texts that vLLM would read as a
+//! Values that an option takes are decided here once. Texts that vLLM would read as a
 //! flag, control characters and over-long values never become a [`Value`], so
-//! whoever builds a command line does not check again.
+//! the builder of a command line does not check again.
 
 use std::fmt;
 
@@ -46,7 +46,7 @@ impl fmt::Display for SecretText {
     }
 }
 
-/// Where a secret comes from.
+/// Source of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
     /// Written in place.

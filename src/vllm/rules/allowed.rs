@@ -1,4 +1,4 @@
-//! What the admin allows: for files of admins, and, narrower, for those that
+//! Allowance by the admin: for files of admins, and, narrower, for those that
 //! operators wrote.
 //!
 //! An admin may run any program here, so `[engines.vllm.allowed]` holds an admin's
@@ -14,13 +14,13 @@ use crate::vllm::versions::Version;
 /// The oldest vLLM that an operator may have installed.
 pub const FLOOR: Version = Version::new(0, 18, 0);
 
-/// Why older versions are for admins.
+/// Reason why older versions are for admins.
 pub const FLOOR_REASON: &str = "before 0.18.0 the files of a model run code though trust_remote_code is off (CVE-2025-66448, CVE-2026-22807, CVE-2026-27893)";
 
 /// Names that a message lists at most.
 const LISTED_MAX: usize = 12;
 
-/// What instances may load and say.
+/// Allowance of instances: what they may load and say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
     /// Directories of models, tokenizers, adapters, templates and media.
@@ -30,27 +30,27 @@ pub struct Allowed {
     pub sources: Option<Vec<String>>,
     /// Python files with parsers, or directories of such.
     pub plugins: Vec<PathBuf>,
-    /// Whether models may bring code of their own.
+    /// True if models may bring code of their own.
     pub trust_remote_code: bool,
-    /// Whether arguments may name Python code to load.
+    /// True if arguments may name Python code to load.
     pub code: bool,
-    /// Whether operators may write raw arguments: `cli`, `model_overrides` and
+    /// True if operators may write raw arguments: `cli`, `model_overrides` and
     /// `config_overrides`.
     pub raw: bool,
-    /// What holds for the file of an operator besides; `None` for an admin's.
+    /// Rules for the file of an operator besides; `None` for an admin's.
     pub operator: Option<Operator>,
 }
 
-/// What an operator's file is judged by, beside what the settings allow.
+/// Rules that an operator's file is judged by, beside what the settings allow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Operator {
-    /// What admins named in their files.
+    /// Names that admins wrote in their files.
     pub named: Named,
     /// Versions that the settings list.
     pub versions: BTreeSet<String>,
 }
 
-/// What admins named in their files, which others may therefore use as well.
+/// Names that admins wrote in their files, which others may therefore use as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// Models, tokenizers and adapters: hub names and paths.
@@ -73,7 +73,7 @@ impl Allowed {
         }
     }
 
-    /// Whether a model, tokenizer or adapter may be loaded.
+    /// Checks that a model, tokenizer or adapter may be loaded.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl Allowed {
         }
     }
 
-    /// Whether a branch, tag or commit may be loaded. On the hub anyone may offer
+    /// Checks that a branch, tag or commit may be loaded. On the hub anyone may offer
     /// files to a repository, and each offer has a revision: the name of an allowed
     /// model says nothing of those.
     ///
@@ -132,7 +132,7 @@ impl Allowed {
         ))
     }
 
-    /// Whether a file or directory may be used.
+    /// Checks that a file or directory may be used.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl Allowed {
         within(path, &self.directories)
     }
 
-    /// Whether a plugin may be loaded.
+    /// Checks that a plugin may be loaded.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl Allowed {
         within(path, &self.plugins)
     }
 
-    /// Whether models may bring code of their own.
+    /// Checks that models may bring code of their own.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Allowed {
             .ok_or_else(|| "the admin does not allow trust_remote_code".to_owned())
     }
 
-    /// Whether `what` may name Python code to load.
+    /// Checks that `what` may name Python code to load.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Allowed {
         })
     }
 
-    /// Whether raw arguments may be written as this option.
+    /// Checks that raw arguments may be written as this option.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl Allowed {
         ))
     }
 
-    /// Whether this version of vLLM may be run; `None` is what the admin installed.
+    /// Checks that this version of vLLM may be run; `None` is what the admin installed.
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ impl Allowed {
     }
 }
 
-/// Whether a model's name is a path: the hub's have at most one slash, between
+/// True if a model's name is a path: the hub's have at most one slash, between
 /// names that begin with a letter or digit.
 pub fn is_path(source: &str) -> bool {
     source.starts_with(['/', '.', '~', '\\'])

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::Allowed;
 use crate::vllm::versions::Version;
 
-/// Which values a key takes.
+/// Values that a key takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Takes {
     /// A number.
@@ -76,7 +76,7 @@ const DRAFT: &str = "--speculative-config";
 const STRUCTURED: &str = "--structured-outputs-config";
 const COMPILE: &str = "--compilation-config";
 
-/// What stands in a table of `RoPE` parameters.
+/// Keys of a table of `RoPE` parameters.
 const ROPE: [(&str, Takes); 14] = [
     ("rope_type", ROPE_WORDS),
     ("type", ROPE_WORDS),
@@ -94,7 +94,7 @@ const ROPE: [(&str, Takes); 14] = [
     ("long_factor", Takes::Numbers),
 ];
 
-/// Where such a table stands: argument and path before its keys.
+/// Places of such a table: argument and path before its keys.
 const ROPE_AT: [(&str, &str); 3] = [
     ("--rope-scaling", ""),
     (HF, "rope_scaling."),
@@ -225,7 +225,7 @@ const KEYS: &[Key] = &[
     key("--default-chat-template-kwargs", "thinking", Takes::Switch),
 ];
 
-/// Whether every key of a JSON value that stands at `path` of an argument is
+/// Checks that every key of a JSON value that stands at `path` of an argument is
 /// harmless in this version.
 ///
 /// # Errors
@@ -299,7 +299,7 @@ fn leaf(
     })
 }
 
-/// Whether a word is nothing but a word: no path, address or module.
+/// True if a word is nothing but a word: no path, address or module.
 pub(in crate::vllm) fn is_plain(word: &str) -> bool {
     !word.is_empty()
         && word.len() <= 64

@@ -17,7 +17,7 @@ const PARTIAL: [(Version, &str); 3] = [
     (Version::new(0, 15, 0), include_str!("0.15.0.txt")),
 ];
 
-/// What an argument's value looks like.
+/// Form of an argument's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArgForm {
     /// No value.
@@ -95,7 +95,7 @@ impl ArgForm {
 pub struct Arg {
     /// Its names; the first is the long one.
     pub names: Vec<String>,
-    /// What its value looks like.
+    /// Form of its value.
     pub form: ArgForm,
     /// The only values that it takes; empty for any.
     pub choices: Vec<String>,
@@ -134,7 +134,7 @@ impl Arg {
     }
 }
 
-/// Where the knowledge comes from.
+/// Source of the knowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
@@ -146,14 +146,14 @@ pub enum Source {
     Introspected,
 }
 
-/// What is known of an argument.
+/// Knowledge of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
     /// The version has it.
     Present {
-        /// What it looks like.
+        /// The argument.
         arg: &'a Arg,
-        /// Whether it was asked for as `--no-…`.
+        /// True if it was asked for as `--no-…`.
         negated: bool,
     },
     /// Perhaps the version has it; if so it probably looks like this.
@@ -171,12 +171,12 @@ pub struct VersionArgs {
     present: BTreeMap<String, Arg>,
     /// By long name; those of versions around it.
     perhaps: BTreeMap<String, Arg>,
-    /// Whether an argument that is in neither may exist all the same.
+    /// True if an argument that is in neither may exist all the same.
     open: bool,
 }
 
 impl VersionArgs {
-    /// What is built in for a version, or concluded from the versions around it.
+    /// Knowledge that is built in for a version, or concluded from the versions around it.
     pub fn built_in(version: Version) -> Self {
         for (known, text) in WHOLE {
             if known == version {
@@ -206,7 +206,7 @@ impl VersionArgs {
         }
     }
 
-    /// Whether a version that is built in whole has a flag of this long name, so that
+    /// True if a version that is built in whole has a flag of this long name, so that
     /// what it leads to was looked at.
     pub fn is_classified(flag: &str) -> bool {
         WHOLE
@@ -237,7 +237,7 @@ impl VersionArgs {
         self.version
     }
 
-    /// Where the knowledge comes from.
+    /// Source of the knowledge.
     pub fn source(&self) -> Source {
         self.source
     }
@@ -247,7 +247,7 @@ impl VersionArgs {
         self.present.values()
     }
 
-    /// What is known of an argument by one of its names, with its dashes.
+    /// Knowledge of an argument by one of its names, with its dashes.
     pub fn find(&self, name: &str) -> Found<'_> {
         if let Some(arg) = by_name(&self.present, name) {
             return Found::Present {
@@ -271,7 +271,7 @@ impl VersionArgs {
         }
     }
 
-    /// Whether the version certainly has the argument.
+    /// True if the version certainly has the argument.
     pub fn has(&self, name: &str) -> bool {
         matches!(self.find(name), Found::Present { .. })
     }
@@ -308,7 +308,7 @@ fn args(text: &str) -> BTreeMap<String, Arg> {
         .collect()
 }
 
-/// Whether a known version has a flag; `None` where it is not known.
+/// True if a known version has a flag; `None` where it is not known.
 fn observed(version: Version, flag: &str) -> Option<bool> {
     if let Some((_, text)) = WHOLE.iter().find(|(known, _)| *known == version) {
         return Some(text.lines().any(|line| line_flag(line) == Some(flag)));
@@ -358,7 +358,7 @@ fn conclude(version: Version) -> VersionArgs {
     }
 }
 
-/// What holds for an argument in all versions that are known: their form if it is
+/// Common ground of an argument in all versions that are known: their form if it is
 /// the same, else the one that asks least; choices only if they are the same.
 fn common<'a>(mut args: impl Iterator<Item = &'a Arg>) -> Option<Arg> {
     let mut all = args.next()?.clone();

@@ -1,4 +1,4 @@
-//! What the admin and the machine allow.
+//! Limits by the admin and by the machine.
 
 use super::*;
 use crate::vllm::options::Home;
@@ -83,7 +83,7 @@ fn operator(more: Allowed) -> &'static Allowed {
     }))
 }
 
-/// What led to code, files and servers as an operator, each with the words in which
+/// Options that led to code, files and servers as an operator, each with the words in which
 /// it may be refused.
 fn sinks() -> Vec<Json> {
     vec![

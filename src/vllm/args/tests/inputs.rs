@@ -1,4 +1,4 @@
-//! What requests may bring along, in vLLM's own words.
+//! Inputs that requests may bring along, in vLLM's own words.
 
 use super::super::fetching;
 use super::*;

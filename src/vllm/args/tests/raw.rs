@@ -1,4 +1,4 @@
-//! What stands in `cli` and the overrides: held to the parser, never around us.
+//! Words in `cli` and the overrides: held to the parser, never around us.
 
 use super::*;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::vllm::fit::{Shape, Weights};
 
-/// How the layers of a family are made.
+/// Make of the layers of a family.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Family {
     /// Llama, Mistral, Qwen: `bias` with biases of q, k, v; `norms` with norms of q and k.

@@ -21,7 +21,7 @@ use crate::vllm::versions::{Arg, ArgForm, VersionArgs};
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// Errors of the writer.
 pub fn cases(out: &mut dyn Write, knowledge: &VersionArgs) -> io::Result<()> {
     let mut all = Map::new();
     for row in OPTIONS

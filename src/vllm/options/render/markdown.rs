@@ -11,7 +11,7 @@ use crate::vllm::versions::Version;
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// Errors of the writer.
 pub fn markdown(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,

@@ -1,4 +1,4 @@
-//! What stands at keys of its own: names, placement, version, idle times.
+//! Options at keys of their own: names, placement, version, idle times.
 
 use crate::vllm::options::row::{Form, Group, Home, OptionRow, SetBy, ValueKind, ever, row};
 

@@ -1,4 +1,4 @@
-//! What is known of versions, and how they agree with the table.
+//! Knowledge of versions, and how it agrees with the table.
 
 use super::*;
 use crate::vllm::options::{Form, OPTIONS};
