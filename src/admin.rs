@@ -47,7 +47,7 @@ use axum::routing::post;
 use access::Caller;
 pub use state::{Admin, Front, Parts, shown_host};
 
-/// What the Unix socket serves: the API, for whoever may open it.
+/// Router of the Unix socket: the API, for every process that may open the socket.
 pub fn socket_router(admin: Admin) -> Router {
     api::router()
         .layer(axum::Extension(Caller::socket()))
@@ -55,7 +55,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// What the HTTPS listener serves: the API behind the door, the login, the pages.
+/// Router of the HTTPS listener: the API behind the door, the login, the pages.
 pub fn https_router(admin: Admin) -> Router {
     let guarded_api = api::router()
         .layer(from_fn_with_state(admin.clone(), slim::answers))

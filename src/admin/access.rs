@@ -1,4 +1,4 @@
-//! Who calls the admin API, and what they may see and change.
+//! Callers of the admin API, and the things that they may see and change.
 //!
 //! A [`Caller`] is put on every request before it reaches a call: by the socket,
 //! whose file permissions are the authentication, or by [`super::door`] from a
@@ -9,7 +9,7 @@
 //! their projects, within their workspace and what all workspaces share; a
 //! `workspace-admin` what belongs to their workspace too; an `admin` everything.
 //!
-//! Who someone is, are workspace and subject together: two tenants may have a
+//! A person is identified by workspace and subject together: two tenants may have a
 //! person of the same name.
 
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use crate::auth::{Principal, Role};
 use crate::config::{Access, Route};
 use crate::names::{Belonging, Project, Workspace};
 
-/// How a caller came in.
+/// Way in which a caller came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
     /// The Unix socket.
@@ -35,9 +35,9 @@ pub enum Via {
     Session {
         /// Its id.
         id: Arc<str>,
-        /// What changes must be sent with.
+        /// CSRF token that changes must be sent with.
         csrf: Arc<str>,
-        /// When it ends, seconds since 1970.
+        /// End of the session, in seconds since 1970.
         expires: u64,
     },
 }
@@ -53,31 +53,31 @@ impl Via {
     }
 }
 
-/// Who calls.
+/// Caller of the admin API.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// `user:ana`, `admin socket`.
     pub name: Arc<str>,
-    /// What they may do; at least `operator`.
+    /// Role of the caller; at least `operator`.
     pub role: Role,
     /// Projects that an operator works on.
     pub projects: Arc<[Project]>,
     /// Their token; none on the socket and of a one-time link.
     pub token: Option<Arc<GrantToken>>,
-    /// Who made the one-time link that they came by.
+    /// Maker of the one-time link that they came by.
     pub link_by: Option<Arc<str>>,
-    /// How they came in.
+    /// Way in which the caller came in.
     pub via: Via,
-    /// Where they are; none on the socket.
+    /// Address of the caller; none on the socket.
     pub peer: Option<IpAddr>,
 }
 
-/// Where the client of a connection is.
+/// Address of the client of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
 impl Caller {
-    /// Whoever may open the socket.
+    /// The caller on the socket.
     pub fn socket() -> Self {
         Self {
             name: Arc::from("admin socket"),
@@ -98,7 +98,7 @@ impl Caller {
         })
     }
 
-    /// Whoever a session belongs to.
+    /// The owner of a session.
     pub fn of_session(
         id: Arc<str>,
         session: &Session,
@@ -116,7 +116,7 @@ impl Caller {
         }
     }
 
-    /// Whoever was granted this.
+    /// The holder of a grant.
     pub(super) fn of_grant(grant: &Grant, via: Via) -> Self {
         Self {
             name: grant.subject.as_str().into(),
@@ -129,7 +129,7 @@ impl Caller {
         }
     }
 
-    /// What they were granted.
+    /// Rights that the caller was granted.
     pub(super) fn grant(&self) -> Grant {
         Grant {
             subject: self.name.to_string(),
@@ -145,12 +145,12 @@ impl Caller {
         self.token.as_ref().map(|token| &token.workspace)
     }
 
-    /// What people call their token.
+    /// Name that people gave their token.
     pub fn label(&self) -> Option<&str> {
         self.token.as_ref().and_then(|token| token.label.as_deref())
     }
 
-    /// Whether they may do everything, in every workspace.
+    /// True if the caller may do everything, in every workspace.
     pub fn is_admin(&self) -> bool {
         self.role == Role::Admin
     }
@@ -164,31 +164,31 @@ impl Caller {
         }
     }
 
-    /// Whether what is of this workspace is theirs to rule, what is higher than they
-    /// are left out.
+    /// True if the caller may change everything of this workspace that needs at most this
+    /// role.
     pub fn rules(&self, workspace: Option<&Workspace>, role: Role) -> bool {
         let own = || workspace.is_some() && workspace == self.workspace();
         self.is_admin() || (self.role == Role::WorkspaceAdmin && own() && role <= self.role)
     }
 
-    /// Whether this is they: the subject of that workspace, or none of a workspace.
+    /// True if this is the caller: the subject of that workspace, or none of a workspace.
     pub fn is(&self, workspace: Option<&Workspace>, subject: &str) -> bool {
         workspace == self.workspace() && *self.name == *subject
     }
 
-    /// Whether they may see what of this workspace is open to all who come here.
+    /// True if the caller may see whatever of this workspace is open to all callers.
     pub fn is_of(&self, workspace: Option<&Workspace>) -> bool {
         self.is_admin() || workspace.is_none() || workspace == self.workspace()
     }
 
-    /// Whether they see a route: what they work on, and what is open to their kind.
+    /// True if the caller sees a route: one to work on, or one that is open to all.
     pub fn sees(&self, route: &Route) -> bool {
         let open = route.access == Access::Public && self.is_of(route.workspace.as_ref());
         open || self.works_on(route.belonging())
     }
 
-    /// Whether they may see and change what belongs to this project; what
-    /// belongs to none is for admins.
+    /// True if the caller may see and change things of this project; those of no
+    /// project are for admins.
     pub fn works_on(&self, of: Belonging<'_>) -> bool {
         let own = |project: &Project| self.projects.contains(project);
         let operates = self.role >= Role::Operator && self.is_of(of.workspace);
@@ -232,7 +232,7 @@ mod tests {
         let [research, hidden] = ["research", "hidden"].map(|name| Project::new(name).unwrap());
         let [acme, other] = ["acme", "other"].map(|name| Workspace::new(name).unwrap());
         let (research, hidden) = (Some(&research), Some(&hidden));
-        // What a user, an operator, an admin of acme and an admin of all work on.
+        // Projects that a user, an operator, an admin of acme and an admin of all work on.
         for (workspace, project, expected) in [
             (None, research, [false, true, true, true]),
             (None, hidden, [false, false, false, true]),

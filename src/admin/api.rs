@@ -81,7 +81,7 @@ use super::view;
 /// Largest body of a call, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// What the description says beside the calls themselves.
+/// Text of the description beside the calls themselves.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -145,7 +145,7 @@ fn described() -> (Router<Admin>, utoipa::openapi::OpenApi) {
 ///
 /// # Errors
 ///
-/// None that can happen: it is made of texts.
+/// No error can happen: the description is made of texts.
 pub fn openapi() -> Result<String, serde_json::Error> {
     whole(&described().1)
 }
@@ -195,7 +195,7 @@ fn describe(status: &str, answer: &mut Value) {
     }
 }
 
-/// Every call, for whoever is a [`super::access::Caller`].
+/// Every call, for each [`super::access::Caller`].
 pub fn router() -> Router<Admin> {
     let (router, description) = described();
     let text: std::sync::Arc<str> = whole(&description).unwrap_or_default().into();

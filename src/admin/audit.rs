@@ -1,4 +1,4 @@
-//! Who changed what: each change and each refusal becomes an event of the store.
+//! Audit of changes: each change and each refusal becomes an event of the store.
 //!
 //! An event that can't be kept is logged instead, and the change stands: a full
 //! disk must not keep an admin from stopping what fills it. Refusals are bounded
@@ -35,12 +35,12 @@ pub struct Audit {
 struct Refusals {
     second: u64,
     kept: u32,
-    /// Since the last that was kept.
+    /// Refusals left out since the last that was kept.
     left_out: u64,
 }
 
 impl Refusals {
-    /// Whether one more is kept, and how many were not since the last.
+    /// Number of refusals left out since the last that was kept, if one more may be kept.
     fn admit(&mut self, now: u64) -> Option<u64> {
         if self.second != now {
             (self.second, self.kept) = (now, 0);
@@ -54,7 +54,7 @@ impl Refusals {
     }
 }
 
-/// What a change did.
+/// Effect of a change.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     /// In words, key by key.
@@ -63,12 +63,12 @@ pub(super) struct Changed {
     pub(super) text: Option<ChangedText>,
 }
 
-/// Who was refused, where no one is known.
+/// Caller who was refused and is not known.
 #[derive(Clone, Copy, Debug)]
 pub struct Stranger {
-    /// How they tried: `session`, `token`, `none`.
+    /// Way in which the stranger tried: `session`, `token`, `none`.
     pub via: &'static str,
-    /// From where.
+    /// Address of the stranger.
     pub peer: Option<IpAddr>,
 }
 
@@ -82,29 +82,29 @@ impl Audit {
         }
     }
 
-    /// Whether anyone ever logged in to the dashboard.
+    /// True if anyone ever logged in to the dashboard.
     pub fn has_login(&self) -> bool {
         self.touched.has_login()
     }
 
-    /// What was last done to an instance or a route.
+    /// Changes of an instance or a route: the first and the last.
     pub fn touched(&self, target: &str) -> Option<Touched> {
         self.touched.of_target(target)
     }
 
-    /// Something was done.
+    /// Records that something was done.
     pub async fn done(&self, caller: &Caller, action: &str, target: &str, detail: &str) {
         let event = event(caller, action, target, "done", detail);
         self.keep(event, None).await;
     }
 
-    /// Something was tried and did not work.
+    /// Records that something was tried and did not work.
     pub async fn failed(&self, caller: &Caller, action: &str, target: &str, detail: &str) {
         let event = event(caller, action, target, "failed", detail);
         self.keep(event, None).await;
     }
 
-    /// What became of a change, and what it changed.
+    /// Keeps the outcome of a change, and the things that it changed.
     pub(super) async fn told<T>(
         &self,
         caller: &Caller,
@@ -126,13 +126,13 @@ impl Audit {
         }
     }
 
-    /// Something was refused to someone known.
+    /// Records that something was refused to someone known.
     pub async fn refused(&self, caller: &Caller, action: &str, target: &str, detail: &str) {
         self.refuse(event(caller, action, target, "refused", detail))
             .await;
     }
 
-    /// Something was refused to someone unknown.
+    /// Records that something was refused to someone unknown.
     pub async fn refused_stranger(
         &self,
         stranger: Stranger,

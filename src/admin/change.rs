@@ -2,7 +2,7 @@
 //!
 //! A change is a file. It is tried against the catalog in effect, its secrets are
 //! stored apart, it is written whole, and waited for until it serves. One change
-//! at a time: whoever makes one holds `Admin::changes`. The reload task is the one
+//! at a time: each holds `Admin::changes`. The reload task is the one
 //! that puts it into effect.
 
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub(super) async fn turn(admin: &Admin) -> Turn {
     Arc::clone(&admin.changes).lock_owned().await
 }
 
-/// What a file says now, if its revision is the one that the change is made on.
+/// Present text of a file, if its revision is the one that the change is made on.
 ///
 /// # Errors
 ///
@@ -112,9 +112,9 @@ pub(super) fn tried(
     )))
 }
 
-/// Whether all that stands in a file is the caller's. What an operator may not
-/// do: let in everyone, and send requests, with a key of this machine, to where
-/// they like.
+/// Checks that everything in a file is the caller's. An operator may not let in
+/// everyone, nor send requests, with a key of this machine, to servers of their
+/// choice.
 pub(super) fn check_owner(caller: &Caller, catalog: &Catalog, path: &Path) -> Result<(), ApiError> {
     if caller.is_admin() {
         return Ok(());
@@ -137,7 +137,7 @@ pub(super) fn check_owner(caller: &Caller, catalog: &Catalog, path: &Path) -> Re
         .try_for_each(|route| check_route(caller, route))
 }
 
-/// Whoever is of a workspace opens nothing to others: what they write is for their
+/// Checks that a person of a workspace opens nothing to others: they write for their
 /// own workspace, but for what was shared before, and for instances of a route that is.
 fn check_confined(
     caller: &Caller,
@@ -178,7 +178,7 @@ fn check_confined(
     Ok(())
 }
 
-/// Who a caller is as the author of a file.
+/// The caller as the author of a file.
 pub(super) fn author(caller: &Caller) -> Author {
     if caller.is_admin() {
         return Author::Admin;
@@ -191,7 +191,7 @@ pub(super) fn author(caller: &Caller) -> Author {
     Author::Operator(name.into())
 }
 
-/// What would be in effect once this caller wrote a file: with its author. What an
+/// Catalog in effect once this caller wrote a file: with its author. Files that an
 /// operator wrote stays an operator's when an admin copies it.
 pub(super) fn signed(caller: &Caller, mut catalog: Catalog, path: &Path) -> Catalog {
     let author = author(caller);
@@ -214,7 +214,7 @@ pub(super) fn sign(caller: &Caller, exchange: &mut Exchange) {
     }
 }
 
-/// What an operator launches stays within what operators may do. The files of an
+/// Checks that an operator launches only what operators may. The files of an
 /// admin, who may run any program here, are not held to that.
 fn check_options(
     admin: &Admin,
@@ -337,7 +337,7 @@ async fn in_effect(
     })
 }
 
-/// What is wrong with a file, a line for each.
+/// Errors of a file, a line for each.
 pub(super) fn refused(errors: &[FileError]) -> ApiError {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     ApiError::new(Code::Wrong, lines.join("\n"))

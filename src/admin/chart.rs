@@ -1,6 +1,6 @@
 //! A plot as a picture: what [`super::view::SeriesView`] holds, as SVG.
 //!
-//! Drawn by plotters; this chooses scales, labels and colours. Whoever shows the
+//! Drawn by plotters; this chooses scales, labels and colours. A page that shows the
 //! picture may not run scripts, so it is whole in itself.
 
 use std::ops::Range;
@@ -26,7 +26,7 @@ pub enum Theme {
     Dark,
 }
 
-/// How large, and in which colours.
+/// Size and colours of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Pixels.
@@ -38,7 +38,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Within what can be drawn and read.
+    /// Sizes within bounds of what can be drawn and read.
     pub fn new(width: Option<u32>, height: Option<u32>, theme: Theme) -> Self {
         Self {
             width: width.unwrap_or(720).clamp(240, 4_000),
@@ -179,7 +179,7 @@ fn draw(
     Ok(())
 }
 
-/// What the pages call a line: `completion_tokens` is `completion`, `latency_p95` `p95`.
+/// Name that the pages give a line: `completion_tokens` is `completion`, `latency_p95` `p95`.
 fn line_name(metric: &str) -> String {
     let kinds = ["latency_", "first_token_", "errors_"];
     let short = kinds.iter().find_map(|kind| metric.strip_prefix(kind));
@@ -214,7 +214,7 @@ fn lines(series: &PlotSeries) -> Vec<Vec<(f64, f64)>> {
     lines
 }
 
-/// From zero to a little above the highest value.
+/// Range from zero to a little above the highest value.
 fn scale(series: &[PlotSeries]) -> Range<f64> {
     let values = series.iter().flat_map(|series| &series.values);
     let finite = values.copied().filter(|value| value.is_finite());

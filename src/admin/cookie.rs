@@ -49,13 +49,13 @@ impl Cookie {
         named(&self.name).or_else(|| named(session::COOKIE))
     }
 
-    /// What gives a browser the cookie.
+    /// Header that gives a browser the cookie.
     pub(super) fn set(&self, begun: &Begun) -> [(HeaderName, HeaderValue); 1] {
         let (value, max_age) = (&begun.cookie, begun.max_age);
         self.header(&format!("{value}; {GUARDS}; Max-Age={max_age}"))
     }
 
-    /// What takes it off.
+    /// Header that takes the cookie off.
     pub(super) fn unset(&self) -> [(HeaderName, HeaderValue); 1] {
         self.header(&format!("; {GUARDS}; Max-Age=0"))
     }

@@ -26,7 +26,7 @@ pub(super) use assets::takes_gzip;
 
 const SHELL: &str = include_str!("dashboard/shell.html");
 
-/// What an embedded plot may load, and that any site may frame it.
+/// Policy of an embedded plot: its own files only, and any site may frame it.
 const EMBED_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors *";
@@ -55,7 +55,7 @@ pub fn router() -> Router<Admin> {
         })
 }
 
-/// What needs no login: the login page itself, scripts and styles.
+/// Router of all that needs no login: the login page itself, scripts and styles.
 pub fn open() -> Router<Admin> {
     let login = shell("login", false);
     Router::new()
@@ -64,7 +64,7 @@ pub fn open() -> Router<Admin> {
 }
 
 /// The page of one embedded plot, which any site may show in a frame. `link` was
-/// found to hold by whoever serves its data, so it is made of plain characters.
+/// found to hold by the call that serves its data, so it is made of plain characters.
 pub(super) fn embedded(link: &str) -> Response {
     let picture = format!("<img src=\"/embed/{link}/plot.svg\" alt=\"The plot as a picture\">");
     let policy = HeaderValue::from_static(EMBED_POLICY);
@@ -72,7 +72,7 @@ pub(super) fn embedded(link: &str) -> Response {
     ([(CONTENT_SECURITY_POLICY, policy)], Html(html)).into_response()
 }
 
-/// What those see who run no scripts.
+/// Text for people who run no scripts.
 const FALLBACK: &str = "<p class=\"note warn\">The dashboard needs JavaScript. The same can be \
      done with the command line: see <code>tidegate --help</code>.</p>";
 

@@ -26,13 +26,13 @@ use crate::percent;
 /// The header of changes from a page.
 pub(super) const CSRF_HEADER: &str = "x-csrf-token";
 
-/// What pages may load: their own scripts, styles and pictures, nothing else,
+/// Policy of pages: they load their own scripts, styles and pictures, nothing else,
 /// nothing inline. A response that sets its own policy keeps it.
 pub(super) const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; form-action 'self'; \
      base-uri 'none'; frame-ancestors 'none'";
 
-/// Why someone is not let in.
+/// Refusal of a caller, and the reason.
 #[derive(Debug)]
 struct Refused {
     error: ApiError,
@@ -169,7 +169,7 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Where the client of a request is.
+/// Address of the client of a request.
 pub(super) fn peer(extensions: &Extensions) -> Option<std::net::IpAddr> {
     extensions.get::<ClientAddress>().map(|peer| peer.0)
 }
@@ -180,7 +180,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Whether a change comes from a page of ours; else why not. A client that is no
+/// Checks that a change comes from a page of ours; else says why not. A client that is no
 /// browser sends neither header, and no cookie of a victim.
 pub(super) fn own_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), &'static str> {
     const FOREIGN: &str = "this came from a page of another site, and was not done";

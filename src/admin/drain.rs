@@ -2,7 +2,7 @@
 //!
 //! A server that answers and closes while its client still sends makes the
 //! client's system throw the answer away. Here the rest is read first, within a
-//! bound of bytes and of time; whoever sends more is cut off.
+//! bound of bytes and of time; a client that sends more is cut off.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,12 +23,12 @@ const BYTES_MAX: usize = 16 << 20;
 /// Longest that a refused body is read.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Where a body goes that was not read to its end.
+/// Place for a body that was not read to its end.
 type Left = Arc<Mutex<Option<Body>>>;
 
 /// A layer around everything that may answer before it has read the body.
 pub(super) async fn rest(request: Request, next: Next) -> Response {
-    // Who waits to be told to send has sent nothing that stands in the way.
+    // A client that waits to be told to send has sent nothing that stands in the way.
     if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
         return next.run(request).await;
     }
@@ -42,7 +42,7 @@ pub(super) async fn rest(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let body = left.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(mut body) = body {
-        // Who sends too much, or too slowly, does without the answer.
+        // A client that sends too much, or too slowly, does without the answer.
         let _ended = read_rest(&mut body, (BYTES_MAX, TIME_MAX)).await;
     }
     response

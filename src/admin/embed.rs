@@ -2,7 +2,7 @@
 //!
 //! A link holds the id of a record and a signature of it. The record says what is
 //! shown, until when, and holds the key of the signature; deleting it ends the
-//! link at once. It shows what whoever made it may see, and ends with their right:
+//! link at once. It shows what its maker may see, and ends with their right:
 //! with their token, and when what it shows is no longer theirs. Under the link stand
 //! a live page for iframes, and a picture for places that take only pictures. Other
 //! sites may frame the page, and nothing else of ours.
@@ -29,7 +29,7 @@ use crate::auth::{NoRandomBytes, ulid};
 use crate::telemetry::history::Scope;
 use crate::time::unix_seconds;
 
-/// How long a link works where nothing is said, in seconds: 30 days.
+/// Life of a link where none is given, in seconds: 30 days.
 const TTL: u64 = 30 * 86_400;
 /// The longest, in seconds: a year.
 const TTL_MAX: u64 = 366 * 86_400;
@@ -189,7 +189,7 @@ fn find(admin: &Admin, link: &str) -> Option<Arc<Embed>> {
 }
 
 impl Embed {
-    /// Whether whoever made it may still see what it shows.
+    /// True if the maker of the link may still see what it shows.
     fn is_rightful(&self, admin: &Admin) -> bool {
         let Some(maker) = &self.maker else {
             // Of before makers were kept: no token has a subject with a space, so that
@@ -202,7 +202,7 @@ impl Embed {
             && scope.is_ok_and(|scope| scope::check(admin, &caller, &scope).is_ok())
     }
 
-    /// Whether a caller sees and ends it: what is of their workspace and theirs to see.
+    /// Checks that a caller sees and ends the link: it is of their workspace and theirs to see.
     fn is_of(&self, admin: &Admin, caller: &Caller) -> Result<(), ApiError> {
         let scope = self.scope.parse::<Scope>();
         let scope = scope.map_err(|error| ApiError::bad(&error))?;

@@ -1,6 +1,6 @@
 //! Links to plots, as they are kept: signed, bounded in number, and ended by their time.
 //!
-//! Whether a link's maker may still see what it shows is asked where it is served, in
+//! The check that a link's maker may still see what it shows is made at each use, in
 //! [`super::embed`].
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,7 +32,7 @@ pub(super) struct Embed {
     pub(super) span: u64,
     pub(super) title: String,
     pub(super) created_by: String,
-    /// By what right; none of a link of before this was kept.
+    /// Rights of the maker; none of a link of before this was kept.
     #[serde(default)]
     pub(super) maker: Option<Grant>,
     pub(super) created: u64,
@@ -42,7 +42,7 @@ pub(super) struct Embed {
 }
 
 impl Embed {
-    /// What shows that a link of this id is ours.
+    /// Signature that shows that a link of this id is ours.
     pub(super) fn signature(&self, id: &str) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.as_bytes());
         let signed = format!(
@@ -54,7 +54,7 @@ impl Embed {
         URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()))
     }
 
-    /// The tenant of whoever made it.
+    /// The tenant of the maker.
     pub(super) fn workspace(&self) -> Option<&Workspace> {
         let token = self.maker.as_ref()?.token.as_ref()?;
         Some(&token.workspace)
@@ -88,14 +88,14 @@ impl Embed {
     }
 }
 
-/// Links by id. Written by whoever makes or ends one, under the store's own lock.
+/// Links by id. Written under the store's own lock, by calls that make or end one.
 #[derive(Debug)]
 pub(super) struct Embeds {
     store: Store,
     /// Swapped whole; changed by one writer at a time, under `changing`.
     pub(super) all: ArcSwap<Vec<(String, Arc<Embed>)>>,
     changing: Mutex<()>,
-    /// Held by whoever reads and draws: links are open to the world, and must not
+    /// Held by calls that read and draw: links are open to the world, and must not
     /// take all processors.
     pub(super) drawing: Arc<Semaphore>,
 }

@@ -10,13 +10,13 @@ use crate::store::StoreError;
 /// A call that failed: what the caller is told.
 #[derive(Debug)]
 pub struct ApiError {
-    /// Why, as one of a closed set; the status follows from it.
+    /// Reason, as one of a closed set; the status follows from it.
     pub code: Code,
-    /// What its caller reads.
+    /// Text for the caller.
     pub message: String,
 }
 
-/// Why a call failed.
+/// Reason for which a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// The request can't be read, or asks for what can't be.
@@ -31,7 +31,7 @@ pub enum Code {
     Role,
     /// The request came from another site.
     Origin,
-    /// What is named is not there.
+    /// Nothing has the given name.
     Unknown,
     /// Something is in the way.
     Conflict,
@@ -45,7 +45,7 @@ pub enum Code {
     Internal,
     /// The store can't be written for now.
     Failing,
-    /// What was done did not take effect in time.
+    /// A change did not take effect in time.
     Late,
 }
 
@@ -83,7 +83,7 @@ impl Code {
     }
 }
 
-/// What a call answers.
+/// Answer of a call.
 pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
 impl IntoResponse for ApiError {

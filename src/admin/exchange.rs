@@ -1,6 +1,6 @@
 //! Instances made, taken out, copied and deleted, by their files in `routes.d`.
 //!
-//! What a change is, and who may make it, is [`super::change`]'s.
+//! Changes themselves, and the right to make them, are in [`super::change`].
 
 #![expect(unused_qualifications, reason = "utoipa's macros write whole paths")]
 
@@ -36,21 +36,21 @@ pub struct Launched {
     pub instance: String,
     /// The file that it stands in.
     pub file: String,
-    /// Whether it was there already, just so.
+    /// True if the same instance was there already.
     pub unchanged: bool,
-    /// What is otherwise than before, key by key.
+    /// Differences from before, key by key.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub changed: String,
     /// The file before and after, for the audit.
     #[serde(skip)]
     text: Option<ChangedText>,
-    /// Of a try: the file before and after, and what would happen.
+    /// Review of a try: the file before and after, and what would happen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
 }
 
 impl Launched {
-    /// What the audit keeps.
+    /// Change as the audit keeps it.
     fn told(&self) -> Changed {
         Changed {
             words: self.changed.clone(),
@@ -82,7 +82,7 @@ pub struct CloneRequest {
     pub endpoint_names: BTreeMap<String, String>,
 }
 
-/// How a launch is called.
+/// Query of a launch.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LaunchQuery {
@@ -98,7 +98,7 @@ struct LaunchQuery {
     drain: u8,
 }
 
-/// How a clone is called.
+/// Name of a clone.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
@@ -185,7 +185,7 @@ async fn export(
     Ok(Json(exported(&instance).await?))
 }
 
-/// What an export of an instance holds.
+/// Contents of an export of an instance.
 pub(super) async fn exported(instance: &Instance) -> Result<serde_json::Value, ApiError> {
     let mut exchange = read(instance).await?.instance_only();
     // Only their names go out.
@@ -215,7 +215,7 @@ async fn copy(
             return Err(ApiError::bad_text(message));
         }
     }
-    // What the original was given, its copy may use too.
+    // The copy may use everything that the original was given.
     admit_with(
         &admin,
         &caller,
@@ -227,7 +227,7 @@ async fn copy(
     .await
 }
 
-/// What the file of an instance says now, which may be newer than what serves.
+/// Present contents of the file of an instance, which may be newer than what serves.
 async fn read(instance: &Instance) -> Result<Exchange, ApiError> {
     let file = instance.file.clone();
     let content = on_disk(move || config::exchange::read_file(&file)).await?;
@@ -325,7 +325,7 @@ async fn create(
     }))
 }
 
-/// What someone of a workspace launches is that workspace's, unless it joins a route
+/// Puts a launch by someone of a workspace into that workspace, unless it joins a route
 /// that all share.
 pub(super) fn confine(catalog: &Catalog, caller: &Caller, exchange: &mut Exchange) {
     let Some(own) = caller.confined_to() else {
@@ -393,7 +393,7 @@ async fn same(there: &Instance, exchange: &Exchange) -> Answer<Launched> {
     )))
 }
 
-/// Whether a secret was taken out of this instance: `NAME.OPTION` or
+/// True if a secret was taken out of this instance: `NAME.OPTION` or
 /// `NAME/MODEL.OPTION`.
 fn is_of(secret: &str, instance: &str) -> bool {
     secret.strip_prefix(instance).is_some_and(|rest| {

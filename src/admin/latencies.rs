@@ -16,12 +16,12 @@ const SCOPES_MAX: usize = 10_000;
 /// many dashboards may look at many endpoints every few seconds.
 #[derive(Debug, Default)]
 pub(super) struct Latencies {
-    /// When it was asked, and what it was; locked for a look-up, never over the disk.
+    /// Time and result of the last reading; locked for a look-up, never over the disk.
     known: Mutex<HashMap<Scope, (u64, Option<f64>)>>,
 }
 
 impl Latencies {
-    /// That of a scope. May block on the disk.
+    /// The percentile of a scope. May block on the disk.
     pub(super) fn p95(&self, history: &History, scope: &Scope) -> Option<f64> {
         let now = unix_seconds();
         let known = self.lock().get(scope).copied();

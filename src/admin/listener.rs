@@ -38,7 +38,7 @@ const HEAD_MAX: Duration = Duration::from_mins(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Streams of one connection at once: followed logs and calls of one browser.
 const STREAMS_MAX: u32 = 64;
-/// Between pings on a silent HTTP/2 connection, and the limit of the answer.
+/// Pause between pings on a silent HTTP/2 connection, and the limit of the answer.
 const PING: Duration = Duration::from_secs(20);
 
 /// A bound socket, not yet accepting.
@@ -66,11 +66,11 @@ impl AdminListener {
         Self { socket, tls }
     }
 
-    /// Where it listens: the real port where 0 was asked for.
+    /// Address of the listener: the real port where 0 was asked for.
     ///
     /// # Errors
     ///
-    /// When the system does not say.
+    /// The system does not tell the address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }

@@ -64,7 +64,7 @@ async fn login_form(
     }
 }
 
-/// Who a caller is, for themselves.
+/// The caller's own session, for themselves.
 pub(super) fn session_view(caller: &Caller) -> SessionView {
     let (id, csrf, expires) = match &caller.via {
         Via::Session { id, csrf, expires } => {
@@ -95,7 +95,7 @@ pub(super) async fn end(admin: &Admin, caller: &Caller, id: &str) -> Result<(), 
     Ok(())
 }
 
-/// Where a login leads: a path of ours, never another site.
+/// Path that a login leads to: one of ours, never another site.
 fn own_path(next: &str) -> &str {
     let plain =
         next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n']);

@@ -12,7 +12,7 @@ use super::view::{PlanView, PlannedView, Review};
 use crate::config::Catalog;
 use crate::lifecycle::act::command::Engines;
 
-/// What would happen if this came into effect.
+/// Effects that a candidate would have if it came into effect.
 pub(super) async fn planned(admin: &Admin, candidate: Catalog) -> PlanView {
     let (before, candidate) = (admin.catalog.load(), Arc::new(candidate));
     let planned = admin.lifecycle.plan(Arc::clone(&candidate)).await;
@@ -46,7 +46,7 @@ async fn with_memory(
     looked.await.unwrap_or(plain)
 }
 
-/// How a change looks, and what would happen.
+/// The change as a text, and the effects that it would have.
 pub(super) async fn of(
     admin: &Admin,
     before: Option<String>,

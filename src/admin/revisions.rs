@@ -1,4 +1,4 @@
-//! What is known of route files beside what they say: revision and times.
+//! Facts of route files beside their texts: revision and times.
 //!
 //! A revision is taken of the text, so that it is the same after a restart and
 //! on another machine. Texts are read again only when the file changed.
@@ -18,19 +18,19 @@ use crate::admin::error::{ApiError, Code};
 /// Most files that are remembered; beyond, all are forgotten and read again.
 const FILES_MAX: usize = 10_000;
 
-/// What is known of one file.
+/// Facts of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// Of its text.
+    /// Revision of the text.
     pub(super) revision: Arc<str>,
-    /// When it was made, seconds since 1970, where the file system tells. An editor
+    /// Birth of the file, in seconds since 1970, where the file system tells. An editor
     /// that replaces a file makes it anew.
     pub(super) created: Option<u64>,
-    /// When it was last changed, seconds since 1970.
+    /// Last change of the file, in seconds since 1970.
     pub(super) updated: u64,
 }
 
-/// When a file was changed, by nanoseconds, which file it is, and its length.
+/// Mark of a file's state: change in nanoseconds, identity, length.
 type Stamp = (i64, i64, u64, u64);
 
 /// Facts of files, as last seen.
@@ -89,7 +89,7 @@ pub(super) fn revision(content: &[u8]) -> Arc<str> {
     Arc::from(text)
 }
 
-/// Whether a change may go on: `If-Match` names the present revision, or is left
+/// Checks that a change may go on: `If-Match` names the present revision, or is left
 /// out, or `*`.
 ///
 /// # Errors

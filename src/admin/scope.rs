@@ -1,4 +1,4 @@
-//! What a name in a call means, and whether it is the caller's.
+//! Meaning of a name in a call, and the check that it is the caller's.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::deployment::Handle;
 use crate::names::Belonging;
 use crate::telemetry::history::Scope;
 
-/// Which deployment of an instance is meant; all where none is named.
+/// Choice of a deployment of an instance; all where none is named.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
@@ -21,7 +21,7 @@ pub(super) struct Which {
     pub(super) deployment: Option<String>,
 }
 
-/// Whether a caller works on the instance of this name; on one that stands in no
+/// True if a caller works on the instance of this name; on one that stands in no
 /// file any more, only admins do.
 pub(super) fn works_on(admin: &Admin, caller: &Caller, instance: &str) -> bool {
     let catalog = admin.catalog.load();
@@ -121,8 +121,8 @@ pub(super) fn own_route(
     }
 }
 
-/// Whether a caller may see what is kept of a scope. What the machine as a whole
-/// does is for every operator.
+/// Checks that a caller may see the history of a scope. The figures of the machine as a
+/// whole are for every operator.
 pub(super) fn check(admin: &Admin, caller: &Caller, scope: &Scope) -> Result<(), ApiError> {
     let may = match scope {
         Scope::Host | Scope::Gpu(_) => true,
@@ -137,7 +137,7 @@ pub(super) fn check(admin: &Admin, caller: &Caller, scope: &Scope) -> Result<(),
     if may { Ok(()) } else { Err(not_yours(scope)) }
 }
 
-/// What someone is told who reaches for another project.
+/// Refusal for someone who reaches for another project.
 pub(super) fn not_yours(what: &dyn std::fmt::Display) -> ApiError {
     ApiError::forbidden(&format!(
         "`{what}` does not belong to a project that you work on: ask an admin for a token with its project"

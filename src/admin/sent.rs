@@ -1,8 +1,8 @@
-//! What is remembered of answers that pages asked for: for each tag the hashes of its
+//! Memory of answers that pages asked for: for each tag the hashes of its
 //! rows, never the rows, so that the next answer tells only what is new.
 //!
-//! How long something has been so goes up by itself and is no news: whoever asks counts
-//! it on. Bounded in answers and rows; what is forgotten is told whole again.
+//! A duration goes up by itself and is no news: the page counts it on.
+//! Bounded in answers and rows; a forgotten answer is told whole again.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,15 +13,15 @@ use serde_json::{Value as Json, json};
 
 use super::session::random;
 
-/// What goes up by a second each second, as whoever asks knows.
+/// Keys of numbers that go up by a second each second, which the page counts on itself.
 const COUNTED_ON: [&str; 3] = ["idle_seconds", "now", "uptime_seconds"];
-/// How far such a number may be off and is no news, in seconds.
+/// Most by which such a number may be off and is no news, in seconds.
 const OFF_MAX: i64 = 2;
 /// Answers that are remembered; the oldest is forgotten.
 const ANSWERS_MAX: usize = 200;
 /// Rows of them together.
 const ROWS_MAX: usize = 100_000;
-/// What is known of answers that were sent.
+/// Answers that were sent, as hashes.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     /// The oldest first. Locked for a look-up.
@@ -32,7 +32,7 @@ pub(super) struct Sent {
 #[derive(Debug)]
 struct Answer {
     tag: String,
-    /// Who asked, and what.
+    /// Hash of the caller and of the request.
     of: u64,
     is_list: bool,
     rows: Vec<Row>,
@@ -40,9 +40,9 @@ struct Answer {
 
 #[derive(Debug)]
 struct Row {
-    /// Of all but what counts on.
+    /// Hash of all but the durations.
     hash: u64,
-    /// When what counts on began, in seconds, in the order in which it stands there.
+    /// Starts of the durations, in seconds, in the order in which they stand in the row.
     since: Vec<i64>,
 }
 
@@ -108,7 +108,7 @@ impl Sent {
         }
     }
 
-    /// What is new in an answer since that of a tag, and its own tag.
+    /// News in an answer since that of a tag, and its own tag.
     pub(super) fn news(
         &self,
         body: &Bytes,
@@ -162,11 +162,11 @@ impl Sent {
     }
 }
 
-/// What is new in an answer, and its tag.
+/// News in an answer, and its tag.
 pub(super) struct News {
     /// The answer's own.
     pub(super) tag: String,
-    /// What is new.
+    /// The news.
     pub(super) told: Told,
 }
 

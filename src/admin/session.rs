@@ -1,11 +1,11 @@
 //! Sessions of the dashboard: a token, or a one-time link, exchanged for a cookie.
 //!
-//! Owns who is logged in. A session ends when it is logged out, a day after its
+//! Owns the sessions. A session ends when it is logged out, a day after its
 //! last use, a week after it began, when its token ends, and at once when its
 //! token is revoked. Sessions outlive a restart; one-time links do not.
 //!
 //! The cookie is `ID.SECRET`. Only the SHA-256 of the secret is kept, and the
-//! token against forged requests is derived from the secret: whoever reads the
+//! token against forged requests is derived from the secret: a reader of the
 //! store can't log in with it.
 
 use std::collections::HashMap;
@@ -22,14 +22,14 @@ use crate::names::{Project, Workspace};
 use crate::store::records::RecordKind;
 use crate::store::{Store, StoreError};
 
-/// What the name of the cookie begins with. It binds it to this host, HTTPS and all paths.
+/// Name of the cookie. Its prefix binds the cookie to this host, HTTPS and all paths.
 pub const COOKIE: &str = "__Host-tidegate";
 
 /// Longest life of a session, in seconds: a week.
 const LIFE_MAX: u64 = 7 * 86_400;
 /// Longest time that a session may be unused, in seconds: a day.
 const IDLE_MAX: u64 = 86_400;
-/// How long a one-time link works, in seconds: half an hour.
+/// Life of a one-time link, in seconds: half an hour.
 const LINK_LIFE: u64 = 1_800;
 /// Most sessions; the one that was unused for longest ends.
 const SESSIONS_MAX: usize = 1_000;
@@ -38,7 +38,7 @@ const LINKS_MAX: usize = 20;
 /// Most characters that are kept of what a browser calls itself.
 const AGENT_CHARS_MAX: usize = 200;
 
-/// Who logs in.
+/// Identity and rights of someone who logs in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// `user:ana`.
@@ -49,7 +49,7 @@ pub struct Grant {
     pub projects: Vec<Project>,
     /// The token that was exchanged; none for a one-time link.
     pub token: Option<GrantToken>,
-    /// Who made the one-time link that was opened.
+    /// Maker of the one-time link that was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_by: Option<String>,
 }
@@ -61,11 +61,11 @@ pub struct GrantToken {
     pub jti: String,
     /// Its tenant.
     pub workspace: Workspace,
-    /// When it was issued, seconds since 1970.
+    /// Issue of the token, in seconds since 1970.
     pub issued: u64,
-    /// When it ends, seconds since 1970.
+    /// End of the token, in seconds since 1970.
     pub expires: u64,
-    /// What people call it.
+    /// Name that people gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
 }
@@ -102,7 +102,7 @@ impl Grant {
         }
     }
 
-    /// Whether the token that it hangs on was revoked.
+    /// True if the token that the grant hangs on was revoked.
     pub(super) fn is_revoked(&self, revocations: &Revocations) -> bool {
         let Some(token) = &self.token else {
             return false;
@@ -130,19 +130,19 @@ impl Grant {
 /// One session, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// Who.
+    /// The person, and their rights.
     pub grant: Grant,
     /// SHA-256 of the cookie's secret, base64.
     secret_hash: String,
-    /// When it began, seconds since 1970.
+    /// Start of the session, in seconds since 1970.
     pub created: u64,
-    /// When it ends at the latest, seconds since 1970.
+    /// Latest end of the session, in seconds since 1970.
     pub expires: u64,
-    /// What the browser calls itself.
+    /// Name that the browser gives itself.
     pub agent: String,
-    /// Where it logged in from.
+    /// Address that the login came from.
     pub address: String,
-    /// When it was last used, seconds since 1970; kept in memory only.
+    /// Last use, in seconds since 1970; kept in memory only.
     #[serde(skip)]
     pub last_used: u64,
 }
@@ -153,12 +153,12 @@ impl Session {
     }
 }
 
-/// What a cookie leads to.
+/// Result of a search by a cookie.
 #[derive(Clone, Debug)]
 pub enum SessionFound {
     /// A session, its id, and what changes must be sent with.
     Session(Arc<str>, Box<Session>, Arc<str>),
-    /// None that goes on.
+    /// No session that goes on.
     Over,
 }
 
@@ -173,18 +173,18 @@ pub struct Begun {
     pub max_age: u64,
 }
 
-/// Why no session begins.
+/// Reason for which no session begins.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The system gives no random bytes.
     #[error(transparent)]
     Random(#[from] NoRandomBytes),
-    /// It can't be kept.
+    /// The session can't be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Who is logged in.
+/// Sessions of all who are logged in.
 #[derive(Debug)]
 pub struct Sessions {
     store: Store,
@@ -296,7 +296,7 @@ impl Sessions {
         Ok(begun)
     }
 
-    /// What a cookie leads to, and counts as its use.
+    /// Finds the session of a cookie, and counts as its use.
     pub fn find(&self, cookie: &str) -> SessionFound {
         let now = self.now();
         let Some((id, secret)) = cookie.split_once('.') else {
@@ -371,7 +371,7 @@ fn csrf(secret: &str) -> Arc<str> {
     Arc::from(hash(&format!("tidegate csrf {secret}")))
 }
 
-/// Whether two texts are the same, without telling by time how far.
+/// True if two texts are the same; the time that it takes does not tell how far.
 pub(super) fn same(a: &str, b: &str) -> bool {
     verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
 }

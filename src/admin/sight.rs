@@ -1,6 +1,6 @@
-//! What a caller may read of texts that name deployments.
+//! Names that a caller may read in texts that name deployments.
 //!
-//! Decisions name whom they were made for, and that may be another project's. An
+//! Decisions name the deployment that they were made for, which may be another project's. An
 //! operator reads that it was another's, and not which: a name is shown only where its
 //! instance is known to be one that they work on.
 
@@ -19,12 +19,12 @@ use crate::names::{DeploymentId, InstanceName};
 pub(super) enum Sight {
     /// Every one: an admin's.
     All,
-    /// Those of these instances.
+    /// The names of these instances.
     Of(HashSet<InstanceName>),
 }
 
 impl Sight {
-    /// Of this caller, by the files in effect.
+    /// Sight of this caller, by the files in effect.
     pub(super) fn of(catalog: &Catalog, caller: &Caller) -> Self {
         if caller.is_admin() {
             return Self::All;
@@ -34,7 +34,7 @@ impl Sight {
         Self::Of(own.map(|instance| instance.name.clone()).collect())
     }
 
-    /// Whether the caller may know this name.
+    /// True if the caller may know this name.
     pub(super) fn knows(&self, id: &DeploymentId) -> bool {
         match self {
             Self::All => true,

@@ -6,7 +6,7 @@
 //!                                                      200, all of it, with a TAG
 //! ```
 //!
-//! Who does not ask for differences gets the whole answer, packed where they take gzip.
+//! A client that asks for no differences gets the whole answer, packed if it takes gzip.
 //! Streams and errors pass as they are. What was sent is remembered by [`super::sent`].
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -29,7 +29,7 @@ use super::dashboard::takes_gzip;
 use super::sent::{Sent, Told};
 use crate::time::unix_seconds;
 
-/// What a page asks for, after RFC 3229.
+/// Words by which a page asks for differences, after RFC 3229.
 const ROWS: &str = "tidegate-rows";
 const A_IM: &str = "a-im";
 const IM: &str = "im";
@@ -39,12 +39,12 @@ const PACKED_MIN: usize = 1_000;
 /// Largest answer that is looked into, in bytes.
 const BODY_MAX: usize = 32 << 20;
 
-/// What a request asks of its answer.
+/// Form of the answer that a request asks for.
 struct Asked {
     wants_rows: bool,
     since: Option<String>,
     packed: bool,
-    /// Who asks, and what.
+    /// Hash of the caller and of the request.
     of: u64,
 }
 

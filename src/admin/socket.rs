@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::lifecycle::act::process::peer;
 use crate::time::sleep;
 
-/// Between two looks whether the file is there.
+/// Pause between two looks for the file.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long followed answers may go on once everything ends.
+/// Longest that followed answers may go on once everything ends.
 const END_MAX: Duration = Duration::from_millis(200);
 
-/// Why the socket can't be served.
+/// Reason for which the socket can't be served.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another process answers on it.
@@ -35,7 +35,7 @@ pub enum SocketError {
     Bind {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -72,7 +72,7 @@ pub async fn bind(path: &Path) -> Result<UnixListener, SocketError> {
 #[derive(Debug)]
 struct Guarded(UnixListener);
 
-/// What a worker is told.
+/// Answer to a worker.
 const REFUSED: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\nthe admin socket is not for workers, nor for processes that can't gain privileges as they can't: run the command elsewhere, or use a token with --admin-url\n";
 
 impl Listener for Guarded {
@@ -117,7 +117,7 @@ pub async fn serve(
             }
             // Followed logs would hold the graceful end for ever.
             () = async { ending.cancelled().await; sleep(END_MAX).await } => break,
-            // What is open goes on: each connection is a task of its own.
+            // Open connections go on: each is a task of its own.
             again = made_again(&path) => socket = again,
         }
     }

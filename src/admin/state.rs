@@ -1,4 +1,4 @@
-//! What every call of the API shares, and what it is made from.
+//! State that all calls of the API share, and the parts that it is made from.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use crate::store::history::History;
 use crate::telemetry::history::Recorder;
 use crate::telemetry::usage::Ledger;
 
-/// What every call of the API shares. A clone is another handle on the same.
+/// State that all calls of the API share. A clone is another handle on the same.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// Settings of the process.
@@ -35,9 +35,9 @@ pub struct Admin {
     pub lifecycle: lifecycle::Control,
     /// Routes and instances; written by the reload task.
     pub catalog: Current,
-    /// What is wrong with certificates that stand there and are not served.
+    /// Errors of certificates that stand there and are not served.
     pub certificate_errors: Arc<ArcSwap<Vec<FileError>>>,
-    /// Held by whoever changes route files or secrets, one at a time.
+    /// Held over a change of route files or secrets, one at a time.
     pub changes: Arc<tokio::sync::Mutex<()>>,
     /// Tokens and their revocations, sessions, audit.
     pub store: Store,
@@ -45,13 +45,13 @@ pub struct Admin {
     pub issuer: Arc<Issuer>,
     /// Verifies them.
     pub verifier: Arc<Verifier>,
-    /// What the gateway's verifier looks at.
+    /// Revocations that the gateway's verifier looks at.
     pub revocations: Arc<Revocations>,
     /// The keys of both, and of further issuers.
     pub keys: Arc<Keys>,
     /// The data plane: how its servers stand.
     pub gateway: Arc<Gateway>,
-    /// What tokens used since it was last kept.
+    /// Use by tokens since it was last kept.
     pub ledger: Arc<Ledger>,
     /// The devices, and what their sensors say.
     pub gpus: Inventory,
@@ -59,27 +59,27 @@ pub struct Admin {
     pub recorder: Arc<Recorder>,
     /// The series behind the plots.
     pub history: Arc<History>,
-    /// Who changed what.
+    /// Record of changes and of the people who made them.
     pub audit: Audit,
-    /// Who is logged in.
+    /// Sessions of all who are logged in.
     pub sessions: Arc<Sessions>,
     /// Links that show a plot elsewhere.
     pub(super) embeds: Arc<Embeds>,
     /// Latencies of the endpoints table, of the last half minute.
     pub(super) latencies: Arc<Latencies>,
-    /// What is known of answers that were sent.
+    /// Answers that were sent, as hashes.
     pub(super) sent: Arc<Sent>,
     /// The cookie of sessions.
     pub(super) cookie: Cookie,
     /// Revisions of route files.
     pub(super) files: Arc<FilesSeen>,
-    /// Where clients come in, the HTTPS ones first.
+    /// Listeners for clients, the HTTPS ones first.
     pub fronts: Arc<[Front]>,
-    /// Where the HTTPS listener is, without a slash at the end; none when it is off.
+    /// URL of the HTTPS listener, without a slash at the end; none when it is off.
     pub base_url: Option<Arc<str>>,
     /// The authority of our own certificate, where we made it.
     pub ca: Option<PathBuf>,
-    /// When the process started, seconds since 1970.
+    /// Start of the process, in seconds since 1970.
     pub started: u64,
     /// The directory that the process runs in, for people who look for files.
     pub directory: PathBuf,
@@ -88,9 +88,9 @@ pub struct Admin {
 /// A listener of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Front {
-    /// Where it listens, with the real port.
+    /// Address of the listener, with the real port.
     pub address: SocketAddr,
-    /// Whether it speaks TLS.
+    /// True if the listener speaks TLS.
     pub secure: bool,
 }
 
@@ -119,7 +119,7 @@ pub fn shown_host(address: SocketAddr) -> String {
     }
 }
 
-/// What [`Admin`] is made from.
+/// Parts that [`Admin`] is made from.
 #[derive(Debug)]
 pub struct Parts {
     /// See [`Admin::settings`].
@@ -153,7 +153,7 @@ impl Admin {
     ///
     /// # Errors
     ///
-    /// When the store can't be read.
+    /// The store can't be read.
     pub fn new(parts: Parts) -> Result<Self, crate::store::StoreError> {
         let (keys, gateway) = (parts.keys, parts.gateway);
         let verifier = Arc::clone(keys.verifier());
@@ -200,7 +200,7 @@ impl Admin {
         Some(format!("{base}/login?code={code}"))
     }
 
-    /// Where the HTTPS listener is; none when it is off.
+    /// URL of the HTTPS listener; none when it is off.
     pub fn url(&self) -> Option<&str> {
         self.base_url.as_deref()
     }

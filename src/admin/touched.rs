@@ -1,4 +1,4 @@
-//! Who last changed what through the API: an index of the audit, in memory.
+//! Last changes through the API and the people who made them: an index of the audit, in memory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,19 +10,19 @@ use crate::store::audit::{AuditEvent, KEPT_MAX, PAGE_MAX};
 /// Seconds that a file's time may be behind or ahead of the event of its change.
 const SAME_CHANGE: u64 = 20;
 
-/// What was done to one instance or route.
+/// Changes of one instance or route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
-    /// When it was made, seconds since 1970.
+    /// Creation, in seconds since 1970.
     pub created: Option<u64>,
-    /// When it was last changed.
+    /// Last change, in seconds since 1970.
     pub updated: u64,
-    /// By whom.
+    /// Author of the last change.
     pub by: Arc<str>,
 }
 
 impl Touched {
-    /// Who changed it last, if that was the last change of its file; else `file`.
+    /// Author of the last change of the file, if the API made it; else `file`.
     pub fn last_by(&self, file_changed: Option<u64>) -> Option<String> {
         match file_changed {
             Some(changed) if changed > self.updated + SAME_CHANGE => Some("file".to_owned()),
@@ -34,9 +34,9 @@ impl Touched {
 /// The index.
 #[derive(Debug, Default)]
 pub struct TouchedIndex {
-    /// By target; locked for a look-up.
+    /// Changes by target; locked for a look-up.
     all: Mutex<HashMap<String, Touched>>,
-    /// Whether anyone ever logged in.
+    /// True once anyone logged in.
     logged_in: AtomicBool,
 }
 
@@ -44,7 +44,7 @@ pub struct TouchedIndex {
 const WRITES: [&str; 4] = ["launch", "import", "clone", "change"];
 
 impl TouchedIndex {
-    /// What the store's events say; an empty index where it can't be read.
+    /// Index of the store's events; an empty one where they can't be read.
     pub fn of(store: &Store) -> Self {
         let index = Self::default();
         let (mut before, mut read) = (None, 0);
@@ -86,12 +86,12 @@ impl TouchedIndex {
         }
     }
 
-    /// Whether anyone ever logged in to the dashboard.
+    /// True if anyone ever logged in to the dashboard.
     pub fn has_login(&self) -> bool {
         self.logged_in.load(Ordering::Relaxed)
     }
 
-    /// What was done to a target: `instance:NAME`, `route:NAME`.
+    /// Changes of a target: `instance:NAME`, `route:NAME`.
     pub fn of_target(&self, target: &str) -> Option<Touched> {
         self.lock().get(target).cloned()
     }

@@ -1,5 +1,5 @@
-//! What the launch form asks while someone writes: would this file hold, and what
-//! would run. Nothing is taken in, nothing is installed.
+//! Answers for the launch form while someone writes: errors of the file, and the command
+//! that would run. Nothing is taken in, nothing is installed.
 
 use std::path::{Path, PathBuf};
 
@@ -125,7 +125,7 @@ fn tried(admin: &Admin, caller: &Caller, replaced: Option<&PathBuf>, body: &[u8]
     draft
 }
 
-/// Why someone of a workspace may not launch this, as it is when it is launched.
+/// Reason for which someone of a workspace may not launch this, as a launch gives it.
 fn confined(
     admin: &Admin,
     caller: &Caller,
@@ -136,12 +136,12 @@ fn confined(
     confine(before, caller, &mut exchange);
     let (syntax, text) = exchange.as_sent();
     let path = &path.with_extension(syntax.extension());
-    // What else is wrong with it is said already.
+    // Other errors of the text are told already.
     let after = config::with_file(before, &admin.settings.queues, path, text.as_bytes()).ok()?;
     change::check_owner(caller, &after, path).err()
 }
 
-/// Why a text is no route file. One that only lacks a name is looked at whole.
+/// Errors for which a text is no route file. One that only lacks a name is looked at whole.
 fn unread(admin: &Admin, error: &ExchangeError, body: &[u8]) -> Vec<DraftError> {
     match error {
         ExchangeError::Syntax(errors) => errors.iter().map(DraftError::from).collect(),
@@ -165,7 +165,7 @@ fn unread(admin: &Admin, error: &ExchangeError, body: &[u8]) -> Vec<DraftError> 
     }
 }
 
-/// What would be wrong with another file.
+/// Error that another file would have.
 fn other(error: &FileError) -> DraftError {
     DraftError::plain(format!("this would leave another file wrong: {error}"))
 }
@@ -196,8 +196,8 @@ fn option(
     }
 }
 
-/// How a worker would be run. What runs is not looked for: an unnamed version is
-/// taken for the newest that is known.
+/// Command by which a worker would be run. Installed versions are not looked for: an unnamed
+/// version is taken for the newest that is known.
 fn preview(
     engines: &Engines,
     spec: &Deployment,

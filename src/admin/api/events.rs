@@ -1,4 +1,4 @@
-//! What was decided, and why.
+//! Decisions, and the reasons for them.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -24,7 +24,7 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 struct EventsQuery {
-    /// How many, the newest; default 200, at most 1,000.
+    /// Number of events, the newest; default 200, at most 1,000.
     tail: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a deployment runs or does not.
+//! Explanation of why a deployment runs or does not.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(explain))
 }
 
-/// Why each deployment of an instance runs or does not, and what a start would
+/// Reasons why each deployment of an instance runs or does not, and what a start would
 /// evict; the same for what a name with parameters of its own leads to. Of a list, first
 /// who would be asked now.
 #[utoipa::path(get, path = "/instances/{name}/explain", tag = "events",
@@ -95,7 +95,7 @@ fn listed(catalog: &Catalog, caller: &Caller, name: &str) -> Option<Arc<Route>> 
     routes.find(leads).map(Arc::clone)
 }
 
-/// What is to be said of servers that someone else runs.
+/// Explanation for servers that someone else runs.
 fn elsewhere(route: &Route, named: &Name) -> ExplainView {
     let addresses = route.upstreams.iter();
     let addresses: Vec<String> = addresses.map(|one| one.address.to_string()).collect();

@@ -1,4 +1,4 @@
-//! Who holds what of the GPUs, and who sleeps where.
+//! Deployments that hold memory of the GPUs, sleep, or wait for room.
 
 use axum::Json;
 use axum::extract::State;
@@ -117,13 +117,13 @@ fn gpu(
     }
 }
 
-/// What no deployment holds.
+/// Bytes that no deployment holds.
 fn free(total: u64, held: &[HolderView]) -> u64 {
     let held: u64 = held.iter().filter_map(|holder| holder.bytes).sum();
     total.saturating_sub(held)
 }
 
-/// Whether a deployment would be moved out for another, in words.
+/// Words that say if a deployment would be moved out for another.
 fn evictable(admin: &Admin, handle: &Handle) -> String {
     let inside = handle.gate.in_flight();
     if handle.spec().keep {

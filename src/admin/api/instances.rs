@@ -56,7 +56,7 @@ async fn list(
     .await
 }
 
-/// One instance: how it stands, and what it is made of.
+/// State of one instance, and the parts that it is made of.
 #[utoipa::path(get, path = "/instances/{name}", tag = "instances",
     params(("name" = String, Path, description = "The instance")), responses(
     (status = 200, body = InstanceDetail, headers(("ETag" = String, description = "The revision"))),
@@ -94,7 +94,7 @@ async fn show(
     .await
 }
 
-/// Who may enter, in words.
+/// People who may enter, in words.
 pub(super) fn access(route: &Route) -> String {
     let who = match &route.access {
         Access::Public => "public".to_owned(),
@@ -149,7 +149,7 @@ fn printed(engines: &Engines, spec: &crate::config::Deployment) -> Result<String
     }
 }
 
-/// How an instance stands. Blocks on the disk.
+/// State of an instance. Blocks on the disk.
 pub(super) fn view(
     admin: &Admin,
     catalog: &Catalog,

@@ -26,7 +26,7 @@ use crate::admin::view::ErrorView;
 use crate::deployment::Handle;
 use crate::time::sleep;
 
-/// Between two signs of life on a followed log: a proxy in between keeps it open,
+/// Pause between two signs of life on a followed log: a proxy in between keeps it open,
 /// and a client that has left is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -118,7 +118,7 @@ fn prefixed(handle: &Handle, line: &str, several: bool) -> String {
     }
 }
 
-/// One console that is followed.
+/// A console that is followed.
 struct Follower {
     handle: Arc<Handle>,
     next: u64,

@@ -25,7 +25,7 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 struct OptionsQuery {
-    /// As `0.32.0`; default: the newest that is known.
+    /// Version as `0.32.0`; default: the newest that is known.
     vllm_version: Option<String>,
 }
 

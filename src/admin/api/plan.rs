@@ -1,4 +1,4 @@
-//! What files would change if they were taken into effect.
+//! Changes that files would make if they were taken into effect.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -44,7 +44,7 @@ const PROMPT_CHARS_MAX: usize = 4_000;
 const ANSWER_CHARS: usize = 2_000;
 /// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// Where the text of an event stands.
+/// Places of the text in an event.
 const DELTAS: [&str; 3] = [
     "/choices/0/delta/content",
     "/choices/0/delta/reasoning_content",
@@ -95,7 +95,7 @@ async fn test(
     }))
 }
 
-/// What was done, each with the time since the one before.
+/// Steps that were done, each with the time since the one before.
 struct Steps {
     all: Vec<TestStep>,
     since: Instant,
@@ -282,7 +282,7 @@ fn token(admin: &Admin, route: &Route) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Where to connect to reach a listener of this machine.
+/// Address to connect to, to reach a listener of this machine.
 fn here(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,

@@ -36,7 +36,7 @@ fn shared_with(catalog: &Catalog, route: &Route) -> Option<String> {
     found.map(|instance| instance.name.to_string())
 }
 
-/// What a route's file says now: as a text, and as an object for a form.
+/// The present text of a route's file, and the same as an object for a form.
 #[utoipa::path(get, path = "/routes/{name}/file", tag = "routes",
     params(("name" = String, Path, description = "The route")), responses(
     (status = 200, body = RouteFileView, headers(("ETag" = String, description = "The revision"))),
@@ -64,7 +64,7 @@ async fn show(
     Ok(([(ETAG, format!("\"{tag}\""))], Json(view)).into_response())
 }
 
-/// Whether a route's file is its own.
+/// Checks that a route's file is its own.
 fn alone(catalog: &Catalog, route: &Route) -> Result<(), ApiError> {
     match shared_with(catalog, route) {
         None => Ok(()),

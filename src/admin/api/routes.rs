@@ -66,7 +66,7 @@ async fn routes(
     .await
 }
 
-/// How a route stands, whose servers are among `servers`. Blocks on the disk.
+/// State of a route with its servers, which are among `servers`. Blocks on the disk.
 pub(super) fn view(
     admin: &Admin,
     catalog: &Catalog,
@@ -123,7 +123,7 @@ pub(super) fn view(
     }
 }
 
-/// Who last changed a route through the API: itself, or the instance whose file it
+/// Last change of a route through the API: of itself, or of the instance whose file it
 /// stands in.
 fn touched(admin: &Admin, catalog: &Catalog, route: &Route) -> Option<Touched> {
     let own = admin.audit.touched(&format!("route:{}", route.name));

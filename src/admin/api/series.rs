@@ -30,28 +30,28 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
         .routes(routes!(metrics))
 }
 
-/// What is asked of the history.
+/// Query of the history.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 pub(in crate::admin) struct SeriesQuery {
     /// One metric or several, with commas: `requests,errors`. See `GET metrics`.
     metric: String,
-    /// From when: seconds since 1970, or a span back from now as `1h`, `2d`. Default `1h`.
+    /// Start: seconds since 1970, or a span back from now as `1h`, `2d`. Default `1h`.
     since: Option<String>,
-    /// Until when; default now.
+    /// End; default now.
     until: Option<String>,
     /// Seconds, or a span, of each step; it is made longer where the resolution is
     /// coarser or there would be more than 2,000 points. Default: as fine as there is.
     step: Option<String>,
-    /// Whose, where the path does not say: `instance:NAME`, `deployment:INSTANCE/MODEL`,
+    /// Scope, where the path does not say: `instance:NAME`, `deployment:INSTANCE/MODEL`,
     /// `route:NAME`, `gpu:0`, `host`.
     scope: Option<String>,
     /// One deployment of the instance, by its endpoint name.
     deployment: Option<String>,
 }
 
-/// What a plot shows, parsed.
+/// Contents of a plot, parsed.
 #[derive(Clone, Debug)]
 pub(in crate::admin) struct Ask {
     pub(in crate::admin) scope: Scope,
@@ -203,7 +203,7 @@ pub(in crate::admin) fn read(history: &History, ask: &Ask) -> Result<SeriesView,
     })
 }
 
-/// What `series` can be asked for.
+/// Metrics that `series` can be asked for.
 #[utoipa::path(get, path = "/metrics", tag = "history", responses(
     (status = 200, body = Vec<MetricView>), (status = 401, body = ErrorView)))]
 async fn metrics(_caller: Caller) -> Json<Vec<MetricView>> {

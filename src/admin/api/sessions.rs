@@ -1,4 +1,4 @@
-//! Who is logged in; one's own session; one-time links.
+//! Sessions of people; one's own session; one-time links.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -20,7 +20,7 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
         .routes(routes!(link))
 }
 
-/// Who asks, and the token that changes must be sent with.
+/// The caller, and the token that changes must be sent with.
 #[utoipa::path(get, path = "/session", tag = "session", responses(
     (status = 200, body = SessionView), (status = 401, body = ErrorView)))]
 async fn show(caller: Caller) -> Json<SessionView> {
@@ -37,7 +37,7 @@ async fn logout(State(admin): State<Admin>, caller: Caller) -> Result<Response, 
     Ok((http::StatusCode::NO_CONTENT, admin.cookie.unset()).into_response())
 }
 
-/// Whether a session is the caller's to see and end.
+/// True if a session is the caller's to see and end.
 fn is_theirs(caller: &Caller, grant: &Grant) -> bool {
     let workspace = grant.token.as_ref().map(|token| &token.workspace);
     // Nor one of the same name that can do more.

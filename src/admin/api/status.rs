@@ -35,7 +35,7 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
         .routes(routes!(text))
 }
 
-/// How the process stands, and what a person must know.
+/// State of the process, and all that a person must know.
 #[utoipa::path(get, path = "/status", tag = "status", responses(
     (status = 200, body = StatusView), (status = 401, body = ErrorView)))]
 async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> {
@@ -70,12 +70,12 @@ async fn status(State(admin): State<Admin>, caller: Caller) -> Json<StatusView> 
     })
 }
 
-/// How far the clock on the wall is ahead of UTC here, in seconds.
+/// Seconds that the clock on the wall is ahead of UTC here.
 fn utc_offset() -> i32 {
     jiff::Zoned::now().offset().seconds()
 }
 
-/// What fails of what a caller sees: models that failed for good first.
+/// Failures among the things that a caller sees: models that failed for good first.
 fn problems(admin: &Admin, catalog: &Catalog, caller: &Caller) -> Vec<ProblemView> {
     let sight = Sight::of(catalog, caller);
     let own = catalog.instances.iter();
@@ -118,7 +118,7 @@ fn problems(admin: &Admin, catalog: &Catalog, caller: &Caller) -> Vec<ProblemVie
         .collect()
 }
 
-/// Whether requests wait for a model that has had no room for long.
+/// True if requests wait for a model that has had no room for long.
 fn waits_long(handle: &Handle) -> bool {
     let snapshot = handle.snapshot();
     let waits = handle.waiting().saturating_add(handle.queued()) > 0;
@@ -127,7 +127,7 @@ fn waits_long(handle: &Handle) -> bool {
         && unix_seconds().saturating_sub(snapshot.since) >= WAIT_MIN
 }
 
-/// What a person must know and do.
+/// Warnings that a person must know and act on.
 fn warnings(admin: &Admin) -> Vec<String> {
     let unread = admin.gpus.readings.latest().fault.clone();
     let unread = unread.map(|why| {
@@ -173,12 +173,12 @@ pub(super) fn with_text(error: &FileError) -> FileErrorView {
 struct AuditQuery {
     /// Only events before this number: [`AuditPage::next`].
     before: Option<u64>,
-    /// How many; at most 500, default 100.
+    /// Number of events; at most 500, default 100.
     tail: Option<usize>,
 }
 
-/// Who changed what, the newest first: an operator sees their own deeds, an admin all, or
-/// those of their workspace.
+/// Changes and the people who made them, newest first: an operator sees their own deeds, an
+/// admin all, or those of their workspace.
 #[utoipa::path(get, path = "/audit", tag = "status", params(AuditQuery), responses(
     (status = 200, body = AuditPage), (status = 401, body = ErrorView)))]
 async fn audit(
@@ -220,7 +220,7 @@ async fn audit(
     }))
 }
 
-/// Whether an event is theirs to see.
+/// True if an event is theirs to see.
 fn sees(caller: &Caller, event: &AuditEvent) -> bool {
     let workspace = event.workspace.as_ref();
     let role = event.role.unwrap_or(Role::Admin);

@@ -36,7 +36,7 @@ pub(super) fn router() -> OpenApiRouter<Admin> {
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 struct TokensQuery {
-    /// Only those of one tenant.
+    /// The tenant whose tokens are listed; all where it is left out.
     #[param(value_type = Option<String>)]
     workspace: Option<Workspace>,
     /// [`TokensView::next`] of the page before.
@@ -47,10 +47,10 @@ struct TokensQuery {
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 struct UsageQuery {
-    /// Only that of one tenant.
+    /// The tenant whose use is listed; all where it is left out.
     #[param(value_type = Option<String>)]
     workspace: Option<Workspace>,
-    /// At most so many labels: 200 unless it says otherwise, 10,000 at most.
+    /// Most labels; default 200, at most 10,000.
     limit: Option<usize>,
 }
 
@@ -62,7 +62,7 @@ fn note_seen(admin: &Admin) {
     }
 }
 
-/// Whether a token is one that the caller rules; for an operator, one of their
+/// True if a token is one that the caller rules; for an operator, one of their
 /// workspace that they made, or could have made.
 fn is_theirs(caller: &Caller, record: &TokenRecord) -> bool {
     let workspace = Some(&record.workspace);
@@ -117,7 +117,7 @@ async fn list(
     .await?
 }
 
-/// What was used, by the label of the tokens that used it, also of those that other
+/// Use by the label of the tokens that made it, also of those that other
 /// issuers made. An operator sees those of their projects.
 #[utoipa::path(get, path = "/tokens/usage", tag = "tokens", params(UsageQuery), responses(
     (status = 200, body = TokenUsage), (status = 401, body = ErrorView)))]
@@ -240,7 +240,7 @@ fn person(caller: &Caller) -> &'static str {
     }
 }
 
-/// Whether a token of any workspace enters something by this project. That is not an
+/// True if a token of any workspace enters something by this project. That is not an
 /// admin's of one workspace to give away.
 fn is_shared(catalog: &Catalog, project: &Project) -> bool {
     let shared = |of: Belonging<'_>| {
@@ -296,7 +296,7 @@ async fn revoke(
     }))
 }
 
-/// What the audit says of a change that is in effect and not in the store yet.
+/// Words of the audit for a change that is in effect and not in the store yet.
 fn held(refused: Refused) -> &'static str {
     if refused.kept {
         ""

@@ -15,12 +15,12 @@ include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const PLOTLY_NAME: &str = "plotly.min.js";
 
-/// Where own files are: names of files follow it.
+/// Path of our own files: names of files follow it.
 pub(super) fn files() -> String {
     format!("/assets/{FILES_HASH}")
 }
 
-/// Where plotly.js is.
+/// Path of plotly.js.
 pub(super) fn plotly() -> String {
     format!("/assets/{PLOTLY_HASH}/{PLOTLY_NAME}")
 }
@@ -61,7 +61,7 @@ fn find(hash: &str, name: &str) -> Option<(&'static str, &'static [u8])> {
     own.copied().filter(|_| hash == FILES_HASH)
 }
 
-/// Whether gzip is welcome. Without the header, every coding is.
+/// True if the client takes gzip. Without the header, every coding is welcome.
 pub(in crate::admin) fn takes_gzip(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(ACCEPT_ENCODING).iter().peekable();
     if values.peek().is_none() {

@@ -1,4 +1,4 @@
-//! What stands under a link: the live page, the picture, the values.
+//! Contents of a link: the live page, the picture, the values.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(in crate::admin) fn router() -> Router<Admin> {
         .route("/embed/{link}/data.json", get(data))
 }
 
-/// How a picture is asked for.
+/// Query for a picture.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct LookQuery {
@@ -52,7 +52,7 @@ impl LookQuery {
     }
 }
 
-/// What someone is told whose link shows nothing; the same for all causes.
+/// Answer for a link that shows nothing; the same for all causes.
 fn gone() -> Response {
     let text = "This link has ended, was revoked, or is not whole.";
     (
@@ -105,7 +105,7 @@ async fn picture(
     }
 }
 
-/// What the live page draws.
+/// Values that the live page draws.
 #[derive(Serialize)]
 struct Values {
     /// The heading.

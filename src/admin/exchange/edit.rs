@@ -112,7 +112,7 @@ async fn try_replace(
     let secrets: Vec<_> = still_named(there.clone(), &exchange).chain(taken).collect();
     let text = exchange.text_for(&path, &old)?;
     let unchanged = text.as_bytes() == old;
-    // Whoever sends back what is there changes nothing, its author neither.
+    // The present text, sent back, changes nothing, its author neither.
     let is_new = !unchanged || !secrets.is_empty();
     let kept = is_new.then(|| ChangedText {
         before: referring(&path, &old, there),
@@ -229,7 +229,7 @@ async fn try_delete(
     }))
 }
 
-/// What a file says, with the names of secrets where it holds them in place: the store
+/// Text of a file, with the names of secrets where it holds them in place: the store
 /// has them as soon as the form wrote the file.
 fn referring(path: &Path, old: &[u8], mut there: Exchange) -> Option<String> {
     if there.take_secrets().is_empty() {
@@ -238,7 +238,7 @@ fn referring(path: &Path, old: &[u8], mut there: Exchange) -> Option<String> {
     there.text_for(path, old).ok()
 }
 
-/// What a file says, with stars for the secrets that it holds in place.
+/// Text of a file, with stars for the secrets that it holds in place.
 fn starred(old: &[u8], mut there: Exchange) -> String {
     let text = String::from_utf8_lossy(old).into_owned();
     let secrets = there.take_secrets();

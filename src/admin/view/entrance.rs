@@ -14,7 +14,7 @@ pub struct RouteView {
     pub name: String,
     /// Its path: `/chat`.
     pub path: String,
-    /// Where clients reach it, each ending in `/v1`.
+    /// URLs for clients, each ending in `/v1`.
     #[serde(default)]
     pub urls: Vec<String>,
     /// Names that lead to it on `/v1`.
@@ -26,7 +26,7 @@ pub struct RouteView {
     /// runs), `mixed`, or `empty`.
     #[serde(default, rename = "type")]
     pub kind: String,
-    /// How requests are spread over several targets.
+    /// Way in which requests are spread over several targets.
     #[serde(default)]
     pub load_balancing: String,
     /// `not_in_use` (disabled, or leads nowhere), `pending` (no target serves
@@ -43,9 +43,9 @@ pub struct RouteView {
     /// The project, where access is by one.
     #[serde(default)]
     pub project: Option<String>,
-    /// Whether it serves.
+    /// True if the route serves.
     pub enabled: bool,
-    /// Whether it was made for an instance that names no route.
+    /// True if the route was made for an instance that names no route.
     pub ephemeral: bool,
     /// Servers that it leads to: deployments and addresses.
     pub targets: Vec<String>,
@@ -54,20 +54,20 @@ pub struct RouteView {
     pub instances: Vec<String>,
     /// The file that it stands in.
     pub file: String,
-    /// When it was made: through the API, else its file, where the file system tells.
+    /// Creation: through the API, else of its file, where the file system tells.
     /// Seconds since 1970.
     #[serde(default)]
     pub created: Option<u64>,
-    /// When its file was last changed, seconds since 1970.
+    /// Last change of its file, in seconds since 1970.
     #[serde(default)]
     pub updated: Option<u64>,
-    /// Who changed it last through the API; `file` where that was not the last change.
+    /// Author of the last change through the API; `file` where that was not the last change.
     #[serde(default)]
     pub updated_by: Option<String>,
-    /// Of the file's present text. Send it as `If-Match` with PUT and DELETE.
+    /// Revision of the file's present text. Send it as `If-Match` with PUT and DELETE.
     #[serde(default)]
     pub revision: Option<String>,
-    /// What is wrong with its file's present text, which is then not in effect.
+    /// Errors of its file's present text, which is then not in effect.
     #[serde(default)]
     pub errors: Vec<FileErrorView>,
 }
@@ -75,16 +75,16 @@ pub struct RouteView {
 /// A name with parameters of its own.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct NameView {
-    /// What clients ask for.
+    /// Name that clients ask for.
     pub name: String,
     /// The model that it stands for.
     pub of: String,
-    /// What becomes of requests, as `max_tokens at most 4096`.
+    /// Rules for requests, as `max_tokens at most 4096`.
     pub rules: Vec<String>,
 }
 
 impl NameView {
-    /// Of a name in effect.
+    /// View of a name in effect.
     pub(in crate::admin) fn of(name: &Name) -> Self {
         Self {
             name: name.name.to_string(),
@@ -101,7 +101,7 @@ pub struct RouteFileView {
     pub name: String,
     /// Its file.
     pub file: String,
-    /// Of the text; also the `ETag`. Send it as `If-Match` with PUT and DELETE.
+    /// Revision of the text; also the `ETag`. Send it as `If-Match` with PUT and DELETE.
     pub revision: String,
     /// The text, with its comments.
     pub text: String,
@@ -117,15 +117,15 @@ pub struct RouteChanged {
     pub route: String,
     /// Its file.
     pub file: String,
-    /// Of the new text.
+    /// Revision of the new text.
     pub revision: String,
-    /// What is otherwise than before, key by key.
+    /// Differences from before, key by key.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub changed: String,
     /// The file before and after, for the audit.
     #[serde(skip)]
     pub(in crate::admin) text: Option<crate::store::audit::ChangedText>,
-    /// Of a try: the file before and after, and what would happen.
+    /// Review of a try: the file before and after, and what would happen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<super::Review>,
 }
@@ -136,18 +136,18 @@ pub struct RouteChanged {
 pub struct RouteTestRequest {
     /// The model; default: the route's first.
     pub model: Option<String>,
-    /// What is asked; default `Hello!`.
+    /// Prompt of the test; default `Hello!`.
     pub prompt: Option<String>,
-    /// Whether a stopped or sleeping worker may be started for it; default false.
+    /// True if a stopped or sleeping worker may be started for the test; default false.
     pub start: bool,
 }
 
-/// What became of a test.
+/// Outcome of a test.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RouteTest {
-    /// Whether the answer came whole.
+    /// True if the answer came whole.
     pub ok: bool,
-    /// What was done, in order; the last is where it ended.
+    /// Steps in order; the last is where the test ended.
     pub steps: Vec<TestStep>,
     /// The first 2,000 characters of the answer.
     pub answer: Option<String>,
@@ -160,20 +160,20 @@ pub struct RouteTest {
 pub struct TestStep {
     /// `connect`, `tls`, `send`, `head`, `first_token`, `end`, or where it was refused.
     pub step: String,
-    /// Whether it went well.
+    /// True if the step went well.
     pub ok: bool,
     /// Milliseconds that it took.
     pub ms: f64,
-    /// What was seen.
+    /// Observation, in words.
     pub detail: String,
 }
 
 /// One model endpoint of `GET endpoints`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EndpointView {
-    /// What clients write in `model`.
+    /// Name that clients write in `model`.
     pub endpoint: String,
-    /// What else they may write for it; its figures are those of all names together.
+    /// Other names for the same; its figures are those of all names together.
     #[serde(default)]
     pub also: Vec<String>,
     /// Path or hub name of the weights; the name that an upstream knows.
@@ -184,11 +184,11 @@ pub struct EndpointView {
     pub route: String,
     /// The project that its users need.
     pub project: Option<String>,
-    /// What its series are asked of: `deployment:INSTANCE/MODEL` or `route:NAME`.
+    /// Scope of its series: `deployment:INSTANCE/MODEL` or `route:NAME`.
     pub scope: String,
     /// Instances behind it.
     pub instances: Vec<String>,
-    /// How many workers or servers are behind it.
+    /// Number of workers or servers behind the endpoint.
     pub workers: u32,
     /// `active` and `idle` (of the Active tab), `loading` (of the Loading tab),
     /// `offloaded`, `stopped`, `failed`; `external` for upstreams.

@@ -1,9 +1,9 @@
-//! Why it runs or does not.
+//! Explanation of why a deployment runs or does not.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Why a deployment runs or does not.
+/// Reasons why a deployment runs or does not.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExplainView {
     /// Its id; the model that is asked for, where servers that someone else runs answer, or
@@ -11,12 +11,12 @@ pub struct ExplainView {
     pub deployment: String,
     /// The phase that it is in; `external` for such servers, `list` for a list.
     pub phase: String,
-    /// In one word what it waits for, or would: `leaving`, `reserved`, `measuring`,
+    /// Word for its wait, or for that of a start: `leaving`, `reserved`, `measuring`,
     /// `busy`, `turn`, `costly`, `unwanted`, `small`, `new`.
     pub waits_for: Option<String>,
     /// The answer in words with figures, the most important first.
     pub lines: Vec<String>,
-    /// Who would leave for it if a request came now.
+    /// Deployments that would leave for this one if a request came now.
     pub evicts: Vec<EvictedView>,
 }
 
@@ -27,13 +27,13 @@ impl ExplainView {
     pub const LIST: &'static str = "list";
 }
 
-/// One who would leave for another.
+/// A deployment that would leave for another.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EvictedView {
-    /// Who.
+    /// The deployment.
     pub deployment: String,
-    /// How it would leave, in words.
+    /// Way in which it would leave, in words.
     pub how: String,
-    /// What it is in the middle of, and what that costs.
+    /// Work that it is in the middle of, and the cost of leaving.
     pub words: String,
 }

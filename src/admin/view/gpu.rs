@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// `GET gpus`: who holds what, who sleeps where, and what comes next.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct GpusView {
-    /// Where the inventory comes from: `nvml`, `simulated` or `none`.
+    /// Source of the inventory: `nvml`, `simulated` or `none`.
     pub source: String,
     /// Each device, by index.
     pub gpus: Vec<GpuView>,
@@ -23,13 +23,13 @@ pub struct GpusView {
 pub struct GpuView {
     /// Its index.
     pub index: u32,
-    /// What it is: `NVIDIA H100 80GB HBM3`, `simulated`.
+    /// Name of the model: `NVIDIA H100 80GB HBM3`, `simulated`.
     pub name: String,
     /// Its memory, in bytes.
     pub memory_total: u64,
     /// Bytes that no deployment holds.
     pub memory_free: u64,
-    /// Who holds how much.
+    /// Deployments that hold memory, with how much.
     pub held: Vec<HolderView>,
     /// Bytes in use as the device itself says.
     pub memory_used: Option<u64>,
@@ -50,7 +50,7 @@ pub struct HolderView {
     pub bytes: Option<u64>,
     /// `loading`, `active`, `idle`, `offloaded`.
     pub status: String,
-    /// Why it would or would not be moved out for another, in words.
+    /// Words that say if and why it would be moved out for another.
     pub evictable: String,
 }
 
@@ -65,7 +65,7 @@ pub struct HostView {
     pub budget: Option<u64>,
     /// Bytes that they take.
     pub offloaded: Option<u64>,
-    /// How many processors there are.
+    /// Number of processors.
     pub processors: Option<u32>,
 }
 
@@ -74,9 +74,9 @@ pub struct HostView {
 pub struct SleeperView {
     /// The deployment; `-` for one of a project that the caller does not see.
     pub deployment: String,
-    /// Where its weights are: `cpu` or `disk`.
+    /// Place of its weights: `cpu` or `disk`.
     pub residency: String,
-    /// Since when, seconds since 1970.
+    /// Start of the sleep, in seconds since 1970.
     pub since: u64,
     /// GPUs that its worker is bound to.
     pub gpus: Vec<u32>,
@@ -89,6 +89,6 @@ pub struct SleeperView {
 pub struct WaiterView {
     /// The deployment; `-` for one of a project that the caller does not see.
     pub deployment: String,
-    /// What it waits for and whom it would move out, in words.
+    /// Reason for the wait, and the deployments that would be moved out, in words.
     pub why: String,
 }

@@ -16,7 +16,7 @@ pub struct InstanceView {
     pub queue: String,
     /// The route that leads to it.
     pub route: String,
-    /// Whether that route was made for it alone.
+    /// True if that route was made for it alone.
     #[serde(default)]
     pub ephemeral_route: bool,
     /// The status of the deployment that is most at work: `active`, `loading`,
@@ -38,7 +38,7 @@ pub struct InstanceView {
     /// Idle time after which weights leave the GPU, in seconds.
     #[serde(default)]
     pub offload_after_seconds: Option<u64>,
-    /// Whether its options let weights leave the GPU while the worker stays.
+    /// True if its options let weights leave the GPU while the worker stays.
     #[serde(default)]
     pub may_offload: bool,
     /// Rates of now, of all its deployments together.
@@ -46,13 +46,13 @@ pub struct InstanceView {
     pub live: LiveView,
     /// The file that it stands in.
     pub file: String,
-    /// When the file was last changed, seconds since 1970.
+    /// Last change of the file, in seconds since 1970.
     #[serde(default)]
     pub updated: Option<u64>,
-    /// Who changed it last through the API.
+    /// Author of the last change through the API.
     #[serde(default)]
     pub updated_by: Option<String>,
-    /// Of the file's present text; also the `ETag`. Send it as `If-Match` with
+    /// Revision of the file's present text; also the `ETag`. Send it as `If-Match` with
     /// PUT and DELETE, so that no one's change is overwritten unseen.
     #[serde(default)]
     pub revision: Option<String>,
@@ -60,7 +60,7 @@ pub struct InstanceView {
     pub deployments: Vec<DeploymentView>,
 }
 
-/// How far the fetch of a model is.
+/// Progress of the fetch of a model.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct FetchView {
     /// Bytes that are here.
@@ -78,21 +78,21 @@ pub struct FetchView {
 pub struct DeploymentView {
     /// `instance/endpoint_name`.
     pub id: String,
-    /// What clients write in `model`.
+    /// Name that clients write in `model`.
     pub endpoint: String,
     /// Path or hub name of the weights.
     pub model: String,
     /// `vllm` or `sim`.
     pub engine: String,
-    /// What a person sees: `loading`, `active`, `idle`, `offloaded`, `stopping`, `stopped`,
+    /// State for people: `loading`, `active`, `idle`, `offloaded`, `stopping`, `stopped`,
     /// `failed`.
     pub status: String,
     /// The phase of the lifecycle.
     pub phase: String,
-    /// Where the weights are: `gpu`, `cpu`, `disk`, `none`.
+    /// Place of the weights: `gpu`, `cpu`, `disk`, `none`.
     #[schema(value_type = String)]
     pub residency: crate::deployment::snapshot::Residency,
-    /// When this phase began, seconds since 1970.
+    /// Start of this phase, in seconds since 1970.
     pub since: u64,
     /// Seconds since a request was last inside; `None` without a worker.
     pub idle_seconds: Option<u64>,
@@ -112,10 +112,10 @@ pub struct DeploymentView {
     pub percent: Option<u8>,
     /// Expected seconds until it serves.
     pub ready_in_seconds: Option<u64>,
-    /// How far the fetch of its model is, while it is fetched; no GPU is asked for before.
+    /// Progress of the fetch of its model, while it is fetched; no GPU is asked for before.
     #[serde(default)]
     pub fetch: Option<FetchView>,
-    /// Why it failed or was stopped.
+    /// Reason for which the deployment failed or was stopped.
     pub reason: Option<String>,
     /// Rates of now.
     #[serde(default)]
@@ -133,11 +133,11 @@ pub struct DeploymentView {
 pub struct ReplicaView {
     /// The deployment's id for the first, `instance/endpoint_name#2` for the next.
     pub id: String,
-    /// What a person sees.
+    /// State for people.
     pub status: String,
     /// The phase of its lifecycle.
     pub phase: String,
-    /// When this phase began, seconds since 1970.
+    /// Start of this phase, in seconds since 1970.
     pub since: u64,
     /// Requests inside.
     pub in_flight: u32,
@@ -145,9 +145,9 @@ pub struct ReplicaView {
     pub pid: Option<u32>,
     /// GPUs of its worker.
     pub gpus: Vec<u32>,
-    /// Which worker of this replica it is, counted from 1.
+    /// Number of the worker among those of this replica, from 1.
     pub generation: u32,
-    /// Why it failed or was stopped.
+    /// Reason for which the replica failed or was stopped.
     pub reason: Option<String>,
 }
 
@@ -165,7 +165,7 @@ pub struct LiveView {
 /// `GET instances/{name}`: what `GET instances` shows, and what it is made of.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct InstanceDetail {
-    /// How it stands.
+    /// State of the instance.
     #[serde(flatten)]
     pub instance: InstanceView,
     /// Its configuration, as `GET instances/{name}/export` gives it: the tables of
@@ -174,14 +174,14 @@ pub struct InstanceDetail {
     pub config: serde_json::Value,
     /// The command line of each worker as it would be run, secrets masked.
     pub commands: Vec<CommandView>,
-    /// Who may use it, in words: `public`, `project NAME` or `admins`.
+    /// People who may use it, in words: `public`, `project NAME` or `admins`.
     pub access: String,
     /// The certificate authority to give to clients (`curl --cacert`), where the
     /// gateway made its own.
     pub ca: Option<String>,
 }
 
-/// How a deployment's worker is run.
+/// Command by which a deployment's worker is run.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CommandView {
     /// The deployment.
@@ -190,15 +190,15 @@ pub struct CommandView {
     pub command: String,
     /// Options that the version does not have or that are changed, in words.
     pub notes: Vec<String>,
-    /// What it will need of GPU memory, in sentences; empty where that needs no estimate.
+    /// GPU memory that it will need, in sentences; empty where that needs no estimate.
     #[serde(default)]
     pub memory: Vec<String>,
 }
 
-/// What would become of a route file.
+/// Outcome that a route file would have.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct DraftView {
-    /// Whether it could be taken in.
+    /// True if the file could be taken in.
     pub ok: bool,
     /// Everything that is wrong with it.
     pub errors: Vec<DraftError>,
@@ -216,14 +216,14 @@ pub struct DraftError {
     pub line: Option<usize>,
     /// Dotted key: `deployment.options.dtype`; empty where none is meant.
     pub key: String,
-    /// Which `[[deployment]]`, from 0, where that is known without the line.
+    /// Index of the `[[deployment]]`, from 0, where that is known without the line.
     pub deployment: Option<usize>,
-    /// What is wrong and what to write instead.
+    /// The error, and the right thing to write.
     pub message: String,
 }
 
 impl DraftError {
-    /// One that is of no line and no key.
+    /// An error of no line and no key.
     pub fn plain(message: String) -> Self {
         Self {
             message,
@@ -255,8 +255,8 @@ pub struct Accepted {
 pub struct EventView {
     /// Seconds since 1970.
     pub at: u64,
-    /// Whose it is.
+    /// The deployment of the event.
     pub deployment: String,
-    /// What and why.
+    /// The event and its reason.
     pub text: String,
 }

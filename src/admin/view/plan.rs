@@ -1,11 +1,11 @@
-//! What would happen.
+//! Effects that changes would have.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::lifecycle::{Change, Planned};
 
-/// What `POST plan` is asked.
+/// Body of `POST plan`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanRequest {
@@ -23,44 +23,44 @@ pub struct PlanRequest {
 pub struct PlanFile {
     /// `team.toml`, or `team.json`.
     pub name: String,
-    /// What it says.
+    /// Text of the file.
     pub text: String,
 }
 
-/// What a try of a change shows.
+/// Result of a try of a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Review {
-    /// What the file says now, with stars for secrets; none for a new one.
+    /// Present text of the file, with stars for secrets; none for a new one.
     pub before: Option<String>,
-    /// What it would say.
+    /// Text that the file would have.
     pub after: String,
-    /// What would happen.
+    /// Effects that the change would have.
     pub plan: PlanView,
 }
 
-/// What would happen; what stays as it is is left out.
+/// Effects that a change would have; deployments that it leaves alone are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanView {
-    /// By deployment.
+    /// Effects by deployment.
     pub deployments: Vec<PlannedView>,
     /// Routes, in words.
     pub routes: Vec<String>,
 }
 
-/// What would happen to one deployment.
+/// Effect that a change would have on one deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlannedView {
     /// Its id.
     pub deployment: String,
     /// `added`, `removed`, `live` or `rolled`.
     pub change: String,
-    /// What happens, in words.
+    /// The effect, in words.
     pub words: String,
-    /// What its next worker will need of GPU memory, in sentences; empty where none is to
+    /// GPU memory that its next worker will need, in sentences; empty where none is to
     /// come or that needs no estimate.
     #[serde(default)]
     pub memory: Vec<String>,
-    /// Whether it waits until no request is inside; with `drain=1` it does not.
+    /// True if it waits until no request is inside; with `drain=1` it does not.
     #[serde(default)]
     pub waits: bool,
 }

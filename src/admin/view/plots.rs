@@ -6,13 +6,13 @@ use utoipa::ToSchema;
 /// `GET series` and `GET instances/{name}/series`: values over time.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SeriesView {
-    /// Whose: `instance:NAME`, `deployment:INSTANCE/MODEL`, `route:NAME`, `gpu:0`, `host`.
+    /// Scope: `instance:NAME`, `deployment:INSTANCE/MODEL`, `route:NAME`, `gpu:0`, `host`.
     pub scope: String,
-    /// When the span begins, seconds since 1970.
+    /// Start of the span, in seconds since 1970.
     pub since: u64,
-    /// When it ends.
+    /// End of the span.
     pub until: u64,
-    /// One for each metric that was asked for, in that order.
+    /// Series, one for each metric that was asked for, in that order.
     pub series: Vec<PlotSeries>,
 }
 
@@ -22,11 +22,11 @@ pub struct SeriesView {
 pub struct PlotSeries {
     /// `requests`, `latency_p95`, `cpu`, …; all of them: `GET metrics`.
     pub metric: String,
-    /// What the values are: `requests/s`, `s`, `bytes`, …
+    /// Unit of the values: `requests/s`, `s`, `bytes`, …
     pub unit: String,
     /// Seconds between two points.
     pub step: u64,
-    /// When each step begins, seconds since 1970.
+    /// Start of each step, in seconds since 1970.
     pub times: Vec<u64>,
     /// The value of each step.
     pub values: Vec<f64>,
@@ -39,7 +39,7 @@ pub struct MetricView {
     pub name: String,
     /// A heading for people: `Latency, 95th percentile`.
     pub title: String,
-    /// What its values are.
+    /// Unit of its values.
     pub unit: String,
     /// Kinds of scope that it is recorded of: `instance`, `deployment`, `route`, `gpu`, `host`.
     pub scopes: Vec<String>,
@@ -49,14 +49,14 @@ pub struct MetricView {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbedRequest {
-    /// Whose plot: `instance:NAME` and so on.
+    /// Scope of the plot: `instance:NAME` and so on.
     pub scope: String,
     /// Lines of the plot; one unit for all.
     pub metrics: Vec<String>,
     /// The span that it shows, back from now: `"1h"`, `"2d"`.
     #[serde(default)]
     pub span: Option<String>,
-    /// How long the link works: `"90d"`; default 30 days, at most a year.
+    /// Life of the link: `"90d"`; default 30 days, at most a year.
     #[serde(default)]
     pub ttl: Option<String>,
     /// A heading; default: made of metric and scope.
@@ -69,7 +69,7 @@ pub struct EmbedRequest {
 pub struct EmbedView {
     /// Its id, for `DELETE embeds/{id}`.
     pub id: String,
-    /// Whose plot.
+    /// Scope of the plot.
     pub scope: String,
     /// Lines of the plot.
     pub metrics: Vec<String>,
@@ -77,16 +77,16 @@ pub struct EmbedView {
     pub span_seconds: u64,
     /// The heading.
     pub title: String,
-    /// Who made it.
+    /// Person who made the link.
     pub created_by: String,
     /// Their tenant; none on the socket and of a one-time link.
     pub created_by_workspace: Option<String>,
-    /// When, seconds since 1970.
+    /// Creation, in seconds since 1970.
     pub created: u64,
-    /// Until when it works, seconds since 1970: not longer than the token of whoever
-    /// made it. It ends at once when that is revoked, or may no longer see this.
+    /// End of the link, in seconds since 1970: not later than that of its maker's token.
+    /// The link ends at once when that is revoked, or may no longer see this.
     pub expires: u64,
-    /// The live page, for iframes: shown to whoever made it, and to admins.
+    /// The live page, for iframes: shown to the link's maker, and to admins.
     pub page_url: String,
     /// The picture, for places that take only pictures.
     pub svg_url: String,

@@ -10,33 +10,33 @@ pub struct StatusView {
     pub version: String,
     /// Process id of the gateway.
     pub pid: u32,
-    /// When it started, seconds since 1970.
+    /// Start of the process, in seconds since 1970.
     pub started: u64,
     /// Now, seconds since 1970, by the clock of the server.
     pub now: u64,
-    /// How far the server's clock on the wall is ahead of UTC, in seconds: engines write
+    /// Seconds that the server's clock on the wall is ahead of UTC: engines write
     /// their lines by it.
     #[serde(default)]
     pub utc_offset_seconds: i32,
-    /// Where it runs.
+    /// Directory that the process runs in.
     pub directory: String,
-    /// Where clients come in, as `https://127.0.0.1:8443`.
+    /// Listeners for clients, as `https://127.0.0.1:8443`.
     pub listen: Vec<String>,
-    /// Where dashboard and API are, if they are on.
+    /// URL of dashboard and API, if they are on.
     pub admin: Option<String>,
-    /// Where Prometheus reads, if it may.
+    /// URL for Prometheus, if it may read.
     pub metrics: Option<String>,
     /// Routes that are served.
     pub routes: usize,
-    /// What is wrong with files whose present text is not in effect.
+    /// Errors of files whose present text is not in effect.
     pub config_errors: Vec<FileErrorView>,
-    /// What a person must know and do, in words: a full disk, a lost device.
+    /// Warnings that a person must know and act on, in words: a full disk, a lost device.
     /// Shown on every page.
     pub warnings: Vec<String>,
-    /// What fails of what the caller sees, by its harm. Shown on every page.
+    /// Failures among the things that the caller sees, by their harm. Shown on every page.
     #[serde(default)]
     pub problems: Vec<ProblemView>,
-    /// What keeps workers from what is the gateway's own; none where nothing does,
+    /// Wall that keeps workers from what is the gateway's own; none where nothing does,
     /// which is a warning.
     #[serde(default)]
     pub isolation: Option<String>,
@@ -52,9 +52,9 @@ pub struct ProblemView {
     pub name: String,
     /// The instance of the deployment, or the route of the server.
     pub of: String,
-    /// Why, in words.
+    /// Reason, in words.
     pub why: Option<String>,
-    /// Since when, seconds since 1970, where that is known.
+    /// Start of the failure, in seconds since 1970, where that is known.
     pub since: Option<u64>,
 }
 
@@ -67,7 +67,7 @@ pub struct FileErrorView {
     pub line: Option<usize>,
     /// Dotted key: `route.timeouts.idle`.
     pub key: String,
-    /// What is wrong and what to write instead.
+    /// The error, and the right thing to write.
     pub message: String,
     /// The text of that line as it stands in the file, cut to 200 characters.
     #[serde(default)]
@@ -79,10 +79,10 @@ pub struct FileErrorView {
 pub struct SessionView {
     /// `user:ana`.
     pub subject: String,
-    /// What people call the token.
+    /// Name that people gave the token.
     #[serde(default)]
     pub label: Option<String>,
-    /// Who made the one-time link that was opened.
+    /// Maker of the one-time link that was opened.
     #[serde(default)]
     pub link_by: Option<String>,
     /// The tenant; none on the socket and of a one-time link.
@@ -91,11 +91,11 @@ pub struct SessionView {
     pub role: String,
     /// Projects that an operator works on. An admin works on all.
     pub projects: Vec<String>,
-    /// How: `session`, `token` or `socket`.
+    /// Way in which the caller came in: `session`, `token` or `socket`.
     pub via: String,
     /// Id of the session, as in `GET sessions`.
     pub id: Option<String>,
-    /// When the session ends, seconds since 1970.
+    /// End of the session, in seconds since 1970.
     pub expires: Option<u64>,
     /// Send it as `x-csrf-token` with every call that changes something; only
     /// a session has one, and only a session needs one.
@@ -117,9 +117,9 @@ pub struct LoginRequest {
 /// `POST login-links`: a link that logs in once.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LoginLinkView {
-    /// To be opened in a browser, once.
+    /// URL to open in a browser, once.
     pub url: String,
-    /// Until when it works, seconds since 1970.
+    /// End of the link, in seconds since 1970.
     pub expires: u64,
 }
 
@@ -128,29 +128,29 @@ pub struct LoginLinkView {
 pub struct SessionEntry {
     /// Its id.
     pub id: String,
-    /// Who logged in.
+    /// Person who logged in.
     pub subject: String,
-    /// What people call the token.
+    /// Name that people gave the token.
     #[serde(default)]
     pub label: Option<String>,
-    /// Who made the one-time link that was opened.
+    /// Maker of the one-time link that was opened.
     #[serde(default)]
     pub link_by: Option<String>,
     /// Their tenant; none of a one-time link.
     pub workspace: Option<String>,
-    /// What they may do.
+    /// Role of the person.
     pub role: String,
-    /// Whether it is the one that asks.
+    /// True if it is the one that asks.
     pub current: bool,
-    /// When it began, seconds since 1970.
+    /// Start of the session, in seconds since 1970.
     pub created: u64,
-    /// When it was last used, seconds since 1970.
+    /// Last use, in seconds since 1970.
     pub last_used: u64,
-    /// When it ends at the latest, seconds since 1970.
+    /// Latest end of the session, in seconds since 1970.
     pub expires: u64,
-    /// What the browser calls itself, cut.
+    /// Name that the browser gives itself, cut.
     pub agent: String,
-    /// Where it logged in from.
+    /// Address that the login came from.
     pub address: String,
 }
 
@@ -163,7 +163,7 @@ pub struct AuditPage {
     pub next: Option<u64>,
 }
 
-/// Who did, or tried to do, what, and when.
+/// A deed or a try, the person who did it, and the time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditView {
     /// Counts up.
@@ -178,19 +178,19 @@ pub struct AuditView {
     pub via: String,
     /// Address of the client, where there is one.
     pub peer: Option<String>,
-    /// Who made the one-time link that they came by.
+    /// Maker of the one-time link that they came by.
     #[serde(default)]
     pub link_by: Option<String>,
     /// `launch`, `change`, `delete`, `start`, `stop`, `offload`, `wake`, `clone`,
     /// `token.create`, `token.revoke`, `login`, `logout`, …
     pub action: String,
-    /// What it was done to: `instance:NAME`, `route:NAME`, `token:JTI`, …
+    /// Target of the deed: `instance:NAME`, `route:NAME`, `token:JTI`, …
     pub target: String,
     /// `done`, `refused` or `failed`.
     pub outcome: String,
-    /// Why it was refused or failed; what changed.
+    /// Reason for which it was refused or failed; the things that changed.
     pub detail: String,
-    /// Whether the file's text was kept: `GET audit/{id}/text`.
+    /// True if the file's text was kept: `GET audit/{id}/text`.
     #[serde(default)]
     pub has_text: bool,
 }
@@ -199,7 +199,7 @@ pub struct AuditView {
 /// secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditText {
-    /// What was changed: `instance:NAME`, `route:NAME`.
+    /// Target of the change: `instance:NAME`, `route:NAME`.
     pub target: String,
     /// Before; none of what was new.
     pub before: Option<String>,
@@ -210,20 +210,20 @@ pub struct AuditText {
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ErrorView {
-    /// What went wrong.
+    /// The error.
     pub error: ErrorText,
 }
 
-/// What went wrong, in words for a person.
+/// An error, in words for a person.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ErrorText {
-    /// What is wrong, and what to do instead.
+    /// The error, and the right thing to do.
     pub message: String,
 }
 
 /// The answer to `POST state/set-back-clock`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ClockView {
-    /// How far the newest time was ahead of the wall clock.
+    /// Seconds by which the newest time was ahead of the wall clock.
     pub set_back_seconds: u64,
 }

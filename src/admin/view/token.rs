@@ -12,22 +12,22 @@ use crate::units::Span;
 /// One page of `GET tokens`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TokensView {
-    /// Those that were issued here, the newest first; then who showed others.
+    /// Tokens that were issued here, the newest first; then holders of others.
     pub tokens: Vec<TokenView>,
-    /// Where the next page begins: `tokens?before=` this.
+    /// Start of the next page: `tokens?before=` this.
     pub next: Option<String>,
 }
 
-/// What is known of a token after it was handed out; never the token itself.
+/// Facts of a token after it was handed out; never the token itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
-    /// What it was issued with.
+    /// Record that it was issued with.
     #[serde(flatten)]
     #[schema(value_type = TokenRecordSchema)]
     pub record: TokenRecord,
     /// `valid`, `expired` or `revoked`.
     pub state: String,
-    /// When it was last used, seconds since 1970.
+    /// Last use, in seconds since 1970.
     pub last_used: Option<u64>,
     /// Requests that reached a server.
     pub requests: u64,
@@ -62,7 +62,7 @@ impl TokenView {
 /// `GET tokens/usage`
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TokenUsage {
-    /// Who used most is first.
+    /// Use by label, the largest first.
     pub usage: Vec<LabelUse>,
     /// Further ones that are left out here.
     pub left_out: usize,
@@ -73,18 +73,18 @@ impl TokenUsage {
     pub const LABELS_MAX: usize = 10_000;
 }
 
-/// What the tokens of one label used; where they have none, those of one subject.
+/// Use by the tokens of one label; where they have none, by those of one subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LabelUse {
     /// The label.
     pub label: Option<String>,
-    /// Whom they name, where they have no label. Neither: their records are gone.
+    /// Subject of the tokens, where they have no label. Neither: their records are gone.
     pub subject: Option<String>,
     /// The tenant.
     pub workspace: Option<String>,
-    /// Who issued them, where this gateway did not.
+    /// Issuer of the tokens, where this gateway did not issue them.
     pub issuer: Option<String>,
-    /// How many tokens were used; of another issuer, how many subjects.
+    /// Number of tokens that were used; of another issuer, of subjects.
     pub tokens: u64,
     /// Requests that reached a server.
     pub requests: u64,
@@ -92,7 +92,7 @@ pub struct LabelUse {
     pub prompt_tokens: u64,
     /// Tokens of completions.
     pub completion_tokens: u64,
-    /// When one was last used, seconds since 1970.
+    /// Last use of any, in seconds since 1970.
     pub last_used: u64,
 }
 
@@ -124,10 +124,10 @@ pub struct TokenRequest {
     /// The tenant.
     #[schema(value_type = String)]
     pub workspace: Workspace,
-    /// Whom it is for; default: a name from the label.
+    /// Person whom the token is for; default: a name from the label.
     #[serde(default)]
     pub subject: Option<String>,
-    /// What it may do: `user`, `operator`, `workspace-admin` or `admin`. An operator
+    /// Role of the token: `user`, `operator`, `workspace-admin` or `admin`. An operator
     /// gives out `user` only, and only for projects of their own; an admin of a
     /// workspace all but `admin`, for that workspace.
     #[serde(default)]
@@ -144,7 +144,7 @@ pub struct TokenRequest {
     /// A name for people.
     #[serde(default)]
     pub label: Option<String>,
-    /// How long it is valid: `"30d"`.
+    /// Time that the token is valid for: `"30d"`.
     #[schema(value_type = String)]
     pub ttl: Span,
     /// Anything that belongs to it, as an object.
@@ -155,13 +155,13 @@ pub struct TokenRequest {
     #[serde(default)]
     #[schema(value_type = TokenLimitsSchema)]
     pub limits: TokenLimits,
-    /// Whether it may load and unload the models that it may use; an admin gives that.
+    /// True if it may load and unload the models that it may use; an admin gives that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_load: bool,
 }
 
 impl TokenRequest {
-    /// What the issuer takes.
+    /// The order that the issuer takes.
     pub fn spec(self) -> TokenSpec {
         TokenSpec {
             workspace: self.workspace,
@@ -183,7 +183,7 @@ impl TokenRequest {
 pub struct TokenMade {
     /// The token.
     pub token: String,
-    /// What is kept of it.
+    /// Record of the token.
     #[schema(value_type = TokenRecordSchema)]
     pub record: TokenRecord,
 }
@@ -193,9 +193,9 @@ pub struct TokenMade {
 pub struct TokenRevoked {
     /// Its id.
     pub revoked: String,
-    /// Since when, seconds since 1970.
+    /// Moment of the revocation, in seconds since 1970.
     pub since: u64,
-    /// Whether a restart keeps it; if not, the store can't be written now.
+    /// True if a restart keeps it; if not, the store can't be written now.
     #[serde(default = "yes")]
     pub kept: bool,
 }
@@ -212,7 +212,7 @@ pub struct CutOffRequest {
     /// The tenant.
     #[schema(value_type = String)]
     pub workspace: Workspace,
-    /// Only the tokens of this subject; all of the tenant where it is left out.
+    /// Subject of the tokens; all of the tenant where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
 }
@@ -223,7 +223,7 @@ pub struct CutOff {
     /// Tokens that were issued before this second are refused from now on, whoever
     /// issued them; seconds since 1970.
     pub before: u64,
-    /// Whether a restart keeps it; if not, the store can't be written now.
+    /// True if a restart keeps it; if not, the store can't be written now.
     #[serde(default = "yes")]
     pub kept: bool,
 }
@@ -235,7 +235,7 @@ pub struct KeyRotated {
     pub kid: String,
     /// Id of the key that signed before; its tokens stay valid until they end.
     pub previous_kid: String,
-    /// Where the public halves of previous keys stand.
+    /// File of the public halves of previous keys.
     pub previous_file: String,
     /// Ids of keys that were dropped, as only so many are kept: their tokens are
     /// refused now.
@@ -254,7 +254,7 @@ pub(crate) struct TokenRecordSchema {
     jti: String,
     /// The tenant.
     workspace: String,
-    /// Whom it names.
+    /// Person whom the token names.
     subject: String,
     /// `user` or `endpoint`.
     kind: String,
@@ -266,24 +266,24 @@ pub(crate) struct TokenRecordSchema {
     endpoints: Vec<String>,
     /// A name for people.
     label: Option<String>,
-    /// For the access log.
+    /// Fields for the access log.
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
     /// Limits that it carries.
     limits: TokenLimitsSchema,
-    /// Whether it may load and unload the models that it may use.
+    /// True if it may load and unload the models that it may use.
     may_load: bool,
-    /// When it was issued, in seconds since 1970.
+    /// Issue, in seconds since 1970.
     created: u64,
-    /// When it ends, in seconds since 1970.
+    /// End, in seconds since 1970.
     expires: u64,
-    /// Who asked for it.
+    /// Person who asked for the token.
     created_by: Option<String>,
-    /// The workspace of whoever asked for it; left out where there is none.
+    /// The workspace of that person; left out where there is none.
     created_by_workspace: Option<String>,
-    /// When it was revoked, in seconds since 1970.
+    /// Revocation, in seconds since 1970.
     revoked: Option<u64>,
-    /// Who issued it, where this gateway did not. All else is then what the newest
+    /// Issuer, where this gateway did not issue it. All else is then what the newest
     /// token of its holder said, and the id stands for all of them.
     issuer: Option<String>,
 }
