@@ -69,7 +69,7 @@ const SERIAL_KEY: &str = "serial";
 const LOST_KEY: &str = "lost";
 const TIME_KEY: &str = "time";
 
-/// Why the store can't be opened or used.
+/// Reason for which the store can't be opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A running gateway has it open.
@@ -99,7 +99,7 @@ pub enum StoreError {
     Open {
         /// The store's file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -111,7 +111,7 @@ pub enum StoreError {
     Damaged {
         /// The store's file.
         path: PathBuf,
-        /// What redb said.
+        /// The error of redb.
         #[source]
         source: Box<redb::Error>,
     },
@@ -120,7 +120,7 @@ pub enum StoreError {
     Record {
         /// Kind and key of the record.
         key: String,
-        /// What is wrong with it.
+        /// The error in the value.
         #[source]
         source: serde_json::Error,
     },
@@ -150,7 +150,7 @@ pub enum StoreError {
     Mark {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in the file.
         #[source]
         source: io::Error,
     },
@@ -186,7 +186,7 @@ struct Inner {
     clock: Arc<NewestTime>,
 }
 
-/// How the file stands.
+/// State of the file.
 enum File {
     Open(Opened),
     /// A transaction failed, and it could not be opened again yet.
@@ -244,7 +244,7 @@ impl Store {
             mark,
             clock,
         }));
-        // What it knows is read before the present time is written into it.
+        // The time that the store knows is read before the present one is written into it.
         let known = store.transaction(|transaction| {
             prepare(transaction, &store.0.path)?;
             let meta = transaction.open_table(META)?;
@@ -306,7 +306,7 @@ impl Store {
         change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let held = self.0.held.all();
-        // What is written now is not older than the time that is written with it.
+        // The records written now are not older than the time that is written with them.
         self.0.clock.tick();
         let result = self.transaction(|transaction| {
             refusals::apply(transaction, &held)?;

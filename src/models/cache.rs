@@ -20,19 +20,19 @@ const ENTRIES_MAX: usize = 10_000;
 /// Most bytes of a file that names a commit.
 const REF_BYTES_MAX: u64 = 256;
 
-/// How much of a model is there.
+/// Part of a model that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wholeness {
     /// All of it.
     Whole,
-    /// So many bytes of so many.
+    /// A part: so many bytes of so many.
     Part {
         /// Bytes that are there.
         there: u64,
         /// Bytes of all; `None`: not known.
         total: Option<u64>,
     },
-    /// What is wrong with it.
+    /// The fault that it has.
     Broken(String),
 }
 
@@ -49,24 +49,24 @@ pub struct CachedModel {
     pub path: PathBuf,
     /// Bytes on the disk.
     pub bytes: u64,
-    /// When its weights were last read, as far as the disk notes that, in seconds since 1970.
+    /// Last read of its weights, as far as the disk notes that, in seconds since 1970.
     pub used: u64,
-    /// Whether it is whole.
+    /// Part of the model that is there.
     pub wholeness: Wholeness,
-    /// What we have on record of it; `None`: someone else fetched it.
+    /// Our record of the model; `None`: someone else fetched it.
     pub kept: Option<KeptModel>,
 }
 
-/// How much of a model an engine would find in the cache.
+/// Part of a model that an engine would find in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// All that it needs.
     Whole,
-    /// What we have fetched of it, and more is to come.
+    /// A part that we have fetched, and more is to come.
     Begun,
-    /// Something that others brought; perhaps all that it needs.
+    /// A part that others brought; perhaps all that it needs.
     Part,
-    /// Nothing that its revision names.
+    /// No file that its revision names.
     Nothing,
 }
 
@@ -110,7 +110,7 @@ fn named(path: &Path) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// Where the hub's library keeps models, by the variables that it reads.
+/// Directory where the hub's library keeps models, by the variables that it reads.
 pub fn place(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let home = variable("HOME").map(PathBuf::from);
     let path = |name: &str| {
@@ -214,7 +214,7 @@ fn cached(folder: &Path, name: &str, commit: &str, kept: Option<&KeptModel>) -> 
     }
 }
 
-/// Whether a file of it is being written, or was when that was broken off.
+/// True if a file of the model is being written, or was when that was broken off.
 fn is_under_way(folder: &Path) -> bool {
     let blobs = entries(&folder.join("blobs"));
     blobs
@@ -252,7 +252,7 @@ fn revisions(folder: &Path, commit: &str) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// Where the disk refuses; what is left stays on record.
+/// The disk refuses; files that are left stay on record.
 pub fn remove(kept: &KeptModel, record: &FetchRecord) -> io::Result<u64> {
     let snapshot = kept.snapshot();
     let mut freed = 0;
@@ -298,7 +298,7 @@ pub fn remove(kept: &KeptModel, record: &FetchRecord) -> io::Result<u64> {
     Ok(freed)
 }
 
-/// What the snapshots of a model link to.
+/// Contents that the snapshots of a model link to.
 fn links(folder: &Path) -> HashSet<PathBuf> {
     let mut linked = HashSet::new();
     walk(&folder.join("snapshots"), 0, &mut |file| {

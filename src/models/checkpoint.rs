@@ -29,16 +29,16 @@ const CONFIG_BYTES_MAX: u64 = 4 << 20;
 const INDEX_BYTES_MAX: u64 = 32 << 20;
 /// Most files of weights.
 const FILES_MAX: usize = 2_000;
-/// How far an index may be from the heads before that is told: one in so many.
+/// Distance of an index from the heads that is told: one in so many.
 const SLACK: u64 = 100;
 
-/// What each model of this form has.
+/// File that each model of this form has.
 const CONFIG: &str = "config.json";
-/// What lists the files of weights, where there are several.
+/// File that lists the files of weights, where there are several.
 const INDEX: &str = "model.safetensors.index.json";
-/// How the names of weights end whose heads can be read.
+/// Ending of the names of weights whose heads can be read.
 const ENDING: &str = ".safetensors";
-/// How the weights begin that some models have a second time, in their maker's own form.
+/// Beginning of the weights that some models have a second time, in their maker's own form.
 const AGAIN: &str = "consolidated";
 
 /// A tensor, as the head of its file says.
@@ -57,11 +57,11 @@ pub struct Tensor {
 /// A model by its config and its tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// What its `config.json` says.
+    /// Content of its `config.json`.
     pub config: Value,
     /// Its tensors.
     pub tensors: Vec<Tensor>,
-    /// What does not agree and could be done without, in sentences.
+    /// Parts that do not agree and could be done without, in sentences.
     pub doubts: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// What is missing or makes no sense, in a sentence.
+    /// Fails with what is missing or makes no sense, in a sentence.
     pub fn read(directory: &Path) -> Result<Self, String> {
         let config = json(&directory.join(CONFIG), CONFIG_BYTES_MAX)
             .map_err(|why| format!("{CONFIG}: {why}"))?;

@@ -14,13 +14,13 @@ use crate::units::Bytes;
 
 /// Most entries of a model that are looked at.
 const ENTRIES_MAX: usize = 20_000;
-/// How deep its directories are looked into.
+/// Most levels of its directories that are looked into.
 const DEPTH_MAX: usize = 8;
 /// Longest head of a file of weights, in bytes: that of safetensors itself.
 const HEAD_BYTES_MAX: u64 = 100_000_000;
 /// Largest list of files that is read, in bytes.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
-/// How the names of weights end.
+/// Ends of the names of weights.
 const WEIGHTS: [&str; 5] = [".safetensors", ".bin", ".pt", ".pth", ".gguf"];
 /// The file that tells what a model is, in the forms that engines know.
 const CONFIGS: [&str; 3] = ["config.json", "params.json", "adapter_config.json"];
@@ -55,7 +55,7 @@ impl Provider for DirectoryModel {
 ///
 /// # Errors
 ///
-/// What is missing or broken, and what to do.
+/// A sentence that says what is missing or broken, and what to do.
 pub fn look(directory: &Path) -> Result<u64, String> {
     let mut files = Vec::new();
     gather(directory, "", 0, &mut files)?;

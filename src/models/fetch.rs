@@ -11,7 +11,7 @@ use super::refusal::{HubError, Unfetchable};
 use super::room::NoRoom;
 use super::source::{FetchPlan, Fetched, NoSource};
 
-/// Why a model is not here.
+/// Reason for which a model is not here.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfetched {
     /// Its name is none.
@@ -28,7 +28,7 @@ pub enum Unfetched {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault that it has.
         why: String,
     },
     /// Nothing comes any more.
@@ -44,17 +44,17 @@ pub enum Unfetched {
     Cache {
         /// The model's directory in it.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// What we keep of it can't be read or written.
+    /// The record that we keep of it can't be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
 
 impl Unfetched {
-    /// What follows from it.
+    /// Consequence of the failure.
     pub fn verdict(&self) -> Unfetchable {
         match self {
             Self::Source(_)
@@ -73,17 +73,17 @@ impl Unfetched {
 
 /// Judges and hears a fetch. A call that fails ends it.
 pub trait Watch: Send + Sync {
-    /// It is known what there is to do; fails with why it is not to be done.
+    /// Judges the plan; fails with the reason not to fetch.
     fn planned<'a>(&'a self, plan: &'a FetchPlan) -> Judged<'a>;
 
-    /// So many bytes of all files are there.
+    /// Hears that so many bytes of all files are there.
     ///
     /// # Errors
     ///
-    /// Why it is not to go on.
+    /// The reason not to go on.
     fn came(&self, done: u64) -> Result<(), Unfetched>;
 
-    /// Something else is to be said, as why it waits.
+    /// Hears of something else, as why the fetch waits.
     fn says(&self, words: &str);
 }
 

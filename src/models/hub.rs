@@ -25,7 +25,7 @@ const PROGRAM: &str = include_str!("hub/fetch.py");
 
 /// Most bytes of a line of it: a plan of ten thousand files.
 const LINE_BYTES_MAX: usize = 8 << 20;
-/// What is kept of its standard error, in bytes.
+/// Most bytes of its standard error that are kept.
 const COMPLAINT_BYTES_MAX: usize = 16 << 10;
 /// Variables that name directories, which it gets whole: it runs in another one.
 const DIRECTORIES: [&str; 4] = [
@@ -46,7 +46,7 @@ pub struct HubModel {
     pub revision: Option<String>,
     /// All that the program gets of an environment; `None`: that of this process.
     pub environment: Option<Vec<(OsString, OsString)>>,
-    /// What becomes the interpreter once it has given up what that may not reach; `None`:
+    /// Program that gives up what the interpreter may not reach, and becomes it; `None`:
     /// it may reach all that this process may.
     pub before: Option<Before>,
 }
@@ -72,12 +72,12 @@ impl fmt::Debug for HubModel {
     }
 }
 
-/// What is asked of the program.
+/// Task of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asks {
     /// All files.
     Fetch,
-    /// What form it has, and no file.
+    /// Its form, and no file.
     Look,
 }
 
@@ -323,7 +323,7 @@ impl HubModel {
     }
 }
 
-/// Why it waits, and for how long.
+/// Reason for a wait, and its length.
 fn waiting(seconds: u64, status: u16, file: &str) -> String {
     let of = if file.is_empty() {
         String::new()
@@ -338,7 +338,7 @@ fn waiting(seconds: u64, status: u16, file: &str) -> String {
     }
 }
 
-/// Whether a path stays below where it begins.
+/// True if a path stays below where it begins.
 pub(super) fn is_below(name: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     !name.contains(['\\', '\0'])

@@ -15,11 +15,11 @@ use rustix::fs::{FlockOperation, flock};
 pub struct ModelLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl ModelLock {
-    /// That of a model's directory; `None` while another has it.
+    /// Lock of a model's directory; `None` while another has it.
     ///
     /// # Errors
     ///
-    /// Where the cache can't be written.
+    /// The cache can't be written.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
         let path = Self::path(folder).ok_or(io::ErrorKind::InvalidInput)?;
         if let Some(locks) = path.parent() {

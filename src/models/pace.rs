@@ -1,4 +1,4 @@
-//! How fast bytes come, and how long the rest takes.
+//! Rate at which bytes come, and the time that the rest takes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::time::Uptime;
 use crate::units::{Bytes, float};
 
-/// What the rate is taken of.
+/// Span that the rate is taken over.
 const WINDOW: Duration = Duration::from_secs(15);
 
-/// How far the fetch of a model is.
+/// Progress of the fetch of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchProgress {
     /// Bytes that are here.
@@ -19,12 +19,12 @@ pub struct FetchProgress {
     pub total: u64,
     /// Bytes a second, of the last seconds; `None` until some came.
     pub rate: Option<u64>,
-    /// How long the rest takes at that rate.
+    /// Time that the rest takes at that rate.
     pub left: Option<Duration>,
 }
 
 impl FetchProgress {
-    /// That of a fetch of `total` bytes.
+    /// Progress of a fetch of `total` bytes.
     pub fn of(pace: &Pace, done: u64, total: u64) -> Self {
         Self {
             done,

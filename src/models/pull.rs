@@ -1,4 +1,4 @@
-//! One fetch of a model, with all that belongs to it: the lock, the place, the record.
+//! A fetch of a model, with all that belongs to it: the lock, the place, the record.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use super::room::{Disk, DiskLimits};
 use super::source::{FetchPlan, Fetched};
 use crate::time::sleep;
 
-/// Between two looks whether another fetch has ended.
+/// Pause between two looks if another fetch has ended.
 const LOCK_POLL: Duration = Duration::from_millis(500);
 
 /// After so many of them it is looked how far that is.
@@ -20,21 +20,21 @@ const LOOK_AFTER: u32 = 10;
 /// Fetches models into what the record keeps account of.
 #[derive(Clone, Debug)]
 pub struct Puller {
-    /// What was fetched.
+    /// Record of the models that were fetched.
     pub record: FetchRecord,
-    /// What may be taken of the disk.
+    /// Space of the disk that models may take.
     pub limits: DiskLimits,
 }
 
 /// Hears how a fetch goes.
 pub trait Hearer: Send + Sync {
-    /// It begins: bytes that are there, and bytes of all.
+    /// Hears the beginning: bytes that are there, and bytes of all.
     fn begins(&self, plan: &FetchPlan);
-    /// So many bytes are there.
+    /// Hears that so many bytes are there.
     fn came(&self, done: u64);
     /// Another fetch is at work, and has brought so many bytes of so many.
     fn other_came(&self, _done: u64, _total: u64) {}
-    /// Something else is to be said.
+    /// Hears of something else.
     fn says(&self, words: &str);
 }
 
@@ -82,7 +82,7 @@ struct UnderWay<'a> {
 #[derive(Default)]
 struct Held {
     folder: Option<PathBuf>,
-    /// What another fetch is bringing.
+    /// Plan of another fetch that has the lock.
     other: Option<FetchPlan>,
     lock: Option<Arc<ModelLock>>,
 }

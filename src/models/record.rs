@@ -1,4 +1,4 @@
-//! What we fetched: `models.json` in the state directory.
+//! Record of the models that we fetched: `models.json` in the state directory.
 //!
 //! Written before a fetch begins, so that what a kill leaves is known as ours. Only
 //! what stands here as ours is ever removed; a file that was there before stands here
@@ -18,31 +18,31 @@ use super::lock::ModelLock;
 use super::source::FetchPlan;
 use crate::time::unix_seconds;
 
-/// What follows the name of a content while we write it.
+/// End of the name of a content while we write it.
 const PART: &str = ".tidegate.incomplete";
 
-/// Why the record can't be used.
+/// Reason for which the record can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// It can't be read or written.
+    /// The file can't be read or written.
     #[error(
         "{path}, which tells what was fetched, can't be read or written: look at its owner and the disk"
     )]
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// It makes no sense.
+    /// The file makes no sense.
     #[error(
         "{path}, which tells what was fetched, makes no sense: restore it, or remove it, and nothing in the caches counts as ours"
     )]
     Senseless {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in the text.
         #[source]
         source: serde_json::Error,
     },
@@ -55,9 +55,9 @@ pub struct KeptFile {
     pub name: String,
     /// Its bytes.
     pub size: u64,
-    /// What it is called by among the contents of the cache.
+    /// Name of its content in the cache.
     pub blob: Option<String>,
-    /// Whether we brought it.
+    /// True if we brought it.
     pub ours: bool,
 }
 
@@ -74,7 +74,7 @@ pub struct KeptModel {
     pub folder: PathBuf,
     /// Its files.
     pub files: Vec<KeptFile>,
-    /// When it was fetched last, in seconds since 1970.
+    /// Time of the last fetch, in seconds since 1970.
     pub fetched: u64,
 }
 
@@ -104,7 +104,7 @@ impl KeptModel {
         self.files.iter().map(length).sum()
     }
 
-    /// Whether every file is there in its full length.
+    /// True if every file is there in its full length.
     pub fn is_whole(&self) -> bool {
         self.files.iter().all(|file| {
             let facts = fs::metadata(self.snapshot().join(&file.name));
@@ -114,12 +114,12 @@ impl KeptModel {
 }
 
 impl KeptFile {
-    /// Where its content stands in the cache.
+    /// Path of its content in the cache.
     pub fn content(&self, folder: &Path) -> Option<PathBuf> {
         Some(folder.join("blobs").join(self.blob.as_ref()?))
     }
 
-    /// Where its content stands until it is whole.
+    /// Path of its content until it is whole.
     pub fn part(&self, folder: &Path) -> Option<PathBuf> {
         Some(
             folder
@@ -129,7 +129,7 @@ impl KeptFile {
     }
 }
 
-/// Bytes of a plan's files that are there by now, whoever brings them.
+/// Bytes of a plan's files that are there by now, whatever process brings them.
 pub fn there_of(plan: &FetchPlan) -> u64 {
     let files = plan.files.iter().map(|file| KeptFile {
         name: file.name.clone(),
@@ -160,7 +160,7 @@ pub struct FetchRecord {
 }
 
 impl FetchRecord {
-    /// That of a state directory.
+    /// Record of a state directory.
     pub fn at(state: &Path) -> Self {
         Self {
             directory: state.to_owned(),
@@ -171,7 +171,7 @@ impl FetchRecord {
         self.directory.join("models.json")
     }
 
-    /// What was fetched.
+    /// Models that were fetched.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl FetchRecord {
     ///
     /// # Errors
     ///
-    /// What `judge` finds wrong, else [`RecordError`]; nothing is noted then.
+    /// The fault that `judge` finds, else [`RecordError`]; nothing is noted then.
     pub fn admit<E: From<RecordError>>(
         &self,
         name: &str,
@@ -262,17 +262,17 @@ impl FetchRecord {
     }
 }
 
-/// What the models on record take of the disk, each content once.
+/// Space of the disk that the models on record take, each content once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claimed {
     /// Bytes that are there, of all caches, and those that fetches under way still bring.
     pub together: u64,
-    /// Of these the ones that are still to come into the cache of the model in question.
+    /// Bytes of these that are still to come into the cache of the model in question.
     pub coming: u64,
 }
 
 impl Claimed {
-    /// That of all on record, for a fetch into `own`, whose lock is held.
+    /// Space of all on record, for a fetch into `own`, whose lock is held.
     fn of(models: &[KeptModel], own: &Path) -> Self {
         // The same content may stand in several commits.
         let mut contents: HashMap<PathBuf, (u64, u64)> = HashMap::new();
@@ -330,7 +330,7 @@ fn note(models: &mut Vec<KeptModel>, name: &str, plan: &FetchPlan) {
         fetched: unix_seconds(),
     };
     models.retain(|model| (&model.folder, &model.commit) != (&kept.folder, &kept.commit));
-    // What nobody of us brought is not ours to keep account of.
+    // A model of which we brought nothing is not ours to keep account of.
     if kept.files.iter().any(|file| file.ours) {
         models.push(kept);
     }

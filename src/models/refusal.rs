@@ -1,9 +1,9 @@
-//! Why the hub did not give a model, in sentences that say what to do.
+//! Reasons for which the hub did not give a model, in sentences that say what to do.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why the hub did not give a model.
+/// Reason for which the hub did not give a model.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// The interpreter does not run.
@@ -11,11 +11,11 @@ pub enum HubError {
     Run {
         /// The interpreter.
         python: PathBuf,
-        /// Why not.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// It ended without a word of ours.
+    /// The interpreter ended without a word of ours.
     #[error("{python} broke off the fetch of {model}: {complaint}")]
     Broke {
         /// The interpreter.
@@ -25,14 +25,14 @@ pub enum HubError {
         /// The last line of its standard error.
         complaint: String,
     },
-    /// It says something that makes no sense.
+    /// The interpreter says something that makes no sense.
     #[error("{python} told no plan that makes sense of {model}: {what}")]
     Answer {
         /// The interpreter.
         python: PathBuf,
         /// The model.
         model: String,
-        /// What is wrong with it.
+        /// The fault of the answer.
         what: String,
     },
     /// The hub, the network or the disk refuse.
@@ -40,21 +40,21 @@ pub enum HubError {
     Refused(Box<HubRefusal>),
 }
 
-/// What follows from a model that is not here.
+/// Consequence of a failed fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfetchable {
     /// Nobody can bring it as things stand: a person has to do something.
     Never,
-    /// It may go well later.
+    /// A later fetch may go well.
     Now,
-    /// It is not to be fetched: what is here has to do.
+    /// No fetch is allowed: the files that are here have to do.
     Offline,
     /// The fault is of this way to bring it: its engine is to try its own.
     ByUs,
 }
 
 impl HubError {
-    /// What follows from it.
+    /// Consequence of the error.
     pub fn verdict(&self) -> Unfetchable {
         let refused = match self {
             Self::Refused(refused) => refused,
@@ -73,7 +73,7 @@ impl HubError {
     }
 }
 
-/// What the program found wrong.
+/// Fault that the program found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubRefusal {
     pub(super) model: String,
@@ -87,7 +87,7 @@ pub struct HubRefusal {
 }
 
 impl HubRefusal {
-    /// What is wrong, and what to do.
+    /// Sentence that says what is wrong, and what to do.
     fn sentence(&self) -> String {
         let Self {
             model,

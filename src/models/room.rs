@@ -38,9 +38,9 @@ impl DiskShare {
 /// `[models]`: what models may take of a disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DiskLimits {
-    /// What those that we fetched may take together; `None`: no limit.
+    /// Most that the models that we fetched may take together; `None`: no limit.
     pub budget: Option<DiskShare>,
-    /// What is to stay free.
+    /// Least that is to stay free.
     pub free_min: DiskShare,
 }
 
@@ -53,17 +53,17 @@ pub enum NoRoom {
         beside(*coming)
     )]
     Free {
-        /// Where it was to go.
+        /// Path that the model was to go to.
         path: PathBuf,
-        /// What is missing.
+        /// Bytes that are missing.
         missing: Bytes,
-        /// What is free.
+        /// Bytes that are free.
         free: Bytes,
-        /// What other fetches still bring.
+        /// Bytes that other fetches still bring.
         coming: Bytes,
-        /// What would be left; none where it does not even fit.
+        /// Bytes that would be left; none where the model does not even fit.
         left: Bytes,
-        /// What is to stay free.
+        /// Bytes that are to stay free.
         floor: Bytes,
     },
     /// The budget is used up.
@@ -71,11 +71,11 @@ pub enum NoRoom {
         "{missing} more are needed beside the {taken} of models that were fetched, together {together}, and [models] disk_budget is {budget}: remove models (`tidegate models prune --dry-run` tells which are not used), or raise it"
     )]
     Budget {
-        /// What is missing.
+        /// Bytes that are missing.
         missing: Bytes,
-        /// What was fetched.
+        /// Bytes that were fetched.
         taken: Bytes,
-        /// Both.
+        /// Sum of both.
         together: Bytes,
         /// The limit.
         budget: Bytes,
@@ -85,11 +85,11 @@ pub enum NoRoom {
         "the fetch was stopped, as only {free} are free below {path} and [models] disk_free_min keeps {floor}: make room; what has come is kept, and the next fetch goes on from there"
     )]
     Filling {
-        /// Where it goes.
+        /// Path that the model goes to.
         path: PathBuf,
-        /// What is free.
+        /// Bytes that are free.
         free: Bytes,
-        /// What is to stay free.
+        /// Bytes that are to stay free.
         floor: Bytes,
     },
 }
@@ -106,12 +106,12 @@ fn beside(coming: Bytes) -> String {
 pub struct Disk {
     /// Its size.
     pub total: u64,
-    /// What this user may still write.
+    /// Bytes that this user may still write.
     pub free: u64,
 }
 
 impl Disk {
-    /// That of a path which may not be there yet; `None` where it can't be asked.
+    /// Disk of a path which may not be there yet; `None` where it can't be asked.
     pub fn of(path: &Path) -> Option<Self> {
         let there = path.ancestors().find(|path| path.exists())?;
         let facts = rustix::fs::statvfs(there).ok()?;
@@ -216,7 +216,7 @@ mod tests {
         let sum = "8GiB more are needed beside the 45GiB of models that were fetched, together 53GiB, and [models] disk_budget is 50GiB";
         assert!(error.starts_with(sum), "{error}");
         assert_eq!(check(Some("53%"), "0B", 8, (45, 0)), Ok(()));
-        // What is whole needs no room.
+        // A whole model needs no room.
         assert_eq!(check(Some("0B"), "100%", 0, (45, 9)), Ok(()));
         for bad in ["101%", "-1%", "x", "5"] {
             assert!(bad.parse::<DiskShare>().is_err(), "{bad:?}");

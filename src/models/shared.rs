@@ -21,10 +21,10 @@ use crate::time::{Clock, sleep};
 /// A fetch of which nothing came for so long has ended.
 const STALL_MAX: Duration = Duration::from_mins(10);
 
-/// How a fetch stands.
+/// State of a fetch.
 #[derive(Clone, Debug)]
 enum State {
-    /// How far it is; `None` until its plan is known.
+    /// Progress; `None` until the plan is known.
     UnderWay(Option<FetchProgress>),
     Ended(Result<(), Arc<Unfetched>>),
 }
@@ -44,7 +44,7 @@ pub struct Fetches {
 }
 
 impl Fetches {
-    /// None yet; at most so many at once.
+    /// No fetch yet; at most so many at once.
     pub fn new(tasks: Tasks, clock: Clock, puller: Puller, at_once_max: u32) -> Self {
         let turns = usize::try_from(at_once_max).unwrap_or(1);
         Self {
@@ -66,7 +66,7 @@ impl Fetches {
     ///
     /// # Errors
     ///
-    /// Why it is not here.
+    /// The reason why it is not here.
     pub async fn fetch(
         &self,
         model: &HubModel,
@@ -184,7 +184,7 @@ impl<'a> Told<'a> {
 
 impl Hearer for Told<'_> {
     fn begins(&self, plan: &FetchPlan) {
-        // What is whole is no fetch.
+        // A whole model is no fetch.
         if plan.missing() > 0 {
             self.tell(plan.there(), Some(plan.total()));
         }

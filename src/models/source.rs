@@ -1,4 +1,4 @@
-//! Where a model comes from, read from its name, and what there is to fetch of it.
+//! Source of a model, read from its name, and the files that a fetch brings.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub enum ModelSource {
     Directory(PathBuf),
 }
 
-/// Why a text names no model that can be fetched.
+/// Reason for which a text names no model that can be fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSource {
     /// A scheme that nothing here speaks.
@@ -73,7 +73,7 @@ impl ModelSource {
     }
 }
 
-/// Whether a part of a name is what the hub allows.
+/// True if the hub allows this as a part of a name.
 fn is_part(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !part.is_empty()
@@ -108,18 +108,18 @@ pub struct ModelFile {
     pub name: String,
     /// Its bytes.
     pub size: u64,
-    /// What it is called by among the contents of the cache; `None`: not stated.
+    /// Name of its content in the cache; `None`: not stated.
     pub blob: Option<String>,
     /// Bytes that are there already.
     pub there: u64,
-    /// Whether all of it is.
+    /// True if all of it is there.
     pub whole: bool,
 }
 
-/// What a fetch is about to do.
+/// Plan of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchPlan {
-    /// Where it is put.
+    /// Directory for the model.
     pub folder: PathBuf,
     /// The revision that was asked for.
     pub revision: String,
@@ -146,7 +146,7 @@ impl FetchPlan {
     }
 }
 
-/// What a fetch ended with.
+/// Outcome of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// The directory that an engine loads.

@@ -1,4 +1,4 @@
-//! Who changed what, and who tried to.
+//! Changes and tries of changes, with the people who made them.
 //!
 //! Owns a ring by number: the newest [`KEPT_MAX`] are kept. What was refused to
 //! someone without a name is kept in a ring of its own, so that a stranger can't push
@@ -31,12 +31,12 @@ pub const STRANGERS_MAX: u64 = 1_000;
 /// Most events of one page.
 pub const PAGE_MAX: usize = 500;
 
-/// One thing that was done or refused.
+/// A thing that was done or refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEvent {
     /// Seconds since 1970.
     pub at: u64,
-    /// Who did it; `-` for a stranger.
+    /// Person who did it; `-` for a stranger.
     pub who: String,
     /// Their tenant, which is part of who they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,20 +44,20 @@ pub struct AuditEvent {
     /// Their role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// How they came.
+    /// Way in which they came in.
     pub via: String,
-    /// From where.
+    /// Address that they came from.
     pub peer: Option<String>,
-    /// Who made the one-time link that they came by.
+    /// Maker of the one-time link that they came by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_by: Option<String>,
-    /// What.
+    /// The action.
     pub action: String,
-    /// To what.
+    /// Target of the action.
     pub target: String,
     /// `done`, `refused`, `failed`.
     pub outcome: String,
-    /// Why, or what changed.
+    /// Reason, or the things that changed.
     pub detail: String,
 }
 
@@ -78,7 +78,7 @@ impl ChangedText {
 }
 
 impl AuditEvent {
-    /// Whether no one knows who it was.
+    /// True if no one knows who it was.
     fn is_of_stranger(&self) -> bool {
         self.who == "-"
     }
@@ -89,9 +89,9 @@ impl AuditEvent {
 pub struct Audited {
     /// Its number.
     pub number: u64,
-    /// What was done.
+    /// The deed.
     pub event: AuditEvent,
-    /// Whether [`Store::audit_text`] has a text.
+    /// True if [`Store::audit_text`] has a text.
     pub has_text: bool,
 }
 

@@ -12,7 +12,7 @@ use super::{Store, StoreError};
 use crate::auth::{Cutoffs, RevokedSet, issue};
 use crate::names::Workspace;
 
-/// By workspace and subject, which is empty for all of them: the moment, and until
+/// Cutoffs by workspace and subject, which is empty for all: the moment, and until
 /// when it must be known; both in seconds since 1970.
 pub(super) const CUTOFFS: TableDefinition<'_, (&str, &str), (u64, u64)> =
     TableDefinition::new("cutoffs");

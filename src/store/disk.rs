@@ -16,7 +16,7 @@ use crate::time::NewestTime;
 /// Bytes that a disk writes as one.
 const SECTOR: usize = 512;
 
-/// How an operation fails.
+/// Way in which an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing is done.
@@ -31,15 +31,15 @@ pub(crate) struct Disk(Arc<Mutex<State>>);
 
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// What whoever reads it sees.
+    /// Content for readers.
     seen: Vec<u8>,
-    /// What a loss of power leaves.
+    /// Content after a loss of power.
     safe: Vec<u8>,
-    /// What was done since.
+    /// Changes since the last flush.
     since: Vec<Change>,
-    /// Whether there is no room.
+    /// True while there is no room.
     full: bool,
-    /// Whether every change fails.
+    /// Fault of every change, if every change fails.
     broken: Option<Fault>,
     /// After so many changes one fails.
     next: Option<(u32, Fault)>,
@@ -72,7 +72,7 @@ impl Disk {
         Self::of(Vec::new())
     }
 
-    /// One that works, with these bytes.
+    /// A disk that works, with these bytes.
     pub(crate) fn of(bytes: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(State {
             safe: bytes.clone(),
@@ -96,18 +96,18 @@ impl Disk {
         self.lock().next = Some((changes, fault));
     }
 
-    /// Whatever was wrong is over.
+    /// Ends every fault.
     pub(crate) fn heal(&self) {
         let mut state = self.lock();
         (state.full, state.broken, state.next) = (false, None, None);
     }
 
-    /// What whoever reads it sees.
+    /// Content for readers.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.lock().seen.clone()
     }
 
-    /// What a loss of power leaves. `part` says of each part that was not flushed whether
+    /// Content after a loss of power. `part` says of each part that was not flushed whether
     /// it was written.
     pub(crate) fn after_power_loss(&self, mut part: impl FnMut() -> bool) -> Vec<u8> {
         let state = self.lock();
@@ -134,7 +134,7 @@ impl Disk {
 }
 
 impl State {
-    /// What is wrong with the next change.
+    /// Fault of the next change.
     fn fault(&mut self) -> Option<Fault> {
         if let Some((left, fault)) = self.next {
             self.next = left.checked_sub(1).map(|left| (left, fault));
@@ -212,7 +212,7 @@ impl StorageBackend for Disk {
 }
 
 impl Store {
-    /// As [`Self::open_beside`], with its file on this disk, and by this clock.
+    /// Opens as [`Self::open_beside`], with its file on this disk, and by this clock.
     pub(crate) fn open_on(
         disk: &Disk,
         state: &Path,

@@ -22,7 +22,7 @@ pub const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Row {
-    /// What it is of.
+    /// Head of the backup: the state that it is of.
     State(ExportHead),
     /// A token's record.
     Token(String, Value),
@@ -30,9 +30,9 @@ pub enum Row {
     Revoked(String, u64, u64),
     /// A cutoff of a workspace and subject: its moment, and until when it must be known.
     CutOff(String, String, u64, u64),
-    /// Who showed a token of another issuer: its end, and the record.
+    /// Holder of tokens of another issuer: the end of the newest, and the record.
     Holder(String, u64, Value),
-    /// What a token used: requests, tokens of prompts and completions, the last use.
+    /// Use by a token: requests, tokens of prompts and completions, the last use.
     Usage(String, u64, u64, u64, u64),
     /// A link that shows a plot.
     Embed(String, Value),
@@ -53,7 +53,7 @@ pub struct ExportHead {
     pub format: u32,
     /// The version that wrote it.
     pub version: String,
-    /// When, in seconds since 1970.
+    /// Time of the export, in seconds since 1970.
     pub at: u64,
     pub(super) id: u64,
     pub(super) serial: u64,

@@ -23,10 +23,10 @@ pub(super) struct Opened {
     file: Option<fs::File>,
 }
 
-/// Where the file stands that is open.
+/// Place of the file that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Where it was opened.
+    /// The path where it was opened.
     There,
     /// Nowhere: it was deleted.
     Deleted,
@@ -72,7 +72,7 @@ pub(super) fn on(backend: impl StorageBackend, path: &Path) -> Result<Opened, St
 }
 
 impl Opened {
-    /// Whether the file still stands where it was opened. What can't be told counts
+    /// Tells whether the file still stands where it was opened. If that can't be told, it counts
     /// as yes: a transaction will tell.
     pub(super) fn place(&self, path: &Path) -> Place {
         let Some(own) = self.file.as_ref().and_then(|file| file.metadata().ok()) else {

@@ -1,4 +1,4 @@
-//! How the store stands: whether what is written to it is kept.
+//! Health of the store: if writes to it are kept.
 //!
 //! After an I/O error redb answers every call with one, so the file is closed and
 //! opened again: at once, so that it can at least be read, and then with growing
@@ -14,29 +14,29 @@ use super::refusals::Refusal;
 use super::{File, Store, StoreError};
 use crate::time::Instant;
 
-/// Between two calls of [`Store::tend`].
+/// Pause between two calls of [`Store::tend`].
 pub const TEND: Duration = Duration::from_secs(1);
 /// First pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause: within a minute it is tried again.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Between two times that what has ended is forgotten, and the first: not at the start,
+/// Pause between two purges of ended records, and before the first: not at the start,
 /// when a wrong clock may not be set right yet.
 const PURGE: Duration = Duration::from_hours(24);
 const PURGE_FIRST: Duration = Duration::from_hours(1);
-/// Between two writes of the newest time, where nothing else is written.
+/// Pause between two writes of the newest time, where nothing else is written.
 const TIME_KEPT: Duration = Duration::from_mins(1);
 
-/// Written by whoever fails or succeeds, for moments; never over the disk.
+/// Written by calls that fail or succeed, for moments; never over the disk.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     fault: Option<Fault>,
-    /// When something was written last.
+    /// Time of the last write.
     written: Option<Instant>,
-    /// When what has ended is forgotten next.
+    /// Next time at which records that have ended are forgotten.
     purge: Option<Instant>,
 }
 
@@ -45,7 +45,7 @@ struct Fault {
     words: Arc<str>,
     pause: Duration,
     again: Instant,
-    /// Whether another file stands where ours was: then there is nothing to try.
+    /// True if another file stands where ours was: then there is nothing to try.
     misplaced: bool,
 }
 
@@ -60,7 +60,7 @@ impl Health {
         }
     }
 
-    /// What is wrong.
+    /// The fault, in words.
     pub(super) fn words(&self) -> Arc<str> {
         let state = self.lock();
         let fault = state.fault.as_ref();
@@ -112,7 +112,7 @@ impl Health {
         state.fault.take().is_some()
     }
 
-    /// Whether it is time to forget what has ended.
+    /// True if it is time to forget records that have ended; then the next time is set.
     fn is_purge_due(&self) -> bool {
         let mut state = self.lock();
         let now = Instant::now();
@@ -136,7 +136,7 @@ impl Health {
 }
 
 impl Store {
-    /// What is not kept and why, in words; `None` while everything is.
+    /// Things that are not kept and the reason, in words; `None` while everything is kept.
     pub fn fault(&self) -> Option<String> {
         let words = self.0.health.fault()?;
         let path = self.0.path.display();
@@ -152,7 +152,7 @@ impl Store {
         ))
     }
 
-    /// How many revocations are in effect, and not in the store yet.
+    /// Number of revocations that are in effect, and not in the store yet.
     pub fn held(&self) -> usize {
         self.0.held.len()
     }

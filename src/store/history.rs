@@ -70,7 +70,7 @@ const FLUSHES_LEFT_OUT: u32 = 5;
 /// Seconds that a flush may come late or early and still count for its interval.
 const FLUSH_TOLERANCE: u64 = plan::FINE / 2;
 
-/// Why a question has no answer.
+/// Reason for which a question has no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the history could not be read: see to the disk of gateway.state")]
 pub struct HistoryError(#[source] Box<redb::Error>);
@@ -93,10 +93,10 @@ pub struct History {
     degraded: RwLock<Option<String>>,
 }
 
-/// What only the writer knows.
+/// State that only the writer knows.
 #[derive(Debug, Default)]
 struct Writer {
-    /// Whether memory goes with the file: nothing is recorded before.
+    /// True once memory goes with the file: nothing is recorded before.
     loaded: bool,
     /// Flushes to leave out before the next try.
     waits: u32,
@@ -248,7 +248,7 @@ impl History {
         std::fs::rename(&self.path, &aside).map_err(redb::Error::Io)
     }
 
-    /// Why history is not written, in words; `None` while it is.
+    /// Reason for which history is not written, in words; `None` while it is.
     pub fn degraded(&self) -> Option<String> {
         read(&self.degraded).clone()
     }
@@ -353,7 +353,7 @@ fn build(backend: impl redb::StorageBackend) -> Result<Database, DatabaseError> 
         .create_with_backend(backend)
 }
 
-/// Whether the content is wrong, not the access.
+/// True if the content is wrong, not the access.
 fn is_damage(error: &redb::Error) -> bool {
     match error {
         redb::Error::Io(error) => matches!(
@@ -370,7 +370,7 @@ fn is_damage(error: &redb::Error) -> bool {
     }
 }
 
-/// What these locks guard is changed in steps that do not panic.
+/// Takes a lock though it may be poisoned: changes under these locks do not panic.
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }

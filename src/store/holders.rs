@@ -1,4 +1,4 @@
-//! Who showed tokens that were issued elsewhere: a name to what they used.
+//! Holders of tokens that were issued elsewhere: a name for the use by these tokens.
 //!
 //! Owns one table of records by token id, as [`super::tokens`] keeps those that we
 //! issued; it holds no id that stands there. A record says what the newest token of its
@@ -20,7 +20,7 @@ use crate::auth::holders::Holders;
 use crate::auth::{Principal, TokenRecord};
 use crate::names::Workspace;
 
-/// By token id: the end of the newest token, in seconds since 1970, and the record as JSON.
+/// Holders by token id: end of the newest token, in seconds since 1970, and record as JSON.
 pub(super) const HOLDERS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("holders");
 
 /// Most holders that are kept. Beyond, those whose tokens ended first are forgotten.
@@ -100,7 +100,7 @@ pub(super) fn find(
     read(transaction, id, row.value().1).map(Some)
 }
 
-/// Whether there is any.
+/// True if there is any holder.
 pub(super) fn are_there(transaction: &ReadTransaction) -> Result<bool, StoreError> {
     Ok(!transaction.open_table(HOLDERS)?.is_empty()?)
 }
@@ -240,7 +240,7 @@ mod tests {
             }
         }
         assert_eq!(pages, ["01A", "sub-c sub-b", "sub-a"]);
-        // What we issued keeps its record.
+        // Tokens that we issued keep their record.
         assert_eq!(store.token("01A").unwrap().unwrap().issuer, None);
         let blue = Workspace::new("blue").unwrap();
         assert_eq!(

@@ -29,13 +29,13 @@ use crate::time::{Instant, sleep, unix_time};
 /// Journals and batches that were added already, by id, so that none counts twice.
 pub(super) const ADDED: TableDefinition<'_, &str, ()> = TableDefinition::new("usage_journals");
 
-/// Between two looks for what could not be written down at once, once given way.
+/// Pause between two looks for usage that could not be written down at once, once given way.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Between two journals of a gateway that has just taken over: as old as usage is seen.
+/// Time between two journals of a gateway that has just taken over: as old as usage is seen.
 const TURN: Duration = Duration::from_millis(500);
 
-/// How long a take-over is held for under way once the new gateway serves.
+/// Time for which a take-over counts as under way once the new gateway serves.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// Most ids that are kept.
@@ -60,7 +60,7 @@ impl UsageJournal {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Errors of the file system.
     pub fn begin(state: &Path) -> io::Result<Self> {
         let id = ulid(unix_time()).map_err(io::Error::other)?;
         Self::named(state, &id)
@@ -71,7 +71,7 @@ impl UsageJournal {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Errors of the file system.
     pub(super) fn leave(state: &Path, id: &str, used: &[(Arc<str>, Tally)]) -> io::Result<()> {
         let mut journal = Self::named(state, id)?;
         journal.line(used)?;
@@ -105,7 +105,7 @@ impl UsageJournal {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Errors of the file system.
     pub fn take(&mut self, ledger: &Ledger) -> io::Result<()> {
         let taken = ledger.take();
         if taken.is_empty() {
@@ -138,7 +138,7 @@ impl UsageJournal {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Errors of the file system.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -175,7 +175,7 @@ impl AtOnce {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Errors of the file system.
     pub fn begin(state: &Path, ledger: &Arc<Ledger>) -> io::Result<Self> {
         ledger.write_down_in(|| Ok(Box::new(UsageJournal::begin(state)?)))?;
         ledger.write_rest();
@@ -269,7 +269,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Errors of the file system.
     pub fn write_usage_at_once(&self, ledger: &Arc<Ledger>) -> io::Result<AtOnce> {
         let state = self.directory().ok_or(io::ErrorKind::NotFound)?;
         let _none_on_its_way = self.0.batches.lock();
@@ -311,7 +311,7 @@ impl Store {
     }
 }
 
-/// What tokens used, by their ids.
+/// Use by tokens, by their ids.
 pub(super) type Sums = Vec<(Arc<str>, Tally)>;
 
 /// Makes the table.
@@ -341,7 +341,7 @@ fn read(path: &Path) -> Option<(String, Sums)> {
     file.try_lock().ok()?;
     let sums = Ledger::new();
     for line in BufReader::new(file.take(BYTES_MAX)).split(b'\n') {
-        // What can't be read was cut off; what stands before it counts.
+        // A line that can't be read was cut off; those before it count.
         let Ok(line) = line else { break };
         if let Ok(used) = serde_json::from_slice::<Sums>(&line) {
             sums.give_back(used);

@@ -30,14 +30,14 @@ const STORES_MAX: usize = 16;
 /// Largest file that is read, in bytes.
 const BYTES_MAX: u64 = 32 << 20;
 
-/// Where the file stands: `tokens.key.stores` beside `tokens.key`.
+/// Path of the file: `tokens.key.stores` beside `tokens.key`.
 pub fn beside(signing_key: &Path) -> PathBuf {
     let mut name = signing_key.as_os_str().to_owned();
     name.push(".stores");
     PathBuf::from(name)
 }
 
-/// Whether a key knows of any store: where one is missing, it was lost.
+/// True if a key knows of any store: where one is missing, it was lost.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub fn is_known(signing_key: &Path) -> Result<bool, StoreError> {
 #[derive(Debug)]
 pub(super) struct Mark {
     path: PathBuf,
-    /// As it was written last. Held over a write of the file.
+    /// Line as it was written last. Held over a write of the file.
     own: Mutex<Known>,
 }
 
@@ -65,7 +65,7 @@ struct Known {
     time: u64,
     /// Its directory.
     state: PathBuf,
-    /// What it could not keep.
+    /// Refusals that it could not keep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<Refusal>,
 }
@@ -80,7 +80,7 @@ struct Content {
 pub struct Beside {
     /// The store.
     pub store: Store,
-    /// What a person should know: whole sentences.
+    /// Notes for a person: whole sentences.
     pub notes: Vec<String>,
 }
 
@@ -123,7 +123,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As of [`Self::open_beside`].
+    /// Errors of [`Self::open_beside`].
     pub fn open_restored(
         state: &Path,
         signing_key: &Path,
@@ -196,7 +196,7 @@ impl Store {
         })?;
         if verdict != Verdict::Good {
             self.0.news.ours()?.tell_unknown();
-            // What is issued from now on is not of before.
+            // Tokens that are issued from now on are not of before.
             self.clock().learn(now);
         }
         Ok(verdict.told(self))
@@ -252,7 +252,7 @@ impl Mark {
     }
 }
 
-/// How a store stands against those that its key knows.
+/// State of a store against those that its key knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// It is known, or there was none before.

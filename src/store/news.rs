@@ -85,7 +85,7 @@ pub(super) struct News {
     told: Mutex<Told>,
 }
 
-/// What stands in the file. Held over a change of the store and the link that tells of it,
+/// Contents of the file. Held over a change of the store and the link that tells of it,
 /// so that the store is given away before both or after both.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -100,7 +100,7 @@ impl News {
         let links = File::open(state.join(FILE)).and_then(read);
         let told = Told {
             state: state.to_owned(),
-            // What can't be read no follower finds its last link in, and refuses.
+            // In a file that can't be read no follower finds its last link, and each refuses.
             links: links.unwrap_or_default(),
             is_given_away: false,
         };
@@ -110,7 +110,7 @@ impl News {
         }
     }
 
-    /// What was told so far, for as long as the store is ours.
+    /// Links that were told so far, for as long as the store is ours.
     pub(super) fn ours(&self) -> Result<MutexGuard<'_, Told>, StoreError> {
         let told = self.lock();
         if told.is_given_away {
@@ -177,7 +177,7 @@ impl Told {
     }
 }
 
-/// Whether a process follows the file. One that can't be known to, does.
+/// True if a process follows the file, or if that can't be told.
 fn is_followed(state: &Path) -> bool {
     match File::open(state.join(LOCK)) {
         Ok(lock) => lock.try_lock().is_err(),
@@ -185,7 +185,7 @@ fn is_followed(state: &Path) -> bool {
     }
 }
 
-/// What a process without the store reads.
+/// Reader of the file, in a process without the store.
 #[derive(Debug)]
 struct Follower {
     path: PathBuf,
@@ -299,7 +299,7 @@ mod tests {
         elsewhere: Arc<dyn Elsewhere>,
         revocations: Revocations,
         before: Store,
-        /// As the process has it that took over.
+        /// Store as the process that took over has it.
         store: Store,
     }
 

@@ -1,4 +1,4 @@
-//! What was used, by the label of the tokens that used it.
+//! Use by the label of the tokens that made it.
 //!
 //! Owns no table: it reads those of usage, of tokens and of their holders together.
 
@@ -12,16 +12,16 @@ use super::{Store, StoreError, tokens};
 use crate::auth::TokenRecord;
 use crate::telemetry::usage::Tally;
 
-/// Whose usage is one sum. All are empty of tokens whose records are gone.
+/// Owner of one sum of use. All fields are empty for tokens whose records are gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner {
     /// The tenant.
     pub workspace: Option<String>,
-    /// Who issued the tokens, where this gateway did not.
+    /// Issuer of the tokens, where this gateway did not issue them.
     pub issuer: Option<String>,
     /// Their label.
     pub label: Option<String>,
-    /// Whom they name, where they have no label.
+    /// Subject of the tokens, where they have no label.
     pub subject: Option<String>,
 }
 
@@ -37,19 +37,19 @@ impl Owner {
     }
 }
 
-/// What one owner used.
+/// Use by one owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerUse {
     /// The owner.
     pub owner: Owner,
     /// Tokens that were used.
     pub tokens: u64,
-    /// What they used together.
+    /// Their use together.
     pub used: Tally,
 }
 
 impl Store {
-    /// What was used by each owner, who used most first. `pending` is what the ledger
+    /// Use by each owner, the largest first. `pending` is the use that the ledger
     /// holds beyond what is kept here; usage of a token counts where `counts` says so
     /// of its record, `None` for one whose record is gone.
     ///

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::refusals::{Refusal, Refused};
 use super::{Store, StoreError};
 
-/// What is kept.
+/// Kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordKind {

@@ -13,7 +13,7 @@ use super::records::{self, RecordKind};
 use super::{META, SERIAL_KEY, Store, StoreError, cutoffs, tokens};
 use crate::names::Workspace;
 
-/// Most refusals that are held. One beyond is an error to whoever asked for it.
+/// Most refusals that are held. One beyond is an error to its caller.
 pub const HELD_MAX: usize = 10_000;
 
 /// One change that refuses someone.
@@ -32,31 +32,31 @@ pub enum Refusal {
     CutOff {
         /// The tenant.
         workspace: Workspace,
-        /// Whose, where not all.
+        /// The subject, where not all are meant.
         subject: Option<String>,
         /// The moment.
         at: u64,
     },
     /// Sessions or links.
     Records {
-        /// What they are.
+        /// Kind of the records.
         kind: RecordKind,
-        /// Which.
+        /// Ids of the records.
         ids: Vec<String>,
     },
 }
 
-/// What became of a change that refuses someone. It is in effect once the caller has
+/// Outcome of a change that refuses someone. It is in effect once the caller has
 /// told [`crate::auth::Revocations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Of a token: since when it is revoked. Of a cutoff: the second from which tokens
+    /// Moment of the revocation of a token. Of a cutoff: the second from which tokens
     /// are valid again.
     pub moment: u64,
-    /// Whether a restart keeps it. If not, it is held in memory until the store can
+    /// True if a restart keeps it. If not, it is held in memory until the store can
     /// be written.
     pub kept: bool,
-    /// Whether each gateway that gave way to this one hears of it before it lets anyone
+    /// True if each gateway that gave way to this one hears of it before it lets anyone
     /// in. If not, that one may still accept what is refused here, until it ends.
     pub told: bool,
 }
@@ -94,7 +94,7 @@ impl Held {
         }
     }
 
-    /// Since when a token is revoked that is held here.
+    /// Moment of the revocation of a token that is held here.
     pub(super) fn token(&self, id: &str) -> Option<u64> {
         self.lock().iter().find_map(|refusal| match refusal {
             Refusal::Token { jti, at } if jti == id => Some(*at),

@@ -17,7 +17,7 @@ use crate::vllm::options::SecretText;
 /// Largest file that is read, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// Why a secret could not be had or kept.
+/// Reason for which a secret could not be had or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretsError {
     /// The file can't be read or written.
@@ -25,7 +25,7 @@ pub enum SecretsError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -50,7 +50,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Those of this state directory, which need not exist yet.
+    /// Secrets of this state directory, which need not exist yet.
     pub fn at(state: &Path) -> Self {
         Self {
             path: state.join("secrets.json"),

@@ -1,11 +1,11 @@
-//! What was measured of each deployment: how long its transitions took and what
-//! memory it held, so that the next one can be foretold; and how much it is asked
-//! for, so that a restart or an upgrade does not choose blindly who leaves.
+//! Measurements of each deployment: the time that its transitions took and the
+//! memory that it held, to foretell the next ones; and its popularity, so that
+//! a restart or an upgrade does not choose blindly who leaves.
 //!
 //! One small JSON file. Losing it costs an estimate and nothing else, so a file
-//! that can't be read counts as empty, and a file without some of it is read. What
-//! was measured of other options than the present ones is forgotten, but for how
-//! much it is asked for: its clients know nothing of options.
+//! that can't be read counts as empty, and a file without some of it is read.
+//! Measurements of other options than the present ones are forgotten, but for
+//! the popularity: clients know nothing of options.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,7 +51,7 @@ impl Measure {
         self.mean_ms.map(|ms| ms / 1_000.0)
     }
 
-    /// What nine of ten stayed below, of the newest ones.
+    /// Duration that nine of ten of the newest ones did not exceed.
     pub fn tail(&self) -> Option<Duration> {
         let mut sorted = self.recent_ms.clone();
         sorted.sort_unstable();
@@ -60,17 +60,17 @@ impl Measure {
     }
 }
 
-/// What was measured of one deployment.
+/// Measurements of one deployment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Timing {
-    /// What it was measured of.
+    /// Fingerprint of the options that it was measured with.
     fingerprint: String,
-    /// From launch to ready.
+    /// Time from launch to ready.
     pub start: Measure,
-    /// From asleep with weights in host memory to ready.
+    /// Time from asleep with weights in host memory to ready.
     pub wake_cpu: Measure,
-    /// From asleep without weights to ready.
+    /// Time from asleep without weights to ready.
     pub wake_disk: Measure,
     /// Weights to host memory, but for the first time of each worker.
     pub sleep_cpu: Measure,
@@ -86,25 +86,25 @@ pub struct Timing {
     pub asleep_bytes: Option<u64>,
     /// Bytes of its weights, of all GPUs together, by its log.
     pub weights_bytes: Option<u64>,
-    /// How much it is asked for; `None` before it ever was.
+    /// Popularity among clients; `None` before the first request.
     pub popularity: Option<Popularity>,
 }
 
-/// How much a deployment is asked for, as it stood when it was written down. All
+/// Popularity of a deployment among clients, as it stood when it was written down. All
 /// times but the last are in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Popularity {
-    /// For how long it had been watched.
+    /// Time for which it had been watched.
     pub watched: f64,
     /// Its requests, those of long ago counting less.
     pub count: f64,
     /// Mean time between two, the newest weighing most.
     pub gap: f64,
-    /// Since the last one.
+    /// Time since the last one.
     pub silent: f64,
-    /// What a request took.
+    /// Time that a request took.
     pub service: f64,
-    /// When this was, in seconds since 1970.
+    /// Time of the note, in seconds since 1970.
     pub at: u64,
 }
 
@@ -138,7 +138,7 @@ pub enum Transition {
     Wake(OffloadTo),
 }
 
-/// What is foretold of each deployment.
+/// Forecasts of each deployment.
 #[derive(Debug, Default)]
 pub struct Timings {
     path: Option<PathBuf>,
@@ -156,7 +156,7 @@ impl Timings {
         }
     }
 
-    /// What was measured of this deployment.
+    /// Measurements of this deployment.
     pub fn get(&self, id: &DeploymentId) -> Timing {
         self.known.get(id.as_str()).cloned().unwrap_or_default()
     }
@@ -173,7 +173,7 @@ impl Timings {
         }
     }
 
-    /// How much it was asked for when that was last written down.
+    /// Popularity of this deployment when it was last written down.
     pub fn popularity(&self, id: &DeploymentId) -> Option<Popularity> {
         let known = self.known.get(id.as_str())?;
         known.popularity.filter(Popularity::is_sound)

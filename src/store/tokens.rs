@@ -20,12 +20,12 @@ use crate::names::Workspace;
 /// Records as JSON, by `jti`, which sorts by the time of issue.
 pub(super) const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
 
-/// By `jti`: when it was revoked, and until when that must be known; both in
+/// Revocations by `jti`: the moment, and until when that must be known; both in
 /// seconds since 1970.
 pub(super) const REVOKED: TableDefinition<'_, &str, (u64, u64)> =
     TableDefinition::new("revoked_tokens");
 
-/// How long records and revocations are kept after the token's end, in seconds: 30 days.
+/// Time that records and revocations are kept after the token's end, in seconds: 30 days.
 pub(super) const KEPT_AFTER_END: u64 = 30 * 86_400;
 
 /// Most records of one page.
@@ -42,7 +42,7 @@ const TOKEN_ID_BYTES_MAX: usize = 800;
 pub struct TokenPage {
     /// The records.
     pub records: Vec<TokenRecord>,
-    /// Where the next page begins: pass it as `before`. `None`: this is the last.
+    /// Start of the next page: pass it as `before`. `None`: this is the last.
     pub next: Option<String>,
 }
 

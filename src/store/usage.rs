@@ -1,4 +1,4 @@
-//! What each token has used since it was issued.
+//! Use by each token since it was issued.
 //!
 //! Owns one table of sums by token id. [`keep`] brings them here from the ledger in
 //! memory every [`FLUSH`], in one transaction: a crash loses at most what came within a
@@ -23,7 +23,7 @@ use crate::auth::ulid;
 use crate::telemetry::usage::{Ledger, Tally};
 use crate::time::{Instant, sleep, unix_time};
 
-/// By token id: requests, prompt tokens, completion tokens, last use in seconds
+/// Sums by token id: requests, prompt tokens, completion tokens, last use in seconds
 /// since 1970.
 pub(super) const USAGE: TableDefinition<'_, &str, (u64, u64, u64, u64)> =
     TableDefinition::new("usage");
@@ -31,13 +31,13 @@ pub(super) const USAGE: TableDefinition<'_, &str, (u64, u64, u64, u64)> =
 /// Most tokens whose usage is kept. Beyond, those unused for longest are forgotten.
 pub const KEPT_MAX: usize = 100_000;
 
-/// Between two transactions. Where nothing was used there is none.
+/// Pause between two transactions. Where nothing was used there is none.
 pub const FLUSH: Duration = Duration::from_millis(500);
 
-/// Between two looks for what gateways before left.
+/// Pause between two looks for usage that gateways before left.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What was brought last. Held over its transaction.
+/// The batch that was brought last. Held over its transaction.
 #[derive(Debug, Default)]
 pub(super) struct Batches(Mutex<Last>);
 
@@ -113,7 +113,7 @@ impl Store {
         });
         match &kept {
             Ok(()) => last.kept = Some(batch.id),
-            // Whether it was kept will be seen in the store.
+            // The store will show if it was kept.
             Err(StoreError::Transaction(_) | StoreError::Failing(_)) => last.unsure = Some(batch),
             Err(_) => ledger.give_back(batch.used),
         }
@@ -135,13 +135,13 @@ impl Store {
         journal.sync()
     }
 
-    /// Whether a batch may be kept or not.
+    /// True while it is not known whether a batch was kept.
     #[cfg(test)]
     pub(crate) fn has_unsure_usage(&self) -> bool {
         self.0.batches.lock().unsure.is_some()
     }
 
-    /// What a token has used; `None` when it was never used, or not for long.
+    /// Use by a token; `None` when it was never used, or not for long.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl Store {
         })
     }
 
-    /// What several tokens have used, in their order.
+    /// Use by several tokens, in their order.
     ///
     /// # Errors
     ///

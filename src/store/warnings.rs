@@ -1,9 +1,9 @@
-//! What a person must know of the store, in sentences: for the log, `tidegate ps` and
+//! Warnings of the store, in sentences: for the log, `tidegate ps` and
 //! the dashboard.
 
 use super::{Store, StoreError};
 
-/// How long a loss is told of whose tokens are refused, in seconds: 30 days.
+/// Time for which a loss that makes tokens refused is told, in seconds: 30 days.
 const LOSS_TOLD: u64 = 30 * 86_400;
 
 impl Store {

@@ -3,7 +3,7 @@
 //! Whole for every process that reads them, also after this one was killed. Most
 //! are not forced to the disk: what they tell of, workers and their times, does
 //! not survive a loss of power either, and a file that such a loss tears is set
-//! aside by whoever reads it. Secrets and route files are.
+//! aside by its reader. Secrets and route files are.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,19 +15,19 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 ///
-/// Those of the file system; the old file is then still there.
+/// Errors of the file system; the old file is then still there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (beside, file) = beside(path, bytes)?;
     drop(file);
     or_removed(&beside, fs::rename(&beside, path))
 }
 
-/// As [`write_whole`], and forced to the disk: for what a loss of power must not
+/// Writes as [`write_whole`], and forces to the disk: for what a loss of power must not
 /// take away.
 ///
 /// # Errors
 ///
-/// Those of the file system; the old file is then still there, or the new one.
+/// Errors of the file system; the old file is then still there, or the new one.
 pub fn write_durable(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (beside, file) = beside(path, bytes)?;
     let moved = file.sync_all().and_then(|()| fs::rename(&beside, path));

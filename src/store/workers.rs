@@ -18,12 +18,12 @@ use crate::names::{DeploymentId, Generation};
 
 /// Format that this version writes; a newer one is not guessed at.
 const FORMAT: u32 = 2;
-/// What a record that can't be read is called from then on.
+/// End of the name that a record gets once it can't be read.
 const ASIDE: &str = "bad";
 /// Digits of a worker's name.
 const NONCE_DIGITS: usize = 32;
 
-/// Why the journal can't be used.
+/// Reason for which the journal can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file system failed.
@@ -31,7 +31,7 @@ pub enum JournalError {
     Io {
         /// File or directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -63,9 +63,9 @@ pub struct ProcessId {
 pub struct WorkerRecord {
     /// Names the worker; in its environment too.
     pub nonce: String,
-    /// Whose worker it is.
+    /// The deployment that it is a worker of.
     pub deployment: String,
-    /// Which one of its deployment.
+    /// Number among the workers of its deployment.
     pub generation: Generation,
     /// Digest of what was launched.
     pub fingerprint: String,
@@ -94,12 +94,12 @@ pub struct WorkerRecord {
     pub state: Option<String>,
     /// Its log file.
     pub log: PathBuf,
-    /// Where its weights are, since it was told to sleep.
+    /// Place of its weights, since it was told to sleep.
     pub asleep: Option<Asleep>,
     /// Its control group, where it has one.
     #[serde(default)]
     pub cgroup: Option<PathBuf>,
-    /// What its processes had open in shared memory when it was ready.
+    /// Files in shared memory that its processes had open when it was ready.
     #[serde(default)]
     pub shared: BTreeSet<PathBuf>,
 }
@@ -133,7 +133,7 @@ impl From<Asleep> for OffloadTo {
 }
 
 impl WorkerRecord {
-    /// Of a worker that was launched during this boot, and of which only the name is
+    /// Record of a worker that was launched during this boot, and of which only the name is
     /// known.
     pub fn of_nonce(nonce: String, boot_id: String, cgroup: Option<PathBuf>) -> Self {
         Self {
@@ -163,12 +163,12 @@ impl WorkerRecord {
     }
 }
 
-/// What a directory is, whatever it is called and whoever copied its content: its
+/// Identity of a directory, whatever its name and whoever copied its content: its
 /// device and number there.
 ///
 /// # Errors
 ///
-/// When it can't be looked at.
+/// The directory can't be looked at.
 pub fn identity(directory: &Path) -> io::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let meta = fs::metadata(directory)?;

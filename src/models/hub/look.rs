@@ -11,7 +11,7 @@ use super::{Asks, HubError, HubModel, Told, is_below, last_line, line_of};
 use crate::models::checkpoint::{Checkpoint, HEADS_BYTES_MAX, Tensor, tensors};
 use crate::time::timeout;
 
-/// How long the hub is waited for.
+/// Longest wait for the hub.
 const LOOK_MAX: Duration = Duration::from_secs(30);
 /// Most tensors of a model.
 const TENSORS_MAX: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! How cells lie on the disk: blocks of one series, and rows of one flush.
+//! Form of cells on the disk: blocks of one series, and rows of one flush.
 //!
 //! A block holds the cells of one series over an hour or a day, by slot:
 //!
@@ -32,7 +32,7 @@ pub(super) type Cells = Vec<(u16, Cell)>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-/// What kind of cell a series has.
+/// Kind of the cells of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Count = 1,
@@ -147,7 +147,7 @@ pub(super) fn encode(kind: Kind, cells: &[(u16, Cell)]) -> Vec<u8> {
     seal(out)
 }
 
-/// How many cells from the first on lie slot by slot and match, each seen with the one before.
+/// Number of cells from the first on that lie slot by slot and match, each with the one before.
 fn run<'a>(
     cells: &[(u64, Plain<'a>)],
     matches: impl Fn(Option<&Plain<'a>>, &Plain<'a>) -> bool,
@@ -268,7 +268,7 @@ pub(super) fn decode_row(bytes: &[u8]) -> Result<Vec<(u32, Cell)>, Unreadable> {
     Ok(cells)
 }
 
-/// What is left to read, without the version and the checksum.
+/// Reader of the rest, without the version and the checksum.
 struct Reader<'a> {
     rest: &'a [u8],
 }

@@ -40,13 +40,13 @@ const FUTURE: u64 = 2 * DAY;
 /// Bytes of a key and of what redb keeps with each entry, about.
 const ENTRY_BYTES: u64 = 20;
 
-/// Whether something unreadable was told; once is enough.
+/// True once something unreadable was told; once is enough.
 static TOLD: AtomicBool = AtomicBool::new(false);
 
-/// What one transaction writes.
+/// Contents of one transaction.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
-    /// When the cells of the last flush began.
+    /// Start of the cells of the last flush.
     pub(super) newest: u64,
     pub(super) series: &'a [(String, u32)],
     pub(super) rows: &'a [Row],

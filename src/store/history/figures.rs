@@ -1,7 +1,7 @@
 //! Histories of a realistic size, made in seconds: an hour of intervals goes to
 //! memory, and the last one of it to the disk with all of them.
 //!
-//! How large ninety days of fifty deployments are, and how long questions take, by
+//! Size of ninety days of fifty deployments, and time that questions take, by
 //! hand: `cargo test --release ninety_days -- --ignored --nocapture`. For checks in a
 //! browser, `two_days_for_a_dashboard` fills the state directory that
 //! `TIDEGATE_TEST_STATE` names, for the deployments of `TIDEGATE_TEST_DEPLOYMENTS`.
@@ -17,13 +17,13 @@ use crate::time::Instant;
 const START: u64 = 20_000 * DAY;
 const DEPLOYMENTS: u64 = 50;
 
-/// Whose series: the deployment's and its worker's.
+/// Scopes of a deployment and of its worker.
 fn scopes(deployment: u64) -> (Scope, Scope) {
     let of = |kind: &str| format!("{kind}:team/model-{deployment}").parse().unwrap();
     (of("deployment"), of("worker"))
 }
 
-/// What one deployment adds in so many intervals of ten seconds at once.
+/// Points that one deployment adds in so many intervals of ten seconds at once.
 fn points(
     (deployment, (scope, worker)): (u64, &(Scope, Scope)),
     at: u64,
@@ -110,7 +110,7 @@ fn ninety_days_of_fifty_deployments() {
     let began = Instant::now();
     let mut at = START;
     while at < end - HOUR {
-        // What is thinned anyway comes in steps of five minutes: the same cells.
+        // Cells that are thinned anyway come in steps of five minutes: the same cells.
         let step = if at < fine_from { 300 } else { 10 };
         at += step;
         keep(&history, at, &of_interval(at, step / 10));
@@ -139,7 +139,7 @@ fn ninety_days_of_fifty_deployments() {
     println!("opened again in {:.1?}", began.elapsed());
 }
 
-/// How long questions of one deployment, and of all, take.
+/// Times that questions of one deployment, and of all, take.
 fn ask_all(history: &History, end: u64) {
     let deployment: Scope = "deployment:team/model-7".parse().unwrap();
     let instance: Scope = "instance:team".parse().unwrap();
@@ -168,7 +168,7 @@ fn ask_all(history: &History, end: u64) {
     }
 }
 
-/// What a machine with two GPUs measures in an interval.
+/// Points that a machine with two GPUs measures in an interval.
 fn machine(at: u64, points: &mut Vec<Point>) {
     let wave = |period: u64, low: f64, high: f64| {
         let phase = at % period * 628 / period;

@@ -1,4 +1,4 @@
-//! What has not become blocks yet, and the numbers of the series.
+//! Cells that are not in blocks yet, and the numbers of the series.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -20,7 +20,7 @@ const ROWS_MAX: usize = 360;
 /// The points of one flush, with the numbers of their series.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
-    /// When its interval began.
+    /// Start of the interval.
     pub(super) at: u64,
     pub(super) cells: Vec<(u32, Cell)>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Memory {
     /// The greatest number that was given.
     id_last: u32,
     hours: BTreeMap<u64, Hour>,
-    /// When the cells of the last flush began. Not the greatest: after a clock that
+    /// Start of the cells of the last flush. Not the greatest: after a clock that
     /// was wrong, the later one is right.
     pub(super) newest: u64,
     /// Series whose numbers are to be written, by name.
@@ -149,7 +149,7 @@ impl Memory {
             .collect()
     }
 
-    /// When the open hours began.
+    /// Starts of the open hours.
     pub(super) fn open_hours(&self) -> BTreeSet<u64> {
         self.hours.keys().copied().collect()
     }

@@ -1,4 +1,4 @@
-//! Which resolution answers a question, and how its cells become one value per step.
+//! Choice of the resolution that answers a question, and of the one value per step.
 
 use crate::telemetry::history::{Cell, Count, Metric, Series, Sketch};
 use crate::units::float;
@@ -52,7 +52,7 @@ impl Tier {
     }
 }
 
-/// How a question is answered: `steps` values, `step` seconds each, from `from` on.
+/// Plan of an answer: `steps` values, `step` seconds each, from `from` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) tier: Tier,
@@ -92,7 +92,7 @@ impl Plan {
         })
     }
 
-    /// When the last step ends.
+    /// End of the last step.
     pub(super) fn end(&self) -> u64 {
         self.from + self.step * self.steps
     }
@@ -164,8 +164,8 @@ impl Answer {
         }
     }
 
-    /// Whether the answer needs this series: what it is about, and for starts and
-    /// errors, which have no cell where there were none, when there was traffic.
+    /// True if the answer needs this series: the one of the metric, and for starts and
+    /// errors, which have no cell where there were none, the one of requests.
     pub(super) fn reads(&self, series: Series) -> bool {
         self.metric.reads(series) || (self.is_sparse() && series == Series::Count(Count::Requests))
     }

@@ -6,7 +6,7 @@ const HEAD: &str = r#"{\"event\":\"head\",\"file\":\"FILE\",\"size\":SIZE,\"text
 const CONFIG: &str = r#"{\"event\":\"config\",\"text\":\"{}\"}"#;
 const LOOKED: &str = r#"{\"event\":\"looked\",\"total\":TOTAL}"#;
 
-/// What comes of a program that says these lines.
+/// Outcome of a program that says these lines.
 async fn look(lines: &[String]) -> Result<Checkpoint, HubError> {
     let dir = tempfile::tempdir().unwrap();
     let python = dir.path().join("python");
