@@ -64,7 +64,7 @@ use handover::Predecessor;
 pub use signals::Signals;
 use sockets::Sockets;
 
-/// How long what a gateway before us held may stay held, once that has ended.
+/// Longest that a gateway before us may still hold its files and ports once it has ended.
 const HELD_MAX: Duration = Duration::from_secs(5);
 const HELD_PAUSE: Duration = Duration::from_millis(20);
 
@@ -90,7 +90,7 @@ struct AccessLogError {
     source: io::Error,
 }
 
-/// What a process was started with.
+/// Options that a process was started with.
 #[derive(Debug, Default)]
 pub struct StartOptions {
     sockets: Sockets,
@@ -138,7 +138,7 @@ pub struct App {
     tasks: Tasks,
     doors: Doors,
     admin_socket: UnixListener,
-    /// Where a gateway after us asks, and the sockets that it gets.
+    /// Socket that a gateway after us asks on, and the sockets that it gets.
     handover_socket: UnixListener,
     handles: Vec<OwnedFd>,
     /// The gateway that we take over from.
@@ -232,7 +232,7 @@ impl App {
         })
     }
 
-    /// What to tell the person who started it.
+    /// Text for the person who started it.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
@@ -316,17 +316,17 @@ fn open_store(settings: &Settings) -> Result<(Store, Arc<Revocations>), Failure>
     Ok((store, revocations))
 }
 
-/// Whether a gateway of this state directory answers gateways that would take over: it
+/// True if a gateway of this state directory answers gateways that would take over: it
 /// runs, also where its admin socket is gone.
 pub fn is_running(state: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(handover::socket(state)).is_ok()
 }
 
-/// What a store says is revoked, and by which clock.
+/// Revocations by a store, and the clock that they go by.
 ///
 /// # Errors
 ///
-/// When the store can't be read.
+/// The store can't be read.
 pub fn revocations(settings: &Settings, store: &Store) -> Result<Arc<Revocations>, StoreError> {
     let set = RevokedSet {
         lost_before: match settings.tokens.lost_store {

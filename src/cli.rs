@@ -44,7 +44,7 @@ use crate::config::error::FileError;
 use crate::config::{self, Settings};
 use crate::telemetry::output;
 
-/// Why a command failed.
+/// Reason for which a command failed.
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// An authenticating gateway for OpenAI-compatible traffic, and the lifecycle
@@ -211,7 +211,7 @@ impl RemoteArg {
     }
 }
 
-/// How long what was said last may take to be written.
+/// Longest that writing the last words may take.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 /// Parses the arguments and runs the command.

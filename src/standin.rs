@@ -19,7 +19,7 @@
 //!          └── engine       admission, pace, state: what all requests heed
 //! ```
 //!
-//! Where it differs from vLLM: no adapters (`LoRA`), no `/docs`, no access log, and a
+//! Differences from vLLM: no adapters (`LoRA`), no `/docs`, no access log, and a
 //! sound may be any bytes.
 
 mod app;

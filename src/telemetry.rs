@@ -1,5 +1,5 @@
-//! What is seen from outside: metrics, the access log, the process's own log,
-//! what each token used.
+//! Views of the gateway from outside: metrics, the access log, the process's own log,
+//! the use by each token.
 //!
 //! Every metric name stands in [`metrics`] and nowhere else. Nothing here decides
 //! anything; it only records.

@@ -20,10 +20,10 @@ use crate::gateway::client::tls::{Certificates, TlsError};
 use crate::telemetry::metrics;
 use crate::time::sleep;
 
-/// Between two looks at the files.
+/// Pause between two looks at the files.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What tells one state of a file from another without reading it.
+/// Stamp that tells one state of a file from another without reading it.
 type Stamp = Option<(u64, u64, u64, i64, i64, i64)>;
 
 /// Reloads certificates that change, and whenever `asked` says so, until `ending`.

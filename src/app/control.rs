@@ -1,4 +1,4 @@
-//! What the control plane is built from.
+//! Parts that the control plane is built from.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ pub(super) fn parts(
 
 /// Bytes of host memory that sleepers' weights may take. Swap is never counted.
 fn host_memory(settings: &Settings) -> u64 {
-    // Where it can't be read no share of it is promised.
+    // If the size can't be read no share of it is promised.
     let memory = own_memory().unwrap_or_default();
     settings.gpus.host_memory_budget.of(memory)
 }

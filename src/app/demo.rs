@@ -15,10 +15,10 @@ use crate::config::Settings;
 use crate::names::{Project, Workspace};
 use crate::store::Store;
 
-/// How long a demo token is valid: 30 days.
+/// Time that a demo token is valid for: 30 days.
 const TTL: Duration = Duration::from_hours(30 * 24);
 
-/// Where the demo token stands.
+/// Place of the demo token.
 #[derive(Debug)]
 pub(super) struct Demo {
     /// Its file, mode 0600.

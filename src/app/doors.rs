@@ -15,11 +15,11 @@ use crate::gateway::listener::Listener;
 /// Bound sockets, none accepting yet.
 #[derive(Debug)]
 pub(super) struct Doors {
-    /// Of clients: first those of HTTPS.
+    /// Listeners of clients: first those of HTTPS.
     pub(super) listeners: Vec<Listener>,
-    /// Of the dashboard.
+    /// Listener of the dashboard.
     pub(super) admin: Option<AdminListener>,
-    /// Of Prometheus.
+    /// Listener of Prometheus.
     pub(super) metrics: Option<TcpListener>,
 }
 
@@ -65,7 +65,7 @@ impl Doors {
         })
     }
 
-    /// Where clients come in, the HTTPS ones first.
+    /// Listeners for clients, the HTTPS ones first.
     pub(super) fn fronts(&self, settings: &Settings) -> Vec<Front> {
         let secure = settings.gateway.listen.len();
         let all = self.listeners.iter().enumerate();
@@ -78,7 +78,7 @@ impl Doors {
         .collect()
     }
 
-    /// Where the dashboard is, for people.
+    /// URL of the dashboard, for people.
     pub(super) fn admin_url(&self) -> Option<String> {
         let front = Front {
             address: self.admin.as_ref()?.address().ok()?,

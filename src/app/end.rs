@@ -1,7 +1,7 @@
-//! How serving ends: asked to by a signal, or by a gateway that takes over.
+//! End of serving: asked for by a signal, or by a gateway that takes over.
 //!
-//! Either way what is open may finish, up to `gateway.shutdown_timeout`; what is
-//! left then is told so in its own form, and cut.
+//! Either way open requests may finish, up to `gateway.shutdown_timeout`; those that are
+//! left then are told so in their own form, and cut.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::time::{Instant, sleep};
 
 /// Limit of the last tasks once everything was told to end.
 const LAST_WAIT: Duration = Duration::from_secs(5);
-/// Between two looks for requests that wait for a worker.
+/// Pause between two looks for requests that wait for a worker.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What an end needs.
+/// Parts that an end needs.
 pub(super) struct End {
     pub(super) gateway: Arc<Gateway>,
     pub(super) admin: Admin,
     pub(super) launcher: Arc<dyn Launcher>,
-    /// Of clients.
+    /// Tasks of clients.
     pub(super) front: Tasks,
     /// All others.
     pub(super) tasks: Tasks,
-    /// Those that talk with a gateway that takes over.
+    /// Tasks that talk with a gateway that takes over.
     pub(super) talks: Tasks,
     pub(super) answers: Answers,
     pub(super) cut: CancellationToken,

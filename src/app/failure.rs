@@ -1,6 +1,6 @@
-//! Why the gateway could not start or go on.
+//! Failure of the gateway to start or to go on.
 
 use std::error::Error;
 
-/// Why the gateway could not start or go on.
+/// Reason for which the gateway could not start or go on.
 pub type Failure = Box<dyn Error + Send + Sync>;

@@ -36,7 +36,7 @@ pub(super) fn ca(made: Made, certificate: &Path) -> Option<PathBuf> {
     ca.is_file().then_some(ca)
 }
 
-/// What a person at a terminal is told once the gateway serves.
+/// Text for a person at a terminal once the gateway serves.
 #[derive(Debug)]
 pub struct Welcome {
     addresses: Vec<String>,
@@ -92,7 +92,7 @@ impl Welcome {
         }
     }
 
-    /// Where the dashboard is, and the link that logs in for the first time.
+    /// Notes the URL of the dashboard, and the link that logs in for the first time.
     pub(super) fn dashboard(&mut self, url: Option<&str>, login: Option<String>) {
         self.dashboard = url.map(str::to_owned);
         self.login = login;

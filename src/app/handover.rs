@@ -19,7 +19,7 @@
 //! come again.
 //!
 //! The socket of this talk lies in the state directory, which is closed to others.
-//! From where the sockets pass, usage is written down there at once, by either
+//! As soon as the sockets pass, usage is written down there at once, by either
 //! ([`crate::store::left`]); a gateway of an earlier build says it here. Budgets of tokens and
 //! places of requests are not handed over: the new one counts from the start.
 
@@ -61,13 +61,13 @@ const TRIES_MAX: u32 = 20;
 /// Most sockets that are passed.
 const SOCKETS_MAX: usize = 64;
 
-/// What each side says. One line of JSON each.
+/// Message of either side. One line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Word {
     /// The new one asks for the sockets.
     TakeOver { version: String },
-    /// They come with this.
+    /// The sockets come with this message.
     Sockets { version: String, count: usize },
     /// The new one has all it needs but what the old one holds.
     GiveWay,
@@ -75,21 +75,21 @@ enum Word {
     Done,
     /// The new one serves.
     Serving,
-    /// What tokens used at the old one since.
+    /// Use by tokens at the old one since.
     Usage(Vec<(Arc<str>, Tally)>),
-    /// It is in the store.
+    /// The usage is in the store.
     Kept,
 }
 
-/// Why a gateway could not be taken over from.
+/// Reason for which a gateway could not be taken over from.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandoverError {
-    /// It does not answer.
+    /// The gateway does not answer.
     #[error(
         "the running gateway does not answer who wants to take over: it may be taken over from by another already, or be the first process of a container; see its log"
     )]
     Talk(#[source] io::Error),
-    /// It says something else.
+    /// The gateway says something else.
     #[error(
         "the running gateway does not know how to be taken over from: stop it, and start without --take-over"
     )]
@@ -101,7 +101,7 @@ pub(super) fn socket(state: &Path) -> PathBuf {
     state.join(FILE)
 }
 
-/// What the old gateway does when it is asked to give way.
+/// Request to the old gateway to give way.
 pub(super) struct Asked {
     done: oneshot::Sender<()>,
     serves: oneshot::Receiver<()>,
@@ -110,7 +110,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Usage as it is written down already, for whoever goes on with that.
+    /// Usage as it is written down already, for the code that goes on with that.
     pub(super) fn usage(&mut self) -> Option<AtOnce> {
         self.at_once.take()
     }
@@ -123,7 +123,7 @@ impl Asked {
     }
 }
 
-/// What every talk needs. A clone is another handle.
+/// Parts that every talk needs. A clone is another handle.
 #[derive(Clone)]
 pub(super) struct Answers {
     /// The sockets to pass.
@@ -135,7 +135,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// From here on either gateway may be killed for the other.
+    /// Writes usage down at once: from here on either gateway may be killed for the other.
     pub(super) async fn write_usage_at_once(&self) -> Option<AtOnce> {
         let (store, usage) = (self.store.clone(), Arc::clone(&self.usage));
         let begun = tokio::task::spawn_blocking(move || store.write_usage_at_once(&usage));
@@ -227,7 +227,7 @@ async fn talk(stream: UnixStream, answers: &Answers) -> io::Result<()> {
     Ok(())
 }
 
-/// Why a process with this number can't give way to another.
+/// Reason for which a process with this number can't give way to another.
 fn stays(pid: u32) -> Option<&'static str> {
     (pid == 1).then_some(
         "this gateway is the first process of its container, which would end with it: start a container anew instead",
@@ -292,7 +292,7 @@ async fn ask(stream: &UnixStream) -> io::Result<(Word, Vec<OwnedFd>)> {
     listen(stream, TALK_MAX).await
 }
 
-/// Whether the other side has ended.
+/// True if the other side has ended.
 fn is_over(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)

@@ -1,4 +1,4 @@
-//! What only this user may read: the state directory and the keys, whoever made them.
+//! Files that only this user may read: the state directory and the keys, whoever made them.
 //!
 //! A file that others can use is closed to them, and that is said; where it can't be,
 //! as on a read-only mount, what to do is said instead. The certificate's key may belong

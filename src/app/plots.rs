@@ -17,14 +17,14 @@ use crate::telemetry::metrics;
 use crate::time::{Instant, sleep_until, unix_seconds, unix_time};
 use crate::units::float;
 
-/// Between two samples of levels.
+/// Pause between two samples of levels.
 const SAMPLE: Duration = Duration::from_secs(2);
-/// Age in seconds at which what a GPU said is no longer true.
+/// Age in seconds at which the last reading of a GPU is no longer true.
 const SENSOR_AGE_MAX: u64 = 30;
 
 /// Samples and flushes until told to end, and once more then.
 pub(super) async fn keep(admin: Admin, ending: CancellationToken) {
-    // Whoever scrapes before the first flush finds it too.
+    // A scrape before the first flush finds it too.
     metrics::history_degraded(admin.history.degraded().is_some());
     let mut sampler = Sampler::default();
     let mut next = next_flush(unix_time());
@@ -117,7 +117,7 @@ fn tree(snapshot: &Snapshot) -> Option<Tree> {
     }
 }
 
-/// What the devices' sensors say; of pretended ones, what is held by our account.
+/// Readings of the devices' sensors; of pretended ones, the bytes held by our account.
 fn gpus(admin: &Admin) {
     let recorder = &admin.recorder;
     let sample = admin.gpus.readings.latest();

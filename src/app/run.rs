@@ -35,11 +35,11 @@ use crate::telemetry::metrics::{self, DeploymentMetrics};
 use crate::telemetry::output::{self, Output};
 use crate::time::{Instant, sleep, unix_time};
 
-/// Between two looks for idle upstream connections.
+/// Pause between two looks for idle upstream connections.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Between two upkeeps of the metric recorder, which else grows unscraped.
+/// Pause between two upkeeps of the metric recorder, which else grows unscraped.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// Between two reports of status and last activity; the intervals that instances
+/// Pause between two reports of status and last activity; the intervals that instances
 /// ask for are multiples of it.
 const REPORT: Duration = Duration::from_secs(1);
 
@@ -51,7 +51,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// When a task that all depends on has ended by itself.
+    /// A task that all depends on has ended by itself.
     pub async fn serve(
         mut self,
         mut signals: Signals,
@@ -182,7 +182,7 @@ impl App {
     }
 }
 
-/// A page of metrics, packed for those who take it so: thousands of lines that differ in a
+/// A page of metrics, packed for clients that take it so: thousands of lines that differ in a
 /// word each.
 fn page(asked: &HeaderMap, text: String) -> (HeaderMap, Vec<u8>) {
     let mut headers = HeaderMap::new();
@@ -204,7 +204,7 @@ fn page(asked: &HeaderMap, text: String) -> (HeaderMap, Vec<u8>) {
     }
 }
 
-/// Whether a client takes gzip: it names it, or anything, and not with `q=0`.
+/// True if a client takes gzip: it names it, or anything, and not with `q=0`.
 fn takes_gzip(asked: &HeaderMap) -> bool {
     let values = asked.get_all(ACCEPT_ENCODING).iter();
     let mut codings = values
@@ -256,7 +256,7 @@ async fn scrape(
     }
 }
 
-/// What must be done now and then.
+/// Does all that must be done now and then.
 async fn beat(
     gateway: Arc<Gateway>,
     keys: Arc<Keys>,
@@ -330,7 +330,7 @@ fn report_activity(
     }
 }
 
-/// How long a file may be gone and be the same one when it is there again.
+/// Longest that a file may be gone and still be the same one when it is there again.
 const REWRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Waits for a file that is gone: deleted and written again is how rsync, git and

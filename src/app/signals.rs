@@ -1,4 +1,4 @@
-//! What signals say: SIGTERM and SIGINT end, SIGHUP reads files again, SIGUSR1
+//! Meaning of signals: SIGTERM and SIGINT end, SIGHUP reads files again, SIGUSR1
 //! opens logs anew. No other ends us that can be caught.
 //!
 //! SIGABRT and those of faults in the program itself are left alone: a watchdog,
@@ -38,7 +38,7 @@ pub struct Signals {
     meaningless: Vec<(String, Signal)>,
 }
 
-/// What a signal says.
+/// Meaning of a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     /// End in order.
@@ -56,7 +56,7 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// When signals can't be listened for.
+    /// Signals can't be listened for.
     pub fn listen() -> io::Result<Self> {
         let named = MEANINGLESS.map(|(number, name)| (number.as_raw(), name.to_owned()));
         let nameless = NAMELESS.into_iter().flatten();

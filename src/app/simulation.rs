@@ -3,7 +3,7 @@
 //! One seed is one history, replayed step by step: one thread, a clock that stands until
 //! all wait, connections in memory, a disk that fails as real ones do. The gateway, the
 //! store and what holds tokens against them are the real ones; clients, servers, the
-//! worker of the one deployment and whoever revokes tokens are played.
+//! worker of the one deployment and the person who revokes tokens are played.
 //!
 //! Whatever fails: no token is accepted after its refusal was acknowledged; nothing
 //! reaches a server without authority; usage counts once, and a crash loses at most what

@@ -26,12 +26,12 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Those that systemd passed, if it did.
+    /// Sockets that systemd passed, if it did.
     pub(super) fn from_systemd() -> Self {
         Self::of(systemd::passed())
     }
 
-    /// These, as far as they are listening sockets of TCP.
+    /// The passed ones, as far as they are listening sockets of TCP.
     pub(super) fn of(passed: Vec<OwnedFd>) -> Self {
         let mut sockets = Self::default();
         for socket in passed {

@@ -66,7 +66,7 @@ async fn attempt(door: &mut Door<'_>, asks: &mut mpsc::Receiver<Asked>) -> Resul
         tokio::select! {
             biased;
             Some(asked) = asks.recv() => if door.give(asked).await {
-                // Whoever it is: if another, ours finds that one, and ends.
+                // If it is another, ours finds that one, and ends.
                 std::mem::forget(child);
                 return Ok(());
             } else {
@@ -81,7 +81,7 @@ async fn attempt(door: &mut Door<'_>, asks: &mut mpsc::Receiver<Asked>) -> Resul
     }
 }
 
-/// The socket of the talk, which whoever takes over makes for itself.
+/// The socket of the talk, which each gateway that takes over makes for itself.
 struct Door<'a> {
     end: &'a End,
     path: PathBuf,
@@ -100,7 +100,7 @@ impl<'a> Door<'a> {
         }
     }
 
-    /// Answers again, if the last one who asked has left.
+    /// Answers again, if the gateway that asked last has left.
     async fn open(&mut self) {
         while !self.is_open {
             match socket::bind(&self.path).await {

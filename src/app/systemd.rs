@@ -1,7 +1,7 @@
-//! What systemd passes and wants to be told: sockets (`LISTEN_FDS`), readiness,
+//! Talk with systemd: the sockets that it passes (`LISTEN_FDS`), readiness,
 //! the end, and a sign of life for its watchdog (`sd_notify`).
 //!
-//! Without systemd every call does nothing. What is said goes by a socket of our own, as
+//! Without systemd every call does nothing. Messages go by a socket of our own, as
 //! the crates for it wait where the manager does not read.
 
 use std::ffi::OsStr;
@@ -45,7 +45,7 @@ pub(super) fn passed() -> Vec<OwnedFd> {
 pub(super) struct Notifier(Option<UnixDatagram>);
 
 impl Notifier {
-    /// To whoever `NOTIFY_SOCKET` names; to no one without.
+    /// A notifier for the socket that `NOTIFY_SOCKET` names; without it, for none.
     pub(super) fn from_environment() -> Self {
         let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
             return Self(None);

@@ -31,7 +31,7 @@ use crate::time::{Instant, sleep, sleep_until, timeout};
 
 /// Spans of one batch.
 const BATCH_MAX: usize = 512;
-/// How long the first span of a batch waits for others.
+/// Time that the first span of a batch waits for others.
 const GATHER: Duration = Duration::from_secs(1);
 /// Limit of one call.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -73,7 +73,7 @@ enum HeadersError {
     Unread {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },

@@ -16,36 +16,36 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::Gateway;
 use crate::time::sleep;
 
-/// Between two looks.
+/// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(500);
-/// And between two at the little that there may be to give back.
+/// Looks between two at the little that there may be to give back.
 const LOOKS: u32 = 20;
-/// By so much what is held has to have fallen, or the process grown.
+/// Bytes by which the held ones have to have fallen, or the process grown.
 const BYTES: u64 = 8 << 20;
 /// The same at every look.
 const MUCH: u64 = 32 << 20;
-/// What a connection takes beside what is held for its requests, about.
+/// Bytes of a connection beside those that are held for its requests, about.
 const CONNECTION_BYTES: u64 = 32 << 10;
 
-/// What was seen when the allocator was asked last.
+/// Figures of the last time that the allocator was asked.
 #[derive(Debug, Default)]
 struct Seen {
     resident: u64,
-    /// What was held then.
+    /// Bytes that were held then.
     began: u64,
     /// The most that was held since.
     held: u64,
 }
 
 impl Seen {
-    /// Whether there may be much to give back.
+    /// True if there may be much to give back.
     fn is_worth_it(&mut self, resident: u64, held: u64) -> bool {
         self.held = self.held.max(held);
         resident > self.resident + BYTES || self.held - held > BYTES
     }
 
-    /// Whether there must be much to give back: the process grew by that much more than
-    /// what is held.
+    /// True if there must be much to give back: the process grew by that much more than
+    /// the bytes that are held.
     fn is_overdue(&self, resident: u64, held: u64) -> bool {
         resident + self.began > held + self.resident + MUCH
     }
@@ -144,7 +144,7 @@ mod tests {
             // It grows with what is held.
             (300, 250, false),
             (300, 217, true),
-            // What is held fell, and the process is as large as it was.
+            // Fewer bytes are held, and the process is as large as it was.
             (100, 20, false),
             (100, 17, true),
             (60, 10, false),

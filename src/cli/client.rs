@@ -33,7 +33,7 @@ const CONNECT: Limits = Limits {
 /// Limit of a call that is not followed.
 const CALL_MAX: Duration = Duration::from_secs(30);
 
-/// Why the running gateway could not be asked.
+/// Reason for which the running gateway could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     /// No one listens.
@@ -46,7 +46,7 @@ pub(super) enum ClientError {
         "the admin socket {0} may not be opened by this user: use the user that runs the gateway"
     )]
     Forbidden(PathBuf),
-    /// Not an address that a token may be sent to.
+    /// The text is not an address that a token may be sent to.
     #[error(
         "{0:?} is not an address of an admin listener: write it as https://gateway.example.org:9443"
     )]
@@ -79,7 +79,7 @@ pub(super) enum ClientError {
     Broke,
 }
 
-/// Where the API is.
+/// Place of the API.
 #[derive(Debug)]
 enum Target {
     /// The Unix socket, whose file's permissions are the authentication.
@@ -273,7 +273,7 @@ impl Https {
     }
 }
 
-/// What can't be.
+/// Type without a value.
 #[derive(serde::Deserialize)]
 enum Never {}
 

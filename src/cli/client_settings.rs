@@ -66,10 +66,10 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-/// What a client is told of the gateway.
+/// Facts of the gateway for a client.
 #[derive(Debug)]
 struct Facing {
-    /// Without a path.
+    /// URL without a path.
     url: String,
     model: String,
     /// `None` where the system trusts whoever signed its certificate.
@@ -173,7 +173,7 @@ impl ClientArgs {
     }
 }
 
-/// Whether something is there; that it can't be told is an error.
+/// True if something is there; an error if that can't be told.
 fn is_there(path: &Path) -> Result<bool, Failure> {
     path.try_exists()
         .map_err(|error| format!("{} can't be looked for: {error}", path.display()).into())

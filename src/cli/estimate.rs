@@ -1,4 +1,4 @@
-//! What deployments will need of the devices of this machine, for people.
+//! Needs of deployments on the devices of this machine, for people.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ pub(super) struct Estimates<'a> {
     engines: &'a Engines,
     settings: &'a Settings,
     devices: Vec<Device>,
-    /// What the hub said of a model at a revision.
+    /// Answers of the hub about a model at a revision.
     heard: HashMap<(String, Option<String>), Result<Checkpoint, String>>,
 }
 

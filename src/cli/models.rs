@@ -75,15 +75,15 @@ struct Shown {
     state: &'static str,
     /// Bytes of all of it, where they are known.
     bytes_whole: Option<u64>,
-    /// What is wrong with it.
+    /// The fault that it has.
     why: Option<String>,
-    /// Whether `tidegate pull` brought it.
+    /// True if `tidegate pull` brought it.
     fetched_by_tidegate: bool,
     deployments: Vec<String>,
     path: Option<PathBuf>,
 }
 
-/// What a deployment loads.
+/// Name of something that a deployment loads.
 struct Named {
     model: String,
     /// `None`: whatever the hub's default is.
@@ -112,7 +112,7 @@ fn scanned(record: &FetchRecord) -> Result<Vec<CachedModel>, Failure> {
     Ok(cache::scan(&place, &record.read()?))
 }
 
-/// What the deployments load: models, tokenizers, drafts and adapters.
+/// Names that the deployments load: models, tokenizers, drafts and adapters.
 fn named(catalog: &Catalog) -> Vec<Named> {
     let specs = catalog.instances.iter().flat_map(|i| &i.deployments);
     specs.flat_map(|spec| named_by(spec)).collect()
@@ -136,7 +136,7 @@ fn named_by(spec: &config::Deployment) -> Vec<Named> {
     all
 }
 
-/// Whether one of these stands for a commit that the cache has.
+/// True if this name stands for a commit that the cache has.
 fn stands_for(named: &Named, model: &CachedModel) -> bool {
     let revision = named.revision.as_deref().unwrap_or("main");
     let kept = model.kept.as_ref().map(|kept| kept.revision.as_str());
@@ -364,7 +364,7 @@ impl Prune {
         settings: &Settings,
     ) -> Result<ExitCode, Failure> {
         if let Some(error) = catalog.errors.first() {
-            // What it names is not known.
+            // The models that it names are not known.
             let routes = settings.gateway.routes.display();
             return Err(format!("a file in {routes} can't be read, so it is not known which models are in use: {error}").into());
         }

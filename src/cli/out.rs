@@ -17,7 +17,7 @@ pub(super) fn line(text: impl Display) -> Result<(), Failure> {
     raw_line(&plain(&text))
 }
 
-/// As [`line()`], with everything that is in the text.
+/// Writes a line as [`line()`] does, with everything that is in the text.
 pub(super) fn raw_line(text: &str) -> Result<(), Failure> {
     writeln!(io::stdout().lock(), "{text}")?;
     Ok(())

@@ -126,7 +126,7 @@ fn row(instance: &InstanceView, deployment: &DeploymentView) -> Vec<String> {
     ]
 }
 
-/// One of several workers, below its deployment.
+/// Row of one of several workers, below its deployment.
 fn replica(deployment: &DeploymentView, replica: &ReplicaView) -> Vec<String> {
     let number = replica.id.strip_prefix(&deployment.id).unwrap_or_default();
     let number = if number.is_empty() { "#1" } else { number };

@@ -19,7 +19,7 @@ use crate::models::source::{FetchPlan, ModelSource, NoSource, check_revision};
 use crate::time::{Clock, Uptime};
 use crate::units::Bytes;
 
-/// Between two lines of progress where nobody looks at a terminal.
+/// Pause between two lines of progress where nobody looks at a terminal.
 const LINES_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -116,7 +116,7 @@ impl Shown {
     }
 }
 
-/// How far it is, how fast it comes, how long it takes.
+/// Words of progress: the part that is there, the rate, the time that the rest takes.
 fn words(pace: &Pace, done: u64, total: u64) -> String {
     let progress = FetchProgress::of(pace, done, total);
     let text = format!("{}%, {progress}", progress.percent());

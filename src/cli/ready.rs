@@ -65,7 +65,7 @@ async fn ask(address: SocketAddr) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Whether an answer says yes, and its words.
+/// True if an answer says yes, and its words.
 fn judged(answer: &str) -> (bool, &str) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let ready = head.starts_with("HTTP/1.1 200 ");

@@ -13,7 +13,7 @@ use crate::telemetry::{log, output};
 /// Threads of the runtime; `TIDEGATE_WORKER_THREADS` sets it.
 const THREADS_VARIABLE: &str = "TIDEGATE_WORKER_THREADS";
 
-/// How long calls to the system that have not come back are waited for.
+/// Longest wait for calls to the system that have not come back.
 const BLOCKED_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ impl Serve {
             }
             Ok(ExitCode::SUCCESS)
         });
-        // What stands in a call to the system, as on a dead disk, is not waited for.
+        // Threads in a call to the system, as on a dead disk, are not waited for.
         runtime.shutdown_timeout(BLOCKED_MAX);
         served
     }

@@ -178,7 +178,7 @@ impl Simulate {
         let ours = rows.first().map_or(0.0, |(_, outcome)| outcome.total_wait);
         let ours_refused = rows.first().map_or(0, |(_, outcome)| outcome.refused);
         let rows = rows.into_iter().map(|(scheme, outcome)| Row {
-            // Who refuses requests does not make them wait: no comparison.
+            // A scheme that refuses requests does not make them wait: no comparison.
             tidegate_over_this: (outcome.refused == ours_refused
                 && outcome.stuck == 0
                 && outcome.total_wait > 0.0)

@@ -57,7 +57,7 @@ struct Import {
     trust: bool,
 }
 
-/// Why a backup is not restored.
+/// Reason for which a backup is not restored.
 #[derive(Debug, thiserror::Error)]
 enum ImportError {
     #[error("a gateway runs here: stop it first, and start it when this is done")]
@@ -238,7 +238,7 @@ impl Import {
         Ok(())
     }
 
-    /// Whether what is there may be replaced, before anything is.
+    /// Checks that the present state may be replaced, before anything is.
     fn may_replace(&self, settings: &Settings, rows: &[Row]) -> Result<(), Failure> {
         if self.replace {
             return Ok(());

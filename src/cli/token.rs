@@ -251,7 +251,7 @@ fn row(view: &TokenView) -> Vec<String> {
         .map(|e| format!("endpoint {}", e.as_str()));
     let loads = record.may_load.then(|| "loads models".to_owned());
     let scope: Vec<String> = projects.chain(endpoints).chain(loads).collect();
-    // Who has no label is known by name, unless the name is one that we made.
+    // A token without a label is known by its subject, unless we made that name up.
     let is_foreign = record.issuer.is_some();
     let name = || is_foreign.then(|| record.subject.clone());
     let label = record.label.clone().or_else(name);

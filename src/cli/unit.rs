@@ -8,7 +8,7 @@ use clap::Args;
 use super::{ConfigArg, Failure, InvalidSettings, out};
 use crate::config::{self, Settings, gateway};
 
-/// Where the unit's files stand unless `--config` says another place.
+/// Directory of the unit's files unless `--config` says another place.
 const HOME: &str = "/var/lib/tidegate";
 
 /// Directories that `ProtectHome=yes` hides.
@@ -54,7 +54,7 @@ impl Unit {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What the unit will read.
+    /// Settings that the unit will read.
     fn settings(&self) -> Result<Settings, Failure> {
         let file = self.directory()?.join(gateway::FILE);
         let file = self.config.config.clone().unwrap_or(file);
@@ -64,7 +64,7 @@ impl Unit {
         config::load(Some(&file)).map_err(|errors| InvalidSettings(errors).into())
     }
 
-    /// Where it works.
+    /// Directory that the unit works in.
     fn directory(&self) -> Result<PathBuf, Failure> {
         let Some(file) = &self.config.config else {
             return Ok(PathBuf::from(HOME));
@@ -110,7 +110,7 @@ fn word(path: &Path) -> Result<String, Failure> {
     Ok(text.into_owned())
 }
 
-/// What the gateway and its workers write to, which lies elsewhere.
+/// Paths elsewhere that the gateway and its workers write to.
 fn writable(settings: &Settings, directory: &Path) -> Result<String, Failure> {
     let above = |path: &Path| path.parent().unwrap_or(path).to_owned();
     let mut paths = vec![
@@ -134,7 +134,7 @@ fn writable(settings: &Settings, directory: &Path) -> Result<String, Failure> {
     paths.iter().map(line).collect()
 }
 
-/// Whether something that is needed lies in someone's home.
+/// True if something that is needed lies in someone's home.
 fn looks_home(settings: &Settings, binary: &Path, directory: &Path) -> bool {
     let vllm = &settings.vllm;
     let mut paths: Vec<&Path> = vec![binary, directory, &vllm.command, &vllm.python];
@@ -146,7 +146,7 @@ fn looks_home(settings: &Settings, binary: &Path, directory: &Path) -> bool {
     paths.iter().any(hidden)
 }
 
-/// What differs between units.
+/// Parts that differ between units.
 struct Place<'a> {
     user: &'a str,
     start: &'a str,
@@ -155,7 +155,7 @@ struct Place<'a> {
     homes: &'a str,
 }
 
-/// What it is kept from. Left out, as workers need it: `MemoryDenyWriteExecute` (torch
+/// Walls around the unit. Left out, as workers need it: `MemoryDenyWriteExecute` (torch
 /// and Triton write code), `PrivateDevices` (GPUs), `ProtectControlGroups` (each worker has its own group),
 /// `RemoveIPC` and `DynamicUser` (workers outlive a restart), `ProcSubset` (memory and
 /// CPUs are read there), `PrivateTmp` (a stop would empty it under workers that go on).

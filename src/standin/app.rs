@@ -1,4 +1,4 @@
-//! What all handlers share: names, ids, the engine, the faults in effect.
+//! State that all handlers share: names, ids, the engine, the faults in effect.
 //!
 //! Owns the shape of replies and the checks that every route makes. Does not
 //! know any route.
@@ -28,7 +28,7 @@ use crate::time::unix_time;
 /// The body of a response: whole, or made while it is sent.
 pub(super) type Body = Either<Full<Bytes>, Events>;
 
-/// What a handler answers.
+/// Answer of a handler.
 pub(super) type Answer = Result<Response<Body>, ApiError>;
 
 /// A request whose body was read.
@@ -46,7 +46,7 @@ impl Call {
         self.body.get(name).filter(|value| !value.is_null())
     }
 
-    /// Whether a field is there and true.
+    /// True if a field is there and true.
     pub(super) fn flag(&self, name: &str) -> bool {
         self.get(name).and_then(Value::as_bool) == Some(true)
     }
@@ -77,7 +77,7 @@ pub(super) struct App {
     pub(super) fingerprint: String,
     /// Sleep and wake, one at a time.
     pub(super) transitions: Semaphore,
-    /// What runs beside the connections.
+    /// Tasks beside the connections.
     pub(super) tasks: Tasks,
     /// The responses that are kept.
     pub(super) stored: Store,
@@ -118,7 +118,7 @@ impl App {
         own.map_or_else(|| self.id(), |own| quoted(own).trim_matches('"').to_owned())
     }
 
-    /// Whether a fault is in effect.
+    /// True if a fault is in effect.
     pub(super) fn faulty(&self, fault: &Misdeed) -> bool {
         self.plan.load().has(fault)
     }

@@ -127,7 +127,7 @@ pub struct Args {
     pub child: bool,
 }
 
-/// What a model does.
+/// Kind of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ModelKind {
     /// Text: chat, completions, responses, messages.
@@ -150,7 +150,7 @@ impl Args {
         }
     }
 
-    /// Whether a bearer token opens the guarded routes.
+    /// True if a bearer token opens the guarded routes.
     pub(super) fn admits(&self, token: Option<&str>) -> bool {
         let mut keys = self.api_key.iter().filter(|key| !key.is_empty()).peekable();
         keys.peek().is_none() || keys.any(|key| Some(key.as_str()) == token)

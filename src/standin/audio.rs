@@ -154,7 +154,7 @@ fn plain(text: String) -> Response<Body> {
     response
 }
 
-/// Which usage a stream is to tell.
+/// Usage that a stream is to tell.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     usage: bool,

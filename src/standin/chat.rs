@@ -15,7 +15,7 @@ use super::stream::{DONE, End, Sink};
 use super::text::{Finish, Sequence};
 use crate::time::unix_seconds;
 
-/// What a stream says about usage.
+/// Events of a stream that tell usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UsageIn {
     /// Nothing.
@@ -140,7 +140,7 @@ pub(super) async fn chat(app: Arc<App>, call: Call) -> Answer {
     )))
 }
 
-/// How every chunk and answer begins.
+/// Beginning of every chunk and answer.
 pub(super) fn head(id: &str, object: &str, model: &str) -> String {
     let prefix = if object.starts_with("chat") {
         "chatcmpl"
@@ -211,7 +211,7 @@ pub(super) fn stop_reason(stopped_by: Option<&str>) -> std::borrow::Cow<'static,
     stopped_by.map_or("null".into(), quoted)
 }
 
-/// What a chat stream needs beside its tokens.
+/// Parts that a chat stream needs beside its tokens.
 struct ChatStream {
     head: String,
     fingerprint: String,

@@ -1,8 +1,8 @@
-//! Helper processes: what vLLM's engine core and workers are to a launcher.
+//! Helper processes, like vLLM's engine core and workers for a launcher.
 //!
 //! They run this program's own command line with `--child` added, in the same
 //! process group, and do nothing. A SIGKILL of the stand-in leaves them behind, as
-//! it leaves vLLM's: whoever starts workers must kill the group. They end by
+//! it leaves vLLM's: the launcher of workers must kill the group. They end by
 //! themselves after [`LIFE_MAX`], so that no test leaks them for ever.
 
 use std::process::Stdio;

@@ -89,7 +89,7 @@ fn whole(app: &App, id: &str, generation: &Generation, sequences: &[Sequence]) -
     )
 }
 
-/// What a stream of completions needs beside its tokens.
+/// Parts that a stream of completions needs beside its tokens.
 struct CompletionStream {
     head: String,
     fingerprint: String,

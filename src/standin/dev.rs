@@ -1,7 +1,7 @@
 //! The development routes: sleep, wake, pause, and faults on command.
 //!
 //! Owns the transitions of the engine's state. Each runs as a task of its own, one
-//! at a time, so that a client who goes away leaves none half done.
+//! at a time, so that a client that goes away leaves none half done.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::time::sleep as pause_for;
 /// vLLM's watchdog ends the process that long after its engine died.
 const DEAD_FOR: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// What happens to requests inside.
+/// Treatment of the requests inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// They end at once, with what they have.
@@ -76,7 +76,7 @@ fn query_error(name: &str, what: &str) -> ApiError {
     ApiError::validation(Some(format!("query.{name}")), what)
 }
 
-/// Runs a transition to its end, even if the one who asked goes away.
+/// Runs a transition to its end, even if the client that asked goes away.
 async fn transition<F>(app: &Arc<App>, change: F) -> Result<(), ApiError>
 where
     F: Future<Output = Result<(), ApiError>> + Send + 'static,

@@ -1,25 +1,25 @@
-//! Why the stand-in ended other than in good order.
+//! Reasons for which the stand-in ends other than in good order.
 
 use std::io;
 
-/// Why the stand-in ended other than in good order.
+/// Reason for which the stand-in ended other than in good order.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
     /// It cannot listen where it should.
     #[error("could not listen on {address}: choose another --host, --port or --uds")]
     Bind {
-        /// Where it should.
+        /// The address.
         address: String,
-        /// Why not.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
     /// The log, a helper process, a signal handler or the memory file failed.
     #[error("could not {what}")]
     Io {
-        /// What was tried.
+        /// The try that failed.
         what: &'static str,
-        /// Why it failed.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -32,7 +32,7 @@ pub enum SimError {
 }
 
 impl SimError {
-    /// What the process should exit with.
+    /// Exit code for the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Crashed { code } => *code,

@@ -18,16 +18,16 @@ use super::args::Args;
 use super::text::Finish;
 use crate::time::{Instant, sleep_until};
 
-/// What all requests have to heed.
+/// State that all requests have to heed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent facts; vLLM's pause and sleep mix them freely"
 )]
 pub(super) struct State {
-    /// Whether requests that wait are admitted.
+    /// True while requests that wait are admitted.
     pub(super) admits: bool,
-    /// Whether admitted requests go on.
+    /// True while admitted requests go on.
     pub(super) runs: bool,
     /// Requests of an earlier epoch are aborted.
     pub(super) epoch: u64,
@@ -37,13 +37,13 @@ pub(super) struct State {
     pub(super) halted: bool,
     /// The sleep level, while asleep.
     pub(super) level: Option<u8>,
-    /// Whether the weights are off the GPU.
+    /// True while the weights are off the GPU.
     pub(super) weights_away: bool,
-    /// Whether the cache is off the GPU.
+    /// True while the cache is off the GPU.
     pub(super) cache_away: bool,
-    /// Whether the weights were dropped and not loaded again.
+    /// True if the weights were dropped and not loaded again.
     pub(super) weights_lost: bool,
-    /// Whether it has slept.
+    /// True once it has slept.
     pub(super) has_slept: bool,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Counters {
     pub(super) rejected: AtomicU64,
 }
 
-/// Why a request was not admitted or did not end well.
+/// Reason for which a request was not admitted or did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Too many requests wait.
@@ -92,7 +92,7 @@ pub(super) enum Failure {
     Dead,
 }
 
-/// How far a request came.
+/// Progress of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// The tokens that were waited for are due.
@@ -111,9 +111,9 @@ struct Pace {
 /// The engine core.
 #[derive(Debug)]
 pub(super) struct Engine {
-    /// What all requests heed.
+    /// State that all requests heed.
     pub(super) state: watch::Sender<State>,
-    /// What `/metrics` reports.
+    /// Counters that `/metrics` reports.
     pub(super) counters: Counters,
     places: Arc<Semaphore>,
     places_max: u32,
@@ -269,7 +269,7 @@ pub(super) struct Slot {
     _places: Option<OwnedSemaphorePermit>,
     state: watch::Receiver<State>,
     epoch: u64,
-    /// When it would have been admitted, had it never been frozen.
+    /// Moment at which it would have been admitted, had it never been frozen.
     start: Instant,
     sequences: u32,
 }
@@ -306,7 +306,7 @@ impl Slot {
         }
     }
 
-    /// How many tokens each sequence has by then.
+    /// Number of tokens that each sequence has by then.
     fn made_by(&self, now: Instant) -> u32 {
         self.engine.pace.made(now.duration_since(self.start))
     }
@@ -345,13 +345,13 @@ impl Drop for Slot {
 }
 
 impl Pace {
-    /// When the token with this number, from 1, is due after the admission.
+    /// Time after the admission at which the token with this number, from 1, is due.
     fn due(&self, token: u32) -> Duration {
         let after_first = f64::from(token.saturating_sub(1)) / self.tokens_per_second;
         self.first_token + Duration::from_secs_f64(after_first)
     }
 
-    /// How many tokens are made that long after the admission.
+    /// Number of tokens that are made that long after the admission.
     fn made(&self, elapsed: Duration) -> u32 {
         let Some(after_first) = elapsed.checked_sub(self.first_token) else {
             return 0;

@@ -60,7 +60,7 @@ pub enum Misdeed {
     Split(u32),
 }
 
-/// Why a text is not a fault.
+/// Reason for which a text is not a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a fault: write a name that `tidegate sim --help` lists, with its value, as \"slow-start:10s\" or \"cut-mid-stream:3\""
@@ -152,7 +152,7 @@ impl fmt::Display for Misdeed {
 pub(super) struct Plan(pub(super) Vec<Misdeed>);
 
 impl Plan {
-    /// Whether this fault is in effect.
+    /// True if this fault is in effect.
     pub(super) fn has(&self, fault: &Misdeed) -> bool {
         self.0.contains(fault)
     }
@@ -162,7 +162,7 @@ impl Plan {
         self.0.iter().find_map(pick)
     }
 
-    /// What happens instead of the event that follows `sent` events.
+    /// Fault that happens instead of the event that follows `sent` events.
     pub(super) fn instead_of_event(&self, sent: u32) -> Option<&Misdeed> {
         self.0.iter().find(|fault| match fault {
             Misdeed::DieMidStream(n)

@@ -88,7 +88,7 @@ pub(super) fn render(messages: &Value) -> (String, u32) {
     (text, media)
 }
 
-/// What is to be said.
+/// Order for texts to be said.
 #[derive(Clone, Debug)]
 pub(super) struct Generation {
     /// The prompts, each with as many sequences as `choices`.
@@ -175,7 +175,7 @@ impl Generation {
     }
 }
 
-/// How many tokens an answer may have.
+/// Most tokens that an answer may have.
 fn room(asked: Option<u64>, prompt: u32, model_max: u32) -> Result<u32, ApiError> {
     if let Some(asked) = asked.filter(|&asked| asked > u64::from(model_max)) {
         return Err(ApiError::parameter(
@@ -231,13 +231,13 @@ fn schema_of(body: &Value) -> Option<&Value> {
 /// One token as it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token {
-    /// Which sequence it belongs to.
+    /// Number of the sequence that it belongs to.
     pub(super) sequence: usize,
     /// Its text.
     pub(super) text: String,
     /// Tokens of this sequence, with this one.
     pub(super) made: u32,
-    /// Why the sequence ends with it.
+    /// Reason for which the sequence ends with it.
     pub(super) finish: Option<Finish>,
     /// The stop string that ended the sequence with it.
     pub(super) stopped_by: Option<String>,

@@ -73,7 +73,7 @@ struct Talk {
     number: u64,
 }
 
-/// Why a conversation ends.
+/// End of a conversation.
 enum Over {
     Closed,
     Gone,
@@ -214,7 +214,7 @@ impl Talk {
         };
         let (mut text, mut made) = (String::new(), 0);
         loop {
-            // Who leaves is noticed while words are made.
+            // A client that leaves is noticed while words are made.
             let next = tokio::select! {
                 next = run.next() => next,
                 read = self.stream.read_buf(&mut self.frames.input) => match read {

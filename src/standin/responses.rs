@@ -78,7 +78,7 @@ pub(super) async fn responses(app: Arc<App>, call: Call) -> Answer {
     Ok(json(body))
 }
 
-/// How far a response is.
+/// Stage of a response.
 #[derive(Clone, Copy, Debug)]
 enum Stage<'a> {
     /// Under way.

@@ -7,7 +7,7 @@ use http::Method;
 use super::args::{Args, ModelKind};
 use super::error::ApiError;
 
-/// What a path leads to.
+/// Target of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// Something to report.
@@ -39,7 +39,7 @@ pub(super) enum Report {
     KvEventSources,
 }
 
-/// What a model computes.
+/// Task of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Infer {
     /// `/v1/chat/completions`
@@ -76,7 +76,7 @@ pub(super) enum Infer {
     Invocations,
 }
 
-/// What development mode changes.
+/// Routes of development mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dev {
     /// `/sleep`
@@ -97,7 +97,7 @@ pub(super) enum Dev {
     Fault,
 }
 
-/// Who has a route.
+/// Servers that have a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum On {
     /// Every server.
@@ -181,7 +181,7 @@ pub(super) fn all(args: &Args) -> impl Iterator<Item = (&'static str, &'static M
         .map(|(path, method, _, _)| (*path, method))
 }
 
-/// Why no route was found.
+/// Reason for which no route was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     /// No such path here.
@@ -209,7 +209,7 @@ pub(super) fn find(args: &Args, method: &Method, path: &str) -> Result<Route, No
     Err(wrong)
 }
 
-/// Whether a path fits a pattern; `{…}` stands for one segment.
+/// True if a path fits a pattern; `{…}` stands for one segment.
 fn matches(pattern: &str, path: &str) -> bool {
     if !pattern.contains('{') {
         return pattern == path;
@@ -222,7 +222,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     }) && parts.next().is_none()
 }
 
-/// Whether a path is behind the key: vLLM guards only these beginnings.
+/// True if a path is behind the key: vLLM guards only these beginnings.
 pub(super) fn guarded(path: &str) -> bool {
     ["/v1", "/v2", "/inference", "/cohere"]
         .iter()

@@ -64,7 +64,7 @@ impl Ending {
 pub(super) async fn run(args: Args, log: &mut (dyn Write + Send)) -> Result<(), SimError> {
     let app = App::new(args);
     let mut log = Log(log);
-    // Whoever ignores SIGTERM ignores it from the first moment.
+    // A server that ignores SIGTERM ignores it from the first moment.
     let early = if app.faulty(&Misdeed::IgnoreSigterm) {
         Some(Ending::install()?)
     } else {
@@ -90,7 +90,7 @@ pub(super) async fn run(args: Args, log: &mut (dyn Write + Send)) -> Result<(), 
     app.report_memory(0).await
 }
 
-/// Why the server stops.
+/// Reason for which the server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     /// A signal.

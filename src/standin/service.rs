@@ -106,7 +106,7 @@ async fn routed(
     }
 }
 
-/// What vLLM's CORS middleware adds.
+/// Adds the header of vLLM's CORS middleware.
 fn varying(mut response: Response<Body>) -> Response<Body> {
     let vary = HeaderValue::from_static("Origin");
     response.headers_mut().insert(header::VARY, vary);
@@ -265,7 +265,7 @@ async fn answer_call(app: Arc<App>, infer: Infer, call: Call) -> Answer {
     }
 }
 
-/// What a body of `/invocations` looks like.
+/// Task that a body of `/invocations` looks like.
 fn like(call: &Call) -> Result<Infer, ApiError> {
     [
         ("messages", Infer::Chat),

@@ -95,7 +95,7 @@ impl Socket {
 }
 
 impl std::fmt::Display for Socket {
-    /// As the log names it: `http://127.0.0.1:8000`, `unix:/run/vllm.sock`.
+    /// Writes the address as the log names it: `http://127.0.0.1:8000`, `unix:/run/vllm.sock`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(_, address) => write!(f, "http://{address}"),

@@ -28,7 +28,7 @@ struct Kept {
 pub(super) struct Running {
     /// Ends it.
     pub(super) cancel: CancellationToken,
-    /// What it is then.
+    /// The response once it is cancelled.
     pub(super) cancelled: String,
 }
 

@@ -23,7 +23,7 @@ use super::faults::{Misdeed, Plan};
 /// Time for what was written to reach the client before a fault cuts it off.
 const FLUSH: Duration = Duration::from_millis(5);
 
-/// Why a response ends before its script does.
+/// End of a response before its script does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The connection is closed in the middle of the response.

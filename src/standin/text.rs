@@ -1,4 +1,4 @@
-//! What the stand-in says: texts that prompt and seed determine.
+//! Texts of the stand-in, which prompt and seed determine.
 //!
 //! Owns the vocabulary (one word and a space is one token), the length of an
 //! answer, and where stop strings cut it. Pure: it knows no time and no HTTP.
@@ -19,7 +19,7 @@ const WORDS: [&str; 64] = [
     "two ", "van ", "web ", "zoo ",
 ];
 
-/// What comes out of weights that were never loaded again.
+/// Output of weights that were never loaded again.
 const GARBAGE: [&str; 8] = [
     "#%~!", "!!!!", "}{][", "????", ";;)(", "@@^^", "<|<|", "**&&",
 ];
@@ -29,7 +29,7 @@ const NATURAL_TOKENS_MIN: u64 = 8;
 /// Different lengths of answers that end by themselves.
 const NATURAL_TOKENS_SPREAD: u64 = 17;
 
-/// Why a text ended.
+/// Reason for which a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
     /// By itself, or at a stop string.
@@ -51,20 +51,20 @@ impl Finish {
     }
 }
 
-/// What bounds a text.
+/// Bounds of a text.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
     /// Most tokens.
     pub(super) tokens_max: u32,
     /// Fewest tokens, where it would end by itself.
     pub(super) tokens_min: u32,
-    /// Whether it goes on to the most tokens.
+    /// True if it goes on to the most tokens.
     pub(super) ignore_eos: bool,
     /// Texts that end it, themselves left out.
     pub(super) stop: Vec<String>,
 }
 
-/// Where the pieces come from.
+/// Source of the pieces.
 #[derive(Clone, Debug)]
 enum Source {
     /// Words chosen by this number.
@@ -81,9 +81,9 @@ pub(super) struct Sequence {
     source: Source,
     /// Bytes before the stop string, if one was met.
     cut: Option<usize>,
-    /// How many tokens it takes.
+    /// Number of its tokens.
     pub(super) tokens: u32,
-    /// Why it ends.
+    /// Reason for which it ends.
     pub(super) finish: Finish,
     /// The stop string that ended it.
     pub(super) stopped_by: Option<String>,

@@ -22,7 +22,7 @@ pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// How many tokens a text has.
+/// Number of tokens in a text.
 pub(super) fn count(text: &str) -> u32 {
     let count = if text.is_ascii() {
         text.len().div_ceil(TOKEN_BYTES_MAX)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::output::{self, GATHER, LogSink, Output, Rotation};
 
-/// How long the last lines may take.
+/// Longest that writing the last lines may take.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// Takes lines. A clone writes to the same log.
@@ -22,7 +22,7 @@ impl AccessLog {
     ///
     /// # Errors
     ///
-    /// When the file can't be opened or the thread not started.
+    /// The file can't be opened or the thread not started.
     pub fn open(path: Option<&Path>) -> io::Result<Self> {
         match path {
             Some(path) => Self::rotated(path, None),
@@ -33,11 +33,11 @@ impl AccessLog {
         }
     }
 
-    /// As [`Self::open`], of a file that is moved aside once it is large.
+    /// Opens as [`Self::open`], a file that is moved aside once it is large.
     ///
     /// # Errors
     ///
-    /// As [`Self::open`].
+    /// Errors of [`Self::open`].
     pub fn rotated(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
         let sink = LogSink::file(path, rotation)?;
         Ok(Self(Output::start("access log", GATHER, sink)?))
@@ -67,7 +67,7 @@ impl AccessLog {
 
 #[cfg(test)]
 impl AccessLog {
-    /// One whose lines stay in memory: see [`Self::held`].
+    /// A log whose lines stay in memory: see [`Self::held`].
     pub(crate) fn in_memory() -> Self {
         Self(Output::idle("access log"))
     }

@@ -60,7 +60,7 @@ fn now(name: &str) -> String {
     format!("sum by (deployment) ({name}{{{CHOSEN}}})")
 }
 
-/// What clients see.
+/// Panels of traffic as clients see it.
 fn traffic() -> Vec<Panel> {
     vec![
         Panel::new(
@@ -103,7 +103,7 @@ fn traffic() -> Vec<Panel> {
     ]
 }
 
-/// How deployments and the gateway stand.
+/// Panels of the state of deployments and of the gateway.
 fn standing() -> Vec<Panel> {
     let status = format!(
         "max by (deployment, status) ({}{{{DEPLOYMENT}}}) > 0",
@@ -206,7 +206,7 @@ struct Alert {
     description: &'static str,
 }
 
-/// What clients feel.
+/// Alerts of harm that clients feel.
 fn felt() -> Vec<Alert> {
     let ours = "upstream_error|upstream_timeout|upstream_truncated|unavailable";
     vec![
@@ -259,7 +259,7 @@ fn felt() -> Vec<Alert> {
     ]
 }
 
-/// What someone should see to before clients feel it.
+/// Alerts that someone should see to before clients feel it.
 fn foreseen() -> Vec<Alert> {
     vec![
         Alert {
@@ -292,7 +292,7 @@ fn foreseen() -> Vec<Alert> {
     ]
 }
 
-/// What is not kept, or not known any more.
+/// Alerts of data that is not kept, or not known any more.
 fn kept() -> Vec<Alert> {
     vec![
         Alert {

@@ -1,7 +1,7 @@
 //! The series behind the plots: collected here, kept by the store.
 //!
-//! The gateway tells an [`Account`] of each request once, at its end; whoever
-//! samples gauges tells the [`Recorder`]. Every [`INTERVAL`] someone calls
+//! The gateway tells an [`Account`] of each request once, at its end; the sampler
+//! of gauges tells the [`Recorder`]. Every [`INTERVAL`] someone calls
 //! [`Recorder::flush`], which empties both into [`Point`]s for the store. All of
 //! it is memory of bounded size; nothing here reads a disk or decides anything.
 //!
@@ -34,14 +34,14 @@ const LIVE_SECONDS: u8 = 10;
 /// beyond is not recorded.
 const SCOPES_MAX: usize = 10_000;
 
-/// What is known of one request when it ends.
+/// Figures of one request when it ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// Way in which it ended.
     pub outcome: Outcome,
-    /// From its head to the last byte.
+    /// Time from its head to the last byte.
     pub total: Duration,
-    /// From its head to the first token.
+    /// Time from its head to the first token.
     pub first_token: Option<Duration>,
     /// Prompt tokens.
     pub prompt_tokens: u64,
@@ -118,7 +118,7 @@ impl Recorder {
         }
     }
 
-    /// What the accounts that a scope covers have counted since the start.
+    /// Counts since the start of all accounts that a scope covers.
     pub fn totals(&self, scope: &Scope) -> Totals {
         let traffic = Series::Count(Count::Requests);
         let accounts = lock(&self.accounts);
@@ -172,17 +172,17 @@ impl Recorder {
 pub struct Level(Arc<AtomicU32>);
 
 impl Level {
-    /// How many there are now.
+    /// Number at present.
     pub fn now(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// One more.
+    /// Counts one more.
     pub fn rise(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One less; it rose before.
+    /// Counts one less; it rose before.
     pub fn fall(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -193,7 +193,7 @@ impl Level {
 pub struct Totals {
     /// Requests that ended, however they did.
     pub requests: u64,
-    /// Of these, answers that were whole.
+    /// Whole answers among these.
     pub answered: u64,
     /// Seconds of those answers together.
     pub answer_seconds: f64,
@@ -209,7 +209,7 @@ impl Totals {
     }
 }
 
-/// What one deployment or route did since the last flush.
+/// Figures of one deployment or route since the last flush.
 #[derive(Debug)]
 pub struct Account {
     clock: Clock,
@@ -257,7 +257,7 @@ impl Traffic {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Second {
-    /// Which one, since the clock's start.
+    /// Number of the second, since the clock's start.
     at: u64,
     traffic: Traffic,
 }

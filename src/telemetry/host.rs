@@ -1,4 +1,4 @@
-//! What this machine and the workers' process trees use: processors, memory,
+//! Use of this machine and of the workers' process trees: processors, memory,
 //! disks, network, as Linux tells it under `/proc` and in control groups.
 //!
 //! A [`Sampler`] keeps the last reading of every counter and makes rates of two;
@@ -27,12 +27,12 @@ use parse::{CpuTimes, Transfer};
 pub use limit::own_memory;
 pub use tree::Tree;
 
-/// What the machine uses.
+/// Use of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct HostSample {
     /// Processors in use, over the time since the last sample.
     pub cpu: Option<f64>,
-    /// How many processors there are.
+    /// Number of processors.
     pub processors: Option<u32>,
     /// Bytes of main memory.
     pub memory_total: Option<u64>,
@@ -44,7 +44,7 @@ pub struct HostSample {
     pub disk: Option<HostRates>,
 }
 
-/// What a process tree or a control group uses.
+/// Use by a process tree or a control group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct HostUsage {
     /// Processors in use, over the time since the last sample.
@@ -55,7 +55,7 @@ pub struct HostUsage {
     pub memory_resident: Option<u64>,
     /// Bytes per second from and to disks.
     pub disk: Option<HostRates>,
-    /// How many processes; of trees only.
+    /// Number of processes; of trees only.
     pub processes: u32,
 }
 

@@ -48,7 +48,7 @@ const SHORT: [f64; 14] = [
 ///
 /// # Errors
 ///
-/// When a recorder is installed already, or a bucket list is empty.
+/// A recorder is installed already, or a bucket list is empty.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let long = [DURATION, FIRST_TOKEN, QUEUE_WAIT, TRANSITION];
     let mut builder = PrometheusBuilder::new();
@@ -69,9 +69,9 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 #[derive(Debug)]
 pub struct RequestMetrics {
     outcomes: [Counter; Outcome::ALL.len()],
-    /// From the head of the request to the last byte.
+    /// Time from the head of the request to the last byte.
     pub duration: Histogram,
-    /// To the first token.
+    /// Time to the first token.
     pub first_token: Histogram,
     /// Mean time between the events of a stream.
     pub inter_token: Histogram,
@@ -118,7 +118,7 @@ impl RequestMetrics {
         })
     }
 
-    /// As [`Self::new`], and keeps the history of a scope.
+    /// Metrics as of [`Self::new`], with the history of a scope.
     pub fn with_account(route: &str, deployment: &str, account: Arc<Account>) -> Arc<Self> {
         let metrics = Self::new(route, deployment);
         let metrics = Arc::into_inner(metrics).map(|metrics| Self {
@@ -128,7 +128,7 @@ impl RequestMetrics {
         metrics.map_or_else(|| Self::new(route, deployment), Arc::new)
     }
 
-    /// Where the history is told of requests.
+    /// Account that tells the history of requests.
     pub fn account(&self) -> Option<&Arc<Account>> {
         self.account.as_ref()
     }
@@ -205,7 +205,7 @@ impl ServerMetrics {
         }
     }
 
-    /// For the workers of a deployment, which are counted together.
+    /// Metrics for the workers of a deployment, which are counted together.
     pub fn of_deployment(id: &str) -> Self {
         Self {
             is_in: None,
@@ -215,7 +215,7 @@ impl ServerMetrics {
         }
     }
 
-    /// Whether requests are sent to it.
+    /// Reports if requests are sent to it.
     pub fn is_in(&self, is_in: bool) {
         if let Some(gauge) = &self.is_in {
             gauge.set(if is_in { 1.0 } else { 0.0 });
@@ -229,7 +229,7 @@ impl ServerMetrics {
             .increment(1);
     }
 
-    /// It was ejected once more.
+    /// Counts one more ejection.
     pub fn ejected(&self) {
         self.ejections.increment(1);
     }

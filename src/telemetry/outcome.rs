@@ -1,6 +1,6 @@
-//! How requests end: a closed set, of which logs, metrics and figures are made.
+//! Outcomes of requests: a closed set, of which logs, metrics and figures are made.
 
-/// How a request ended: a label of metrics and a field of the access log.
+/// Outcome of a request: a label of metrics and a field of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Answered by the upstream, whole.

@@ -29,9 +29,9 @@ pub struct Output {
 
 #[derive(Debug)]
 struct Shared {
-    /// What it is, for people.
+    /// Name of the output, for people.
     name: &'static str,
-    /// How long lines gather before they are written.
+    /// Time that lines gather before they are written.
     gather: Duration,
     /// Held for a copy or a swap, never while writing.
     buffer: Mutex<Buffer>,
@@ -45,7 +45,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Buffer {
     lines: Vec<u8>,
-    /// Whether the thread writes what it took.
+    /// True while the thread writes the lines that it took.
     writing: bool,
     reopen: bool,
     closed: bool,
@@ -63,7 +63,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// When the thread can't be started.
+    /// The thread can't be started.
     pub fn start(name: &'static str, gather: Duration, sink: LogSink) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(name, gather));
         let writer = Arc::clone(&shared);
@@ -126,7 +126,7 @@ impl Output {
 
 #[cfg(test)]
 impl Output {
-    /// One whose lines wait for [`Self::held`], as no thread writes them.
+    /// An output whose lines wait for [`Self::held`], as no thread writes them.
     pub(super) fn idle(name: &'static str) -> Self {
         Self {
             shared: Arc::new(Shared::new(name, Duration::ZERO)),
@@ -139,7 +139,7 @@ impl Output {
     }
 }
 
-/// For those who write text piece by piece; each piece is whole lines.
+/// Writer of text that comes piece by piece; each piece is whole lines.
 impl io::Write for Output {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         Self::write(self, lines);
@@ -244,7 +244,7 @@ pub fn stdout() -> Option<&'static Output> {
     STDOUT.get_or_init(start).as_ref()
 }
 
-/// How long lines that come often gather before they are written.
+/// Time that lines that come often gather before they are written.
 pub const GATHER: Duration = Duration::from_millis(20);
 
 /// Standard error where it was used before, that is: where this process serves.

@@ -1,7 +1,7 @@
-//! Text without what speaks to a terminal.
+//! Text without sequences for a terminal.
 //!
-//! Engines colour their lines; whoever can write into their output can also move
-//! the cursor, set the title or fill the clipboard of who looks at it.
+//! Engines colour their lines; text of a stranger in their output can also move
+//! the cursor, set the title or fill the clipboard of the person who looks at it.
 
 use std::borrow::Cow;
 
@@ -32,7 +32,7 @@ fn is_bad(character: char) -> bool {
     character.is_control() && !matches!(character, '\n' | '\t')
 }
 
-/// What follows a sequence, whose escape character was taken off.
+/// Rest of a text after a sequence whose escape character was taken off.
 fn after_escape(text: &str) -> &str {
     let mut characters = text.chars();
     match characters.next() {
@@ -52,7 +52,7 @@ fn after_escape(text: &str) -> &str {
     }
 }
 
-/// What follows parameters and the byte that ends them.
+/// Rest of a text after parameters and the byte that ends them.
 fn after_control(text: &str) -> &str {
     let rest = text.trim_start_matches(|c| (' '..='?').contains(&c));
     let mut characters = rest.chars();
@@ -63,7 +63,7 @@ fn after_control(text: &str) -> &str {
     }
 }
 
-/// What follows a string for the terminal; one that is not ended goes to the end
+/// Rest of a text after a string for the terminal; one that is not ended goes to the end
 /// of the line.
 fn after_string(text: &str) -> &str {
     let is_end = |c| matches!(c, '\u{7}' | '\u{9c}' | '\u{1b}' | '\n');

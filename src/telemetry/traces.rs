@@ -35,26 +35,26 @@ pub struct Span {
     pub id: u64,
     /// The span that it is a part of.
     pub parent: Option<u64>,
-    /// What it is.
+    /// Name of the work.
     pub name: Cow<'static, str>,
-    /// From whose side it is seen.
+    /// Side from which it is seen.
     pub side: SpanKind,
-    /// Since 1970.
+    /// Start, since 1970.
     pub start: Duration,
-    /// Since 1970.
+    /// End, since 1970.
     pub end: Duration,
-    /// What is known of it.
+    /// Facts of the work.
     pub attributes: Vec<(&'static str, Attribute)>,
-    /// Why it failed; `None` when it did not.
+    /// Reason for which it failed; `None` when it did not.
     pub failure: Option<&'static str>,
 }
 
-/// From whose side a span is seen.
+/// Side from which a span is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpanKind {
-    /// Of whoever answers.
+    /// The side that answers.
     Server,
-    /// Of whoever asks.
+    /// The side that asks.
     Client,
 }
 

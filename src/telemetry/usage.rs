@@ -1,8 +1,8 @@
-//! What each token used since someone last asked.
+//! Use by each token since it was last taken out.
 //!
-//! Owns the sums in memory, and their bound. Whoever keeps them takes them out every
+//! Owns the sums in memory, and their bound. The store's keeper takes them out every
 //! few seconds ([`Ledger::take`]), and gives them back if they could not be kept. While
-//! this process may be killed for another, nothing waits here: what is used is written
+//! this process may be killed for another, nothing waits here: use is written
 //! down at once ([`WriteDown`]).
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ const SHARDS: usize = 16;
 /// Most tokens that are held at once.
 pub const TOKENS_MAX: usize = 65_536;
 
-/// What one token used.
+/// Use by one token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Requests that reached a server.
@@ -28,12 +28,12 @@ pub struct Tally {
     pub prompt_tokens: u64,
     /// Tokens of completions, likewise.
     pub completion_tokens: u64,
-    /// When it was last used, in seconds since 1970.
+    /// Last use, in seconds since 1970.
     pub last_used: u64,
 }
 
 impl Tally {
-    /// Both together.
+    /// Sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -56,7 +56,7 @@ pub trait WriteDown: std::fmt::Debug + Send {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Errors of the file system.
     fn force(&self) -> io::Result<()>;
 }
 
@@ -66,16 +66,16 @@ pub struct Ledger {
     hasher: RandomState,
     shards: [Mutex<HashMap<Arc<str>, Tally>>; SHARDS],
     lost: AtomicU64,
-    /// Whether there is a journal in `place`: looked at instead of its lock.
+    /// True while there is a journal in `place`: looked at instead of its lock.
     has_journal: AtomicBool,
     place: Mutex<Place>,
 }
 
-/// Where usage goes at once instead of into the sums.
+/// Place that use goes to at once instead of into the sums.
 #[derive(Debug, Default)]
 struct Place {
     journal: Option<Box<dyn WriteDown>>,
-    /// How many want it so.
+    /// Number of take-overs that want it so.
     holders: u32,
 }
 
@@ -102,7 +102,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// Those of `begin`; usage is summed up as before then.
+    /// Errors of `begin`; usage is summed up as before then.
     pub fn write_down_in(
         &self,
         begin: impl FnOnce() -> io::Result<Box<dyn WriteDown>>,
@@ -153,7 +153,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Errors of the file system.
     pub fn force(&self) -> io::Result<()> {
         let place = locked(&self.place);
         place
@@ -186,7 +186,7 @@ impl Ledger {
         journal.is_some_and(|journal| journal.write_down(token_id, used))
     }
 
-    /// What a token used since the last [`Self::take`].
+    /// Use by a token since the last [`Self::take`].
     pub fn pending(&self, token_id: &str) -> Tally {
         let shard = self.shard(token_id);
         shard
@@ -194,7 +194,7 @@ impl Ledger {
             .unwrap_or_default()
     }
 
-    /// What every token used since the last [`Self::take`].
+    /// Use by every token since the last [`Self::take`].
     pub fn all_pending(&self) -> Vec<(Arc<str>, Tally)> {
         let copy = |shard: &Mutex<HashMap<Arc<str>, Tally>>| {
             let shard = locked(shard);

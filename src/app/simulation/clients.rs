@@ -11,7 +11,7 @@ use crate::time::{sleep, timeout};
 /// settings and of the longest script.
 pub(super) const BOUND: Duration = Duration::from_secs(400);
 
-/// What a client does.
+/// Manner of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     /// Sends and reads.
@@ -90,15 +90,15 @@ fn judge(facts: &Facts, number: usize, before: Option<Stands>, status: u16) {
     }
 }
 
-/// How an exchange ended.
+/// Answer of an exchange.
 #[derive(Debug)]
 struct Answer {
     status: u16,
-    /// Whether the connection ends with it.
+    /// True if the connection ends with it.
     is_last: bool,
 }
 
-/// One exchange; `None` when it broke off.
+/// Does one exchange; `None` when it broke off.
 async fn one(stream: &mut DuplexStream, call: &Call) -> Option<Answer> {
     let text = &call.text;
     let body = memchr::memmem::find(text, b"\r\n\r\n").map_or(text.len(), |at| at + 4);

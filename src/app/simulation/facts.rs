@@ -1,17 +1,17 @@
-//! What is known to be true, and what was seen to be wrong.
+//! Facts that are known to be true, and promises that were seen to be broken.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::time::Instant;
 
-/// What everyone in a history knows and adds to. A clone is another handle.
+/// Facts that all in a history know and add to. A clone is another handle.
 #[derive(Clone, Debug)]
 pub(super) struct Facts(Arc<Mutex<Known>>);
 
 #[derive(Debug)]
 pub(super) struct Known {
     began: Instant,
-    /// What happened, in order.
+    /// Steps that were done, in order.
     pub(super) steps: Vec<String>,
     /// Promises that were broken.
     pub(super) wrong: Vec<String>,
@@ -27,14 +27,14 @@ pub(super) struct Token {
     pub(super) text: Arc<str>,
     pub(super) workspace: &'static str,
     pub(super) subject: String,
-    /// What is known of its refusal.
+    /// State of its refusal, as far as it is known.
     pub(super) stands: Stands,
 }
 
-/// Whether a token may be accepted.
+/// Verdict that a token may or must meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stands {
-    /// It has to be, with its right.
+    /// The token has to be accepted, with its right.
     Good,
     /// Its refusal was acknowledged as one that a restart loses, and there was one.
     Unsure,
@@ -45,25 +45,25 @@ pub(super) enum Stands {
 /// A request, and what became of it.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
-    /// Which token it shows; `None` for none of ours.
+    /// Index of the token that it shows; `None` for none of ours.
     pub(super) token: Option<usize>,
-    /// Whether it may reach a server at all: decided when it was sent.
+    /// True if it may reach a server at all: decided when it was sent.
     pub(super) allowed: bool,
-    /// What each server that it comes to does in turn; the last for all further ones.
+    /// Deeds of the servers that it comes to, in turn; the last for all further ones.
     pub(super) scripts: Vec<Script>,
-    /// How often it came to a server.
+    /// Number of times that it came to a server.
     pub(super) served: usize,
     /// The usage that a server told to its end.
     pub(super) told: Option<(u64, u64)>,
-    /// Whether the client has read an answer to its end, and its status.
+    /// Status of the answer, once the client has read it to its end.
     pub(super) answer: Option<u16>,
     /// Lines of the access log.
     pub(super) lines: u32,
-    /// Whether its gateway was killed before it wrote one.
+    /// True if its gateway was killed before it wrote one.
     pub(super) lost: bool,
 }
 
-/// What a server does with a request.
+/// Deed of a server with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
     /// Answers with a document after so many milliseconds.

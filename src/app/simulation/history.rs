@@ -1,4 +1,4 @@
-//! One history: what happens, in what order, by its seed.
+//! A history: what happens, in what order, by its seed.
 
 use std::time::Duration;
 
@@ -22,16 +22,16 @@ pub(super) struct History {
     pub(super) dice: Dice,
     pub(super) facts: Facts,
     pub(super) stage: Stage,
-    /// None between two of them.
+    /// The gateway; none between two lives.
     life: Option<Life>,
     halves: u64,
-    /// When half a second is over next.
+    /// Next time at which half a second is over.
     due: Instant,
-    /// Whether the file beside the key can be written.
+    /// True if the file beside the key can be written.
     is_marked: bool,
     /// A copy of the disk.
     copy: Option<Vec<u8>>,
-    /// Until when tokens of now are cut off, in seconds since 1970.
+    /// Moment up to which tokens of now are cut off, in seconds since 1970.
     cut_until: u64,
 }
 
@@ -95,7 +95,7 @@ impl History {
                 self.facts
                     .step(&format!("beside the key: {}", self.is_marked));
                 self.stage.set_mark_writable(self.is_marked);
-                // What was copied before tells nothing any more.
+                // An earlier copy tells nothing any more.
                 self.copy = None;
             }
             83..87 => {
@@ -202,7 +202,7 @@ impl History {
         (count > 0).then(|| self.dice.below(count))
     }
 
-    /// As the admin API does it.
+    /// Revokes a token as the admin API does it.
     fn revoke(&mut self) {
         let Some(which) = self.any_token() else {
             return;

@@ -1,4 +1,4 @@
-//! One process of the gateway: from its start to its end, however that comes.
+//! A process of the gateway: from its start to its end, however that comes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -43,19 +43,19 @@ pub(super) struct Life {
     tasks: Tasks,
     cut: CancellationToken,
     killed: CancellationToken,
-    /// What was used before.
+    /// Use before this life.
     base: Sums,
-    /// Whether something of that is in journals that could not be added yet.
+    /// True if some of that is in journals that could not be added yet.
     owed: bool,
-    /// What the log has told since.
+    /// Use that the log has told since.
     logged: Sums,
-    /// Of that, what is in the store.
+    /// Part of that use that is in the store.
     kept: Sums,
     facts: Facts,
     clients: u8,
 }
 
-/// What plays the lifecycle of the one deployment.
+/// Player of the lifecycle of the one deployment.
 pub(super) struct Conductor {
     handle: Arc<Handle>,
     demands: Demands,
@@ -63,7 +63,7 @@ pub(super) struct Conductor {
     generation: u32,
     /// Half seconds until it serves.
     starts_in: Option<u32>,
-    /// Whether its worker died, and that was not noticed yet.
+    /// True if its worker died, and that was not noticed yet.
     dead: bool,
 }
 
@@ -209,7 +209,7 @@ impl Life {
         self.check_usage();
     }
 
-    /// What was used is what the log tells, once each.
+    /// Checks that the use is what the log tells, once each.
     fn check_usage(&self) {
         if self.owed || self.store.has_unsure_usage() {
             return;
@@ -239,7 +239,7 @@ impl Life {
         }
     }
 
-    /// What the store says of each token.
+    /// Use by each token, as the store says.
     fn stored(&self) -> Result<Sums, StoreError> {
         let known = self.facts.lock();
         let mut sums = Sums::new();
@@ -349,7 +349,7 @@ impl Life {
         is_sure.then(|| self.total(&self.kept))
     }
 
-    /// What was only in memory is gone.
+    /// Makes refusals that were only in memory unsure.
     fn lose_held(&self) {
         for token in &mut self.facts.lock().tokens {
             if token.stands == (Stands::Refused { kept: false }) {

@@ -1,4 +1,4 @@
-//! What clients of a history ask for.
+//! Requests of the clients of a history.
 
 use std::fmt::Write;
 
@@ -49,7 +49,7 @@ impl History {
         }
     }
 
-    /// What a request shows, and whether it may come to a server by that.
+    /// Token that a request shows, and if it may come to a server by that.
     fn authority(&mut self, token: Option<usize>, model: &str) -> (Option<String>, bool) {
         let Some(token) = token else {
             let bad = ["tgw_a.b.c", "nothing"][self.dice.below(2)];

@@ -165,7 +165,7 @@ async fn document(stream: &mut DuplexStream, usage: &str) -> Option<()> {
     .await
 }
 
-/// Whatever is no answer.
+/// Does the deeds that are no answer.
 async fn fail(stream: &mut DuplexStream, script: Script) -> Option<()> {
     let text = match script {
         Script::StreamCut { events } | Script::StreamStall { events } => {

@@ -1,4 +1,4 @@
-//! What outlives a process of the gateway: its disk, its files, other servers, the time.
+//! All that outlives a process of the gateway: its disk, its files, other servers, the time.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ pub(super) struct Stage {
     pub(super) wall: Arc<Mutex<Duration>>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) tasks: Tasks,
-    /// Those that someone else runs.
+    /// Servers that someone else runs.
     pub(super) servers: [Option<Server>; 2],
     dir: tempfile::TempDir,
     dice: RefCell<Dice>,
@@ -143,7 +143,7 @@ impl Stage {
         settings
     }
 
-    /// Whether the file beside the key can be written.
+    /// Lets the file beside the key be written, or not.
     pub(super) fn set_mark_writable(&self, yes: bool) {
         // A file is written beside it first, under this name.
         let beside = self.key.with_file_name("tokens.key.tmp");

@@ -26,15 +26,15 @@ pub(super) enum Kind {
     Curl,
 }
 
-/// What a client is to be told.
+/// Settings for a client.
 #[derive(Debug, Default)]
 pub(super) struct ClientSettings {
     pub(super) file: Option<File>,
-    /// In its environment.
+    /// Variables of its environment.
     pub(super) variables: Vec<(&'static str, Value)>,
-    /// What starts it, or asks something; empty where that needs no arguments.
+    /// Command that starts it, or asks something; empty where that needs no arguments.
     pub(super) command: Vec<String>,
-    /// What a person does, where nothing else can.
+    /// Steps for a person, where nothing else can.
     pub(super) steps: Vec<String>,
     /// A program.
     pub(super) code: Option<String>,
@@ -50,13 +50,13 @@ pub(super) enum Value {
 /// A file of settings.
 #[derive(Debug)]
 pub(super) struct File {
-    /// From the home directory.
+    /// Path from the home directory.
     pub(super) path: &'static str,
     pub(super) form: Form,
     pub(super) text: String,
 }
 
-/// How a file is written, and so how something comes into it.
+/// Form of a file, and so the way in which something comes into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Json,
@@ -98,7 +98,7 @@ impl Facing {
         self.ca.clone().map(|ca| (name, Value::Text(ca)))
     }
 
-    /// What an answer may take of the context.
+    /// Most tokens of the context that an answer may take.
     fn output(&self) -> u64 {
         (self.context / 4).clamp(1, 8_192)
     }

@@ -1,7 +1,7 @@
 //! Settings of ours in a file that may be there already.
 //!
-//! What stands there stays, in its order and with its comments; only keys of ours are
-//! replaced, and what came of it is read again before it is written. What can't be
+//! Everything that stands there stays, in its order and with its comments; only keys of ours
+//! are replaced, and the result is read again before it is written. A file that can't be
 //! merged without a doubt is left alone, with a sentence that says why.
 
 use std::fs;
@@ -22,7 +22,7 @@ use super::kinds::{File, Form};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Lines around a difference.
 const CONTEXT_LINES: usize = 2;
-/// What to do instead.
+/// Advice where we can't write.
 const BY_HAND: &str = "put in by hand what is printed without --write";
 
 /// A file as it will be.
@@ -30,15 +30,15 @@ const BY_HAND: &str = "put in by hand what is printed without --write";
 pub(super) struct Change {
     path: PathBuf,
     text: Option<String>,
-    /// What becomes of its lines.
+    /// Difference of its lines.
     pub(super) diff: String,
 }
 
-/// What our settings make of the file.
+/// Change of the file by our settings.
 ///
 /// # Errors
 ///
-/// Where it can't be read, or can't be merged with.
+/// The file can't be read, or can't be merged with.
 pub(super) fn change(path: &Path, ours: &File) -> Result<Change, Failure> {
     let (path, before) = read(path)?;
     let shown = path.display();
@@ -86,7 +86,7 @@ impl Change {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Errors of the file system.
     pub(super) fn write(&self) -> Result<(), Failure> {
         let Some(text) = &self.text else {
             return Ok(());
@@ -232,7 +232,7 @@ fn lay_items(theirs: &mut dyn TableLike, ours: &dyn TableLike) {
     }
 }
 
-/// Without the place that it had in our text: it comes last.
+/// The item without the place that it had in our text: it comes last.
 fn anywhere(mut item: Item) -> Item {
     if let Item::Table(table) = &mut item {
         table.set_position(None);

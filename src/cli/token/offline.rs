@@ -1,6 +1,6 @@
 //! The store and key of a directory where no gateway runs.
 //!
-//! What is done here holds only if a gateway uses this directory: one that has no key,
+//! Work done here holds only if a gateway uses this directory: one that has no key,
 //! or whose store is gone, is the wrong one, and nothing is made in it.
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::app;
 use crate::config::Settings;
 use crate::store::{self, Store, mark};
 
-/// Why nothing can be done here.
+/// Reason for which nothing can be done here.
 #[derive(Debug, thiserror::Error)]
 enum NothingHere {
     #[error(
@@ -33,7 +33,7 @@ enum NothingHere {
     GivingWay,
 }
 
-/// Whether no gateway runs, so that the files may be opened here.
+/// True if no gateway runs, so that the files may be opened here.
 pub(crate) fn is_offline<T>(result: &Result<T, Failure>) -> bool {
     matches!(result, Err(error) if matches!(error.downcast_ref(), Some(ClientError::NotRunning(_))))
 }
@@ -53,7 +53,7 @@ pub(crate) fn open(settings: &Settings) -> Result<Store, Failure> {
     for note in &opened.notes {
         out::note(note);
     }
-    // What the last gateway left beside it counts too.
+    // Usage that the last gateway left beside it counts too.
     opened.store.add_left()?;
     Ok(opened.store)
 }

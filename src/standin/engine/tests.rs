@@ -110,7 +110,7 @@ async fn a_dead_engine_fails_all() {
     assert_eq!(running(&engine), 0);
 }
 
-/// Whether a future does not resolve now.
+/// True if a future does not resolve now.
 async fn futures_pending<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
     std::future::poll_fn(|context| {
         std::task::Poll::Ready(future.as_mut().poll(context).is_pending())

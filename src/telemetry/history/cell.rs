@@ -3,22 +3,22 @@
 use super::series::{Gauge, Scope, Series};
 use super::sketch::Sketch;
 
-/// What a series holds of an interval. Merges without loss of counts.
+/// Contents of a series in an interval. Merges without loss of counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// How many, and in how many intervals; the latter tells a quiet interval
+    /// A count, and the number of intervals; the latter tells a quiet interval
     /// from one in which nothing was recorded.
     Count {
-        /// How many.
+        /// The count.
         sum: u64,
-        /// In how many intervals of a flush.
+        /// Number of intervals of a flush.
         intervals: u32,
     },
     /// Samples of a gauge, in multiples of its [`Gauge::resolution`].
     Gauge {
         /// Sum of the samples.
         sum: i64,
-        /// How many samples.
+        /// Number of samples.
         samples: u32,
     },
     /// A distribution.
@@ -71,13 +71,13 @@ impl Cell {
     }
 }
 
-/// What one flush has of one series.
+/// Contents of one series in one flush.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// Whose.
+    /// The scope.
     pub scope: Scope,
-    /// What.
+    /// The series.
     pub series: Series,
-    /// How much.
+    /// The contents.
     pub cell: Cell,
 }

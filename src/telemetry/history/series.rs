@@ -1,4 +1,4 @@
-//! What is kept over time: of whom, what, and what can be asked of it.
+//! Names of the history: the scopes, the series that are kept, and the questions.
 //!
 //! A [`Series`] of a [`Scope`] is what is stored; a [`Metric`] is what a plot
 //! asks for. The two differ where one series answers several questions, as the
@@ -11,7 +11,7 @@ use std::str::FromStr;
 use crate::names::{DeploymentId, InstanceName, RouteName};
 use crate::telemetry::outcome::Outcome;
 
-/// Whose series.
+/// Scope of a series: the thing that it is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// This machine. Asked for traffic: all deployments and upstream routes together.
@@ -29,7 +29,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether a question about this scope is answered from `series` of `stored`.
+    /// True if a question about this scope is answered from `series` of `stored`.
     pub fn covers(&self, stored: &Self, series: Series) -> bool {
         match (self, stored) {
             (Self::Instance(name), Self::Deployment(id) | Self::Worker(id)) => id
@@ -56,7 +56,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Why a text names no scope, series or metric.
+/// Reason for which a text names no scope, series or metric.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownSeries {
     /// Not a scope.
@@ -93,7 +93,7 @@ impl FromStr for Scope {
     }
 }
 
-/// What is counted; merged by adding.
+/// Counts; merged by adding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Count {
     /// Requests that ended, however they did.
@@ -108,7 +108,7 @@ pub enum Count {
     Ended(Outcome),
 }
 
-/// What is measured at moments; merged over time by the mean, over deployments
+/// Measures of a moment; merged over time by the mean, over deployments
 /// by the sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Gauge {
@@ -206,7 +206,7 @@ impl Times {
     }
 }
 
-/// What is stored.
+/// Series that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Series {
     /// A count.
@@ -218,7 +218,7 @@ pub enum Series {
 }
 
 impl Series {
-    /// Whether it tells of requests, not of processes or devices.
+    /// True if it tells of requests, not of processes or devices.
     pub fn is_of_traffic(self) -> bool {
         !matches!(self, Self::Gauge(gauge) if !matches!(gauge, Gauge::InFlight | Gauge::Queued))
     }
@@ -256,7 +256,7 @@ impl FromStr for Series {
     }
 }
 
-/// Which of the times is asked for.
+/// Quantile of the times that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantile {
     /// The median.
@@ -278,7 +278,7 @@ impl Quantile {
     }
 }
 
-/// What a plot asks for.
+/// Metric that a plot asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Metric {
     /// Requests and tokens as a rate per second; starts and errors as their
@@ -319,7 +319,7 @@ impl Metric {
             .chain(errors().map(|outcome| Self::Count(Count::Ended(outcome))))
     }
 
-    /// Whether it is answered from this series.
+    /// True if the metric is answered from this series.
     pub fn reads(self, series: Series) -> bool {
         match (self, series) {
             (Self::Errors, Series::Count(Count::Ended(_))) => true,

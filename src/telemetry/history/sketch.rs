@@ -18,7 +18,7 @@ pub const SHORTEST: f64 = 1e-4;
 /// Seconds, two hours; longer times are told as about this long.
 pub const LONGEST: f64 = 7_200.0;
 
-/// How many buckets reach from [`SHORTEST`] to [`LONGEST`]; a test keeps it so.
+/// Number of buckets from [`SHORTEST`] to [`LONGEST`]; a test keeps it so.
 pub const BUCKETS: u8 = 182;
 
 /// Ratio of the borders of a bucket.
@@ -27,7 +27,7 @@ const GAMMA: f64 = (1.0 + RELATIVE_ERROR) / (1.0 - RELATIVE_ERROR);
 /// Counts of times by bucket. Takes at most [`BUCKETS`] entries of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sketch {
-    /// By bucket, ascending; no count is zero.
+    /// Counts by bucket, ascending; no count is zero.
     counts: Vec<(u8, u64)>,
 }
 
@@ -77,12 +77,12 @@ impl Sketch {
         }
     }
 
-    /// Whether nothing was counted.
+    /// True if nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
 
-    /// How many times were counted.
+    /// Number of times that were counted.
     pub fn count(&self) -> u64 {
         self.counts
             .iter()

@@ -1,4 +1,4 @@
-//! How much memory there is for us: the machine's, or what control groups leave of it.
+//! Limit of memory for us: the machine's, or the rest that control groups leave of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ fn own_memory_in(proc: &Path, groups: &Path) -> Option<u64> {
     limits.chain(memory.map(|memory| memory.total)).min()
 }
 
-/// This file of a group and of all above it. In a container the path may be the
+/// The file of this name of a group and of all above it. In a container the path may be the
 /// host's: what is not there is passed over.
 fn above(groups: &Path, path: &str, file: &str) -> Vec<PathBuf> {
     let own = groups.join(path.trim_start_matches('/'));

@@ -11,7 +11,7 @@ const SECTOR_BYTES: u64 = 512;
 /// Time of all processors since the start, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CpuTimes {
-    /// Not idle, and not waiting for a disk.
+    /// Time not idle, and not waiting for a disk.
     pub(super) busy: u64,
     pub(super) total: u64,
     pub(super) processors: u32,
@@ -46,7 +46,7 @@ pub(super) fn cpu_times(text: &str) -> Option<CpuTimes> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MainMemory {
     pub(super) total: u64,
-    /// What could be given to a process without swapping.
+    /// Bytes that could be given to a process without swapping.
     pub(super) available: u64,
 }
 
@@ -130,7 +130,7 @@ pub(super) fn disks(text: &str) -> BTreeMap<String, Transfer> {
         .collect()
 }
 
-/// Whether `name` is a partition of `disk`: `sda1` of `sda`, `nvme0n1p1` of `nvme0n1`.
+/// True if `name` is a partition of `disk`: `sda1` of `sda`, `nvme0n1p1` of `nvme0n1`.
 fn is_partition(name: &str, disk: &str) -> bool {
     let Some(rest) = name.strip_prefix(disk) else {
         return false;

@@ -15,7 +15,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Most processes that are looked at; a machine with more is sampled in part.
 const PROCESSES_MAX: usize = 100_000;
 
-/// Which processes belong together.
+/// Processes that belong together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tree {
     /// All of a session, by its id: the process id of the worker that began it.
@@ -103,9 +103,9 @@ impl Counters {
     }
 }
 
-/// What a tree uses, with rates when there is an earlier reading, so many seconds
-/// ago. A process that began since then counts whole; what one that has ended
-/// used since then is not known.
+/// Use by a tree, with rates when there is an earlier reading, so many seconds
+/// ago. A process that began since then counts whole; the use by one that has ended
+/// since then is not known.
 pub(super) fn usage(proc: &Path, now: &Counters, before: Option<(&Counters, f64)>) -> HostUsage {
     let mut usage = HostUsage {
         processes: u32::try_from(now.processes.len()).unwrap_or(u32::MAX),

@@ -1,4 +1,4 @@
-//! What each metric means, as Prometheus shows it.
+//! Meaning of each metric, as Prometheus shows it.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

@@ -12,7 +12,7 @@ use super::names::{GPU_MEMORY, LAST_ACTIVITY, STATUS};
 #[derive(Debug)]
 pub struct DeploymentMetrics {
     statuses: Vec<(&'static str, Gauge)>,
-    /// What was said last.
+    /// The status that was reported last.
     status: Option<&'static str>,
     last_activity: Gauge,
 }

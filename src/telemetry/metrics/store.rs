@@ -1,4 +1,4 @@
-//! How the store of tokens stands.
+//! Metrics of the store of tokens.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use metrics::gauge;
 use super::names::{CLOCK_BEHIND, STORE_DEGRADED, STORE_HELD, STORE_LOST};
 use crate::units::float;
 
-/// How the store of tokens stands.
+/// Health of the store of tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreHealth {
-    /// Whether it can't be written.
+    /// True while the store can't be written.
     pub degraded: bool,
     /// Revocations that are in effect and held in memory only.
     pub held: usize,
     /// The moment of a loss, in seconds since 1970; zero for none.
     pub lost_at: u64,
-    /// How far the wall clock is behind the newest time.
+    /// Time by which the wall clock is behind the newest time.
     pub clock_behind: Duration,
 }
 

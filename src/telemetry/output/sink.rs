@@ -1,4 +1,4 @@
-//! Where output goes: a stream that we were given, or a file that others may move
+//! Targets of output: a stream that we were given, or a file that others may move
 //! aside and that we may move aside ourselves.
 //!
 //! Writes go to the descriptor, past the locks of the standard library: a thread
@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-/// When a file is moved aside, and how many of those are kept.
+/// Size at which a file is moved aside, and the number of those that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
     /// Size that a file may have, in bytes.
@@ -24,11 +24,11 @@ pub struct Rotation {
     pub files_max: u32,
 }
 
-/// Where lines go.
+/// Target of lines.
 #[derive(Debug)]
 pub struct LogSink {
     place: Place,
-    /// Whether the last line was cut off by an error.
+    /// True if the last line was cut off by an error.
     torn: bool,
 }
 
@@ -52,7 +52,7 @@ impl LogSink {
     ///
     /// # Errors
     ///
-    /// When it can't be opened.
+    /// The file can't be opened.
     pub fn file(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
         Ok(Self::of(Place::File(LogFile::open(path, rotation)?)))
     }
@@ -120,7 +120,7 @@ struct LogFile {
     path: PathBuf,
     file: File,
     rotation: Option<Rotation>,
-    /// Whether the path could not be opened anew, which is told once.
+    /// True if the path could not be opened anew, which is told once.
     astray: bool,
 }
 
@@ -149,7 +149,7 @@ impl LogFile {
         &self.file
     }
 
-    /// Whether the path still leads to the file that is open.
+    /// True if the path still leads to the file that is open.
     fn is_in_place(&self) -> bool {
         let (Ok(there), Ok(open)) = (fs::metadata(&self.path), self.file.metadata()) else {
             return false;
