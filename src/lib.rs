@@ -54,15 +54,15 @@ pub mod lifecycle;
 // Stands in for vLLM, as `tidegate sim`, for tests and demonstrations.
 pub mod standin;
 
-// Where both planes meet: gates, demands, snapshots.
+// Meeting point of both planes: gates, demands, snapshots.
 pub mod deployment;
-// What outlives the process: tokens, records, history.
+// Data that outlives the process: tokens, records, history.
 pub mod store;
 
 // tidegate.toml and routes.d, valid or absent.
 pub mod config;
 
-// Who a caller is: tokens, keys, certificates.
+// Identity of callers: tokens, keys, certificates.
 pub mod auth;
 // NVIDIA's devices and their sensors.
 pub mod gpu;
@@ -89,11 +89,11 @@ pub mod websocket;
 // Doors for fuzzers.
 #[cfg(test)]
 mod fuzz;
-// What is wrong with a PEM file.
+// Faults of PEM files.
 pub mod pem;
 // Percent-coding of names.
 pub mod percent;
-// What `/proc/PID/stat` says.
+// Facts from `/proc/PID/stat`.
 pub mod proc;
 // Chance, replayed by its seed.
 pub mod random;

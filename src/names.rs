@@ -16,20 +16,20 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// Longest model name, in bytes.
 pub const MODEL_BYTES_MAX: usize = 256;
 
-/// Longest file name that is made of an id, in bytes; those who use it add an ending.
+/// Longest file name that is made of an id, in bytes; its users add an ending.
 pub const STEM_BYTES_MAX: usize = 128;
-/// What such a name keeps of an id that is not used as it is.
+/// Bytes that a file name keeps of an id that is not used as it is.
 const BEGIN_BYTES_MAX: usize = 64;
 
-/// Why a text is not a name.
+/// Reason for which a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a valid {kind}: {rule}")]
 pub struct InvalidName {
-    /// What it should have been.
+    /// Kind of the name that it should have been.
     pub kind: &'static str,
-    /// What it was, cut to a readable length.
+    /// The text, cut to a readable length.
     pub text: String,
-    /// What such a name must look like.
+    /// Rule for such a name.
     pub rule: &'static str,
 }
 
@@ -131,7 +131,7 @@ name!(
     RouteName, "route name", is_plain, PLAIN_RULE
 );
 name!(
-    /// What one launch form, one file or one import describes.
+    /// An instance: the subject of one launch form, one file or one import.
     InstanceName, "instance name", is_plain, PLAIN_RULE
 );
 name!(
@@ -139,13 +139,13 @@ name!(
     QueueName, "queue name", is_plain, PLAIN_RULE
 );
 name!(
-    /// What clients write in `model`: `qwen3-8b`, `Qwen/Qwen3-8B`.
+    /// Name that clients write in `model`: `qwen3-8b`, `Qwen/Qwen3-8B`.
     ModelName, "model name", is_model, MODEL_RULE
 );
 
-/// To whom a route or an instance belongs.
+/// Owner of a route or an instance.
 ///
-/// What names no workspace is shared: every workspace that has a project of that
+/// A thing that names no workspace is shared: every workspace that has a project of that
 /// name meets there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Belonging<'a> {
@@ -155,7 +155,7 @@ pub struct Belonging<'a> {
     pub project: Option<&'a Project>,
 }
 
-/// One model of one instance: `team-llms/qwen3-8b`. Label of metrics and logs.
+/// A model of an instance: `team-llms/qwen3-8b`. Label of metrics and logs.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeploymentId(Arc<str>);
 
@@ -192,7 +192,7 @@ impl DeploymentId {
         }
     }
 
-    /// Whether `id` is this one, or that of one of its replicas.
+    /// True if `id` is this one, or that of one of its replicas.
     pub fn has_replica(&self, id: &Self) -> bool {
         let Some(rest) = id.0.strip_prefix(&*self.0) else {
             return false;

@@ -1,7 +1,7 @@
-//! Why a file is not the PEM that it should be, in a sentence of its own for what people
-//! mix up.
+//! Reasons for which a file is not the PEM that it should be, in a sentence for each thing
+//! that people mix up.
 
-/// What a file should hold.
+/// Content that a file should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PemKind {
     /// Certificates.
@@ -10,7 +10,7 @@ pub enum PemKind {
     PrivateKey,
 }
 
-/// What is wrong with the content of a file that was to hold `wanted`, and what to do;
+/// Fault of the content of a file that was to hold `wanted`, and the way to mend it;
 /// `None` where nothing is known but that it is not that.
 pub fn fault(content: &[u8], wanted: PemKind) -> Option<&'static str> {
     if content.starts_with(b"\xef\xbb\xbf-") {

@@ -20,7 +20,7 @@ const ROOM_MAX: usize = 1024 * 1024;
 pub struct Pieces {
     /// Most have only this one.
     first: Bytes,
-    /// None of them empty.
+    /// Further pieces, none of them empty.
     rest: Vec<Bytes>,
     length: usize,
 }
@@ -41,7 +41,7 @@ impl Pieces {
         self.length
     }
 
-    /// Whether there is no byte.
+    /// True if there is no byte.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -125,11 +125,11 @@ pub struct Gathering {
     /// The first piece, as it came, until another comes.
     first: Bytes,
     pieces: Pieces,
-    /// What is copied together.
+    /// Bytes that are copied together.
     room: Vec<u8>,
-    /// How long the body will be, where that is known.
+    /// Length of the body, where that is known.
     expected: Option<usize>,
-    /// Whether it has to be one piece.
+    /// True if the body has to be one piece.
     is_one: bool,
 }
 
@@ -147,7 +147,7 @@ impl Gathering {
     ///
     /// # Errors
     ///
-    /// When the system has no memory for it.
+    /// The system has no memory for it.
     pub fn push(&mut self, piece: Bytes) -> Result<(), TryReserveError> {
         if self.is_empty() {
             self.first = piece;
@@ -163,7 +163,7 @@ impl Gathering {
     ///
     /// # Errors
     ///
-    /// When the system has no memory for it.
+    /// The system has no memory for it.
     pub fn copy(&mut self, mut bytes: &[u8]) -> Result<(), TryReserveError> {
         while !bytes.is_empty() {
             if self.room.len() == self.room.capacity() {
@@ -196,7 +196,7 @@ impl Gathering {
         self.first.len() + self.pieces.len() + self.room.len()
     }
 
-    /// Whether none has.
+    /// True if no byte has come.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

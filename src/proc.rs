@@ -1,4 +1,4 @@
-//! What the kernel says of a process in `/proc/PID/stat`.
+//! Facts that the kernel tells of a process in `/proc/PID/stat`.
 
 use std::fs;
 use std::path::Path;
@@ -14,12 +14,12 @@ pub struct Stat {
     pub session: u32,
     /// Processor time of its own, in ticks.
     pub ticks: u64,
-    /// When it started, in ticks since boot: a process id that is used again has another.
+    /// Start, in ticks since boot: a process id that is used again has another.
     pub start_time: u64,
 }
 
 impl Stat {
-    /// That of a process; `None` when there is none.
+    /// Facts of a process; `None` when there is none.
     pub fn of(pid: u32) -> Option<Self> {
         Self::below(Path::new("/proc"), pid)
     }

@@ -167,12 +167,12 @@ impl Tasks {
         self.ending.clone()
     }
 
-    /// How many tasks run.
+    /// Number of tasks that run.
     pub fn len(&self) -> usize {
         self.tracker.len()
     }
 
-    /// Whether no task runs.
+    /// True if no task runs.
     pub fn is_empty(&self) -> bool {
         self.tracker.is_empty()
     }

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why a text is not a duration or a size.
+/// Reason for which a text is not a duration or a size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUnit {
-    /// Not a duration.
+    /// The text is not a duration.
     #[error(
         "{0:?} is not a duration: write a number and a unit, as \"300ms\", \"15s\", \"5m\", \"4h\", \"30d\""
     )]
     Duration(String),
-    /// Not a size.
+    /// The text is not a size.
     #[error("{0:?} is not a size: write a number and a unit, as \"64MiB\", \"16GiB\", \"500MB\"")]
     Size(String),
 }

@@ -15,7 +15,7 @@ pub(crate) const MODEL: &str = "bench";
 pub(crate) const EVENTS_MAX: u32 = 100_000;
 /// Most bytes that one answer may have.
 pub(crate) const REPLY_MAX: usize = 16 << 20;
-/// What marks the instructions in a request.
+/// Mark of the instructions in a request.
 const MARK: &str = "\"user\":\"mock ";
 const WORDS: [&str; 16] = [
     "gateway",
@@ -36,7 +36,7 @@ const WORDS: [&str; 16] = [
     "between",
 ];
 
-/// What the mock is to answer.
+/// Answer that the mock is to give.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Instructions {
     /// Tokens to stream, an event each; 0: answer in one piece.
@@ -45,7 +45,7 @@ pub(crate) struct Instructions {
     pub(crate) rate: u32,
     /// Bytes of an answer in one piece; at least those that its fields need.
     pub(crate) reply: usize,
-    /// Whether the stream ends with an event of usage.
+    /// True if the stream ends with an event of usage.
     pub(crate) usage: bool,
 }
 
@@ -148,7 +148,7 @@ const COMPLETION_TOKENS: u32 = 64;
 pub(crate) struct Stream {
     /// The bytes.
     pub(crate) bytes: Vec<u8>,
-    /// Where each event ends in them.
+    /// End of each event in them.
     pub(crate) ends: Vec<usize>,
 }
 

@@ -16,7 +16,7 @@ use crate::peers::Site;
 use crate::report::{Row, Sample};
 use crate::scenario::Scenario;
 
-/// How long the worker may take to come to rest.
+/// Longest that the worker may take to come to rest.
 const REST_MAX: Duration = Duration::from_secs(20);
 
 /// The ways to rest: the command, the phase it ends in, the row's name. A stop

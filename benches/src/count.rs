@@ -17,7 +17,7 @@ use crate::histogram::to_f64;
 use crate::parts::{PARTS, Part};
 use crate::process;
 
-/// By how much a count may exceed the committed one.
+/// Share by which a count may exceed the committed one.
 const MARGIN: f64 = 0.03;
 
 /// Counts of a piece, of which the least holds, where the first is too high or is to be

@@ -48,7 +48,7 @@ impl Load {
         }
     }
 
-    /// Whether it has printed its report and ended.
+    /// True if it has printed its report and ended.
     pub(crate) fn ended(&mut self) -> Result<bool, BenchError> {
         let status = self
             .child
@@ -89,7 +89,7 @@ pub(crate) fn finish(spawned: std::io::Result<Child>) -> Result<LoadReport, Benc
         .map_err(|_| BenchError::said("a load failed; its words stand above"))
 }
 
-/// What of a scenario does not depend on the run.
+/// Adds the arguments of a scenario that do not depend on the run.
 pub(crate) fn shape(command: &mut Command, scenario: &Scenario) {
     // The mock alone speaks HTTP/1.1 without TLS, and no latency scenario needs more.
     let arguments = [

@@ -1,4 +1,4 @@
-//! What can go wrong in a run, as sentences that say what to do.
+//! Failures of a run, as sentences that say what to do.
 //!
 //! Owns the one error type of this package: every error here ends the command, so a
 //! caller never has to tell them apart. Does not hold failed requests of a load:
@@ -7,15 +7,15 @@
 use std::error::Error as _;
 use std::io;
 
-/// Why a command could not go on.
+/// Reason for which a command could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The operating system refused something.
     #[error("could not {what}")]
     Io {
-        /// What was tried, to be read after "could not".
+        /// The try that failed, to be read after "could not".
         what: String,
-        /// What it answered.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },

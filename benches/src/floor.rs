@@ -1,6 +1,6 @@
 //! The floor: the smallest reverse proxy that one would write with hyper, over TLS.
 //!
-//! What every figure is a ratio to: rustls with HTTP/1.1 and HTTP/2 by ALPN in front,
+//! Base of every ratio: rustls with HTTP/1.1 and HTTP/2 by ALPN in front,
 //! hyper-util's pooled client behind, bodies passed as they come. Owns no feature on
 //! purpose: no token, no route, no limit, no metric, no timeout.
 

@@ -27,10 +27,10 @@ use crate::process::Running;
 use crate::report::{Row, Sample};
 use crate::tls::{self, Trust};
 
-/// How long the first answer may take.
+/// Longest that the first answer may take.
 const START_MAX: Duration = Duration::from_mins(1);
 
-/// What grows.
+/// Thing that grows.
 struct Case {
     name: &'static str,
     /// The name of its row before any load.
@@ -66,7 +66,7 @@ const CASES: [Case; 4] = [
     },
 ];
 
-/// What is driven through a running gateway.
+/// Load that is driven through a running gateway.
 pub(crate) trait Drive {
     /// A load with these tokens: its sample. `longer`: for ten times as long.
     fn load(&self, process: &Running, tokens: &Path, longer: bool) -> Result<Sample, BenchError>;

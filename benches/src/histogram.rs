@@ -16,10 +16,10 @@ const DIGITS: u8 = 3;
 /// Durations counted in nanoseconds.
 pub(crate) struct Histogram(hdrhistogram::Histogram<u64>);
 
-/// What one histogram says, in microseconds.
+/// Quantiles of one histogram, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Quantiles {
-    /// How many durations were recorded.
+    /// Number of durations that were recorded.
     pub(crate) count: u64,
     /// Their mean.
     pub(crate) mean_us: f64,
@@ -36,7 +36,7 @@ pub(crate) struct Quantiles {
 }
 
 impl Histogram {
-    /// Nothing recorded yet.
+    /// Histogram of nothing yet.
     #[expect(clippy::expect_used, reason = "bounds and digits are constants")]
     pub(crate) fn new() -> Self {
         let counts = hdrhistogram::Histogram::new_with_bounds(1, LONGEST, DIGITS);

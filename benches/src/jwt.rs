@@ -41,7 +41,7 @@ impl Rs256 {
     }
 }
 
-/// Without padding, as tokens have it.
+/// Text without padding, as tokens have it.
 fn base64url(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();

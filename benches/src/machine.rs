@@ -1,4 +1,4 @@
-//! What a run needs of the machine: open files, CPUs, the peers' packages.
+//! Needs of a run on the machine: open files, CPUs, the peers' packages.
 //!
 //! Owns the few settings that a run changes for itself and its children. Changes nothing
 //! for others, but that `--install` installs packages.

@@ -1,8 +1,8 @@
-//! What a process tree has used, read from `/proc`.
+//! Use by a process tree, read from `/proc`.
 //!
 //! Owns the reading of CPU time and memory of a process with all its descendants. CPU
 //! time counts user and system time of living and of reaped processes, in the kernel's
-//! ticks (10 ms), so what is measured should take a second or more. Memory is the
+//! ticks (10 ms), so a measurement should take a second or more. Memory is the
 //! proportional set size, which shares what is shared; socket buffers in the kernel are
 //! not in it, for any contestant. Samples only; never slows what it watches by a signal.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::error::{BenchError, During};
 
-/// What one process has in `/proc/PID/stat`.
+/// Figures of one process in `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     parent: u32,

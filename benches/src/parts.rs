@@ -51,7 +51,7 @@ pub type Run = Box<dyn FnMut()>;
 pub struct Part {
     /// Its name on the command line and in the file of figures.
     pub name: &'static str,
-    /// What is run.
+    /// Thing that is run.
     pub shows: &'static str,
     /// Runs that are enough for a count that does not vary.
     pub runs: u32,
@@ -429,7 +429,7 @@ async fn read_message(
     }
 }
 
-/// How long the message is whose beginning is there.
+/// Length of the message whose beginning is there.
 fn whole_length(seen: &[u8]) -> Option<usize> {
     let head = memchr::memmem::find(seen, b"\r\n\r\n")?;
     let text = seen.get(..head)?;

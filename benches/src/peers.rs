@@ -23,10 +23,10 @@ const NGINX: &str = include_str!("../peers/nginx.conf.in");
 const HAPROXY: &str = include_str!("../peers/haproxy.cfg.in");
 const HAPROXY_JWT: &str = include_str!("../peers/haproxy-jwt.cfg.in");
 const TIDEGATE_TOML: &str = "tidegate.toml";
-/// How long a contestant may take to accept connections.
+/// Longest that a contestant may take to accept connections.
 const START_MAX: Duration = Duration::from_secs(15);
 
-/// Who takes part.
+/// Contestant of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub(crate) enum Contestant {
     /// The bare hyper proxy of this package.
@@ -62,7 +62,7 @@ impl Contestant {
     }
 }
 
-/// What all contestants are given.
+/// Parts that all contestants are given.
 pub(crate) struct Site {
     /// The run's directory.
     pub(crate) dir: PathBuf,

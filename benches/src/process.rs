@@ -15,14 +15,14 @@ use tokio::time::Instant;
 use crate::error::{BenchError, During};
 use crate::mock::Listening;
 
-/// How long a process may take to end when asked to.
+/// Longest that a process may take to end when asked to.
 const END_MAX: Duration = Duration::from_secs(5);
 
 /// A process of the run; it ends when this is dropped.
 pub(crate) struct Running {
     /// The process.
     pub(crate) child: Child,
-    /// Where it accepts connections.
+    /// Address that it accepts connections on.
     pub(crate) address: SocketAddr,
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::load::LoadReport;
 use crate::scenario::{Figure, Scenario};
 
-/// Those whom others are compared with, by name.
+/// Contestants that others are compared with, by name.
 const COMPARED_WITH: [&str; 4] = ["floor", "nginx", "haproxy", "haproxy-jwt"];
 
 /// One load through one contestant.
@@ -28,7 +28,7 @@ pub(crate) struct Sample {
     pub(crate) kib_per_stream: Option<f64>,
     /// Memory of the contestant's process tree, in MiB.
     pub(crate) mib: Option<f64>,
-    /// From its start to its first answer, in milliseconds.
+    /// Time from its start to its first answer, in milliseconds.
     pub(crate) start_ms: Option<f64>,
     /// Latency of whole answers.
     pub(crate) p50_us: f64,
@@ -38,11 +38,11 @@ pub(crate) struct Sample {
     pub(crate) event_gap_p99_us: Option<f64>,
     /// Requests, or events where those count, in a second.
     pub(crate) per_second: f64,
-    /// What was answered rightly.
+    /// Requests that were answered rightly.
     pub(crate) requests: u64,
-    /// What was not.
+    /// Requests that were not.
     pub(crate) failures: u64,
-    /// Why, for some.
+    /// Reasons, for some of those that were not.
     pub(crate) failed: Vec<String>,
 }
 
@@ -89,9 +89,9 @@ impl Sample {
 /// All samples of a contestant in a scenario.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
-    /// Whose they are.
+    /// Name of the contestant.
     pub(crate) name: &'static str,
-    /// One each round.
+    /// Samples, one each round.
     pub(crate) samples: Vec<Sample>,
 }
 
@@ -144,14 +144,14 @@ struct Summary {
     median: f64,
     min: f64,
     max: f64,
-    /// By name of whom it is compared with.
+    /// Ratios by name of the contestant that it is compared with.
     ratios: BTreeMap<&'static str, f64>,
 }
 
 /// A column of the table.
 struct Column {
     title: &'static str,
-    /// Whether ratios of it are shown.
+    /// True if ratios of it are shown.
     compared: bool,
     value: fn(&Sample) -> Option<f64>,
 }
@@ -312,7 +312,7 @@ fn heading(titles: &[&str], summary: &[Summary]) -> Vec<String> {
     cells
 }
 
-/// With whom this figure is compared in any row.
+/// Contestants that this figure is compared with in any row.
 fn compared<'a>(title: &'a str, summary: &'a [Summary]) -> impl Iterator<Item = &'static str> + 'a {
     let is_there = move |name: &&&'static str| {
         let of_figure = summary.iter().filter(|s| s.figure == title);

@@ -1,4 +1,4 @@
-//! What is driven through each contestant, and which figure counts.
+//! Loads that are driven through each contestant, and the figure that counts.
 //!
 //! Owns the table of scenarios; each takes a few seconds a round. Does not run them.
 
@@ -13,11 +13,11 @@ pub(crate) enum Figure {
     Latency,
     /// Time of the first request to a worker that is not running; of Tidegate only.
     ColdStart,
-    /// What more routes, more tokens and more time cost; of Tidegate only.
+    /// Cost of more routes, more tokens and more time; of Tidegate only.
     Growth,
 }
 
-/// How many requests a round makes.
+/// Number of requests that a round makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Amount {
     /// As many as a closed loop makes in a round's seconds.
@@ -36,7 +36,7 @@ pub(crate) enum Amount {
 pub(crate) struct Scenario {
     /// Its name on the command line.
     pub(crate) name: &'static str,
-    /// What it shows.
+    /// Thing that the scenario shows.
     pub(crate) shows: &'static str,
     pub(crate) figure: Figure,
     pub(crate) amount: Amount,

@@ -22,13 +22,13 @@ use crate::error::{BenchError, During};
 /// The files of a run's certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
-    /// What clients trust.
+    /// Certificate of the CA, which clients trust.
     pub(crate) ca: PathBuf,
     /// The server's certificate.
     pub(crate) server: PathBuf,
     /// Its key.
     pub(crate) key: PathBuf,
-    /// Both in one file, as HAProxy wants them.
+    /// File of both, as HAProxy wants them.
     pub(crate) both: PathBuf,
 }
 
@@ -61,7 +61,7 @@ impl Certificate {
     }
 }
 
-/// Whom the load generator trusts.
+/// Certificates that the load generator trusts.
 #[derive(Clone, Debug)]
 pub(crate) enum Trust {
     /// Certificates of this CA file.

@@ -17,17 +17,17 @@ use std::time::Duration;
 
 use super::{Instant, unix_time};
 
-/// Between two calls of [`NewestTime::tick`].
+/// Pause between two calls of [`NewestTime::tick`].
 pub const TICK: Duration = Duration::from_secs(1);
 
-/// How far the wall clock may lag before anyone is told: as far as the clocks of
+/// Longest that the wall clock may lag before anyone is told: as far as the clocks of
 /// issuers may differ.
 pub const LAG_MAX: Duration = Duration::from_secs(10);
 
 /// A step ahead by more than this is a leap.
 const LEAP: Duration = Duration::from_mins(1);
 
-/// How long a leap must last to be remembered: a clock that is wrong for a moment, as
+/// Time that a leap must last to be remembered: a clock that is wrong for a moment, as
 /// before the first answer of a time server, must not end every token.
 const LEAP_LASTS: Duration = Duration::from_mins(5);
 
@@ -45,9 +45,9 @@ pub struct NewestTime {
 }
 
 struct Steps {
-    /// When `floor` was last looked at.
+    /// Time of the last look at `floor`.
     at: Instant,
-    /// Since when the wall clock is ahead of what it should be.
+    /// Moment since which the wall clock is ahead of what it should be.
     leapt: Option<Instant>,
 }
 
@@ -81,7 +81,7 @@ impl NewestTime {
         self.now().as_secs()
     }
 
-    /// What is to be kept over a restart, since 1970: not a leap that may be a mistake.
+    /// Time to keep over a restart, since 1970: not a leap that may be a mistake.
     pub fn remembered(&self) -> Duration {
         Duration::from_millis(self.floor.load(Ordering::Relaxed))
     }
@@ -132,7 +132,7 @@ impl NewestTime {
         self.floor.store(millis(next), Ordering::Relaxed);
     }
 
-    /// How far the wall clock is behind, if by more than [`LAG_MAX`].
+    /// Time by which the wall clock is behind, if that is more than [`LAG_MAX`].
     pub fn behind(&self) -> Option<Duration> {
         let lag = self.remembered().saturating_sub((self.wall)());
         (lag > LAG_MAX).then_some(lag)

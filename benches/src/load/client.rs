@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 
-/// How long a connection may take to be made.
+/// Longest that making a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// The version of HTTP that a load speaks.
@@ -52,7 +52,7 @@ impl Http {
     }
 }
 
-/// Where connections go.
+/// Target of connections.
 pub(crate) struct Target {
     /// The address.
     pub(crate) address: SocketAddr,
@@ -76,7 +76,7 @@ impl Target {
     /// Makes a connection: TCP, a full TLS handshake, HTTP's preface.
     ///
     /// # Errors
-    /// In which of them it failed.
+    /// The step that failed.
     pub(crate) async fn connect(&self) -> Result<Link, String> {
         tokio::time::timeout(CONNECT_MAX, self.connect_now())
             .await

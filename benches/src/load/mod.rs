@@ -34,7 +34,7 @@ use crate::canned::{self, Instructions};
 use crate::error::{BenchError, During};
 use crate::histogram::{Histogram, Quantiles, to_f64};
 
-/// What a load that was told to hold prints once it has its connections.
+/// Line that a load that was told to hold prints once it has its connections.
 pub(crate) const CONNECTED: &str = "connected";
 /// Failures in a row after which a worker gives up.
 const FAILURES_IN_A_ROW_MAX: u32 = 20;
@@ -116,7 +116,7 @@ pub(crate) struct LoadArgs {
     pub(crate) seconds_max: f64,
 }
 
-/// What a load found.
+/// Findings of a load.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LoadReport {
     /// Requests whose whole answer was right.
@@ -127,15 +127,15 @@ pub(crate) struct LoadReport {
     pub(crate) failed: Vec<String>,
     /// Events in right answers.
     pub(crate) events: u64,
-    /// From the start to the last answer.
+    /// Time from the start to the last answer.
     pub(crate) seconds: f64,
     /// Right answers a second.
     pub(crate) requests_per_second: f64,
-    /// From a request's start, or from when it was due, to the end of its answer.
+    /// Time from a request's start, or from when it was due, to the end of its answer.
     pub(crate) latency: Quantiles,
-    /// To the first event of a stream.
+    /// Time to the first event of a stream.
     pub(crate) first_event: Quantiles,
-    /// From one event to the next.
+    /// Time from one event to the next.
     pub(crate) inter_event: Quantiles,
 }
 
@@ -211,7 +211,7 @@ async fn hold() -> Result<(), BenchError> {
     }
 }
 
-/// What the workers share; all on one thread.
+/// State that the workers share; all on one thread.
 struct Load {
     target: Target,
     uri: Uri,
@@ -228,7 +228,7 @@ struct Load {
     tally: RefCell<Tally>,
 }
 
-/// What is counted.
+/// Counts of a load.
 struct Tally {
     failures: u64,
     failed: Vec<String>,

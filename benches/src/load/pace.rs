@@ -35,7 +35,7 @@ impl Pace {
         })
     }
 
-    /// When the request of this number is due, from the start.
+    /// Time at which the request of this number is due, from the start.
     pub(super) fn offset(&self, number: u64) -> Duration {
         let nanos = self.interval.as_nanos() * u128::from(number);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -61,7 +61,7 @@ impl Pace {
                 released = fallen_due;
                 std::thread::sleep(interval.clamp(SLEEP_MIN, Duration::from_millis(100)));
             }
-            // What fell due in the last sleep; nobody waits for what is left over.
+            // Requests that fell due in the last sleep; nobody waits for those left over.
             due.add_permits(usize::from(u16::MAX));
         }));
     }

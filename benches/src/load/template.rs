@@ -1,4 +1,4 @@
-//! What all requests of a load have in common: address, URI, headers.
+//! Parts that all requests of a load have in common: address, URI, headers.
 //!
 //! Owns the reading of these from the command line. Sends nothing.
 

@@ -23,7 +23,7 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    /// What the mock answers.
+    /// Answer that the mock gives.
     pub(crate) fn of(ask: Instructions) -> Self {
         if ask.events > 0 {
             Self::Stream(canned::Stream::body(ask.events, ask.usage))
@@ -47,9 +47,9 @@ pub(crate) struct Check<'a> {
 
 /// The times of the events of all streams.
 pub(crate) struct EventTimes {
-    /// From the request's start to its first event.
+    /// Time from the request's start to its first event.
     pub(crate) first: Histogram,
-    /// From one event to the next.
+    /// Time from one event to the next.
     pub(crate) between: Histogram,
 }
 

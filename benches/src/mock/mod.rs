@@ -41,10 +41,10 @@ pub(crate) struct MockArgs {
     unix: Option<PathBuf>,
 }
 
-/// What a server of this package prints, as one line of JSON, once it accepts.
+/// Line of JSON that a server of this package prints once it accepts.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Listening {
-    /// Where it listens.
+    /// Address of the listener.
     pub(crate) tcp: SocketAddr,
 }
 

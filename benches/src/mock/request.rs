@@ -17,7 +17,7 @@ const EDGE: usize = 1024;
 const HEAD_MAX: usize = 64 << 10;
 
 thread_local! {
-    /// Where bytes land; shared by all connections, never held over an await.
+    /// Buffer that bytes land in; shared by all connections, never held over an await.
     static LANDING: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 << 10]);
 }
 
@@ -25,7 +25,7 @@ thread_local! {
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) path: String,
-    /// Whether the client wants the connection closed after the answer.
+    /// True if the client wants the connection closed after the answer.
     pub(super) close: bool,
     edges: Edges,
 }
@@ -155,7 +155,7 @@ impl Edges {
     }
 }
 
-/// What is left of a body.
+/// Rest of a body.
 #[derive(Debug, PartialEq, Eq)]
 enum Body {
     Length(usize),

@@ -120,7 +120,7 @@ pub(super) struct SlowStream {
     socket: Rc<Socket>,
     script: Rc<canned::Stream>,
     interval_micros: u64,
-    /// When the next event should be written, in microseconds since the wheel's origin.
+    /// Time to write the next event, in microseconds since the wheel's origin.
     due: Cell<u64>,
     /// Events written whole.
     events: Cell<usize>,
