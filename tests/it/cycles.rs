@@ -1,7 +1,7 @@
 //! Random histories of the whole binary with real processes: requests, commands,
 //! edits, workers that are killed, and the gateway itself killed at any moment.
 //!
-//! What must hold: a request is answered whole, or refused as documented, or cut
+//! Promises that must hold: a request is answered whole, or refused as documented, or cut
 //! only where a process that served it was killed; at the end no process is left
 //! and no GPU memory is held. A failure prints its seed. `TIDEGATE_CYCLES=10000`
 //! makes it long, `TIDEGATE_SEED=n` replays the choices.

@@ -1,4 +1,4 @@
-//! What files of `src` import of each other, and what their types are called.
+//! Imports between the files of `src`, and the names of their types.
 //!
 //! Reads the sources as text: `use` trees, paths that begin with `crate`, `self`,
 //! `super` or a child, and re-exports, through which a name is followed to the file
@@ -141,7 +141,7 @@ fn parts(path: &str) -> Segments {
     parts.map(str::to_owned).collect()
 }
 
-/// Whether a character continues a name.
+/// True if a character continues a name.
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
@@ -285,7 +285,7 @@ impl House {
         at
     }
 
-    /// What each file imports.
+    /// Files that each file imports.
     pub(super) fn imports(&self) -> Vec<BTreeSet<usize>> {
         let mut all = Vec::new();
         for (own, file) in self.files.iter().enumerate() {

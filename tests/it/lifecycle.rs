@@ -114,7 +114,7 @@ impl Run {
         snapshot
     }
 
-    /// What its worker tells of its model, once it has.
+    /// Answer of its worker about its model, once there is one.
     async fn about(&self) -> Arc<About> {
         let told = async {
             while self.held.about().max_model_len.is_none() {
@@ -130,7 +130,7 @@ impl Run {
         done.unwrap();
     }
 
-    /// What was told so far.
+    /// Everything that was told so far.
     pub(super) fn told(&self) -> String {
         let events = self.conductor.events(None, 100);
         let texts = events.iter().map(|event| event.text.to_string());

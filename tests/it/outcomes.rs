@@ -1,4 +1,4 @@
-//! How requests end, as the access log tells it: one line each.
+//! Ends of requests, as the access log tells them: one line each.
 
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
@@ -226,7 +226,7 @@ async fn an_answer_that_is_given_up_counts_what_was_read_and_made() {
     }
 }
 
-/// What vLLM tells in every event, where it is asked to.
+/// Usage that vLLM tells in every event, where it is asked to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exact_stream_that_is_given_up_is_booked_as_its_server_counts_it() {
     const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\

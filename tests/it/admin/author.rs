@@ -1,4 +1,4 @@
-//! Whose file an instance's is, and what an operator may put in one.
+//! Owner of an instance's file, and options that an operator may put in one.
 
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -15,7 +15,7 @@ fn vllm(name: &str, model: &str, option: &str) -> String {
     )
 }
 
-/// What gave an operator the gateway's user.
+/// Options that once gave an operator the gateway's user.
 const SINKS: [&str; 8] = [
     "model_overrides = { structured_outputs_config = { reasoning_parser_plugin = \"/x.py\" } }",
     "model_overrides = { kv_events_config = { endpoint = \"tcp://*:1\" } }",

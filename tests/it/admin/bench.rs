@@ -228,7 +228,7 @@ impl Gate {
         (cookie, csrf)
     }
 
-    /// What the audit says last, as `who action target outcome`.
+    /// Last lines of the audit, as `who action target outcome`.
     pub(super) async fn audited(&self) -> Vec<String> {
         let page = self.socket(Method::GET, "audit?tail=50", Value::Null).await;
         let page = json_of(&page);

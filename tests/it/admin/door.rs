@@ -1,4 +1,4 @@
-//! Who comes in, and what they may do.
+//! Callers that come in, and their rights.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::bench::{Gate, json_of};
 
-/// What is asked for a token that reads the project `research`, with more of it.
+/// Wish for a token that reads the project `research`, with `more` of it.
 fn wanted(more: &Value) -> Value {
     let mut body = json!({"workspace": "acme", "projects": ["research"], "ttl": "1h",
         "may_load": true});

@@ -55,7 +55,7 @@ async fn gate() -> Gate {
     Gate::with_files(&files).await
 }
 
-/// Who works on what, written out: callers as in [`CALLERS`], targets as in [`TARGETS`].
+/// Rights to work on targets, written out: callers as in [`CALLERS`], targets as in [`TARGETS`].
 fn works_on(caller: (&str, &str), target: &str) -> bool {
     let own: &[&str] = match caller {
         ("acme", "operator") => &["shared", "acme-own"],
@@ -67,7 +67,7 @@ fn works_on(caller: (&str, &str), target: &str) -> bool {
     own.contains(&target)
 }
 
-/// Who sends requests to what.
+/// Rights to send requests to targets.
 fn uses(caller: (&str, &str), target: &str) -> bool {
     match caller {
         ("acme", "user") => ["shared", "acme-own"].contains(&target),
@@ -159,7 +159,7 @@ async fn each_role_of_each_workspace_reaches_its_own_with_every_call() {
     assert_eq!(tried, CALLERS.len() * TARGETS.len() * 10);
 }
 
-/// What an operator `user:ana` has in each of two workspaces: workspace and token; ids of
+/// Belongings of an operator `user:ana` in each of two workspaces: workspace and token; ids of
 /// a token that they made, of their session, and of their link to a plot.
 type Tenant = (&'static str, String, String, String, String);
 

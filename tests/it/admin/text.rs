@@ -1,4 +1,4 @@
-//! What stays of a file that people wrote when it is changed through the API.
+//! Lines that people wrote stay when their file is changed through the API.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What is changed and seen through the API.
+//! Changes and sights through the API.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -17,7 +17,7 @@ use tidegate::time::Instant;
 /// Bound of each wait for a fact.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What refuses a request by design.
+/// Codes by which a request is refused by design.
 const DOCUMENTED: [&str; 6] = [
     "model_loading",
     "model_stopped",
@@ -237,7 +237,7 @@ fn exchange(
     Ok(String::from_utf8_lossy(&reply).into_owned())
 }
 
-/// What a client saw.
+/// Answer that a client saw.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     /// A whole answer.

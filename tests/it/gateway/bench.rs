@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 /// No wait in these tests may be longer.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
-/// How long tokens live: longer than any test, also one that is run by hand.
+/// Life of tokens: longer than any test, also one that is run by hand.
 const LIFE: Duration = Duration::from_hours(4);
 
 /// A gateway on loopback, over TLS and plain.
@@ -52,7 +52,7 @@ pub(super) struct Bench {
     pub(super) cut: CancellationToken,
     pub(super) gateway: Arc<Gateway>,
     pub(super) registry: Registry,
-    /// What a conductor would hear, where there is to be one.
+    /// Demands that a conductor would hear, where there is to be one.
     pub(super) demands: Option<Demands>,
 }
 
@@ -386,7 +386,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         read
     }
 
-    /// Whether the peer closes the connection without another byte.
+    /// True if the peer closes the connection without another byte.
     pub(super) async fn is_closed(&mut self) -> bool {
         let read = tokio::time::timeout(LIMIT, self.0.read_u8()).await;
         read.unwrap().is_err()

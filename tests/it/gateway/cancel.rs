@@ -206,7 +206,7 @@ async fn random_aborts_leave_no_place_taken_and_no_connection_open() {
     tokio::time::timeout(LIMIT, closed).await.unwrap();
 }
 
-/// How long it took, in order.
+/// Durations, in order.
 #[expect(clippy::print_stderr, reason = "a measurement is read by a person")]
 fn print(name: &str, mut took: Vec<Duration>) {
     took.sort();

@@ -1,4 +1,4 @@
-//! Which certificate whom is shown, and which clients must show one.
+//! Certificates that clients are shown, and those that they must show.
 
 use std::fs;
 use std::path::{Path, PathBuf};

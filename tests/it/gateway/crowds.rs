@@ -1,4 +1,4 @@
-//! What no client may take from the others: memory, connections, time.
+//! Goods that no client may take from the others: memory, connections, time.
 
 use std::time::Duration;
 

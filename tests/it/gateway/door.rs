@@ -1,4 +1,4 @@
-//! Who comes in and with what: TLS, tokens, models, bodies.
+//! Clients that come in, and what they bring: TLS, tokens, models, bodies.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! What stands before the gateway: proxies, browsers, host names; and what the
+//! Surroundings of the gateway: proxies, browsers, host names; and what the
 //! server hears of it.
 
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! How the gateway ends: what is open finishes, and what can't is told so.
+//! End of the gateway: what is open finishes, and what can't is told so.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What must not cost a request: upstreams that close idle connections, and routes
+//! Changes that must not cost a request: upstreams that close idle connections, and routes
 //! that change under load.
 
 use std::net::SocketAddr;
@@ -124,7 +124,7 @@ fn write_routes(dir: &Path, plenty: SocketAddr, dear: SocketAddr, round: usize) 
     }
 }
 
-/// What becomes of the requests beside a test.
+/// Ends of the requests beside a test.
 #[derive(Default)]
 struct Load {
     is_over: AtomicBool,

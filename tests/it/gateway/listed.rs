@@ -345,7 +345,7 @@ async fn a_prompt_that_can_not_fit_does_not_wake_the_model() {
     assert_eq!(handle.waiting(), 0, "nothing was demanded");
 }
 
-/// What stands between two quotes behind a key.
+/// Text between two quotes behind a key.
 fn text_of<'a>(body: &'a str, key: &str) -> &'a str {
     let rest = body
         .split(&format!("\"{key}\":\""))

@@ -1,4 +1,4 @@
-//! What requests bring along for workers of ours, and what servers of others get to see.
+//! Media that requests bring along for workers of ours, and what servers of others see.
 
 use super::bench::{Answer, Bench, OK, answering, post_to};
 use super::dead::{FILE, deploy_file, serves};

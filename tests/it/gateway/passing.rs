@@ -1,4 +1,4 @@
-//! What goes to a server and comes back from it.
+//! Requests that go to a server, and answers that come back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -21,7 +21,7 @@ fn field(name: &str, value: &str) -> Vec<u8> {
     bytes
 }
 
-/// Whether a request with these fields is answered with 200.
+/// True if a request with these fields is answered with 200.
 async fn is_served(bench: &Bench, fields: &[(&str, &str)]) -> bool {
     let block: Vec<u8> = fields
         .iter()

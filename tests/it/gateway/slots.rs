@@ -12,7 +12,7 @@ const ASK: &str = r#"{"model":"chat","stream":true}"#;
 const HEAD: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// How far the server goes with a request.
+/// Point up to which the server goes with a request.
 #[derive(Clone, Copy, Debug)]
 enum Reach {
     Silence,

@@ -84,9 +84,9 @@ fn is_ready(manager: &UnixDatagram, pid: Pid) {
     while ready(manager) != pid {}
 }
 
-/// What became of a take-over whose new gateway was killed.
+/// End of a take-over whose new gateway was killed.
 enum Outcome {
-    /// Who serves now.
+    /// The gateway that serves now.
     Serves(One),
     /// It served already, and the old one had gone: a lone gateway was killed.
     TooLate,
@@ -130,7 +130,7 @@ fn ask(place: &Place) -> std::io::Result<String> {
     answer(&mut stream)
 }
 
-/// How often clients were served, refused, and broken off.
+/// Number of clients that were served, refused, and broken off.
 #[derive(Debug, Default)]
 struct Counts {
     served: AtomicUsize,

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
-/// Where the gateway's output goes.
+/// Place that the gateway's output goes to.
 struct Broken {
     name: &'static str,
     stdout: Stdio,

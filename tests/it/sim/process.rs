@@ -102,7 +102,7 @@ impl Sim {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Whether a process of the group runs. Those that have ended do not count:
+    /// True while a process of the group runs. Those that have ended do not count:
     /// other tests make this process the reaper of orphans, who then stay for a
     /// while as zombies.
     pub(super) fn group_lives(&self) -> bool {
@@ -204,7 +204,7 @@ pub(super) struct Reply {
     pub(super) body: String,
     /// Lengths of the chunks.
     pub(super) pieces: Vec<usize>,
-    /// Whether it ended as its framing says.
+    /// True if it ended as its framing says.
     pub(super) complete: bool,
 }
 
