@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod client;
 mod client_settings;
+mod common;
 mod completions;
 mod container;
 mod control;
@@ -31,21 +32,14 @@ mod token;
 mod unit;
 mod worker_exec;
 
-use std::error::Error;
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::auth::Secret;
-use crate::config::error::FileError;
-use crate::config::{self, Settings};
 use crate::telemetry::output;
-
-/// Reason for which a command failed.
-type Failure = Box<dyn Error + Send + Sync>;
+use common::Failure;
 
 /// An authenticating gateway for OpenAI-compatible traffic, and the lifecycle
 /// manager of the vLLM workers behind it.
@@ -128,89 +122,6 @@ enum Command {
     WorkerKeep(worker_exec::WorkerKeep),
 }
 
-/// Where the settings stand.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ConfigArg {
-    /// The configuration file [default: tidegate.toml, if it is there]
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG", global = true)]
-    config: Option<PathBuf>,
-}
-
-/// Which gateway is asked: the one of these settings, over its socket, or another
-/// over HTTPS.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct RemoteArg {
-    #[command(flatten)]
-    config: ConfigArg,
-    /// Ask a gateway at this address of its admin listener, not the one here
-    #[arg(long, value_name = "URL", env = "TIDEGATE_ADMIN_URL")]
-    admin_url: Option<String>,
-    /// The token for it, with the role operator or admin
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "TIDEGATE_ADMIN_TOKEN",
-        hide_env_values = true
-    )]
-    admin_token: Option<String>,
-    /// The file that holds the token for it, alone
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "TIDEGATE_ADMIN_TOKEN_FILE",
-        conflicts_with = "admin_token"
-    )]
-    admin_token_file: Option<PathBuf>,
-    /// PEM file of the authority of its certificate [default: what the system trusts]
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_CA")]
-    admin_ca: Option<PathBuf>,
-}
-
-/// The settings have errors; each is a line.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", lines(.0))]
-struct InvalidSettings(Vec<FileError>);
-
-fn lines(errors: &[FileError]) -> String {
-    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    lines.join("\n")
-}
-
-impl ConfigArg {
-    /// Reads the settings.
-    fn load(&self) -> Result<Settings, Failure> {
-        config::gateway::load(self.config.as_deref())
-            .map_err(|errors| InvalidSettings(errors).into())
-    }
-}
-
-/// Largest file of a token, in bytes.
-const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
-
-impl RemoteArg {
-    /// The token, from wherever it stands; `None` where it stands nowhere.
-    fn token(&self) -> Result<Option<Secret<String>>, Failure> {
-        if let Some(token) = &self.admin_token {
-            return Ok(Some(Secret::new(token.clone())));
-        }
-        let Some(file) = &self.admin_token_file else {
-            return Ok(None);
-        };
-        let unread = |why: String| format!("--admin-token-file: {} {why}", file.display());
-        let data =
-            std::fs::metadata(file).map_err(|error| unread(format!("can't be read: {error}")))?;
-        let usable = data.is_file() && data.len() <= TOKEN_FILE_BYTES_MAX;
-        let text = usable.then(|| std::fs::read_to_string(file)).transpose();
-        let text = text.map_err(|error| unread(format!("can't be read: {error}")))?;
-        let token = text.as_deref().unwrap_or_default().trim();
-        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-            let why = "must hold the token alone, on one line".to_owned();
-            return Err(unread(why).into());
-        }
-        Ok(Some(Secret::new(token.to_owned())))
-    }
-}
-
 /// Longest that writing the last words may take.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
@@ -262,8 +173,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Client(client) => client.run(),
         Command::Unit(unit) => unit.run(),
         Command::Container(container) => container.run(),
-        Command::Completions(completions) => completions.run(),
-        Command::Man(man) => man.run(),
+        Command::Completions(completions) => completions.run(Cli::command()),
+        Command::Man(man) => man.run(Cli::command()),
         Command::Events(events) => client::block_on(events.run()),
         Command::Explain(explain) => client::block_on(explain.run()),
     }
@@ -271,30 +182,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
-
-    #[test]
-    fn a_token_stands_in_a_file_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("token");
-        let remote = RemoteArg {
-            config: ConfigArg { config: None },
-            admin_url: None,
-            admin_token: None,
-            admin_token_file: Some(file.clone()),
-            admin_ca: None,
-        };
-        let wrong = || remote.token().unwrap_err().to_string();
-        assert!(wrong().contains("can't be read"), "{}", wrong());
-        std::fs::write(&file, "tgw_a.b\n").unwrap();
-        assert_eq!(remote.token().unwrap().unwrap().expose(), "tgw_a.b");
-        for bad in ["", "\n", "two words", "a\nb"] {
-            std::fs::write(&file, bad).unwrap();
-            assert!(wrong().contains("the token alone"), "{bad:?}");
-        }
-    }
 
     #[test]
     fn the_command_line_is_well_formed() {

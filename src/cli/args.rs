@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
+use super::common::{ConfigArg, Failure, InvalidSettings};
 use super::estimate::Estimates;
-use super::{ConfigArg, Failure, InvalidSettings, out};
+use super::out;
 use crate::config::{self, Engine};
 use crate::lifecycle::act::command;
 use crate::lifecycle::act::command::Engines;

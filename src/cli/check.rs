@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::Client;
+use super::common::{ConfigArg, Failure};
 use super::estimate::{Estimates, devices};
-use super::{ConfigArg, Failure, out};
+use super::out;
 use crate::admin::view::{PlanFile, PlanRequest, PlanView};
 use crate::config::check::check;
 use crate::config::{FileError, load_catalog};

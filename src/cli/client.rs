@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Failure, RemoteArg};
+use super::common::{Failure, RemoteArg};
 use crate::auth::Secret;
 use crate::outbound::Address;
 use crate::outbound::dial::Failure as Dialled;

@@ -16,10 +16,11 @@ use clap::Args;
 use http::Uri;
 use serde::Serialize;
 
-use super::{ConfigArg, Failure, out};
+use super::common::{ConfigArg, Failure};
+use super::out;
 use crate::config::{Engine, Route, Settings, load_catalog};
 use crate::names::ModelName;
-use kinds::{ClientSettings, Kind, Value};
+use kinds::{ClientSettings, Facing, Kind, Value};
 
 #[derive(Debug, Args)]
 pub(super) struct ClientArgs {
@@ -64,20 +65,6 @@ fn address(text: &str) -> Result<String, String> {
         }
         _ => Err(wrong()),
     }
-}
-
-/// Facts of the gateway for a client.
-#[derive(Debug)]
-struct Facing {
-    /// URL without a path.
-    url: String,
-    model: String,
-    /// `None` where the system trusts whoever signed its certificate.
-    ca: Option<String>,
-    /// `None` where there is no token yet.
-    token_file: Option<PathBuf>,
-    /// The longest prompt and answer together, in tokens.
-    context: u64,
 }
 
 #[derive(Serialize)]

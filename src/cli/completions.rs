@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man as Page;
 
-use super::{Cli, Failure, out};
+use super::common::Failure;
+use super::out;
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
@@ -17,14 +18,14 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        out::raw_line(script(self.shell)?.trim_end())?;
+    pub(super) fn run(&self, root: Command) -> Result<ExitCode, Failure> {
+        out::raw_line(script(root, self.shell)?.trim_end())?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn script(shell: Shell) -> Result<String, Failure> {
-    let mut command = shown(Cli::command());
+fn script(root: Command, shell: Shell) -> Result<String, Failure> {
+    let mut command = shown(root);
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
@@ -42,8 +43,8 @@ pub(super) struct Man {
 }
 
 impl Man {
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let pages = pages()?;
+    pub(super) fn run(&self, root: Command) -> Result<ExitCode, Failure> {
+        let pages = pages(root)?;
         if let Some(directory) = &self.directory {
             return write(directory, &pages);
         }
@@ -75,8 +76,8 @@ fn write(directory: &Path, pages: &[(String, String)]) -> Result<ExitCode, Failu
 }
 
 /// The pages of all commands, by name: `tidegate-token-create`.
-fn pages() -> Result<Vec<(String, String)>, Failure> {
-    let mut command = shown(Cli::command());
+fn pages(root: Command) -> Result<Vec<(String, String)>, Failure> {
+    let mut command = shown(root);
     command.build();
     let mut pages = Vec::new();
     add(&command, "", &mut pages)?;
@@ -126,11 +127,14 @@ fn shown(command: Command) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
+    use super::super::Cli;
     use super::*;
 
     #[test]
     fn each_command_has_a_page_and_a_completion_in_each_shell() {
-        let pages = pages().unwrap();
+        let pages = pages(Cli::command()).unwrap();
         let root = Cli::command();
         let names: Vec<&str> = root
             .get_subcommands()
@@ -150,7 +154,7 @@ mod tests {
                 .any(|(name, _)| name == "tidegate-token-create")
         );
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            let script = script(shell).unwrap();
+            let script = script(Cli::command(), shell).unwrap();
             for name in &names {
                 assert!(script.contains(name), "{name} in {shell}");
             }

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, out};
+use super::common::Failure;
+use super::out;
 
 /// A base with a glibc that a release binary of the last years starts with.
 const BASE: &str = "docker.io/library/debian:12.12-slim";

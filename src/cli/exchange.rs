@@ -10,7 +10,8 @@ use clap::Args;
 use http::Method;
 
 use super::client::Client;
-use super::{Failure, RemoteArg, out};
+use super::common::{Failure, RemoteArg};
+use super::out;
 use crate::admin::exchange::{CloneRequest, Deleted, Launched};
 use crate::config::exchange::read_file;
 use crate::names::InstanceName;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::Client;
-use super::{Failure, RemoteArg, out};
+use super::common::{Failure, RemoteArg};
+use super::out;
 use crate::admin::view::{EventView, ExplainView};
 use crate::percent;
 

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, out};
+use super::common::Failure;
+use super::out;
 use crate::telemetry::grafana;
 
 #[derive(Debug, Args)]

@@ -6,7 +6,8 @@ use clap::Args;
 use http::Method;
 
 use super::client::Client;
-use super::{Failure, RemoteArg, out};
+use super::common::{Failure, RemoteArg};
+use super::out;
 use crate::admin::view::LoginLinkView;
 
 #[derive(Debug, Args)]

@@ -6,7 +6,8 @@ use clap::Args;
 use http_body_util::BodyExt;
 
 use super::client::Client;
-use super::{Failure, RemoteArg, out};
+use super::common::{Failure, RemoteArg};
+use super::out;
 use crate::percent;
 
 #[derive(Debug, Args)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{ConfigArg, Failure, out};
+use super::common::{ConfigArg, Failure};
+use super::out;
 use crate::config::{self, Catalog, Engine, Settings, load_catalog};
 use crate::models::cache::{self, CachedModel, Wholeness};
 use crate::models::directory;

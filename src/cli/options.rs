@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::Failure;
+use super::common::Failure;
 use crate::config::keys::render as keys;
 use crate::vllm::options::render;
 use crate::vllm::versions::{Version, VersionArgs};

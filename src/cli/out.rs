@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use super::Failure;
+use super::common::Failure;
 use crate::telemetry::output;
 use crate::telemetry::plain::plain;
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigArg, Failure, out};
+use super::common::{ConfigArg, Failure};
+use super::out;
 use crate::lifecycle::act::command::Engines;
 use crate::models::directory::DirectoryModel;
 use crate::models::fetch::{Provider, Unfetched};

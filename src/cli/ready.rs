@@ -9,7 +9,8 @@ use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{ConfigArg, Failure, out};
+use super::common::{ConfigArg, Failure};
+use super::out;
 use crate::time::timeout;
 
 /// Limit of the whole question.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigArg, Failure};
+use super::common::{ConfigArg, Failure};
 use crate::app::{App, Signals, StartOptions};
 use crate::telemetry::{log, output};
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, out};
+use super::common::Failure;
+use super::out;
 use crate::config::Prefer;
 use crate::lifecycle::decide::policy::Params;
 use crate::simulation::csv::{self, CsvError, FORMAT};

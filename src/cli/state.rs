@@ -10,8 +10,9 @@ use http::Method;
 use http_body_util::BodyExt;
 
 use super::client::Client;
+use super::common::{Failure, RemoteArg};
+use super::out;
 use super::token::offline::{self, is_offline};
-use super::{Failure, RemoteArg, out};
 use crate::admin::view::ClockView;
 use crate::auth::keys::previous_beside;
 use crate::config::Settings;

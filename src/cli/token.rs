@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use super::client::Client;
-use super::{Failure, RemoteArg, out};
+use super::common::{Failure, RemoteArg};
+use super::out;
 use crate::admin::view::{KeyRotated, TokenMade, TokenRequest, TokenView, TokensView};
 use crate::auth::keys::rotate;
 use crate::auth::{Issuer, Keys, Pattern, Role, SigningKey, TokenLimits};

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigArg, Failure, InvalidSettings, out};
+use super::common::{ConfigArg, Failure, InvalidSettings};
+use super::out;
 use crate::config::{self, Settings, gateway};
 
 /// Directory of the unit's files unless `--config` says another place.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Failure;
+use super::common::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct WorkerExec {

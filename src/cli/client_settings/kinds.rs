@@ -2,10 +2,10 @@
 //!
 //! Those that `.ci/clients` starts are started with exactly these settings.
 
+use std::path::PathBuf;
+
 use clap::ValueEnum;
 use serde_json::json;
-
-use super::Facing;
 
 /// A client that has settings here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -86,6 +86,20 @@ impl Kind {
             Self::Curl => curl(at),
         }
     }
+}
+
+/// Facts of the gateway for a client.
+#[derive(Debug)]
+pub(super) struct Facing {
+    /// URL without a path.
+    pub(super) url: String,
+    pub(super) model: String,
+    /// `None` where the system trusts whoever signed its certificate.
+    pub(super) ca: Option<String>,
+    /// `None` where there is no token yet.
+    pub(super) token_file: Option<PathBuf>,
+    /// The longest prompt and answer together, in tokens.
+    pub(super) context: u64,
 }
 
 impl Facing {

@@ -15,7 +15,7 @@ use similar::TextDiff;
 use tempfile::NamedTempFile;
 use toml_edit::{DocumentMut, Item, TableLike};
 
-use super::Failure;
+use super::super::common::Failure;
 use super::kinds::{File, Form};
 
 /// Largest file that is looked into, in bytes.

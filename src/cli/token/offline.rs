@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use super::super::client::ClientError;
-use super::super::{Failure, out};
+use super::super::common::Failure;
+use super::super::out;
 use crate::app;
 use crate::config::Settings;
 use crate::store::{self, Store, mark};

@@ -4,7 +4,8 @@ use clap::Args;
 use http::Method;
 
 use super::super::client::Client;
-use super::super::{Failure, out};
+use super::super::common::Failure;
+use super::super::out;
 use super::offline::{self, is_offline};
 use crate::admin::view::{CutOff as CutOffView, CutOffRequest, TokenRevoked};
 use crate::config::Settings;

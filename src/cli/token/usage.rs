@@ -1,7 +1,8 @@
 //! `tidegate token usage`
 
 use super::super::client::Client;
-use super::super::{Failure, out};
+use super::super::common::Failure;
+use super::super::out;
 use super::offline::{self, is_offline};
 use crate::admin::view::{LabelUse, TokenUsage};
 use crate::config::Settings;
