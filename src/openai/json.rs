@@ -191,6 +191,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string, a number or a word, if one is next and here whole.
+    #[inline]
     pub(super) fn scalar(&mut self) -> Result<bool, Fault> {
         match self.peek() {
             Some(b'"') => self.string().map(|_| true),
