@@ -200,6 +200,8 @@ def _undone(report, browser, gateway, file):
         browser.go("/instances/reviewed")
         browser.click("Delete", within=".head")
         browser.click("Delete", kinds="dialog button")
+        # The page goes on once the gateway has answered; a call that is left halfway is not told.
+        browser.wait_path("/")
         wait_for("it is gone", lambda: not file.exists(), 20)
         browser.go("/activity?tab=changes")
         browser.click("Text of the delete of instance:reviewed")
