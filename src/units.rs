@@ -51,6 +51,21 @@ pub fn share_of(total: u64, share: f64) -> u64 {
     (float(total) * share) as u64
 }
 
+/// A size in gibibytes.
+pub fn gibibytes(bytes: u64) -> f64 {
+    float(bytes) / f64::from(1 << 30)
+}
+
+/// So many gibibytes in bytes; of numbers that no size has, the nearest.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a positive size far below 2^53"
+)]
+pub fn of_gibibytes(gib: f64) -> u64 {
+    (gib.clamp(0.0, 1e6) * f64::from(1 << 30)) as u64
+}
+
 /// A number of things, as `1 request` or `3 requests`.
 pub fn counted<N: fmt::Display + Copy + PartialEq + From<u8>>(n: N, thing: &str) -> String {
     let plural = if n == N::from(1) { "" } else { "s" };

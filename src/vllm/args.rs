@@ -116,6 +116,15 @@ impl fmt::Display for EnvValue {
     }
 }
 
+/// The flags of a command line, each with its value: what stands behind `=`, or the next word.
+pub fn flags(argv: &[String]) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let words = argv.iter().enumerate();
+    words.map(|(place, word)| match word.split_once('=') {
+        Some((flag, value)) => (flag, Some(value)),
+        None => (word.as_str(), argv.get(place + 1).map(String::as_str)),
+    })
+}
+
 /// True if an argument is Tidegate's own to give.
 pub fn is_owned(flag: &str) -> bool {
     owned::owner(flag).is_some()

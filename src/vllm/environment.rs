@@ -1,5 +1,7 @@
 //! The variables of vLLM's environment that we set or pass on, by their names.
 
+use std::ffi::OsString;
+
 /// Seconds that its listener keeps an idle connection.
 pub const KEEP_ALIVE: &str = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE";
 /// vLLM 0.32 serves `/sleep` and `/wake_up` only where this is 1.
@@ -19,3 +21,8 @@ pub const CACHES: [&str; 4] = [
 ];
 /// All that vLLM reads, as a pattern.
 pub const ALL: &str = "VLLM_*";
+
+/// True if an environment has it fetch models from `ModelScope`.
+pub fn is_modelscope(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    variable(MODELSCOPE).is_some_and(|value| value != "0" && value != "False")
+}

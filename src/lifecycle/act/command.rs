@@ -436,14 +436,9 @@ impl Engines {
 /// The directories that vLLM's arguments have it write to.
 fn written(argv: &[String]) -> Vec<PathBuf> {
     const FLAGS: [&str; 2] = ["--download-dir", "--mm-encoder-fp8-scale-save-path"];
-    let values = argv.iter().enumerate().filter_map(|(place, word)| {
-        let (flag, value) = match word.split_once('=') {
-            Some((flag, value)) => (flag, Some(value)),
-            None => (word.as_str(), argv.get(place + 1).map(String::as_str)),
-        };
-        value.filter(|_| FLAGS.contains(&flag)).map(PathBuf::from)
-    });
-    values.filter(|path| path.is_absolute()).collect()
+    let values = args::flags(argv).filter(|(flag, _)| FLAGS.contains(flag));
+    let paths = values.filter_map(|(_, value)| value.map(PathBuf::from));
+    paths.filter(|path| path.is_absolute()).collect()
 }
 
 /// The text of a secret, from where the file says.

@@ -12,6 +12,7 @@ use super::policy::costs::Costs;
 use crate::config::{self, Engine, Levels, Settings, Start};
 use crate::gpu::Device;
 use crate::store::timings::Timing;
+use crate::units::of_gibibytes;
 use crate::vllm::fit::Fit;
 use crate::vllm::installation::VERSION_ASSUMED;
 use crate::vllm::versions::Version;
@@ -185,12 +186,7 @@ pub(in crate::lifecycle) fn weights_in<'a>(
     let of_line = |line: &str| {
         let (_, rest) = line.split_once("Model loading took ")?;
         let gib: f64 = rest.split_once(" GiB")?.0.trim().parse().ok()?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a positive size far below 2^53"
-        )]
-        let bytes = (gib.clamp(0.0, 1e6) * f64::from(1 << 30)) as u64;
+        let bytes = of_gibibytes(gib);
         (bytes > 0).then_some(bytes)
     };
     let mut lines = lines.rev();

@@ -1,5 +1,7 @@
 //! Demands of a command line on memory: how the model is split, stored and bounded.
 
+use crate::units::of_gibibytes;
+use crate::vllm::args::flags;
 use crate::vllm::options::scaled;
 use crate::vllm::versions::Version;
 
@@ -15,7 +17,7 @@ pub enum OnLoad {
 /// The longest context that is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Length {
-    /// Type that the model's config says.
+    /// As the model's config says.
     #[default]
     Config,
     /// As much as fits.
@@ -81,11 +83,10 @@ impl FitTerms {
             utilization: version.memory_share(),
             ..Self::default()
         };
-        for (at, word) in argv.iter().enumerate() {
-            let Some((flag, value)) = flag(word, argv.get(at + 1)) else {
-                continue;
-            };
-            terms.take(&flag, value)?;
+        let is_set = |flag: &str| flag.starts_with('-') && !flag.starts_with("--no-");
+        for (flag, value) in flags(argv).filter(|(flag, _)| is_set(flag)) {
+            // Its letters as vLLM writes them.
+            terms.take(&flag.replace('_', "-"), value.unwrap_or_default())?;
         }
         Ok(terms)
     }
@@ -133,7 +134,7 @@ impl FitTerms {
             }
             "--cpu-offload-gb" => {
                 let gib = value.parse::<f64>().map_err(|_| unknown(flag, value))?;
-                self.cpu_offload = gibibytes(gib);
+                self.cpu_offload = of_gibibytes(gib);
             }
             "--enforce-eager" => self.eager = true,
             "--disable-sliding-window" => self.no_window = true,
@@ -143,19 +144,6 @@ impl FitTerms {
         }
         Ok(())
     }
-}
-
-/// A word's flag, its letters as vLLM writes them, and its value, which may be the next
-/// word.
-fn flag<'a>(word: &'a str, next: Option<&'a String>) -> Option<(String, &'a str)> {
-    if !word.starts_with('-') || word.starts_with("--no-") {
-        return None;
-    }
-    let (flag, value) = match word.split_once('=') {
-        Some((flag, value)) => (flag, value),
-        None => (word, next.map_or("", String::as_str)),
-    };
-    Some((flag.replace('_', "-"), value))
 }
 
 fn unknown(flag: &str, value: &str) -> String {
@@ -170,13 +158,4 @@ fn length(value: &str) -> Result<Length, String> {
     let tokens = scaled(value).and_then(|tokens| u64::try_from(tokens).ok());
     let unknown = || unknown("--max-model-len", value);
     tokens.map(Length::Tokens).ok_or_else(unknown)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a size within bounds"
-)]
-fn gibibytes(gib: f64) -> u64 {
-    (gib.clamp(0.0, 1e6) * f64::from(1 << 30)) as u64
 }

@@ -13,8 +13,8 @@ use crate::gpu::Device;
 use crate::models::cache;
 use crate::models::checkpoint::Checkpoint;
 use crate::models::source::{ModelSource, check_revision};
-use crate::vllm::args::CommandLine;
-use crate::vllm::environment::MODELSCOPE;
+use crate::vllm::args::{CommandLine, flags};
+use crate::vllm::environment::{MODELSCOPE, is_modelscope};
 use crate::vllm::fit::{Fit, FitTerms, Shape, Weights};
 use crate::vllm::versions::Version;
 
@@ -150,12 +150,8 @@ fn directory(model: &str, line: &CommandLine) -> Result<PathBuf, NoEstimate> {
         Err(error) => return Err(error.to_string().into()),
     };
     let value = |wanted: &str| {
-        let mut numbered = line.argv.iter().enumerate();
-        numbered.find_map(|(place, word)| match word.split_once('=') {
-            Some((flag, value)) => (flag == wanted).then_some(value),
-            None if word == wanted => line.argv.get(place + 1).map(String::as_str),
-            None => None,
-        })
+        let mut named = flags(&line.argv).filter(|(flag, _)| *flag == wanted);
+        named.find_map(|(_, value)| value)
     };
     let revision = value("--revision");
     if let Some(revision) = revision {
@@ -165,7 +161,7 @@ fn directory(model: &str, line: &CommandLine) -> Result<PathBuf, NoEstimate> {
         Some(own) => Some(OsString::from(own.expose())),
         None => std::env::var_os(name),
     };
-    if variable(MODELSCOPE).is_some_and(|value| value != "0" && value != "False") {
+    if is_modelscope(variable) {
         return Err(format!("{MODELSCOPE} is set, and what lies there is not looked at").into());
     }
     let own = value("--download-dir").map(PathBuf::from);

@@ -22,6 +22,7 @@ use crate::models::pace::FetchProgress;
 use crate::models::refusal::Unfetchable;
 use crate::models::source::{ModelSource, check_revision};
 use crate::vllm;
+use crate::vllm::args::flags;
 
 /// Arguments after which the engine reads the model from elsewhere, or in parts that are
 /// not known here.
@@ -143,7 +144,6 @@ impl Inner {
             let known = environment.iter().find(|(known, _)| known == name);
             known.map(|(_, value)| value.clone())
         };
-        let is_set = |name| of(name).is_some_and(|value| value != "0" && value != "False");
         let (cache, name) = (cache::place(of)?, spec.model.clone());
         // It becomes part of a path.
         if revision
@@ -152,7 +152,7 @@ impl Inner {
         {
             return None;
         }
-        if is_set(vllm::environment::MODELSCOPE) || Path::new(&name).exists() {
+        if vllm::environment::is_modelscope(of) || Path::new(&name).exists() {
             return None;
         }
         let record = self.options.fetches.as_ref()?.puller().record.clone();
@@ -195,11 +195,7 @@ fn with(kept: Vec<(OsString, OsString)>, line: &WorkerCommand) -> Vec<(OsString,
 /// They have the engine read the model from elsewhere.
 fn revision(args: &[String]) -> Result<Option<String>, ()> {
     let mut found = None;
-    for (place, word) in args.iter().enumerate() {
-        let (flag, value) = match word.split_once('=') {
-            Some((flag, value)) => (flag, Some(value)),
-            None => (word.as_str(), args.get(place + 1).map(String::as_str)),
-        };
+    for (flag, value) in flags(args) {
         let elsewhere = ELSEWHERE.iter().find(|elsewhere| **elsewhere == flag);
         let is_plain = flag == "--load-format" && matches!(value, Some("auto" | "safetensors"));
         if elsewhere.is_some() && !is_plain {

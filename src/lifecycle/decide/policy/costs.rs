@@ -7,7 +7,7 @@
 use super::Seconds;
 use crate::config::OffloadTo;
 use crate::lifecycle::decide::machine::Rest;
-use crate::units::float;
+use crate::units::gibibytes;
 
 /// Seconds of each transition.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,8 +44,8 @@ impl Costs {
     /// Costs to expect of weights of this size on so many GPUs, before anything
     /// was measured.
     pub fn expected(weights: u64, gpus: usize) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
-        let (gib, k) = (weights as f64 / f64::from(1 << 30), gpus.max(1) as f64);
+        #[expect(clippy::cast_precision_loss, reason = "a number of GPUs")]
+        let (gib, k) = (gibibytes(weights), gpus.max(1) as f64);
         // Ranks wait for each other.
         let several = if gpus > 1 { 0.5 } else { 0.0 };
         Self {
@@ -61,7 +61,7 @@ impl Costs {
     /// The same, of weights of this size that are changed after they were read.
     #[must_use]
     pub fn repacked(self, weights: u64) -> Self {
-        let again = float(weights) / f64::from(1 << 30) / FROM_DISK;
+        let again = gibibytes(weights) / FROM_DISK;
         Self {
             wake_disk: self.wake_disk + again * (REPACKED - 1.0),
             ..self
