@@ -14,6 +14,14 @@ use super::{Deployment, Name, Route};
 use crate::names::ModelName;
 use crate::openai::rules::{Act, Rule, Rules};
 
+impl Deployment {
+    /// Names that its worker knows: its own, then those of its adapters.
+    pub fn names(&self) -> Vec<ModelName> {
+        let own = [self.endpoint_name.clone()];
+        own.into_iter().chain(self.adapters()).collect()
+    }
+}
+
 impl Route {
     /// The model that a name of this route stands for; any other stands for itself.
     pub fn meaning<'a>(&'a self, name: &'a str) -> &'a str {
@@ -28,10 +36,7 @@ impl Route {
     pub fn behind(&self, name: &str) -> Vec<&Arc<Deployment>> {
         let of = self.meaning(name);
         let called = |is_meant: &dyn Fn(&ModelName) -> bool| {
-            let is_called = |spec: &&Arc<Deployment>| {
-                let adapters = spec.adapters();
-                adapters.iter().chain([&spec.endpoint_name]).any(is_meant)
-            };
+            let is_called = |spec: &&Arc<Deployment>| spec.names().iter().any(is_meant);
             self.deployments
                 .iter()
                 .filter(is_called)

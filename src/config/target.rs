@@ -220,10 +220,16 @@ fn choosing(mut table: Reader<'_>, is_listed: bool, balancing: &LoadBalancing) -
     }
 }
 
-fn mirror(mut table: Reader<'_>) -> Option<Found<Mirror>> {
-    let to = model(&mut table, "to");
+/// Reads the name of what a target or a mirror leads to.
+fn end(table: &mut Reader<'_>) -> Option<Found<ModelName>> {
+    let to = model(table, "to");
     let wanted = "a model behind the route, or the name of an [[upstream]]";
     table.missing_unless(to.is_some(), "to", wanted);
+    to
+}
+
+fn mirror(mut table: Reader<'_>) -> Option<Found<Mirror>> {
+    let to = end(&mut table);
     let share = table.number("share").unwrap_or(1.0);
     table.finish();
     let Found { value: to, line } = to?;
@@ -232,9 +238,7 @@ fn mirror(mut table: Reader<'_>) -> Option<Found<Mirror>> {
 }
 
 fn one(mut table: Reader<'_>, prefer: Prefer) -> Option<(TargetRule, usize)> {
-    let to = model(&mut table, "to");
-    let wanted = "a model behind the route, or the name of an [[upstream]]";
-    table.missing_unless(to.is_some(), "to", wanted);
+    let to = end(&mut table);
     let can_in = table.span("can_in");
     let weight = table.whole("weight");
     if weight.is_some() && prefer != Prefer::Weight {

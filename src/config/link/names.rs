@@ -146,9 +146,8 @@ fn of_instance<'a>(parts: &'a Parts, of: &ModelName) -> Option<(&'a str, ModelNa
 }
 
 pub(super) fn serves(instance: &super::InstanceDraft, of: &ModelName) -> bool {
-    instance.deployments.iter().any(|deployment| {
-        deployment.value.endpoint_name == *of || deployment.value.adapters().contains(of)
-    })
+    let mut deployments = instance.deployments.iter();
+    deployments.any(|deployment| deployment.value.names().contains(of))
 }
 
 /// Models that a name of a file could stand for.
@@ -156,8 +155,7 @@ fn known(own: Option<&Linked<'_>>, parts: &Parts) -> Vec<String> {
     let mut known: Vec<String> = Vec::new();
     let mut add = |instance: &super::InstanceDraft| {
         for deployment in &instance.deployments {
-            known.push(deployment.value.endpoint_name.to_string());
-            known.extend(deployment.value.adapters().iter().map(ToString::to_string));
+            known.extend(deployment.value.names().iter().map(ToString::to_string));
         }
     };
     parts.instance.iter().for_each(&mut add);

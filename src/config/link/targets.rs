@@ -1,10 +1,12 @@
 //! Ends that each `[[target]]` leads to: a model behind its route, or upstreams of its file.
 
+use std::sync::Arc;
+
 use super::names::serves;
 use super::{Claim, Clash, Linked, Links, Party};
 use crate::config::problems::nearest;
 use crate::config::target::{MIRROR_TO, TargetList, TargetRule};
-use crate::config::{Deployment, Engine};
+use crate::config::{Deployment, Engine, Upstream};
 use crate::names::ModelName;
 use crate::openai::api::{Api, ApiSet};
 
@@ -49,8 +51,7 @@ impl Links<'_> {
 
     /// Fault of a target that leads to `to`; `None` where there is none.
     fn fault(&self, linked: &Linked<'_>, to: &ModelName) -> Option<String> {
-        let upstreams = linked.draft.iter().flat_map(|draft| &draft.upstreams);
-        let mut names = upstreams.filter_map(|upstream| upstream.name.as_ref());
+        let mut names = upstreams(linked).filter_map(|upstream| upstream.name.as_ref());
         let is_upstream = names.any(|name| name == to);
         let mut instances = linked.instances.iter();
         let is_model = instances.any(|(_, instance)| serves(instance, to));
@@ -87,6 +88,11 @@ impl Links<'_> {
     }
 }
 
+/// The upstreams of a route's file.
+fn upstreams<'a>(linked: &Linked<'a>) -> impl Iterator<Item = &'a Arc<Upstream>> {
+    linked.draft.into_iter().flat_map(|draft| &draft.upstreams)
+}
+
 fn clash(
     to: &ModelName,
     (file, line, key): (usize, usize, &'static str),
@@ -99,8 +105,8 @@ fn clash(
     }
 }
 
-/// Fault of a mirror that has no API in common with any of a list; `None` where
-/// nothing is, or it is not known.
+/// Fault of a mirror that has no API in common with any of a list; `None` where it has one,
+/// or that is not known.
 fn strange_mirror(linked: &Linked<'_>, list: &[TargetRule], to: &ModelName) -> Option<String> {
     let own = served(linked, to).bits();
     let mut others = list.iter();
@@ -112,8 +118,8 @@ fn strange_mirror(linked: &Linked<'_>, list: &[TargetRule], to: &ModelName) -> O
     ))
 }
 
-/// Fault of one of a list that has no API in common with any other; `None` where
-/// nothing is, or it is not known. Of two that have none the second is told.
+/// Fault of one of a list that has no API in common with any other; `None` where it has one,
+/// or that is not known. Of two that have none the second is told.
 fn stranger(linked: &Linked<'_>, list: &[TargetRule], at: usize) -> Option<String> {
     let to = &list.get(at)?.to;
     let own = served(linked, to).bits();
@@ -133,15 +139,11 @@ fn stranger(linked: &Linked<'_>, list: &[TargetRule], at: usize) -> Option<Strin
 /// The APIs that a target of this name is known to serve; all where that is not known. What
 /// every model has, its tokenizer, is left out.
 fn served(linked: &Linked<'_>, to: &ModelName) -> ApiSet {
-    let upstreams = linked.draft.iter().flat_map(|draft| &draft.upstreams);
-    let called = upstreams.filter(|upstream| upstream.name.as_ref() == Some(to));
+    let called = upstreams(linked).filter(|upstream| upstream.name.as_ref() == Some(to));
     let stated = called.map(|upstream| upstream.apis.unwrap_or(ApiSet::ALL));
     let instances = linked.instances.iter();
     let deployments = instances.flat_map(|(_, instance)| &instance.deployments);
-    let named = deployments.filter(|found| {
-        let found = &found.value;
-        found.endpoint_name == *to || found.adapters().contains(to)
-    });
+    let named = deployments.filter(|found| found.value.names().contains(to));
     let run = named.map(|found| by_options(&found.value));
     let all = stated.chain(run).map(ApiSet::bits);
     let all = all.reduce(|all, one| all | one);
@@ -174,13 +176,11 @@ fn by_options(deployment: &Deployment) -> ApiSet {
 
 /// Names that a target of a route can lead to.
 fn known(linked: &Linked<'_>) -> Vec<String> {
-    let upstreams = linked.draft.iter().flat_map(|draft| &draft.upstreams);
-    let names = upstreams.filter_map(|upstream| upstream.name.as_ref());
+    let names = upstreams(linked).filter_map(|upstream| upstream.name.as_ref());
     let mut known: Vec<String> = names.map(ToString::to_string).collect();
     for (_, instance) in &linked.instances {
         for deployment in &instance.deployments {
-            known.push(deployment.value.endpoint_name.to_string());
-            known.extend(deployment.value.adapters().iter().map(ToString::to_string));
+            known.extend(deployment.value.names().iter().map(ToString::to_string));
         }
     }
     known
