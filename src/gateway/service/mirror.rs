@@ -6,12 +6,10 @@
 //! its tokens are counted, and dropped. It is in no log, and nobody's token pays for it.
 
 use std::borrow::Cow;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::gateway::Gateway;
@@ -195,10 +193,7 @@ impl Duplicate {
                 let (admission, record) = (self.admission, self.record);
                 let response = respond::pass_on(answered, admission, delivery, record).await;
                 let mut body = response.into_body();
-                while let Some(Ok(_)) =
-                    poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
-                {
-                }
+                while let Some(Ok(_)) = body.frame().await {}
             }
             Err(refusal) => {
                 let status = refusal.response(Some(api)).status();

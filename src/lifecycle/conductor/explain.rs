@@ -1,7 +1,7 @@
 //! Reasons why a deployment runs or does not, and what a start of it would evict.
 
 use super::Conductor;
-use super::member::{Member, Rolls};
+use super::member::Member;
 use crate::config::{OffloadTo, Roll};
 use crate::deployment::Telling;
 use crate::lifecycle::control::{Evicted, Explanation};
@@ -24,7 +24,7 @@ impl Conductor {
         };
         let prospect = self.placement.prospect(member.key, now, &view);
         let mut lines = vec![self.state(member, prospect.as_ref())];
-        if member.rolls != Rolls::No && member.is_outdated() {
+        if member.is_to_roll() && member.is_outdated() {
             lines.push(
                 format!(
                     "its options have changed: it is replaced {}",

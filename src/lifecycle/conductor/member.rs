@@ -198,6 +198,11 @@ impl Member {
         Some(Event::SpecChanged)
     }
 
+    /// True while it waits to be replaced.
+    pub(in crate::lifecycle) fn is_to_roll(&self) -> bool {
+        self.rolls != Rolls::No
+    }
+
     pub(in crate::lifecycle) fn changed_phase(&mut self, now: Uptime) {
         (self.entered, self.entered_unix) = (now, unix_seconds());
     }

@@ -25,7 +25,7 @@ impl Conductor {
             return Err(CommandError::Unknown(id.clone()));
         };
         if command == Command::Replace {
-            let waiting = replicas.iter().filter(|(_, m)| m.rolls != Rolls::No);
+            let waiting = replicas.iter().filter(|(_, member)| member.is_to_roll());
             let waiting: Vec<_> = waiting.map(|(of, _)| (*of).clone()).collect();
             if !waiting.is_empty() {
                 self.hurry(&waiting);

@@ -49,9 +49,7 @@ impl Conductor {
 
     /// True if a worker waits to be replaced.
     pub(super) fn rolls(&self) -> bool {
-        self.members
-            .values()
-            .any(|member| member.rolls != Rolls::No)
+        self.members.values().any(Member::is_to_roll)
     }
 
     /// Replaces workers whose options changed, one of a deployment at a time.
@@ -59,7 +57,7 @@ impl Conductor {
         let waiting: Vec<DeploymentId> = self
             .members
             .iter()
-            .filter(|(_, member)| member.rolls != Rolls::No)
+            .filter(|(_, member)| member.is_to_roll())
             .map(|(id, _)| id.clone())
             .collect();
         let mut rolled = BTreeSet::new();
