@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 
 use super::common::{ConfigArg, Failure, InvalidSettings};
-use super::estimate::Estimates;
+use super::estimate::{Estimates, devices};
 use super::out;
 use crate::config::{self, Engine};
 use crate::lifecycle::act::command;
@@ -30,7 +30,7 @@ impl Args {
         let catalog = config::with_file(&others, &settings.queues, &self.file, &content)
             .map_err(InvalidSettings)?;
         let engines = Engines::new(&settings).within(&catalog);
-        let mut estimates = Estimates::new(&engines, &settings);
+        let mut estimates = Estimates::new(&engines, &settings, devices(&settings));
         let mut refused = false;
         let own = catalog
             .instances

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::Client;
-use super::common::{ConfigArg, Failure};
+use super::common::{ConfigArg, Failure, show_plan};
 use super::estimate::{Estimates, devices};
 use super::out;
 use crate::admin::view::{PlanFile, PlanRequest, PlanView};
 use crate::config::check::check;
-use crate::config::{FileError, load_catalog};
+use crate::config::{Catalog, FileError, Settings, load_catalog};
 use crate::gateway::client::tls::Certificates;
+use crate::gpu::Device;
 use crate::lifecycle::act::command::Engines;
 use crate::lifecycle::misfits;
 use crate::names::DeploymentId;
@@ -45,45 +46,31 @@ impl Check {
             Ok(_) if self.plan => self.planned().await,
             Ok(summary) => {
                 self.certificates()?;
-                let misfits = self.misfits()?;
+                let settings = self.config.load()?;
+                let devices = devices(&settings);
+                let catalog = load_catalog(&settings.gateway.routes, &settings.queues, None);
+                let misfits = of_files(&catalog, &devices);
                 if !misfits.is_empty() {
                     return show(&misfits);
                 }
                 out::line(summary)?;
-                self.estimates().await?;
+                self.estimates(&settings, &catalog, devices).await?;
                 Ok(ExitCode::SUCCESS)
             }
             Err(errors) => show(&errors),
         }
     }
 
-    /// Deployments that the devices of this machine, or the pretended ones, could
-    /// never hold.
-    fn misfits(&self) -> Result<Vec<FileError>, Failure> {
-        let settings = self.config.load()?;
-        let devices = devices(&settings);
-        let catalog = load_catalog(&settings.gateway.routes, &settings.queues, None);
-        let of_file = |(id, why): (DeploymentId, String)| {
-            let mut instances = catalog.instances.iter();
-            let instance = instances.find(|i| i.deployments.iter().any(|d| d.id == id))?;
-            Some(FileError {
-                file: instance.file.clone(),
-                line: None,
-                key: "deployment".to_owned(),
-                message: format!("{id} can never start: {why}"),
-            })
-        };
-        let misfits = misfits(&catalog, &devices).into_iter();
-        Ok(misfits.filter_map(of_file).collect())
-    }
-
     /// Says what GPU memory each deployment will need, as far as its model is here or the
     /// hub may be asked.
-    async fn estimates(&self) -> Result<(), Failure> {
-        let settings = self.config.load()?;
-        let catalog = load_catalog(&settings.gateway.routes, &settings.queues, None);
-        let engines = Engines::new(&settings).within(&catalog);
-        let mut estimates = Estimates::new(&engines, &settings);
+    async fn estimates(
+        &self,
+        settings: &Settings,
+        catalog: &Catalog,
+        devices: Vec<Device>,
+    ) -> Result<(), Failure> {
+        let engines = Engines::new(settings).within(catalog);
+        let mut estimates = Estimates::new(&engines, settings, devices);
         for spec in catalog.instances.iter().flat_map(|i| &i.deployments) {
             let said = if self.hub {
                 estimates.of_hub(spec).await
@@ -126,23 +113,28 @@ impl Check {
         let plan: PlanView = client
             .call(http::Method::POST, "plan", Some(&request))
             .await?;
-        for deployment in &plan.deployments {
-            out::line(format_args!(
-                "{}: {}",
-                deployment.deployment, deployment.words
-            ))?;
-            for words in &deployment.memory {
-                out::line(format_args!("  GPU memory: {words}"))?;
-            }
-        }
-        for route in &plan.routes {
-            out::line(route)?;
-        }
+        show_plan(&plan)?;
         if plan.deployments.is_empty() && plan.routes.is_empty() {
             out::line("nothing would change")?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Deployments that these devices could never hold, by their files.
+fn of_files(catalog: &Catalog, devices: &[Device]) -> Vec<FileError> {
+    let of_file = |(id, why): (DeploymentId, String)| {
+        let mut instances = catalog.instances.iter();
+        let instance = instances.find(|i| i.deployments.iter().any(|d| d.id == id))?;
+        Some(FileError {
+            file: instance.file.clone(),
+            line: None,
+            key: "deployment".to_owned(),
+            message: format!("{id} can never start: {why}"),
+        })
+    };
+    let misfits = misfits(catalog, devices).into_iter();
+    misfits.filter_map(of_file).collect()
 }
 
 /// Prints what is wrong.

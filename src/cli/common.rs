@@ -1,10 +1,12 @@
-//! Parts that commands share: the settings, the gateway that is asked, the failure.
+//! Parts that commands share: the settings, the gateway that is asked, the failure, a plan.
 
 use std::error::Error;
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::out;
+use crate::admin::view::PlanView;
 use crate::auth::Secret;
 use crate::config::error::FileError;
 use crate::config::{self, Settings};
@@ -93,6 +95,23 @@ impl RemoteArg {
         }
         Ok(Some(Secret::new(token.to_owned())))
     }
+}
+
+/// Prints what a change would do.
+pub(super) fn show_plan(plan: &PlanView) -> Result<(), Failure> {
+    for deployment in &plan.deployments {
+        out::line(format_args!(
+            "{}: {}",
+            deployment.deployment, deployment.words
+        ))?;
+        for words in &deployment.memory {
+            out::line(format_args!("  GPU memory: {words}"))?;
+        }
+    }
+    for route in &plan.routes {
+        out::line(route)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

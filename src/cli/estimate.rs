@@ -32,11 +32,11 @@ pub(super) struct Estimates<'a> {
 }
 
 impl<'a> Estimates<'a> {
-    pub(super) fn new(engines: &'a Engines, settings: &'a Settings) -> Self {
+    pub(super) fn new(engines: &'a Engines, settings: &'a Settings, devices: Vec<Device>) -> Self {
         Self {
             engines,
             settings,
-            devices: devices(settings),
+            devices,
             heard: HashMap::new(),
         }
     }

@@ -10,7 +10,7 @@ use clap::Args;
 use http::Method;
 
 use super::client::Client;
-use super::common::{Failure, RemoteArg};
+use super::common::{Failure, RemoteArg, show_plan};
 use super::out;
 use crate::admin::exchange::{CloneRequest, Deleted, Launched};
 use crate::config::exchange::read_file;
@@ -132,12 +132,7 @@ fn told(launched: &Launched) -> Result<ExitCode, Failure> {
         for line in review.after.lines() {
             out::line(format_args!("+ {line}"))?;
         }
-        for planned in &review.plan.deployments {
-            out::line(format_args!("{}: {}", planned.deployment, planned.words))?;
-        }
-        for route in &review.plan.routes {
-            out::line(format_args!("{route}"))?;
-        }
+        show_plan(&review.plan)?;
         return Ok(ExitCode::SUCCESS);
     }
     let what = if launched.unchanged {
