@@ -221,16 +221,10 @@ fn preview(
             (format!("tidegate {}", line.args.join(" ")), Vec::new())
         }
     };
-    let (notes, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with('#'));
-    let notes = notes
-        .iter()
-        .map(|note| note.trim_start_matches(['#', ' ']).to_owned());
-    Ok(CommandView {
-        deployment: spec.id.to_string(),
-        command: lines.join("\n").trim().to_owned(),
-        notes: notes.chain(doubts).collect(),
-        memory: engines.foretold(spec, devices),
-    })
+    let memory = engines.foretold(spec, devices);
+    let mut view = CommandView::printed(spec.id.to_string(), &text, memory);
+    view.notes.extend(doubts);
+    Ok(view)
 }
 
 /// Queues that workers can be placed in.

@@ -112,20 +112,15 @@ fn command_view(
     spec: &crate::config::Deployment,
     devices: &[Device],
 ) -> CommandView {
-    let (command, notes) = match printed(engines, spec) {
-        Ok(text) => {
-            let (notes, lines): (Vec<_>, Vec<_>) =
-                text.lines().partition(|line| line.starts_with('#'));
-            let note = |line: &&str| line.trim_start_matches(['#', ' ']).to_owned();
-            (lines.join("\n"), notes.iter().map(note).collect())
-        }
-        Err(error) => (String::new(), vec![format!("it can't be run: {error}")]),
-    };
-    CommandView {
-        deployment: spec.id.to_string(),
-        command,
-        notes,
-        memory: engines.foretold(spec, devices),
+    let (deployment, memory) = (spec.id.to_string(), engines.foretold(spec, devices));
+    match printed(engines, spec) {
+        Ok(text) => CommandView::printed(deployment, &text, memory),
+        Err(error) => CommandView {
+            deployment,
+            command: String::new(),
+            notes: vec![format!("it can't be run: {error}")],
+            memory,
+        },
     }
 }
 

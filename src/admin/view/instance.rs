@@ -195,6 +195,20 @@ pub struct CommandView {
     pub memory: Vec<String>,
 }
 
+impl CommandView {
+    /// A command as it is printed: its notes are the lines that begin with `#`.
+    pub(in crate::admin) fn printed(deployment: String, text: &str, memory: Vec<String>) -> Self {
+        let (notes, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with('#'));
+        let note = |line: &&str| line.trim_start_matches(['#', ' ']).to_owned();
+        Self {
+            deployment,
+            command: lines.join("\n").trim().to_owned(),
+            notes: notes.iter().map(note).collect(),
+            memory,
+        }
+    }
+}
+
 /// Outcome that a route file would have.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct DraftView {

@@ -20,7 +20,7 @@ export function leavers(all) {
 }
 
 /** All that is known of why, a paragraph a model. */
-export function reasons(all) {
+export function paragraphs(all) {
   return all.map((each) => el("div", { class: "stack" }, all.length > 1 && el("h3", {}, data(each.deployment, 80)),
     el("p", {}, each.lines.slice(0, 1).map((line) => prose(sentence(line)))),
     el("ul", { class: "quiet" }, each.lines.slice(1).filter((line) => !each.evicts.some(({ deployment }) => line.startsWith(deployment))).map((line) => el("li", {}, prose(sentence(line))))),

@@ -6,7 +6,7 @@ import { get, live, news, part } from "../lib/api.js";
 import { ago, count, decimal, NONE, span, time } from "../lib/format.js";
 import { terminal } from "../lib/console.js";
 import { board, PLOTS } from "../lib/series.js";
-import { explained, reasons } from "../lib/explain.js";
+import { explained, paragraphs } from "../lib/explain.js";
 import { configuration } from "../lib/configuration.js";
 import { table } from "../lib/table.js";
 import { tabs } from "../lib/tabs.js";
@@ -104,7 +104,7 @@ function whyBox(name) {
     const text = JSON.stringify(all);
     if (text === last) return;
     last = text;
-    show(words, reasons(all));
+    show(words, paragraphs(all));
   }, 5);
   return { node };
 }
