@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -26,11 +27,28 @@ def binary():
     return Path(os.environ.get("TIDEGATE_CI_BINARY", default)).resolve()
 
 
+#: Ports that were given out: the kernel may offer one again before it is listened on.
+_GIVEN = set()
+
+
 def free_port():
-    """A loopback port that nobody listened on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port that nobody listened on just now, another each time.
+
+    Not one of those that the kernel chooses for connections, so that none takes it before it is listened on.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    for _ in range(10_000):
+        port = random.randrange(10_000, max(lowest, 20_000))
+        if port in _GIVEN:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _GIVEN.add(port)
+        return port
+    raise AssertionError("no port is free")
 
 
 def _marked(text):

@@ -35,15 +35,17 @@ pub(crate) struct Place {
     child: Option<Child>,
 }
 
-fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
+/// Two ports that nobody listens on: bound at once, so that they differ.
+fn free_ports() -> (u16, u16) {
+    let [one, two] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = |socket: TcpListener| socket.local_addr().unwrap().port();
+    (port(one), port(two))
 }
 
 impl Place {
     pub(crate) fn new(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (port, metrics) = (free_port(), free_port());
+        let (port, metrics) = free_ports();
         let toml = format!(
             "[gateway]\nlisten = [\"127.0.0.1:0\"]\nplain_listen = [\"127.0.0.1:{port}\"]\naccess_log = \"access.log\"\n\
              shutdown_timeout = \"5s\"\n[admin]\nlisten = \"off\"\n[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n{more}"
