@@ -25,6 +25,7 @@ pub mod embed;
 mod embeds;
 pub mod error;
 pub mod exchange;
+mod finish;
 mod latencies;
 pub mod listener;
 mod login;
@@ -45,27 +46,37 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::post;
 
 use access::Caller;
+use finish::Finish;
 pub use state::{Admin, Front, Parts, shown_host};
 
+use crate::tasks::Tasks;
+
 /// Router of the Unix socket: the API, for every process that may open the socket.
-pub fn socket_router(admin: Admin) -> Router {
+/// What changes something becomes one of `tasks`.
+pub fn socket_router(admin: Admin, tasks: &Tasks) -> Router {
     api::router()
+        .layer(from_fn_with_state(Finish::new(tasks), finish::changes))
         .layer(axum::Extension(Caller::socket()))
         .layer(from_fn(drain::rest))
         .with_state(admin)
 }
 
 /// Router of the HTTPS listener: the API behind the door, the login, the pages.
-pub fn https_router(admin: Admin) -> Router {
+/// What changes something becomes one of `tasks`.
+pub fn https_router(admin: Admin, tasks: &Tasks) -> Router {
     let guarded_api = api::router()
+        .layer(from_fn_with_state(Finish::new(tasks), finish::changes))
         .layer(from_fn_with_state(admin.clone(), slim::answers))
         .layer(from_fn_with_state(admin.clone(), door::api));
     let guarded_pages = dashboard::router().layer(from_fn_with_state(admin.clone(), door::pages));
-    let log_in = Router::new().route("/api/v1/session", post(login::login_json));
+    // Whoever may not come in yet takes no place of those who have.
+    let log_in = Router::new()
+        .route("/api/v1/session", post(login::login_json))
+        .merge(login::router())
+        .layer(from_fn_with_state(Finish::new(tasks), finish::changes));
     Router::new()
         .merge(log_in)
         .merge(guarded_api)
-        .merge(login::router())
         .merge(embed::router())
         .merge(dashboard::open())
         .merge(guarded_pages)

@@ -136,7 +136,8 @@ impl Tasks {
         });
     }
 
-    /// As [`Self::spawn`], without a span: for connections, where one costs.
+    /// As [`Self::spawn`], without a span: for connections, where one costs, and for calls, whose
+    /// log lines stand by themselves.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn spawn_bare(&self, future: impl Future<Output = ()> + Send + 'static) {
         drop(tokio::spawn(self.tracker.track_future(future)));

@@ -165,7 +165,8 @@ async fn enter(
     Ok(Caller::of_session(id, &session, csrf, peer(extensions)))
 }
 
-fn is_safe(method: &Method) -> bool {
+/// True for a method that changes nothing.
+pub(super) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 

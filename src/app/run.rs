@@ -126,13 +126,13 @@ impl App {
         let talks = end.talks.ending();
         let answers = handover::answer(self.handover_socket, end.answers.clone(), talks);
         end.talks.spawn("handover", answers);
-        let router = admin::socket_router(self.admin.clone());
+        let router = admin::socket_router(self.admin.clone(), &self.tasks);
         let path = self.settings.admin.socket.clone();
         let ending = self.tasks.ending();
         let serving = socket::serve(self.admin_socket, path, router, ending.clone());
         self.tasks.spawn_vital("admin", serving);
         if let Some(listener) = self.doors.admin {
-            let router = admin::https_router(self.admin.clone());
+            let router = admin::https_router(self.admin.clone(), &self.tasks);
             let serving = listener.serve(router, self.tasks.clone());
             self.tasks.spawn_vital("dashboard", serving);
         }
