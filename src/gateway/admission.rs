@@ -2,10 +2,10 @@
 //!
 //! A request counts for its token and workspace from its head on ([`concurrency`]).
 //! [`admit`](fn@admit) first takes from its token's budgets; then a slot of the route
-//! ([`seat`]), then one of the deployment ([`queue`]), then it goes through the gate, at
+//! ([`admit::seat`]), then one of the deployment ([`queue`]), then it goes through the gate, at
 //! which it waits for the worker that its demand starts ([`cold`]). Where a list says who
-//! is asked, what comes after the slot of the route ([`place`](fn@place)) is done once for
-//! each target; no request waits for a place while it has another. Everything is held by value: a request
+//! is asked, what comes after the slot of the route is done once for each target ([`walk`]);
+//! no request waits for a place while it has another. Everything is held by value: a request
 //! that is dropped here, in whatever wait, leaves nothing behind.
 
 mod admit;
@@ -15,10 +15,12 @@ mod cold;
 pub mod concurrency;
 mod place;
 mod queue;
+mod walk;
 mod workers;
 
-pub use admit::{Admission, Call, Seated, admit, place, seat};
+pub use admit::{Admission, Call, Seated, admit};
 pub use again::Again;
 pub use back::admit_back;
 pub use cold::load;
 pub use place::Place;
+pub use walk::{Failed, Step, Walk};

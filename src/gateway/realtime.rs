@@ -27,6 +27,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::Gateway;
 use super::answer::body::Body;
+use super::head::headers::SERVED_BY;
 use super::models;
 use super::record::Record;
 use super::refusal::Refusal;
@@ -75,6 +76,7 @@ pub async fn open(
         table: Arc::clone(table),
         principal: Arc::clone(principal),
         route,
+        headers: parts.headers.clone(),
     };
     let named = model_in(parts.uri.query().unwrap_or_default())?;
     let line = match models::find(table, caller.route.as_deref(), named.as_deref(), principal) {
@@ -86,7 +88,7 @@ pub async fn open(
     Ok(Opening {
         client,
         accept: websocket::accept(&key),
-        speaks_protocol: has_token(&parts.headers, &SEC_WEBSOCKET_PROTOCOL, PROTOCOL),
+        speaks_protocol: has_token(&caller.headers, &SEC_WEBSOCKET_PROTOCOL, PROTOCOL),
         caller,
         line,
     })
@@ -158,6 +160,10 @@ impl Opening {
         }
         if self.speaks_protocol {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+        }
+        let served = record.served.as_ref().and_then(|served| served.header());
+        if let Some(served) = served {
+            headers.insert(SERVED_BY, served);
         }
         let handover = Handover::default();
         handover.put(Tunnel::new(self.client, self.caller, self.line, record));

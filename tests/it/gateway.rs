@@ -4,6 +4,7 @@
     reason = "a test that reads past an end should say so at once"
 )]
 
+mod along;
 mod apis;
 mod bench;
 mod cancel;

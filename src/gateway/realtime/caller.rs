@@ -15,6 +15,8 @@ pub(super) struct Caller {
     pub(super) table: Arc<Table>,
     pub(super) principal: Arc<Principal>,
     pub(super) route: Option<String>,
+    /// The headers of the opening.
+    pub(super) headers: HeaderMap,
 }
 
 /// True if a header lists this token.

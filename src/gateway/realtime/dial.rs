@@ -15,10 +15,12 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
 use super::caller::{Caller, has_token};
-use crate::gateway::admission::{Admission, Again, Call, admit};
+use crate::config::GoOn;
+use crate::gateway::admission::{Admission, Again, Call, Failed, Walk, admit};
 use crate::gateway::forward::{blame, forwarded_headers};
 use crate::gateway::record::{Record, RequestPhase};
 use crate::gateway::refusal::Refusal;
+use crate::gateway::retry::onward;
 use crate::gateway::route::table::Destination;
 use crate::gateway::upstream::pool::Occupied;
 use crate::openai::api::Api;
@@ -68,31 +70,37 @@ pub(super) async fn connect(
         return Err(Refusal::Body(ScanError::NoPlace { of }));
     }
     let (gateway, principal) = (&caller.gateway, &caller.principal);
-    let scan = Scan::of_nothing();
-    let chosen = destination.chosen(Api::Realtime);
+    let (scan, headers) = (Scan::of_nothing(), &caller.headers);
     let call = Call {
         principal,
-        destination: chosen,
+        destination: &destination,
         api: Api::Realtime,
         scan: &scan,
-        pick: destination.pick(Api::Realtime, &HeaderMap::new(), &scan, &Pieces::default()),
+        pick: destination.pick(Api::Realtime, headers, &scan, &Pieces::default()),
     };
-    let pick = call.pick;
     let seats = gateway.seat(principal)?;
-    let mut admission = admit(seats, call, record).await?;
-    let headers = forwarded_headers(HeaderMap::new(), record).into_map();
-    let mut again = Again::default();
-    let (occupied, in_flight, upgraded) = loop {
-        let refusal = match open(&admission, &headers, chosen, record).await {
-            Ok(opened) => break opened,
-            Err(refusal) => refusal,
-        };
-        if !admission.is_replaced(&refusal, &mut again).await {
-            return Err(refusal);
+    let told = forwarded_headers(HeaderMap::new(), record).into_map();
+    let (admission, opened) = if let Some(list) = &destination.list {
+        let rules = &destination.route.load_balancing;
+        let key = list.key(principal, headers, rules);
+        let mut walk = Walk::begin(seats, (call, list), key, record).await?;
+        loop {
+            let mut step = walk.next(|_, _| false, record).await?;
+            let at = (step.call, step.when, walk.has_next());
+            match attempt(at, &mut step.admission, &told, record).await {
+                Ok(opened) => break (step.admission, opened),
+                Err(failed) => walk.leave(step.admission, failed, record)?,
+            }
         }
-        let next = admission.again(&mut again, pick, chosen, record);
-        next.await?;
+    } else {
+        let mut admission = admit(seats, call, record).await?;
+        match attempt((call, &[], false), &mut admission, &told, record).await {
+            Ok(opened) => (admission, opened),
+            Err(Failed::Here(refusal)) => return Err(refusal),
+            Err(Failed::Onward(_)) => return Err(Refusal::Unreachable),
+        }
     };
+    let (occupied, in_flight, upgraded) = opened;
     record.phase = RequestPhase::Stream;
     let model = admission.place.target.model.as_ref();
     let model = model.unwrap_or(&destination.name);
@@ -109,13 +117,60 @@ pub(super) async fn connect(
     })
 }
 
+/// A WebSocket with a server, and what counts it.
+type Opened = (Occupied, Counted, Upgraded);
+
+/// Failure to open a WebSocket, and the status with which the server answered instead.
+struct Unopened {
+    refusal: Refusal,
+    status: Option<StatusCode>,
+}
+
+impl From<Refusal> for Unopened {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            status: None,
+        }
+    }
+}
+
+/// A WebSocket with the admitted server, or with the worker that replaces it.
+async fn attempt(
+    (call, when, has_next): (Call<'_>, &[GoOn], bool),
+    admission: &mut Admission,
+    headers: &HeaderMap,
+    record: &mut Record,
+) -> Result<Opened, Failed> {
+    let mut again = Again::default();
+    loop {
+        let Unopened { refusal, status } =
+            match open(admission, headers, call.destination, record).await {
+                Ok(opened) => return Ok(opened),
+                Err(unopened) => unopened,
+            };
+        if has_next && matches!(refusal, Refusal::UnsupportedEndpoint) {
+            return Err(Failed::Onward("no_such_api"));
+        }
+        // Nothing was said yet, so it may be said to another.
+        if let Some(why) = onward(status.ok_or(&refusal), when, true) {
+            return Err(Failed::Onward(why));
+        }
+        if !admission.is_replaced(&refusal, &mut again).await {
+            return Err(Failed::Here(refusal));
+        }
+        let next = admission.again(&mut again, call.pick, call.destination, record);
+        next.await.map_err(Failed::Here)?;
+    }
+}
+
 /// A WebSocket with the admitted server.
 async fn open(
     admission: &Admission,
     headers: &HeaderMap,
     destination: &Destination,
     record: &mut Record,
-) -> Result<(Occupied, Counted, Upgraded), Refusal> {
+) -> Result<Opened, Unopened> {
     let timeouts = &destination.route.timeouts;
     let (target, server) = (&admission.place.target, &admission.place.server);
     record.phase = RequestPhase::Connect;
@@ -140,18 +195,18 @@ async fn open(
             let request = opening(&path, headers, &key)?;
             let opened = timeout(timeouts.first_byte, upgrade(socket, request, &key)).await;
             record.waits.first_byte = sent.elapsed();
-            opened.unwrap_or(Err(Refusal::UpstreamTimeout))
+            opened.unwrap_or(Err(Refusal::UpstreamTimeout.into()))
         }
-        Err(failure) => Err(Refusal::Unreached(failure)),
+        Err(failure) => Err(Refusal::Unreached(failure).into()),
     };
     match opened {
         Ok(upgraded) => {
             attempt.succeeded();
             Ok((occupied, in_flight, upgraded))
         }
-        Err(refusal) => {
-            blame(attempt, &refusal, destination, server);
-            Err(refusal)
+        Err(unopened) => {
+            blame(attempt, &unopened.refusal, destination, server);
+            Err(unopened)
         }
     }
 }
@@ -176,10 +231,10 @@ async fn upgrade(
     socket: Socket,
     request: Request<Empty<Bytes>>,
     key: &str,
-) -> Result<Upgraded, Refusal> {
+) -> Result<Upgraded, Unopened> {
     let broke = |error: hyper::Error| {
         tracing::debug!(error = %error, "an upstream broke off before it became a WebSocket");
-        Refusal::UpstreamBroke
+        Unopened::from(Refusal::UpstreamBroke)
     };
     let (mut sender, driver) = http1::handshake(TokioIo::new(socket))
         .await
@@ -208,10 +263,10 @@ async fn upgrade(
 }
 
 /// Checks that the server opens the WebSocket, and answers to our key.
-fn check(response: &Response<Incoming>, key: &str) -> Result<(), Refusal> {
+fn check(response: &Response<Incoming>, key: &str) -> Result<(), Unopened> {
     let headers = response.headers();
     let accept = websocket::accept(key);
-    match response.status() {
+    let refusal = match response.status() {
         StatusCode::SWITCHING_PROTOCOLS
             if has_token(headers, &UPGRADE, "websocket")
                 && has_token(headers, &CONNECTION, "upgrade")
@@ -219,15 +274,22 @@ fn check(response: &Response<Incoming>, key: &str) -> Result<(), Refusal> {
                     .get(SEC_WEBSOCKET_ACCEPT)
                     .is_some_and(|given| *given == *accept) =>
         {
-            Ok(())
+            return Ok(());
         }
         // uvicorn answers 403 where there is no such route.
         StatusCode::FORBIDDEN
         | StatusCode::NOT_FOUND
         | StatusCode::METHOD_NOT_ALLOWED
-        | StatusCode::UPGRADE_REQUIRED => Err(Refusal::UnsupportedEndpoint),
-        status @ StatusCode::UNAUTHORIZED => Err(Refusal::KeyRefused { status }),
-        status if status.is_redirection() => Err(Refusal::Redirected { status }),
-        _ => Err(Refusal::UpstreamBroke),
-    }
+        | StatusCode::UPGRADE_REQUIRED => Refusal::UnsupportedEndpoint,
+        status @ StatusCode::UNAUTHORIZED => Refusal::KeyRefused { status },
+        status if status.is_redirection() => Refusal::Redirected { status },
+        status @ (StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE) => {
+            return Err(Unopened {
+                refusal: Refusal::UpstreamBroke,
+                status: Some(status),
+            });
+        }
+        _ => Refusal::UpstreamBroke,
+    };
+    Err(refusal.into())
 }

@@ -30,7 +30,6 @@ use crate::gateway::route::paths::Paths;
 use crate::gateway::upstream::balance::Turns;
 use crate::gateway::upstream::server::{Fleet, Server};
 use crate::names::ModelName;
-use crate::openai::api::Api;
 use crate::telemetry::metrics::RequestMetrics;
 
 /// Destinations of requests at one moment.
@@ -140,15 +139,6 @@ impl Destination {
     pub fn is_ours(&self) -> bool {
         let is_ours = |target: &Arc<Target>| matches!(target.backend, Backend::Deployment { .. });
         self.targets.iter().any(is_ours)
-    }
-
-    /// The servers that a request goes to at present where it is sent once: of a list, those
-    /// of the target that comes first.
-    pub fn chosen(self: &Arc<Self>, api: Api) -> &Arc<Self> {
-        let list = self.list.as_ref();
-        let ranked = list.map(|list| list.ranked(api, None));
-        let first = ranked.as_ref().and_then(|ranked| ranked.first());
-        first.map_or(self, |first| &first.listed.destination)
     }
 
     /// Progress of a worker's start that requests wait for, in words.

@@ -1,8 +1,4 @@
 //! A request for a name that leads to a list: one target after another, until one answers.
-//!
-//! Each is asked at most once, so the length of the list bounds what one request costs;
-//! the budget of retries is for the servers of one target. Nothing is passed over once an
-//! answer began.
 
 use http::request::Parts;
 
@@ -11,26 +7,17 @@ use super::mirror;
 use crate::config::GoOn;
 use crate::gateway::Gateway;
 use crate::gateway::admission::concurrency::Seating;
-use crate::gateway::admission::{Admission, Call, place, seat};
+use crate::gateway::admission::{Call, Failed, Step, Walk};
 use crate::gateway::answer::respond::heard;
 use crate::gateway::forward::{Answered, Otherwise, Outgoing, forward};
 use crate::gateway::models::context_max;
-use crate::gateway::record::{Record, RequestPhase};
+use crate::gateway::record::Record;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::retry::{may_be_too_long, onward, too_long};
 use crate::gateway::route::table::Destination;
-use crate::gateway::route::table::lineup::{Lineup, Served};
+use crate::gateway::route::table::lineup::Lineup;
 use crate::openai::api::Api;
-use crate::telemetry::metrics::retried;
 use crate::time::Instant;
-
-/// Reason why a target does not answer.
-enum Failed {
-    /// The next one is asked, for this reason.
-    Onward(&'static str),
-    /// The request ends here.
-    Here(Refusal),
-}
 
 /// A place, a server, the head of its answer.
 pub(super) async fn ask(
@@ -56,59 +43,26 @@ pub(super) async fn ask(
         scan,
         pick: destination.pick(api, &parts.headers, scan, asking.body),
     };
-    let mut seated = seat(seating, call, record).await?;
-    // What is known now, and not before the wait for a place of the route.
-    let ranked = list.ranked(api, key);
+    let mut walk = Walk::begin(seating, (call, list), key, record).await?;
     let headers = std::mem::take(&mut parts.headers);
     let (outgoing, mut delivery) = prepare(&asking, parts, headers, record);
-    let mut failed = Vec::new();
-    for (at, one) in ranked.iter().enumerate() {
-        record.served = Served::at(&ranked, at, &failed).map(Box::new);
-        let when = if at + 1 < ranked.len() {
-            one.listed.rule.when.as_slice()
-        } else {
-            &[]
-        };
-        let call = Call {
-            destination: &one.listed.destination,
-            ..call
-        };
-        if is_too_long(&asking, call.destination, when) {
-            failed.push("too_long");
-            continue;
-        }
-        record.phase = RequestPhase::Queue;
-        let place = match place(call, record).await {
-            Ok(place) => place,
-            Err(refusal) => {
-                failed.push(onward(Err(&refusal), when, false).ok_or(refusal)?);
-                continue;
-            }
-        };
-        let mut admission = Admission::admitted(place, seated, record);
+    let is_too_short = |to: &Destination, when: &[GoOn]| is_too_long(&asking, to, when);
+    loop {
+        let mut step = walk.next(is_too_short, record).await?;
         if record.retries == 0 {
             record.waits.overhead = record.elapsed().saturating_sub(waited(record));
         }
         let began = Instant::now();
-        match sent(&outgoing, (call, when), &mut admission, record).await {
+        match sent(&outgoing, &mut step, record).await {
             Ok(answered) => {
-                mirror::copy(gateway, (&outgoing, destination), (list, one), record);
+                let (one, admission) = (step.one, step.admission);
+                mirror::copy(gateway, (&outgoing, destination), (list, &one), record);
                 asking.goes_on(gateway, &admission, began, &mut delivery);
                 return Ok(Box::new((answered, admission, delivery)));
             }
-            Err(Failed::Here(refusal)) => return Err(refusal),
-            Err(Failed::Onward(why)) => {
-                retried(destination.route.name.as_str(), why);
-                record.retries += 1;
-                failed.push(why);
-            }
+            Err(failed) => walk.leave(step.admission, failed, record)?,
         }
-        // Out of this one's place before it waits for another.
-        seated = admission.leave();
     }
-    // All that served it have left while the request waited.
-    let unserved = destination.must_serve(api).err();
-    Err(unserved.unwrap_or(Refusal::Unreachable))
 }
 
 /// Bytes of a body that are one token at least: of words of any language, each letter
@@ -130,16 +84,23 @@ fn is_too_long(asking: &Asking<'_>, destination: &Destination, when: &[GoOn]) ->
 /// Sends it to the target that has a place for it, and reads the head of the answer.
 async fn sent(
     outgoing: &Outgoing<'_>,
-    (call, when): (Call<'_>, &[GoOn]),
-    admission: &mut Admission,
+    step: &mut Step<'_>,
     record: &mut Record,
 ) -> Result<Answered, Failed> {
+    let (call, when) = (step.call, step.when);
     let otherwise = if when.contains(&GoOn::Unreachable) {
         Otherwise::Targets(call.pick)
     } else {
         Otherwise::Servers(call.pick)
     };
-    let result = forward(outgoing, call.destination, otherwise, admission, record).await;
+    let result = forward(
+        outgoing,
+        call.destination,
+        otherwise,
+        &mut step.admission,
+        record,
+    )
+    .await;
     let status = result.as_ref().map(|answered| answered.head.status);
     if let Some(why) = onward(status, when, outgoing.may_replay()) {
         return Err(Failed::Onward(why));

@@ -13,8 +13,8 @@ use super::bench::{Answer, Bench, LIMIT, OK, post_to, server};
 use super::dead::{deploy_file, serves};
 
 const CHAT: &str = r#"{"messages":[],"model":"chat"}"#;
-const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
-const GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";
+pub(super) const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+pub(super) const GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";
 const BROKEN: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
 const LIMITED: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n";
 const LONG: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 121\r\n\r\n{\"error\":{\"message\":\"This model's maximum context length is 8 tokens.\",\"type\":\"BadRequestError\",\"param\":null,\"code\":400}}";
@@ -38,17 +38,16 @@ async fn counting(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 /// An address that refuses connections.
-async fn nowhere() -> SocketAddr {
+pub(super) async fn nowhere() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }
 
 /// A bench whose name `chat` leads to servers of others, `s0` first.
-async fn bench(servers: &[SocketAddr], rules: &str, each: &[&str]) -> Bench {
+pub(super) async fn bench(servers: &[SocketAddr], rules: &str, each: &[&str]) -> Bench {
     let bench = Bench::new(servers, "").await;
-    let mut text = format!(
-        "[route]\nname = \"chat\"\npublic = true\n[route.ejection]\nfailures = 0\n{rules}\n"
-    );
+    let mut text =
+        format!("[route]\nname = \"chat\"\npublic = true\nejection.failures = 0\n{rules}\n");
     let servers = servers.iter().enumerate().map(|(n, server)| {
         let more = each.get(n).copied().unwrap_or_default();
         format!(

@@ -13,11 +13,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::bench::{Bench, Client, LIMIT, OK, server};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const UPDATE: &str = r#"{"type":"session.update","model":"chat"}"#;
+pub(super) const UPDATE: &str = r#"{"type":"session.update","model":"chat"}"#;
 const DONE: &str = r#"{"type":"transcription.done","text":"hi","usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
 
+pub(super) const NO_ROUTE: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+
 /// One end of a WebSocket.
-struct Socket<S> {
+pub(super) struct Socket<S> {
     stream: Client<S>,
     frames: Reader,
     own: Side,
@@ -36,7 +38,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    async fn say(&mut self, words: &str) {
+    pub(super) async fn say(&mut self, words: &str) {
         self.stream.send(text(self.own, words.as_bytes())).await;
     }
 
@@ -62,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// The next message; the code of a close, or nothing at the end.
-    async fn hear(&mut self) -> String {
+    pub(super) async fn hear(&mut self) -> String {
         match self.next().await {
             Some(Piece::Message { payload, .. }) => String::from_utf8(payload).unwrap(),
             Some(Piece::Close(_, code)) => format!("close {}", code.unwrap_or(0)),
@@ -73,7 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 }
 
 /// A server as vLLM's: greets, tells what it hears, and answers a commit.
-async fn vllm(
+pub(super) async fn vllm(
     key: impl Fn(&str) -> String + Send + Sync + Clone + 'static,
 ) -> (SocketAddr, UnboundedReceiver<String>) {
     let (tell, heard) = unbounded_channel();
@@ -113,7 +115,7 @@ async fn vllm(
     (address, heard)
 }
 
-fn opening(bench: &Bench, path: &str) -> String {
+pub(super) fn opening(bench: &Bench, path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: keep-alive, Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\
@@ -123,7 +125,12 @@ fn opening(bench: &Bench, path: &str) -> String {
 }
 
 /// Opens a WebSocket and checks how.
-async fn open(bench: &Bench, path: &str) -> Socket<TcpStream> {
+pub(super) async fn open(bench: &Bench, path: &str) -> Socket<TcpStream> {
+    opened(bench, path).await.0
+}
+
+/// As [`open`], with the head of the answer in lower case.
+pub(super) async fn opened(bench: &Bench, path: &str) -> (Socket<TcpStream>, String) {
     let mut client = bench.connect().await;
     client.send(opening(bench, path)).await;
     let opened = String::from_utf8(client.until(b"\r\n\r\n").await).unwrap();
@@ -134,7 +141,17 @@ async fn open(bench: &Bench, path: &str) -> Socket<TcpStream> {
         lower.contains("x-request-id: ") && !lower.contains("extensions"),
         "{opened}"
     );
-    Socket::new(client, Side::Client)
+    (Socket::new(client, Side::Client), lower)
+}
+
+/// A server that answers alike, whoever wants to open a WebSocket.
+pub(super) async fn answering(answer: &'static str) -> SocketAddr {
+    server(move |_, mut peer| async move {
+        peer.until(b"\r\n\r\n").await;
+        peer.send(answer).await;
+        peer.is_closed().await;
+    })
+    .await
 }
 
 #[tokio::test]
@@ -326,12 +343,7 @@ async fn a_websocket_for_responses_is_refused_at_once_so_that_agents_ask_by_post
 async fn a_server_that_does_not_open_it_properly_is_not_believed() {
     let (wrong, _heard) = vllm(|_| accept(KEY)).await;
     // It reads no body, so the script of a plain answer does not fit.
-    let plain = server(|_, mut peer| async move {
-        peer.until(b"\r\n\r\n").await;
-        peer.send(OK).await;
-        peer.is_closed().await;
-    })
-    .await;
+    let plain = answering(OK).await;
     for (address, status, code) in [
         (wrong, 502, "upstream_error"),
         (plain, 502, "upstream_error"),
@@ -340,13 +352,7 @@ async fn a_server_that_does_not_open_it_properly_is_not_believed() {
         let answer = bench.ask(opening(&bench, "/v1/realtime?model=chat")).await;
         assert_eq!((answer.status, answer.code().as_str()), (status, code));
     }
-    let refusing = server(|_, mut peer| async move {
-        peer.until(b"\r\n\r\n").await;
-        peer.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-            .await;
-        peer.is_closed().await;
-    })
-    .await;
+    let refusing = answering(NO_ROUTE).await;
     let bench = Bench::new(&[refusing], "").await;
     let answer = bench.ask(opening(&bench, "/v1/realtime?model=chat")).await;
     assert_eq!(
