@@ -24,13 +24,15 @@ def settings(programs):
 
 def shape_of(models):
     """The route file, with idle times to be filled in."""
-    def shape(offload_after="30m", time_limit="4h"):
+    def shape(offload_after="30m", time_limit="4h", usage="at_end"):
         text = f"""
 [route]
 name = "tiny"
 project = "research"
 [route.timeouts]
 cold_start = "{lifecycle.START_MAX}s"
+[route.stream]
+usage = "{usage}"
 
 [instance]
 name = "tiny"
@@ -99,6 +101,7 @@ def run(report, gateway, shape, embedder):
     endpoints.of_text(report, alpha)
     data_plane.stored(report, alpha)
     usage.mixed_load(report, alpha)
+    usage.exact(report, alpha, shape)
     data_plane.refusals(report, alpha)
     data_plane.limit(report, beta, PLACES)
     data_plane.abort(report, alpha)

@@ -55,6 +55,55 @@ def mixed_load(report, served, seed=7):
         wait_for("equal counts", counts, 10)
 
 
+def exact(report, served, shape, streams=24, seed=11):
+    """One stream after the other is left in the middle, through a route that wants exact accounting."""
+    with report.check(f"{served.model}: {streams} streams that are left in the middle are booked as vLLM counts them") as check:
+        gateway = served.gateway
+        _written(gateway, shape(usage="exact"))
+        dice, sdk, off = random.Random(seed), served.sdk(), []
+        for _ in range(streams):
+            before, ours_before = served.worker().tokens(), served.counted()
+            _left(sdk, served.model, dice)
+            served.worker().wait_running(0, 30)
+
+            def differences():
+                ours = [now - then for now, then in zip(served.counted(), ours_before)]
+                theirs = [now - then for now, then in zip(served.worker().tokens(), before)]
+                return ours[0] and (int(ours[0] - theirs[0]), int(ours[1] - theirs[1]), int(theirs[1]))
+
+            off.append(wait_for("it is booked", differences, 10))
+        prompts, answers = [each[0] for each in off], [each[1] for each in off]
+        check.figure = (f"of {sum(each[2] for each in off)} tokens of answers {sum(answers)} off, at most {max(map(abs, answers))} of one; "
+                        f"of prompts {sum(prompts)}")
+        expect(not any(prompts), f"prompts: {prompts}")
+        expect(max(map(abs, answers)) <= 1, f"answers: {answers}")
+        _written(gateway, shape())
+
+
+def _written(gateway, text):
+    """Writes the route file and waits until it is in effect."""
+    def reloads():
+        return gateway.log().count("routes are in effect")
+
+    before = reloads()
+    gateway.route("tiny", text)
+    wait_for("the file is in effect", lambda: reloads() > before, 20)
+
+
+def _left(sdk, model, dice):
+    """A chat or a completion whose client leaves after some events."""
+    words, ask = "word " * dice.randint(1, 40), {"model": model, "max_tokens": 200, "stream": True, "extra_body": GO_ON}
+    if dice.random() < 0.5:
+        answer = sdk.chat.completions.create(messages=hello(words), **ask)
+    else:
+        answer = sdk.completions.create(prompt=words, **ask)
+    events = dice.randint(3, 60)
+    for count, _ in enumerate(answer, start=1):
+        if count == events:
+            answer.close()
+            return
+
+
 def _prompts_fit(ours, theirs, aborted):
     # The prompt of a request that was given up is estimated from those that were not.
     return abs(ours - theirs) <= aborted * 12 + 1

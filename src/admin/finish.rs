@@ -174,7 +174,7 @@ mod tests {
         }
         let request = Request::post("/").body(Body::empty()).unwrap();
         let waiting = stand.service.call(request);
-        let waited = crate::time::timeout(Duration::from_secs(60), waiting).await;
+        let waited = crate::time::timeout(Duration::from_mins(1), waiting).await;
         assert!(waited.is_err(), "it began without a place");
         assert_eq!(stand.tasks.len(), PLACES);
         stand.go.add_permits(PLACES + 1);

@@ -28,9 +28,9 @@ async fn a_list_is_gone_along_until_one_opens_it() {
         let bench = listed::bench(&[first, second], "max_concurrent_requests = 1", &[when]).await;
         match expected {
             Ok(why) => {
-                let (mut client, head) = opened(&bench, "/v1/realtime?model=chat").await;
+                let (mut client, answered) = opened(&bench, "/v1/realtime?model=chat").await;
                 let told = format!("x-tidegate-served-by: s1, s0;why={why}\r\n");
-                assert!(head.contains(&told), "{why}: {head}");
+                assert!(answered.contains(&told), "{why}: {answered}");
                 assert!(client.hear().await.contains("theirs"));
                 drop(client);
                 // It held one place of the route, which is free again.
@@ -74,10 +74,10 @@ async fn the_last_of_a_list_says_why_it_does_not_open_it() {
 #[tokio::test]
 async fn a_session_stays_with_its_target() {
     let servers = [vllm(accept).await, vllm(accept).await, vllm(accept).await];
-    let [(a, _), (b, _), (c, _)] = &servers;
+    let addresses = servers.each_ref().map(|(address, _)| *address);
     let rules = "[route.load_balancing]\nsession_header = \"x-session\"\n\
                  [route.targets]\nprefer = \"weight\"\nsticky = \"session\"";
-    let bench = listed::bench(&[*a, *b, *c], rules, &[]).await;
+    let bench = listed::bench(&addresses, rules, &[]).await;
     let mut seen = BTreeSet::new();
     for session in 0..24 {
         let mut by = BTreeSet::new();
