@@ -113,9 +113,19 @@ pub const PARTS: &[Part] = &[
         name: "request",
         shows: "a 1 KiB chat over TLS: client, gateway and server in one process",
         runs: 300,
-        make: request,
+        make: || request(""),
+    },
+    Part {
+        name: "listed",
+        shows: "the same, where its name leads to a list of two targets",
+        runs: 300,
+        make: || request(TARGETS),
     },
 ];
+
+/// A list of the server, by its name, and of one that is not asked.
+const TARGETS: &str = "name = \"first\"\n\n[[upstream]]\nurl = \"http://127.0.0.1:9\"\nname = \"second\"\n\n\
+     [[target]]\nto = \"first\"\n\n[[target]]\nto = \"second\"\n";
 
 fn spec() -> Result<TokenSpec, BenchError> {
     Ok(TokenSpec {
@@ -274,12 +284,13 @@ fn permit() -> Result<Run, BenchError> {
     }))
 }
 
-fn request() -> Result<Run, BenchError> {
+/// With these lines behind the upstream.
+fn request(more: &str) -> Result<Run, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .during(|| "start the runtime".to_owned())?;
-    let mut world = runtime.block_on(World::new())?;
+    let mut world = runtime.block_on(World::new(more))?;
     Ok(Box::new(move || world.ask(&runtime)))
 }
 
@@ -293,7 +304,7 @@ struct World {
 }
 
 impl World {
-    async fn new() -> Result<Self, BenchError> {
+    async fn new(more: &str) -> Result<Self, BenchError> {
         let dir = directory()?;
         let server = TcpListener::bind("127.0.0.1:0")
             .await
@@ -306,7 +317,7 @@ impl World {
         let routes = dir.path().join("routes.d");
         fs::create_dir(&routes).during(|| "make a directory".to_owned())?;
         let text = format!(
-            "[route]\nname = \"bench\"\npublic = true\nmodels = [\"bench\"]\n\n[[upstream]]\nurl = \"http://{upstream}\"\n"
+            "[route]\nname = \"bench\"\npublic = true\nmodels = [\"bench\"]\n\n[[upstream]]\nurl = \"http://{upstream}\"\n{more}"
         );
         fs::write(routes.join("bench.toml"), text).during(|| "write a route".to_owned())?;
         let settings = Arc::new(Settings::default());
