@@ -116,5 +116,7 @@ def _waits(report, browser, gateway):
             expect(not look_at, "\n".join(look_at))
             browser.click("Why")
             browser.wait_text("1 request waits for it", css="#why")
+            browser.go("/gpus")
+            browser.wait_text("big-a/big-a", css="table[aria-label='waiting models']")
             second.kill()
         first.kill()

@@ -191,10 +191,15 @@ impl Snapshot {
         matches!(self.phase, "starting" | "waking" | "ready")
     }
 
+    /// True if memory of GPUs is asked for, to start or to wake, and not granted yet.
+    pub fn waits_for_room(&self) -> bool {
+        self.phase == "placing"
+    }
+
     /// True if there is a worker that has not been told to leave.
     pub fn has_worker(&self) -> bool {
         let sleeps = matches!(self.phase, "offloading" | "offloaded")
-            || self.phase == "placing" && self.residency != Residency::None;
+            || self.waits_for_room() && self.residency != Residency::None;
         self.is_coming() || sleeps
     }
 }

@@ -148,18 +148,23 @@ fn evictable(admin: &Admin, handle: &Handle) -> String {
 /// Deployments whose requests wait while they have no worker on a GPU.
 fn waiting(admin: &Admin, sight: &Sight, shown: impl Fn(&Handle) -> String) -> Vec<WaiterView> {
     let handles = admin.registry.all();
-    let waits = handles.iter().filter(|handle| {
+    let waits = handles.iter().filter_map(|handle| {
         let snapshot = handle.snapshot();
-        handle.status() == Status::Loading && snapshot.pid.is_none()
+        snapshot
+            .waits_for_room()
+            .then_some((snapshot.since, handle))
     });
-    let view = |handle: &std::sync::Arc<Handle>| {
+    let mut waits: Vec<_> = waits.collect();
+    waits.sort_by_key(|(since, _)| *since);
+    let view = |(since, handle): (u64, &std::sync::Arc<Handle>)| {
         let event = admin.lifecycle.events(Some(&handle.id), 1).pop();
         WaiterView {
             deployment: shown(handle),
+            since,
             why: event.map_or_else(String::new, |event| sight.read(&event.text)),
         }
     };
-    waits.map(view).collect()
+    waits.into_iter().map(view).collect()
 }
 
 fn host(admin: &Admin) -> HostView {

@@ -122,9 +122,7 @@ fn problems(admin: &Admin, catalog: &Catalog, caller: &Caller) -> Vec<ProblemVie
 fn waits_long(handle: &Handle) -> bool {
     let snapshot = handle.snapshot();
     let waits = handle.waiting().saturating_add(handle.queued()) > 0;
-    waits
-        && snapshot.phase == "placing"
-        && unix_seconds().saturating_sub(snapshot.since) >= WAIT_MIN
+    waits && snapshot.waits_for_room() && unix_seconds().saturating_sub(snapshot.since) >= WAIT_MIN
 }
 
 /// Warnings that a person must know and act on.

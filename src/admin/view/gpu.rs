@@ -14,7 +14,7 @@ pub struct GpusView {
     pub host: HostView,
     /// Deployments whose worker lives with its weights off the GPU.
     pub sleeping: Vec<SleeperView>,
-    /// Deployments that wait for room, the next first.
+    /// Deployments that wait for room, the longest first.
     pub waiting: Vec<WaiterView>,
 }
 
@@ -89,6 +89,9 @@ pub struct SleeperView {
 pub struct WaiterView {
     /// The deployment; `-` for one of a project that the caller does not see.
     pub deployment: String,
+    /// Begin of the wait, in seconds since 1970.
+    #[serde(default)]
+    pub since: u64,
     /// Reason for the wait, and the deployments that would be moved out, in words.
     pub why: String,
 }

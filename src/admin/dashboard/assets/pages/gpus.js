@@ -43,12 +43,13 @@ export default async function gpus(main) {
     label: "waiting models", name: "waiting", key: (row) => `${row.deployment} ${row.why}`, empty: "No model waits for room.",
     columns: [
       { title: "Model", value: (row) => row.deployment, render: (row) => owner(row.deployment) },
+      { title: "Since", value: (row) => row.since, render: (row) => ago(row.since) },
       { title: "What it waits for", value: (row) => row.why, render: (row) => data(row.why, 600) },
     ],
   });
   const plots = board({ scope: "host", wanted: PLOTS.filter((entry) => !entry.gpu || view.gpus.length), gpus: () => view.gpus.map((gpu) => gpu.index) });
   show(main, el("div", { class: "head" }, el("h1", {}, "GPUs")), devices, host,
-    el("div", { class: "columns" }, el("section", { class: "card" }, el("h2", {}, "Asleep"), sleeping.node), el("section", { class: "card" }, el("h2", {}, "Waiting for room, the next first"), waiting.node)),
+    el("div", { class: "columns" }, el("section", { class: "card" }, el("h2", {}, "Asleep"), sleeping.node), el("section", { class: "card" }, el("h2", {}, "Waiting for room, the longest first"), waiting.node)),
     el("section", { class: "stack", "aria-label": "Plots" }, el("div", { class: "head" }, el("h2", {}, "Over time"), plots.bar), plots.node));
   let drawn = "";
   live(async () => {
