@@ -25,6 +25,7 @@ use super::refusal::Refusal;
 use super::request::decode::decode;
 use super::request::entry::LoadAction;
 use super::request::receive;
+use super::route::find::find;
 use super::route::table::{Backend, Destination, Table};
 use crate::auth::Principal;
 use crate::deployment::Handle;
@@ -111,7 +112,7 @@ async fn named(
     if let Some(odd) = scan.odd {
         return Err(Refusal::Body(odd));
     }
-    models::find(table, route, scan.model.as_deref(), principal)
+    find(table, route, scan.model.as_deref(), principal)
 }
 
 /// Deployments of the destination that run here.

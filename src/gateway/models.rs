@@ -1,5 +1,4 @@
-//! Models that a token may use: the one that a request names, and `GET /v1/models`,
-//! which says how each stands.
+//! `GET /v1/models`: the models that a token may use, and how each stands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,8 @@ use http::{HeaderMap, HeaderValue, Response};
 use super::answer::body::Body;
 use super::refusal::Refusal;
 use super::request::entry::Entry;
-use super::route::table::{Backend, Destination, Table, Target, may_use};
+use super::route::find::{may_use, named, unknown};
+use super::route::table::{Backend, Destination, Table, Target};
 use crate::auth::Principal;
 use crate::config::Engine;
 use crate::deployment::{Handle, Status};
@@ -72,41 +72,10 @@ fn one(
     principal: &Principal,
     form: Form,
 ) -> Result<Response<Body>, Refusal> {
-    let found = match route {
-        Some(route) => table.by_entrance(route, Some(id)),
-        None => table.by_model(id),
-    };
+    let found = named(table, route, Some(id), principal);
     found
-        .filter(|destination| may_use(principal, destination))
         .map(|destination| json(entry(&destination).body(form)))
-        .ok_or_else(|| Refusal::UnknownModel(id.chars().take(256).collect()))
-}
-
-/// Destination of the request: unknown and forbidden are one answer. Without
-/// a name the request goes where its path leads, if that is one model.
-///
-/// # Errors
-///
-/// A [`Refusal`] where it goes nowhere, or can't be known.
-pub fn find(
-    table: &Table,
-    route: Option<&str>,
-    name: Option<&str>,
-    principal: &Principal,
-) -> Result<Arc<Destination>, Refusal> {
-    let name = name.filter(|name| !name.is_empty());
-    let found = match (route, name) {
-        (Some(route), name) => table.by_entrance(route, name),
-        (None, Some(name)) => table.by_model(name),
-        (None, None) => return Err(Refusal::NoModel),
-    };
-    match (found, name) {
-        (Some(destination), _) if may_use(principal, &destination) => Ok(destination),
-        (_, Some(name)) => Err(Refusal::UnknownModel(name.chars().take(256).collect())),
-        // Without a name, on a path that leads to one model only, or to several.
-        (Some(_), None) => Err(Refusal::UnknownPath),
-        (None, None) => Err(Refusal::NoModel),
-    }
+        .ok_or_else(|| unknown(id))
 }
 
 /// One server or deployment, as far as it is told here.

@@ -28,9 +28,9 @@ use hyper::upgrade::OnUpgrade;
 use super::Gateway;
 use super::answer::body::Body;
 use super::head::headers::SERVED_BY;
-use super::models;
 use super::record::Record;
 use super::refusal::Refusal;
+use super::route::find::find;
 use super::route::table::Table;
 use crate::auth::Principal;
 use crate::openai::request::ScanError;
@@ -79,7 +79,7 @@ pub async fn open(
         headers: parts.headers.clone(),
     };
     let named = model_in(parts.uri.query().unwrap_or_default())?;
-    let line = match models::find(table, caller.route.as_deref(), named.as_deref(), principal) {
+    let line = match find(table, caller.route.as_deref(), named.as_deref(), principal) {
         Ok(destination) => Some(dial::connect(&caller, destination, record).await?),
         // It will be named in the first event.
         Err(Refusal::NoModel) => None,

@@ -269,6 +269,13 @@ impl Record {
         left.map_or(wait, |left| left.min(wait))
     }
 
+    /// Notes the time that we took ourselves, now that it goes to a server.
+    pub fn note_overhead(&mut self) {
+        let waits = &self.waits;
+        let waited = waits.body + waits.queue + waits.cold_start.unwrap_or_default();
+        self.waits.overhead = self.elapsed().saturating_sub(waited);
+    }
+
     /// We answered it ourselves.
     pub fn answered_by_us(&mut self, status: StatusCode) {
         (self.outcome, self.status) = (Outcome::Local, Some(status));

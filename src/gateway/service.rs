@@ -34,6 +34,7 @@ use super::request::entry::Entry;
 use super::request::receive::Received;
 use super::request::{cors, framing, host, inputs, receive};
 use super::retrieve::{Wanted, retrieve};
+use super::route::find::find;
 use super::route::table::{Destination, Table};
 use super::{Gateway, loading, models};
 use crate::auth::{Keyring, Principal};
@@ -309,7 +310,7 @@ async fn infer(
         None => receive::read(&parts.headers, api, &body)?,
     };
     record.stream = scan.stream;
-    let destination = models::find(called.table, called.route, scan.model.as_deref(), principal)?;
+    let destination = find(called.table, called.route, scan.model.as_deref(), principal)?;
     record.destination = Some(Arc::clone(&destination));
     destination.must_serve(api)?;
     if destination.is_ours() {

@@ -115,11 +115,7 @@ pub async fn admit(
 /// # Errors
 ///
 /// A [`Refusal`] when a limit is reached.
-pub(super) async fn seat(
-    seats: Seating,
-    call: Call<'_>,
-    record: &mut Record,
-) -> Result<Seated, Refusal> {
+pub async fn seat(seats: Seating, call: Call<'_>, record: &mut Record) -> Result<Seated, Refusal> {
     call.reserve(record)?;
     let (turn, patience) = (call.turn(), call.patience());
     let destination = call.destination;
@@ -136,7 +132,7 @@ pub(super) async fn seat(
 /// # Errors
 ///
 /// A [`Refusal`] when none has one or no worker comes in time.
-pub(super) async fn place(call: Call<'_>, record: &mut Record) -> Result<Place, Refusal> {
+pub async fn place(call: Call<'_>, record: &mut Record) -> Result<Place, Refusal> {
     let (turn, patience) = (call.turn(), call.patience());
     let Call {
         destination, pick, ..

@@ -1,11 +1,10 @@
-//! Way of a request along the list that its name leads to.
+//! Course of a request along the list that its name leads to.
 //!
 //! Each target is asked at most once, so the length of the list bounds what one request costs;
 //! the budget of retries is for the servers of one target. Nothing is passed over once an
 //! answer began.
 
-use super::admit::{Admission, Call, Seated, place, seat};
-use super::concurrency::Seating;
+use super::admit::{Admission, Call, Seated, place};
 use crate::config::GoOn;
 use crate::gateway::record::{Record, RequestPhase};
 use crate::gateway::refusal::Refusal;
@@ -25,16 +24,17 @@ pub enum Failed {
 
 /// A request on its way along a list.
 #[derive(Debug)]
-pub struct Walk<'a> {
+pub struct Course<'a> {
     call: Call<'a>,
     ranked: Vec<Ranked<'a>>,
     /// Reasons why those before the present one did not answer.
     failed: Vec<&'static str>,
+    /// Places of the route and the token, while none of a target is held.
     seated: Seated,
 }
 
-/// A target that has a place for the request.
-#[derive(Debug)]
+/// The target whose turn it is.
+#[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// The target.
     pub one: Ranked<'a>,
@@ -42,46 +42,31 @@ pub struct Step<'a> {
     pub call: Call<'a>,
     /// Failures after which the next is asked; of the last one none.
     pub when: &'a [GoOn],
-    /// The place.
-    pub admission: Admission,
 }
 
-impl<'a> Walk<'a> {
-    /// Takes one of the places of the route, and puts the targets into their order.
-    ///
-    /// # Errors
-    ///
-    /// A [`Refusal`] when a limit is reached.
-    pub async fn begin(
-        seats: Seating,
-        (call, list): (Call<'a>, &'a Lineup),
-        key: Option<u64>,
-        record: &mut Record,
-    ) -> Result<Self, Refusal> {
-        let seated = seat(seats, call, record).await?;
-        Ok(Self {
+impl<'a> Course<'a> {
+    /// Puts the targets into their order, by what is known now: so not before the wait for
+    /// a place of the route.
+    pub fn new((call, list): (Call<'a>, &'a Lineup), key: Option<u64>, seated: Seated) -> Self {
+        Self {
             call,
-            // What is known now, and not before the wait for a place of the route.
             ranked: list.ranked(call.api, key),
             failed: Vec::new(),
             seated,
-        })
+        }
     }
 
-    /// The next target that has a place, but for those that `is_too_short` for the request.
+    /// The target whose turn it is, past those that are `is_too_short` for the request.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] where none is left, or one refuses and the list says that no other is
-    /// asked then.
-    pub async fn next(
+    /// A [`Refusal`] where none is left.
+    pub fn turn(
         &mut self,
         is_too_short: impl Fn(&Destination, &[GoOn]) -> bool,
         record: &mut Record,
     ) -> Result<Step<'a>, Refusal> {
         while let Some(one) = self.ranked.get(self.failed.len()).copied() {
-            let at = self.failed.len();
-            record.served = Served::at(&self.ranked, at, &self.failed).map(Box::new);
             let when = if self.has_next() {
                 one.listed.rule.when.as_slice()
             } else {
@@ -91,30 +76,56 @@ impl<'a> Walk<'a> {
                 destination: &one.listed.destination,
                 ..self.call
             };
-            if is_too_short(call.destination, when) {
-                self.failed.push("too_long");
-                continue;
+            if !is_too_short(call.destination, when) {
+                let at = self.failed.len();
+                record.served = Served::at(&self.ranked, at, &self.failed).map(Box::new);
+                record.phase = RequestPhase::Queue;
+                return Ok(Step { one, call, when });
             }
-            record.phase = RequestPhase::Queue;
-            match place(call, record).await {
-                Ok(place) => {
-                    let seated = std::mem::take(&mut self.seated);
-                    return Ok(Step {
-                        one,
-                        call,
-                        when,
-                        admission: Admission::admitted(place, seated, record),
-                    });
-                }
-                Err(refusal) => {
-                    let why = onward(Err(&refusal), when, false).ok_or(refusal)?;
-                    self.failed.push(why);
-                }
-            }
+            self.failed.push("too_long");
         }
         // All that served it have left while the request waited.
         let unserved = self.call.destination.must_serve(self.call.api).err();
         Err(unserved.unwrap_or(Refusal::Unreachable))
+    }
+
+    /// The next target that has a place.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] where none is left, or one refuses and the list says that no other is
+    /// asked then.
+    pub async fn next(
+        &mut self,
+        is_too_short: impl Fn(&Destination, &[GoOn]) -> bool,
+        record: &mut Record,
+    ) -> Result<(Step<'a>, Admission), Refusal> {
+        loop {
+            let step = self.turn(&is_too_short, record)?;
+            match place(step.call, record).await {
+                Ok(place) => {
+                    let seated = self.seated();
+                    return Ok((step, Admission::admitted(place, seated, record)));
+                }
+                Err(refusal) => self.refused(step, refusal)?,
+            }
+        }
+    }
+
+    /// Takes the places of the route and the token along to a target.
+    pub fn seated(&mut self) -> Seated {
+        std::mem::take(&mut self.seated)
+    }
+
+    /// Passes over the one that had no place for the request.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`], where the list says that no other is asked then.
+    pub fn refused(&mut self, step: Step<'_>, refusal: Refusal) -> Result<(), Refusal> {
+        let why = onward(Err(&refusal), step.when, false).ok_or(refusal)?;
+        self.failed.push(why);
+        Ok(())
     }
 
     /// True if another stands behind the one that is asked.

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 
 use super::caller::{Caller, has_token};
 use crate::config::GoOn;
-use crate::gateway::admission::{Admission, Again, Call, Failed, Walk, admit};
+use crate::gateway::admission::{Admission, Again, Call, Course, Failed, admit, seat};
 use crate::gateway::forward::{blame, forwarded_headers};
 use crate::gateway::record::{Record, RequestPhase};
 use crate::gateway::refusal::Refusal;
@@ -83,13 +83,14 @@ pub(super) async fn connect(
     let (admission, opened) = if let Some(list) = &destination.list {
         let rules = &destination.route.load_balancing;
         let key = list.key(principal, headers, rules);
-        let mut walk = Walk::begin(seats, (call, list), key, record).await?;
+        let seated = seat(seats, call, record).await?;
+        let mut course = Course::new((call, list), key, seated);
         loop {
-            let mut step = walk.next(|_, _| false, record).await?;
-            let at = (step.call, step.when, walk.has_next());
-            match attempt(at, &mut step.admission, &told, record).await {
-                Ok(opened) => break (step.admission, opened),
-                Err(failed) => walk.leave(step.admission, failed, record)?,
+            let (step, mut admission) = course.next(|_, _| false, record).await?;
+            let at = (step.call, step.when, course.has_next());
+            match attempt(at, &mut admission, &told, record).await {
+                Ok(opened) => break (admission, opened),
+                Err(failed) => course.leave(admission, failed, record)?,
             }
         }
     } else {

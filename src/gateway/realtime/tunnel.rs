@@ -20,9 +20,9 @@ use super::caller::Caller;
 use super::dial::{self, Line};
 use super::end::End;
 use super::half::Half;
-use crate::gateway::models;
 use crate::gateway::record::Record;
 use crate::gateway::refusal::Refusal;
+use crate::gateway::route::find::find;
 use crate::openai::api::Api;
 use crate::openai::realtime::{self, Kind};
 use crate::telemetry::metrics::Outcome;
@@ -46,9 +46,6 @@ pub struct Tunnel {
     line: Option<Line>,
     record: Box<Record>,
 }
-
-/// A limit that no tunnel meets: a hundred years.
-const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// End of a tunnel that its deployment does not let last longer.
 const TOO_LONG: End = End::new(
@@ -112,9 +109,11 @@ impl Tunnel {
             record: &mut self.record,
         };
         let idle = line.destination.route.timeouts.idle;
-        let max = line.duration_max.unwrap_or(FOR_EVER);
-        let talked = timeout(max, talk.run(client, &mut server, idle)).await;
-        talked.unwrap_or(TOO_LONG)
+        let talking = talk.run(client, &mut server, idle);
+        match line.duration_max {
+            Some(max) => timeout(max, talking).await.unwrap_or(TOO_LONG),
+            None => talking.await,
+        }
     }
 
     /// Greets the client as the server would, and waits until it has named its
@@ -130,7 +129,7 @@ impl Tunnel {
         let connected = match named {
             Ok(name) => {
                 let (route, caller) = (self.caller.route.as_deref(), &self.caller);
-                match models::find(&caller.table, route, Some(&name), &caller.principal) {
+                match find(&caller.table, route, Some(&name), &caller.principal) {
                     Ok(found) => tokio::select! {
                         connected = dial::connect(caller, found, &mut self.record) => connected,
                         // Only its end matters here; what it says meanwhile waits.

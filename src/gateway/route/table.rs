@@ -18,8 +18,7 @@ use std::sync::Arc;
 use lineup::Lineup;
 use names::{Found, Names};
 
-use crate::auth::Principal;
-use crate::config::{Access, Name, Route};
+use crate::config::{Name, Route};
 use crate::deployment::Handle;
 use crate::gateway::limits::budget::RetryBudget;
 use crate::gateway::limits::estimate::PromptRate;
@@ -241,14 +240,4 @@ fn called(found: &Found<'_, Arc<Destination>>, name: &str) -> Option<Arc<Destina
             ..Destination::clone(destination)
         })),
     }
-}
-
-/// True if a token may use what a name leads to. The one place that decides it.
-pub fn may_use(principal: &Principal, destination: &Destination) -> bool {
-    let route = &destination.route;
-    if route.access == Access::Admins && !principal.rules(route.workspace.as_ref()) {
-        return false;
-    }
-    let name = destination.name.as_str();
-    principal.may_use(route.belonging(), route.name.as_str(), name)
 }

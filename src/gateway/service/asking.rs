@@ -7,12 +7,12 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-use super::listed;
+use super::listed::{self, copied, is_too_long, judged};
 use crate::auth::Principal;
-use crate::config::StreamUsage;
+use crate::config::{GoOn, StreamUsage};
 use crate::gateway::Gateway;
 use crate::gateway::admission::concurrency::Seating;
-use crate::gateway::admission::{Admission, Call, admit};
+use crate::gateway::admission::{Admission, Call, Course, admit, place, seat};
 use crate::gateway::answer::meter::Delivery;
 use crate::gateway::forward::{Answered, Otherwise, Outgoing, forward, forwarded_headers};
 use crate::gateway::record::Record;
@@ -53,11 +53,6 @@ pub(super) async fn ask(
         scan,
         ..
     } = asking;
-    if let Some(list) = &destination.list {
-        // Boxed: few names lead to one, and every request's future would carry it.
-        let asked = listed::ask(gateway, (asking, list), seating, parts, record);
-        return Box::pin(asked).await;
-    }
     let pick = destination.pick(api, &parts.headers, scan, asking.body);
     let call = Call {
         principal,
@@ -66,15 +61,46 @@ pub(super) async fn ask(
         scan,
         pick,
     };
-    let mut admission = admit(seating, call, record).await?;
+    let Some(list) = &destination.list else {
+        let mut admission = admit(seating, call, record).await?;
+        let headers = std::mem::take(&mut parts.headers);
+        let (outgoing, mut delivery) = prepare(&asking, parts, headers, record);
+        record.note_overhead();
+        let began = Instant::now();
+        let otherwise = Otherwise::Servers(pick);
+        let answered = forward(&outgoing, destination, otherwise, &mut admission, record).await?;
+        asking.goes_on(gateway, &admission, began, &mut delivery);
+        return Ok(Box::new((answered, admission, delivery)));
+    };
+    let key = list.key(principal, &parts.headers, &destination.route.load_balancing);
+    let seated = seat(seating, call, record).await?;
+    let mut course = Course::new((call, list), key, seated);
+    let is_too_short = |to: &Destination, when: &[GoOn]| is_too_long(&asking, to, when);
+    let step = course.turn(is_too_short, record)?;
+    let placed = place(step.call, record).await;
     let headers = std::mem::take(&mut parts.headers);
     let (outgoing, mut delivery) = prepare(&asking, parts, headers, record);
-    record.waits.overhead = record.elapsed().saturating_sub(waited(record));
-    let began = Instant::now();
-    let otherwise = Otherwise::Servers(pick);
-    let answered = forward(&outgoing, destination, otherwise, &mut admission, record).await?;
-    asking.goes_on(gateway, &admission, began, &mut delivery);
-    Ok(Box::new((answered, admission, delivery)))
+    match placed {
+        Ok(place) => {
+            let mut admission = Admission::admitted(place, course.seated(), record);
+            record.note_overhead();
+            let began = Instant::now();
+            let (to, otherwise) = (step.call.destination, listed::otherwise(&step));
+            let result = forward(&outgoing, to, otherwise, &mut admission, record).await;
+            match judged(result, &step, &outgoing).await {
+                Ok(answered) => {
+                    copied(gateway, (&outgoing, &asking), &step, record);
+                    asking.goes_on(gateway, &admission, began, &mut delivery);
+                    return Ok(Box::new((answered, admission, delivery)));
+                }
+                Err(failed) => course.leave(admission, failed, record)?,
+            }
+        }
+        Err(refusal) => course.refused(step, refusal)?,
+    }
+    // Boxed: it is seldom, and every request's future would carry it.
+    let rest = listed::rest(gateway, (asking, course), (outgoing, delivery), record);
+    Box::pin(rest).await
 }
 
 impl Asking<'_> {
@@ -138,8 +164,4 @@ pub(super) fn prepare<'a>(
         stored: None,
     };
     (outgoing, delivery)
-}
-
-pub(super) fn waited(record: &Record) -> Duration {
-    record.waits.body + record.waits.queue + record.waits.cold_start.unwrap_or_default()
 }

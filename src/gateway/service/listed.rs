@@ -1,13 +1,14 @@
 //! A request for a name that leads to a list: one target after another, until one answers.
+//!
+//! The first is asked as any destination is ([`super::asking`]); here stands what is more to
+//! it, and what follows where it fails.
 
-use http::request::Parts;
-
-use super::asking::{Asking, Theirs, prepare, waited};
+use super::asking::{Asking, Theirs};
 use super::mirror;
 use crate::config::GoOn;
 use crate::gateway::Gateway;
-use crate::gateway::admission::concurrency::Seating;
-use crate::gateway::admission::{Call, Failed, Step, Walk};
+use crate::gateway::admission::{Course, Failed, Step};
+use crate::gateway::answer::meter::Delivery;
 use crate::gateway::answer::respond::heard;
 use crate::gateway::forward::{Answered, Otherwise, Outgoing, forward};
 use crate::gateway::models::context_max;
@@ -15,53 +16,47 @@ use crate::gateway::record::Record;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::retry::{may_be_too_long, onward, too_long};
 use crate::gateway::route::table::Destination;
-use crate::gateway::route::table::lineup::Lineup;
 use crate::openai::api::Api;
 use crate::time::Instant;
 
-/// A place, a server, the head of its answer.
-pub(super) async fn ask(
+/// Asks those that are left of a list.
+pub(super) async fn rest(
     gateway: &Gateway,
-    (asking, list): (Asking<'_>, &Lineup),
-    seating: Seating,
-    parts: &mut Parts,
+    (asking, mut course): (Asking<'_>, Course<'_>),
+    (outgoing, mut delivery): (Outgoing<'_>, Delivery),
     record: &mut Record,
 ) -> Result<Box<Theirs>, Refusal> {
-    let Asking {
-        principal,
-        destination,
-        api,
-        scan,
-        ..
-    } = asking;
-    let rules = &destination.route.load_balancing;
-    let key = list.key(principal, &parts.headers, rules);
-    let call = Call {
-        principal,
-        destination,
-        api,
-        scan,
-        pick: destination.pick(api, &parts.headers, scan, asking.body),
-    };
-    let mut walk = Walk::begin(seating, (call, list), key, record).await?;
-    let headers = std::mem::take(&mut parts.headers);
-    let (outgoing, mut delivery) = prepare(&asking, parts, headers, record);
     let is_too_short = |to: &Destination, when: &[GoOn]| is_too_long(&asking, to, when);
     loop {
-        let mut step = walk.next(is_too_short, record).await?;
+        let (step, mut admission) = course.next(is_too_short, record).await?;
         if record.retries == 0 {
-            record.waits.overhead = record.elapsed().saturating_sub(waited(record));
+            record.note_overhead();
         }
         let began = Instant::now();
-        match sent(&outgoing, &mut step, record).await {
+        let otherwise = otherwise(&step);
+        let to = step.call.destination;
+        let result = forward(&outgoing, to, otherwise, &mut admission, record).await;
+        match judged(result, &step, &outgoing).await {
             Ok(answered) => {
-                let (one, admission) = (step.one, step.admission);
-                mirror::copy(gateway, (&outgoing, destination), (list, &one), record);
+                copied(gateway, (&outgoing, &asking), &step, record);
                 asking.goes_on(gateway, &admission, began, &mut delivery);
                 return Ok(Box::new((answered, admission, delivery)));
             }
-            Err(failed) => walk.leave(step.admission, failed, record)?,
+            Err(failed) => course.leave(admission, failed, record)?,
         }
+    }
+}
+
+/// Copies what one of a list answers, where there is a mirror that takes it.
+pub(super) fn copied(
+    gateway: &Gateway,
+    (outgoing, asking): (&Outgoing<'_>, &Asking<'_>),
+    step: &Step<'_>,
+    record: &Record,
+) {
+    if let Some(list) = &asking.destination.list {
+        let of = (outgoing, &**asking.destination);
+        mirror::copy(gateway, of, (list, &step.one), record);
     }
 }
 
@@ -73,7 +68,7 @@ const CONTEXT_MIN: u64 = 128;
 
 /// True if the prompt is longer than the target's context, by so much that it is not worth
 /// asking: that may take a start. Where it is less sure, the server says it.
-fn is_too_long(asking: &Asking<'_>, destination: &Destination, when: &[GoOn]) -> bool {
+pub(super) fn is_too_long(asking: &Asking<'_>, destination: &Destination, when: &[GoOn]) -> bool {
     let tokens_min = (asking.body.len() / TOKEN_BYTES_MAX) as u64;
     // Other APIs take many prompts at once or cut them, and media many bytes for few tokens.
     let is_one = matches!(asking.api, Api::Chat | Api::Messages) && !asking.scan.brings;
@@ -81,32 +76,27 @@ fn is_too_long(asking: &Asking<'_>, destination: &Destination, when: &[GoOn]) ->
     may_be && context_max(destination).is_some_and(|context| tokens_min > context)
 }
 
-/// Sends it to the target that has a place for it, and reads the head of the answer.
-async fn sent(
-    outgoing: &Outgoing<'_>,
-    step: &mut Step<'_>,
-    record: &mut Record,
-) -> Result<Answered, Failed> {
-    let (call, when) = (step.call, step.when);
-    let otherwise = if when.contains(&GoOn::Unreachable) {
-        Otherwise::Targets(call.pick)
+/// Places where a target's request may go when its server fails.
+pub(super) fn otherwise<'a>(step: &Step<'a>) -> Otherwise<'a> {
+    if step.when.contains(&GoOn::Unreachable) {
+        Otherwise::Targets(step.call.pick)
     } else {
-        Otherwise::Servers(call.pick)
-    };
-    let result = forward(
-        outgoing,
-        call.destination,
-        otherwise,
-        &mut step.admission,
-        record,
-    )
-    .await;
+        Otherwise::Servers(step.call.pick)
+    }
+}
+
+/// The head of a target's answer, if the request ends with it.
+pub(super) async fn judged(
+    result: Result<Answered, Refusal>,
+    step: &Step<'_>,
+    outgoing: &Outgoing<'_>,
+) -> Result<Answered, Failed> {
     let status = result.as_ref().map(|answered| answered.head.status);
-    if let Some(why) = onward(status, when, outgoing.may_replay()) {
+    if let Some(why) = onward(status, step.when, outgoing.may_replay()) {
         return Err(Failed::Onward(why));
     }
     let answered = result.map_err(Failed::Here)?;
-    if !may_be_too_long(answered.head.status, when) {
+    if !may_be_too_long(answered.head.status, step.when) {
         return Ok(answered);
     }
     let answered = heard(answered).await;
