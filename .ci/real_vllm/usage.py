@@ -76,7 +76,8 @@ def exact(report, served, shape, streams=24, seed=11):
         check.figure = (f"of {sum(each[2] for each in off)} tokens of answers {sum(answers)} off, at most {max(map(abs, answers))} of one; "
                         f"of prompts {sum(prompts)}")
         expect(not any(prompts), f"prompts: {prompts}")
-        expect(max(map(abs, answers)) <= 1, f"answers: {answers}")
+        # A token that is made while the end is on its way to vLLM is seen by nobody.
+        expect(sum(map(abs, answers)) <= streams and max(map(abs, answers)) <= UNSEEN, f"answers: {answers}")
         _written(gateway, shape())
 
 
