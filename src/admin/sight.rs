@@ -95,6 +95,7 @@ mod tests {
                 at: 7,
                 deployment: mine.clone(),
                 text: needed(id),
+                mark: None,
             });
             assert_eq!(event.deployment, "mine/a");
             assert_eq!(event.text, format!("needed by {read}"));

@@ -80,6 +80,7 @@ async fn at_flush(admin: &Admin, sampler: Sampler, ends: Duration) -> Sampler {
             .history
             .append(ends.as_secs(), &admin.recorder.flush());
         metrics::history_degraded(admin.history.degraded().is_some());
+        admin.lifecycle.keep_marks(&admin.settings.gateway.state);
         sampler
     };
     // A task that was cancelled at the end of the runtime has nothing to say.

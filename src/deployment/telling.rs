@@ -63,6 +63,11 @@ impl FromIterator<Part> for Telling {
 }
 
 impl Telling {
+    /// Its parts, in their order.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.0.iter()
+    }
+
     /// The text with words before it.
     #[must_use]
     pub fn after(&self, words: impl Into<Part>) -> Self {

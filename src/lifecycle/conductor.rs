@@ -127,6 +127,7 @@ impl Conductor {
         let readings = parts.gpus.readings.clone();
         let now_on_gpus = readings.latest();
         let prefetch = parts.settings.placement.prefetch;
+        let events = Events::open(&parts.settings.gateway.state);
         let watching = observe::watch(readings, Arc::clone(&effects.launcher), observed_in);
         tasks.spawn_vital_until_end("gpu observer", watching);
         let mut conductor = Self {
@@ -142,7 +143,7 @@ impl Conductor {
             clock: parts.clock,
             timings: parts.timings,
             kept: learn::Kept::default(),
-            events: Events::default(),
+            events,
             members: BTreeMap::new(),
             turn: VecDeque::new(),
             scales: replicas::Scales::default(),

@@ -1,5 +1,6 @@
 //! The conductor, as others hold it: what is asked of it, and its answers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -165,6 +166,18 @@ impl Control {
     /// The newest `count` happenings, oldest first; of one deployment or of all.
     pub fn events(&self, deployment: Option<&DeploymentId>, count: usize) -> Vec<Happening> {
         self.events.newest(deployment, count)
+    }
+
+    /// Happenings that plots mark, oldest first; and since when all are known, in seconds
+    /// since 1970.
+    pub fn marked(&self) -> (Vec<Happening>, u64) {
+        self.events.marked()
+    }
+
+    /// Writes down in this state directory what plots mark, for the next process. Blocks on
+    /// the disk.
+    pub fn keep_marks(&self, state: &Path) {
+        self.events.keep(state);
     }
 
     /// Ends the control plane. With `stop_workers` each worker is stopped first;

@@ -383,7 +383,7 @@ impl Member {
 
     /// Writes down what happened.
     pub(in crate::lifecycle) fn tell(&self, events: &Events, text: Telling) {
-        events.push(&self.handle.id, text);
+        events.push(&self.handle.id, text, None);
     }
 }
 

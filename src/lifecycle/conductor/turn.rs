@@ -88,7 +88,8 @@ impl Conductor {
         let (after, actions) = step(before, event, now, &policy);
         member.machine = after;
         if let Some(text) = story::of(&member.subject(), &before, event, why, now) {
-            member.tell(&self.events, text);
+            let mark = reason::mark(event, &before, &after, why);
+            self.events.push(&member.handle.id, text, mark);
         }
         if let Some(decision) = reason::decision(event, &before, &after) {
             metrics::decision(id.as_str(), decision, reason::label(event, &before, why));
