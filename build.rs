@@ -4,7 +4,9 @@
 //! crate, is compressed once, here; the module `admin::dashboard::assets` serves
 //! the result as it is. Own files share one hash of all their contents, which
 //! stands in their addresses, so that they may be cached for ever and still find
-//! each other by relative names. It does not minify, and needs no network.
+//! each other by relative names. Lines of scripts that are comments are sent empty, so
+//! that errors still name the line of the source; nothing else is minified, and no network
+//! is needed.
 
 use std::collections::hash_map::DefaultHasher;
 use std::error::Error;
@@ -33,7 +35,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = name.to_str().ok_or("the name of an asset is no UTF-8")?;
         (name, &content).hash(&mut hasher);
         let packed = format!("asset-{index}.gz");
-        fs::write(out.join(&packed), gzip(&content)?)?;
+        let sent = match path.extension() {
+            Some(end) if end == "js" => without_comments(&String::from_utf8(content)?).into_bytes(),
+            _ => content,
+        };
+        fs::write(out.join(&packed), gzip(&sent)?)?;
         writeln!(entries, "    ({name:?}, include_bytes!({packed:?})),")?;
     }
     let plotly = plotly_script()?;
@@ -73,6 +79,24 @@ fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>
         }
     }
     Ok(())
+}
+
+/// A script with each line empty that is a comment as a whole: `//`, or from `/**` to `*/`.
+fn without_comments(script: &str) -> String {
+    let mut inside = false;
+    let mut sent = String::with_capacity(script.len());
+    for line in script.lines() {
+        let trimmed = line.trim();
+        let begins =
+            trimmed.starts_with("/**") && (trimmed.ends_with("*/") || !trimmed.contains("*/"));
+        let is_comment = inside || begins || trimmed.starts_with("//");
+        inside = (inside || begins) && !trimmed.ends_with("*/");
+        if !is_comment {
+            sent.push_str(line);
+        }
+        sent.push('\n');
+    }
+    sent
 }
 
 fn gzip(content: &[u8]) -> std::io::Result<Vec<u8>> {
