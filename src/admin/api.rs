@@ -35,6 +35,7 @@
 //! | `GET instances/{name}/events?tail=`, `GET events?tail=` | list of [`view::EventView`], the oldest first |
 //! | `GET instances/{name}/explain` | list of [`view::ExplainView`]: why it is (not) running, what a start would evict |
 //! | `GET instances/{name}/series?metric=a,b&since=1h&step=10`, `GET series?scope=…&metric=…` | [`view::SeriesView`]: columns for plots |
+//! | `GET marks?scope=&since=1h` | [`view::MarksView`]: starts, wakes, evictions, failures and edits, for plots to mark |
 //! | `GET metrics` | list of [`view::MetricView`] |
 //! | `GET gpus` | [`view::GpusView`] |
 //! | `GET endpoints` | list of [`view::EndpointView`] |
@@ -58,6 +59,7 @@ mod explain;
 mod gpus;
 mod instances;
 mod logs;
+mod marks;
 mod options;
 mod plan;
 mod probe;
@@ -127,6 +129,7 @@ fn described() -> (Router<Admin>, utoipa::openapi::OpenApi) {
         .merge(events::router())
         .merge(explain::router())
         .merge(series::router())
+        .merge(marks::router())
         .merge(gpus::router())
         .merge(routes::router())
         .merge(route_files::router())

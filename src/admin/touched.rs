@@ -43,6 +43,12 @@ pub struct TouchedIndex {
 /// The actions that write a file; the first three make it.
 const WRITES: [&str; 4] = ["launch", "import", "clone", "change"];
 
+/// True if an event is a change of a file that was made.
+pub(super) fn is_edit(event: &AuditEvent) -> bool {
+    let writes = event.action == "delete" || WRITES.contains(&event.action.as_str());
+    writes && event.outcome == "done"
+}
+
 impl TouchedIndex {
     /// Index of the store's events; an empty one where they can't be read.
     pub fn of(store: &Store) -> Self {

@@ -9,6 +9,7 @@ mod bench;
 mod door;
 mod listed;
 mod loading;
+mod marks;
 mod named;
 mod tenants;
 mod text;

@@ -139,7 +139,7 @@ pub(in crate::admin) fn parse_metrics<'a>(
 }
 
 /// A moment: seconds since 1970, or a span back from now.
-fn moment(text: Option<&str>, now: u64, key: &str) -> Result<Option<u64>, ApiError> {
+pub(super) fn moment(text: Option<&str>, now: u64, key: &str) -> Result<Option<u64>, ApiError> {
     let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };

@@ -219,7 +219,7 @@ async fn audit(
 }
 
 /// True if an event is theirs to see.
-fn sees(caller: &Caller, event: &AuditEvent) -> bool {
+pub(super) fn sees(caller: &Caller, event: &AuditEvent) -> bool {
     let workspace = event.workspace.as_ref();
     let role = event.role.unwrap_or(Role::Admin);
     caller.rules(workspace, role) || caller.is(workspace, &event.who)

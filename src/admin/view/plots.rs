@@ -32,6 +32,33 @@ pub struct PlotSeries {
     pub values: Vec<f64>,
 }
 
+/// `GET marks`: what happened over a span, for plots to mark.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct MarksView {
+    /// The newest of the span, the oldest first.
+    pub marks: Vec<MarkView>,
+    /// Older ones of the span that are left out; of edits at most 500 are counted.
+    pub left_out: usize,
+    /// Starts, wakes, evictions and failures before are not known, in seconds since 1970:
+    /// the gateway was new then, or older ones were pushed out.
+    pub known_since: u64,
+}
+
+/// One mark of a plot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MarkView {
+    /// Seconds since 1970.
+    pub at: u64,
+    /// `start`, `wake`, `eviction`, `failure`, `edit`.
+    pub kind: String,
+    /// The deployment of it; of an edit `instance:NAME` or `route:NAME`.
+    pub of: String,
+    /// The happening and its reason; of an edit the changes.
+    pub text: String,
+    /// Author of the edit.
+    pub by: Option<String>,
+}
+
 /// One metric of `GET metrics`: what `series` can be asked for.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct MetricView {

@@ -215,6 +215,7 @@ fn foreign() -> Vec<(Method, &'static str, &'static str)> {
             "series?metric=requests&scope=deployment:theirs/theirs-model",
             "",
         ),
+        (Method::GET, "marks?scope=instance:theirs", ""),
         (Method::POST, "instances/theirs/start", ""),
         (Method::POST, "instances/theirs/stop", ""),
         (Method::POST, "instances/theirs/clone", r#"{"name":"mine"}"#),

@@ -87,6 +87,7 @@ fn calls(target: &str, text: String) -> Vec<(Method, String, String)> {
     let (get, post) = (Method::GET, Method::POST);
     let of = |end: &str| format!("instances/{target}{end}");
     let series = format!("series?scope=route:{target}&metric=requests");
+    let marks = format!("marks?scope=instance:{target}");
     vec![
         (get.clone(), of(""), NOTHING),
         (get.clone(), of("/events"), NOTHING),
@@ -96,7 +97,8 @@ fn calls(target: &str, text: String) -> Vec<(Method, String, String)> {
         (get.clone(), of("/series?metric=requests"), NOTHING),
         (Method::PUT, of("?dry_run=1"), text),
         (post.clone(), of("/offload"), NOTHING),
-        (get, series, NOTHING),
+        (get.clone(), series, NOTHING),
+        (get, marks, NOTHING),
         (post, format!("routes/{target}/test"), "{}".to_owned()),
     ]
 }
@@ -156,7 +158,7 @@ async fn each_role_of_each_workspace_reaches_its_own_with_every_call() {
             );
         }
     }
-    assert_eq!(tried, CALLERS.len() * TARGETS.len() * 10);
+    assert_eq!(tried, CALLERS.len() * TARGETS.len() * 11);
 }
 
 /// Belongings of an operator `user:ana` in each of two workspaces: workspace and token; ids of
