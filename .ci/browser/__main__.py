@@ -6,7 +6,7 @@ Pictures go to .ci/out/browser, which git does not keep.
 import shutil
 import sys
 
-from browser import crowd, edit, faults, gallery, home, journey, look, reviews
+from browser import crowd, edit, faults, gallery, home, journey, look, reviews, timebar
 from browser.chromium import Browser
 from checks.report import Report, exit_on_sigterm, expect
 from checks.tidegate import REPOSITORY, Tidegate
@@ -65,6 +65,8 @@ def main():
                 _journey(report, browser, gateway, token)
     with report.check("there was room for one of two"):
         home.room(report, out)
+    with report.check("the time bar could be used"):
+        timebar.check(report, out)
     with report.check("the crowd could be seen"):
         crowd.check(report, out)
     with report.check("the gallery could be made"):

@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 
-from browser import faults, home, look
+from browser import faults, home, look, timebar
 from browser.chromium import Browser
 from checks.report import expect, wait_for
 from checks.tidegate import REPOSITORY, Tidegate
@@ -163,6 +163,7 @@ def all_states(report, out):
                 faults.console_of_several(report, browser)
                 faults.shades(report, browser)
                 faults.values(report, browser)
+                timebar.compared(report, browser)
                 look.pictures(report, browser, _FULL, whole=False)
                 browser.complaints()
                 look.accessible(report, browser, _FULL)

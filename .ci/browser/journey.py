@@ -217,7 +217,7 @@ def watch(report, browser, gateway, token):
         all_ = "return [...document.querySelectorAll('.plot .canvas')].filter((each) => each.layout).map((each) => each.layout.xaxis.range.join())"
         wait_for("all plots show it, in whole seconds", lambda: len(set(browser.js(all_))) == 1 and "." not in browser.js(ranged), 20)
         marked = browser.js(ranged)
-        expect("from=" in browser.driver.current_url and "until=" in browser.driver.current_url, browser.driver.current_url)
+        expect("from=" in browser.driver.current_url and "to=" in browser.driver.current_url, browser.driver.current_url)
         loads = "return performance.getEntriesByType('resource').filter((each) => each.name.includes('/series?')).length"
         before = browser.js(loads)
         wait_for("two refreshes", lambda: browser.js(loads) >= before + 2 * max(1, browser.js(

@@ -1,5 +1,7 @@
 // The admin API: one way to call it, one kind of error.
 
+import { heard } from "./clock.js";
+
 const BASE = "/api/v1/";
 const TIMEOUT_MS = 30000;
 
@@ -70,6 +72,7 @@ export async function call(method, path, { query = {}, body = undefined, type = 
   } catch (error) {
     throw new ApiError(0, error.name === "TimeoutError" ? "no answer within 30 s" : "the gateway can't be reached", null);
   }
+  heard(response.headers.get("date"));
   const text = await response.text();
   let answer = null;
   try {

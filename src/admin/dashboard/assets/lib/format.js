@@ -1,5 +1,7 @@
 // Figures for people.
 
+import { now as gatewayNow } from "./clock.js";
+
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
@@ -65,8 +67,22 @@ export function time(seconds) {
   return `${moment.format(at)} ${zone(at)}`;
 }
 
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+const short = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit" });
+
+/** Day and time of this place, for lists whose year and zone stand elsewhere. */
+export const dayAndTime = (seconds) => short.format(new Date(seconds * 1000));
+
+/** A span of time of this place; its day and its zone once where they are the same. */
+export function between(since, until) {
+  const [first, last] = [since, until].map((seconds) => new Date(seconds * 1000));
+  const start = zone(first) === zone(last) ? moment.format(first) : time(since);
+  return `${start} to ${first.toDateString() === last.toDateString() ? `${clock.format(last)} ${zone(last)}` : time(until)}`;
+}
+
 /** How long ago, or in how long, in the largest unit: the moment itself is a title. */
-export function ago(seconds, now = Date.now() / 1000) {
+export function ago(seconds, now = gatewayNow()) {
   if (seconds === null || seconds === undefined) return NONE;
   const past = now - seconds;
   const size = [86400, 3600, 60, 1].find((unit) => Math.abs(past) >= unit) ?? 1;

@@ -2,6 +2,7 @@
 
 import { el, show } from "./dom.js";
 import { measured } from "./format.js";
+import { overlay } from "./overlay.js";
 
 let library = null;
 
@@ -99,7 +100,7 @@ const seen = new IntersectionObserver((entries) => {
     plot.visible = entry.isIntersecting;
     if (plot.visible) plot.draw();
   }
-}, { rootMargin: "1000px" });
+}, { rootMargin: "2000px" });
 const plots = new Map();
 
 /** Redrawn with other colours. */
@@ -123,15 +124,17 @@ addEventListener("resize", () => {
  * A figure with a heading, the newest values, which hide and show their lines, and a plot. `tools` are buttons beside the
  * heading; `none` tells that there is nothing to show; lines named in `quiet` are hidden at first. `set(series, since, until)`
  * gives it its lines: `{ name, unit, step, times, values }`. `zoom(since, until)` is called when a person marks a range, and
- * without arguments when they want the whole again; without it, the plot keeps the range itself.
+ * without arguments when they want the whole again; without it, the plot keeps the range itself. `over(at)` is called with
+ * the moment under the pointer, or null.
  */
-export function plot({ title, tools = [], level = "h3", none = "Nothing was recorded in this range.", quiet = [], zoom = null }) {
+export function plot({ title, tools = [], level = "h3", none = "Nothing was recorded in this range.", quiet = [], zoom = null, over = () => {} }) {
   const heading = el(level, {}, title);
   const now = el("span", { class: "now" });
   const nothing = el("p", { class: "empty" }, "Loading…");
   const canvas = el("div", { class: "canvas" }, nothing);
   const node = el("figure", { class: "plot card", "aria-label": title }, el("figcaption", {}, heading, now, tools), canvas);
-  const state = { visible: false, stale: false, lines: null, since: 0, until: 0, drawn: false, kept: null, hidden: new Set(quiet), more: null };
+  const state = { visible: false, stale: false, lines: null, since: 0, until: 0, drawn: false, kept: null, hidden: new Set(quiet), more: null, before: [], earlier: "", at: null };
+  const above = overlay(canvas, over);
 
   state.draw = async () => {
     if (!state.visible || !state.lines || !state.stale) return;
@@ -142,6 +145,7 @@ export function plot({ title, tools = [], level = "h3", none = "Nothing was reco
       show(nothing, none);
       if (state.drawn) (await plotly()).purge(canvas);
       state.drawn = false;
+      fit();
       return;
     }
     let Plotly;
@@ -152,19 +156,21 @@ export function plot({ title, tools = [], level = "h3", none = "Nothing was reco
       show(nothing, `${error.message}: reload the page.`);
       return;
     }
-    const most = state.lines.reduce((top, line) => line.values.reduce((a, b) => Math.max(a, Math.abs(b)), top), 0);
+    const most = [...state.lines, ...state.before].reduce((top, line) => line.values.reduce((a, b) => Math.max(a, Math.abs(b)), top), 0);
     const { unit } = state.lines[0];
     const [divisor, suffix] = scale(unit, most);
-    const traces = state.lines.flatMap((line, index) => {
+    const trace = (line, index, earlier = "") => {
       const { x, y } = gapped(line);
       const shade = color(PALETTE[index % PALETTE.length]);
       const visible = !state.hidden.has(line.name);
-      const own = { type: "scatter", mode: "lines", visible, x, y: y.map((value) => (value === null ? null : value / divisor)), name: line.name,
-        connectgaps: false, line: { color: shade, width: 2, dash: DASHES[Math.floor(index / PALETTE.length) % DASHES.length] },
+      const own = { type: "scatter", mode: "lines", visible, x, y: y.map((value) => (value === null ? null : value / divisor)), name: earlier ? `${line.name}, ${earlier}` : line.name,
+        connectgaps: false, opacity: earlier ? 0.7 : 1, line: { color: shade, width: earlier ? 1.5 : 2, dash: earlier ? "dot" : DASHES[Math.floor(index / PALETTE.length) % DASHES.length] },
         hovertemplate: `%{y:,.4~g}${suffix}` };
       const dots = alone(own);
       return dots.x.length ? [own, { type: "scatter", mode: "markers", visible, ...dots, hoverinfo: "skip", showlegend: false, marker: { color: shade, size: 5 } }] : [own];
-    });
+    };
+    const traces = [...state.lines.flatMap((line, index) => trace(line, index)),
+      ...state.before.flatMap((line) => trace(line, Math.max(0, state.lines.findIndex(({ name }) => name === line.name)), state.earlier))];
     const [since, until] = state.kept ?? [state.since, state.until];
     // A range that a person marked stays whatever comes; that of now moves on.
     const revision = state.kept || state.fixed ? `${since} ${until}` : "live";
@@ -176,10 +182,17 @@ export function plot({ title, tools = [], level = "h3", none = "Nothing was reco
         if ("xaxis.range[0]" in change) marked(seconds(change["xaxis.range[0]"]), seconds(change["xaxis.range[1]"]));
       });
       canvas.on("plotly_doubleclick", () => marked());
+      // Also after its place has another size.
+      canvas.on("plotly_afterplot", fit);
       performance.mark("tidegate-plot");
     }
+    fit();
     node.dataset.points = String(traces.reduce((sum, trace) => sum + trace.x.length, 0));
   };
+
+  function fit() {
+    above.fit(...(canvas.layout?.xaxis.range.map(seconds) ?? [0, 1]));
+  }
 
   /** A person marked a range, or wants the whole again. */
   function marked(since, until) {
@@ -189,19 +202,30 @@ export function plot({ title, tools = [], level = "h3", none = "Nothing was reco
     return state.draw();
   }
 
-  /** The newest values; of several lines each with its name, as a button. */
+  /** The value of a line at the moment that is looked at, or its newest. */
+  function value(line, until) {
+    const place = state.at === null ? line.times.length - 1 : line.times.findLastIndex((time) => time <= state.at);
+    if (place < 0) return state.at === null || !line.times.length ? "" : "nothing";
+    const late = state.at === null ? line.times[place] < until - 3 * line.step - 30 : state.at >= line.times[place] + 1.5 * line.step;
+    return late ? (state.at === null ? "" : "nothing") : measured(line.values[place], line.unit);
+  }
+
+  /** The values of now, or of the moment that is looked at; of several lines each with its name, as a button. */
   function caption(lines, until) {
-    const value = (line) => (line.times.length && line.times.at(-1) >= until - 3 * line.step - 30 ? measured(line.values.at(-1), line.unit) : "");
+    const values = (line) => {
+      const earlier = state.before.find(({ name }) => name === line.name);
+      return [value(line, until), earlier && value(earlier, until) && `(${state.earlier} ${value(earlier, until)})`].filter(Boolean).join(" ");
+    };
     const drawn = lines.filter((line) => line.times.length);
-    const words = JSON.stringify([drawn.map((line) => [line.name, value(line), lines.indexOf(line), state.hidden.has(line.name)]), state.more]);
+    const words = JSON.stringify([drawn.map((line) => [line.name, values(line), lines.indexOf(line), state.hidden.has(line.name)]), state.more]);
     if (now.dataset.words === words) return;
     now.dataset.words = words;
-    if (lines.length < 2) return show(now, [drawn.length ? value(drawn[0]) : null, state.more].filter(Boolean).join(" · "));
+    if (lines.length < 2) return show(now, [drawn.length ? values(drawn[0]) : null, state.more].filter(Boolean).join(" · "));
     // A button that has the focus stays.
     const pressed = now.contains(document.activeElement) ? document.activeElement.dataset.line : undefined;
     show(now, drawn.map((line) => {
       const button = el("button", { type: "button", class: "line", "aria-pressed": String(!state.hidden.has(line.name)), title: `Hide or show ${line.name}`, data: { line: line.name },
-        on: { click: () => turn(line.name) } }, `${line.name} ${value(line)}`.trim());
+        on: { click: () => turn(line.name) } }, `${line.name} ${values(line)}`.trim());
       button.style.setProperty("--shade", `var(${PALETTE[lines.indexOf(line) % PALETTE.length]})`);
       return button;
     }), state.more);
@@ -219,12 +243,24 @@ export function plot({ title, tools = [], level = "h3", none = "Nothing was reco
   seen.observe(canvas);
   return {
     node,
-    set(lines, since, until, more = null, fixed = false) {
-      Object.assign(state, { lines, since, until, more, fixed, stale: true });
+    /** `before` are lines of an earlier range, moved to this one, and `earlier` says how much. */
+    set(lines, since, until, { more = null, fixed = false, before = [], earlier = "" } = {}) {
+      Object.assign(state, { lines, since, until, more, fixed, before, earlier, stale: true });
       caption(lines, until);
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `${title}: ${summary(lines)}`);
+      canvas.setAttribute("aria-label", `${title}: ${[summary(lines), before.length && `${earlier}: ${summary(before)}`].filter(Boolean).join("; ")}`);
       return state.draw();
+    },
+    /** Shows the values of a moment; of now where it is none. */
+    point(at) {
+      if (at === state.at) return;
+      state.at = at;
+      above.point(at);
+      if (state.lines) caption(state.lines, state.until);
+    },
+    set marks(marks) {
+      above.marks = marks;
+      fit();
     },
     /** Says why there is nothing to show. */
     set none(words) { none = words; },
@@ -249,28 +285,4 @@ function summary(lines) {
     const most = line.values.reduce((a, b) => Math.max(a, b));
     return `${line.name}: now ${measured(line.values.at(-1), line.unit)}, from ${measured(least, line.unit)} to ${measured(most, line.unit)}`;
   }).join("; ");
-}
-
-export const RANGES = [["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["24 h", 86400], ["2 d", 172800], ["7 d", 604800], ["30 d", 2592000], ["90 d", 7776000]];
-
-/** Buttons that choose how far back plots go. */
-export function ranges(initial, chosen) {
-  const buttons = RANGES.map(([name, seconds]) => el("button", { type: "button", "aria-pressed": String(seconds === initial),
-    on: { click: () => pick(seconds) } }, name));
-  function press(seconds) {
-    buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(RANGES[index][1] === seconds)));
-  }
-  function pick(seconds) {
-    press(seconds);
-    chosen(seconds);
-  }
-  const node = el("div", { class: "segments", role: "group", "aria-label": "Range of the plots" }, buttons);
-  /** Shows which one holds, if any. */
-  node.press = press;
-  return node;
-}
-
-/** Seconds between two points, so that a plot has a few hundred. */
-export function stepFor(range) {
-  return Math.max(10, Math.ceil(range / 360 / 10) * 10);
 }

@@ -2,6 +2,7 @@
 
 import { data, el, status } from "./dom.js";
 import { part } from "./api.js";
+import { now as gatewayNow } from "./clock.js";
 import { ago, span } from "./format.js";
 
 /** More than that a page does not list; the rest is in the lists that it leads to. */
@@ -31,7 +32,7 @@ export function problemList(all, well) {
   return el("section", { class: "card stack", id: "problems-here", "aria-label": "Problems" },
     el("h2", {}, all.length === 1 ? "One problem" : `${all.length} problems, the most harmful first`),
     el("ul", { class: "problems" }, all.slice(0, SHOWN_MAX).map((each) => el("li", {}, status(each.mark, false, true),
-      el("div", { class: "stack" }, el("div", {}, el("strong", {}, each.what), each.since ? el("span", { class: "quiet" }, each.lasts ? `, for ${span(Date.now() / 1000 - each.since)}` : ` ${ago(each.since)}`) : null),
+      el("div", { class: "stack" }, el("div", {}, el("strong", {}, each.what), each.since ? el("span", { class: "quiet" }, each.lasts ? `, for ${span(gatewayNow() - each.since)}` : ` ${ago(each.since)}`) : null),
         each.why && el("div", {}, data(each.why.split("\n")[0], 400)), each.cure && el("div", { class: "quiet small" }, each.cure)),
       el("div", { class: "actions" }, each.buttons)))),
     all.length > SHOWN_MAX && el("p", { class: "quiet" }, `and ${all.length - SHOWN_MAX} more: `, el("a", { href: "/?instances.status=failed" }, "instances"), ", ", el("a", { href: "/routes" }, "routes")));

@@ -3,8 +3,9 @@
 import { el } from "./dom.js";
 import { get, live } from "./api.js";
 import { embedDialog } from "./embed.js";
-import { count, time, zone } from "./format.js";
-import { plot, RANGES, ranges, stepFor } from "./plot.js";
+import { count } from "./format.js";
+import { plot } from "./plot.js";
+import { stepFor, timebar } from "./timebar.js";
 
 /** Said where GPUs tell nothing: they are simulated, or their driver does not. */
 export const NO_SENSOR = "No sensor told of this in this range.";
@@ -32,38 +33,36 @@ export const PLOTS = [
 const METRICS_MAX = 30;
 
 /** How many a rate makes over its range; where the first or last step was cut, a little more. */
-function total({ values, step }) {
-  const sum = values.reduce((all, value) => all + value * step, 0);
-  return sum > 0 ? `about ${count(sum)} in this range` : null;
+function total(line, before, earlier) {
+  const sum = ({ values, step } = { values: [], step: 0 }) => values.reduce((all, value) => all + value * step, 0);
+  const [here, there] = [sum(line), sum(before)];
+  return [here > 0 && `about ${count(here)} in this range`, there > 0 && `${count(there)} ${earlier}`].filter(Boolean).join(", ") || null;
 }
 
-/** Asks for metrics of a scope over a range that ends now, or at `end`. */
-export async function ask(scope, metrics, range, end = null) {
-  const since = `${Math.floor((end ?? Date.now() / 1000) - range)}`;
-  const until = end && `${end}`;
+/** Asks for metrics of a scope over a span that ends `until`. */
+export async function ask(scope, metrics, { since, until }) {
   const parts = [];
   for (let from = 0; from < metrics.length; from += METRICS_MAX) parts.push(metrics.slice(from, from + METRICS_MAX));
-  const answers = await Promise.all(parts.map((part) => get("series", { scope, metric: part.join(","), since, until, step: `${stepFor(range)}` })));
+  const answers = await Promise.all(parts.map((part) => get("series", { scope, metric: part.join(","), since: `${since}`, until: `${until}`, step: `${stepFor(until - since)}` })));
   return { ...answers[0], series: answers.flatMap((answer) => answer.series) };
 }
 
-/** A range from second to second, at least ten of them; none where it is none. */
-function marked(since, until) {
-  if (!(until - since > 0)) return null;
-  const middle = Math.round((since + until) / 2);
-  return until - since >= 10 ? { since: Math.floor(since), until: Math.ceil(until) } : { since: middle - 5, until: middle + 5 };
+/** The same of an earlier span, moved to this one; none where nothing is compared. */
+export async function askEarlier(scope, metrics, { since, until }, earlier) {
+  if (!earlier) return { series: [] };
+  const by = earlier.seconds;
+  const answer = await ask(scope, metrics, { since: Math.max(0, since - by), until: Math.max(1, until - by) });
+  return { series: answer.series.map((line) => ({ ...line, times: line.times.map((at) => at + by) })) };
 }
 
+/** What happened in a span, of a scope. */
+export const askMarks = (scope, { since, until }) => get("marks", { scope, since: `${since}`, until: `${until}` });
+
 /**
- * Plots of a scope, with the choice of a range. `wanted` are entries of PLOTS; `gpus()`
+ * Plots of a scope under a time bar. `wanted` are entries of PLOTS; `gpus()`
  * are the GPUs whose plots belong to it; `errorMetrics` the names of error counts.
  */
 export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
-  const parameters = new URLSearchParams(location.search);
-  let range = Number(parameters.get("range")) || 3600;
-  let chosen = parameters.has("range");
-  // A range that a person marked, `{ since, until }`; none while the plots follow the clock.
-  let fixed = marked(Number(parameters.get("from")), Number(parameters.get("until")));
   let of = scope;
   const figures = wanted.map((entry) => ({
     entry,
@@ -72,41 +71,12 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
       none: entry.none,
       // Beside the host, what the workers take would lie flat on the axis.
       quiet: Object.keys(entry.lines ?? {}).length ? Object.values(entry.host ?? {}) : [],
-      zoom,
+      zoom: (since, until) => bar.zoom(since, until),
+      over: (at) => bar.look(at),
       tools: [el("button", { type: "button", class: "tiny", "aria-label": `Embed ${entry.title}`, on: { click: () => embed(entry) } }, "Embed")],
     }),
   }));
-  const choice = ranges(fixed ? 0 : range, (seconds) => {
-    [range, chosen] = [seconds, true];
-    follow(null);
-  });
-  const when = el("span", { class: "quiet small", role: "status" });
-  const back = el("button", { type: "button", class: "tiny", on: { click: () => follow(null) } }, "Live");
-  const bar = el("div", { class: "actions" }, when, back, choice);
-  tell();
-
-  /** All plots of the page show the range that was marked in one. */
-  function zoom(since, until) {
-    follow(since === undefined ? null : marked(since, until));
-  }
-
-  function follow(next) {
-    fixed = next;
-    const address = new URL(location.href);
-    const keep = (name, value) => (value ? address.searchParams.set(name, String(value)) : address.searchParams.delete(name));
-    keep("range", range);
-    keep("from", fixed?.since);
-    keep("until", fixed?.until);
-    history.replaceState(null, "", address);
-    tell();
-    refresh();
-  }
-
-  function tell() {
-    when.textContent = fixed ? `${time(fixed.since).replace(` ${zone()}`, "")} to ${time(fixed.until)}` : `Live, ${zone()}`;
-    back.hidden = !fixed;
-    choice.press(fixed ? 0 : range);
-  }
+  const bar = timebar({ change: () => refresh(), point: (at) => figures.forEach(({ figure }) => figure.point(at)) });
 
   /** `[scope, { metric: name }]` for each question of one plot. */
   function questions(entry) {
@@ -127,57 +97,62 @@ export function board({ scope, wanted, gpus = () => [], errorMetrics = [] }) {
         for (const metric of Object.keys(metrics)) needs.get(asked).add(metric);
       }
     }
-    const answers = new Map(await Promise.all([...needs].map(async ([asked, metrics]) => {
-      try {
-        return [asked, fixed ? await ask(asked, [...metrics], fixed.until - fixed.since, fixed.until) : await ask(asked, [...metrics], range)];
-      } catch (error) {
-        return [asked, error];
-      }
-    })));
-    const until = fixed?.until ?? Date.now() / 1000;
-    if (!chosen && !fixed) shorten([...answers.values()].flatMap((answer) => answer.series ?? []), until);
-    chosen = true;
-    const since = fixed?.since ?? until - range;
+    const shown = bar.current();
+    const { earlier, fixed } = bar;
+    const caught = (promise) => promise.catch((error) => error);
+    const marked = caught(askMarks(of, shown));
+    const answers = new Map(await Promise.all([...needs].map(async ([asked, metrics]) =>
+      [asked, ...await Promise.all([caught(ask(asked, [...metrics], shown)), caught(askEarlier(asked, [...metrics], shown, earlier))])]))
+      .then((all) => all.map(([asked, ...both]) => [asked, both])));
+    const happened = await marked;
+    // Meanwhile another span was chosen: that one is asked for already.
+    if (fixed !== bar.fixed || earlier?.name !== bar.earlier?.name) return;
+    const all = [...answers.values()].flatMap(([answer]) => answer.series ?? []);
+    const firsts = all.flatMap((line) => line.times.slice(0, 1));
+    bar.young(firsts.length ? Math.min(...firsts) : 0);
+    const { since, until } = fixed ?? { until: shown.until, since: shown.until - bar.range };
+    const nothingEarlier = Boolean(earlier) && [...answers.values()].every(([, before]) => !before.series?.some((line) => line.times.length));
+    const marks = bar.drawn(all[0]?.step, happened instanceof Error ? null : happened, happened.message, nothingEarlier);
     for (const { entry, figure } of figures) {
-      const lines = [];
+      const [lines, before] = [[], []];
       let failure = null;
       if (entry.gpu) figure.none = gpus().length ? entry.none : "It holds no GPU now.";
       for (const [asked, metrics] of questions(entry)) {
-        const answer = answers.get(asked);
-        if (answer instanceof Error) {
-          failure = answer;
-          continue;
-        }
-        for (const line of answer.series) {
-          if (!(line.metric in metrics)) continue;
-          if (entry.errors && !line.values.some((value) => value > 0)) continue;
-          lines.push({ ...line, name: metrics[line.metric] });
-        }
+        const both = answers.get(asked) ?? [];
+        both.forEach((answer, place) => {
+          if (answer instanceof Error) {
+            failure = answer;
+            return;
+          }
+          for (const line of answer.series) {
+            if (!(line.metric in metrics)) continue;
+            if (entry.errors && !line.values.some((value) => value > 0)) continue;
+            (place ? before : lines).push({ ...line, name: metrics[line.metric] });
+          }
+        });
       }
+      figure.marks = marks;
+      const more = { fixed: fixed !== null, before, earlier: earlier?.name ?? "", more: entry.total && lines.length ? total(lines[0], before[0], earlier?.name) : null };
       if (failure && !lines.length) figure.fail(failure.message);
-      else if (!lines.length) figure.set([{ name: entry.title, unit: "", step: 10, times: [], values: [] }], since, until, null, fixed !== null);
-      else figure.set(lines, since, until, entry.total ? total(lines[0]) : null, fixed !== null);
+      else if (!lines.length) figure.set([{ name: entry.title, unit: "", step: 10, times: [], values: [] }], since, until, more);
+      else figure.set(lines, since, until, more);
     }
-  }
-
-  /** Where all of it is newer than a quarter of an hour, more would be an empty plot. */
-  function shorten(lines, until) {
-    const firsts = lines.flatMap((line) => line.times.slice(0, 1));
-    if (!firsts.length || Math.min(...firsts) < until - RANGES[0][1]) return;
-    [, range] = RANGES[0];
-    tell();
+    // That the gateway can't be reached is told above the page.
+    const unreached = [...answers.values()].flat().find((answer) => answer instanceof Error && answer.status === 0);
+    if (unreached) throw unreached;
   }
 
   function embed(entry) {
     const [first] = questions(entry);
     if (!first) return;
     const [asked, metrics] = first;
-    embedDialog({ scope: asked, metrics: entry.errors ? ["errors"] : Object.keys(metrics), title: entry.title, range: fixed ? fixed.until - fixed.since : range });
+    const { since, until } = bar.current();
+    embedDialog({ scope: asked, metrics: entry.errors ? ["errors"] : Object.keys(metrics), title: entry.title, range: until - since });
   }
 
   const refresh = live(load, 10);
   return {
-    bar,
+    bar: [bar.node, bar.list],
     node: el("div", { class: "plots" }, figures.map(({ figure }) => figure.node)),
     refresh,
     scope(next) {

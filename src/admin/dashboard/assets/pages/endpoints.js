@@ -3,10 +3,11 @@
 import { copyButton, data, download, el, id, show, status } from "../lib/dom.js";
 import { live, news, part } from "../lib/api.js";
 import { count, decimal, latency, NONE, span } from "../lib/format.js";
-import { plot, ranges } from "../lib/plot.js";
-import { ask } from "../lib/series.js";
+import { plot } from "../lib/plot.js";
+import { ask, askEarlier, askMarks } from "../lib/series.js";
 import { csv, table } from "../lib/table.js";
 import { tabs } from "../lib/tabs.js";
+import { timebar } from "../lib/timebar.js";
 
 /** Lines of one comparison. */
 const COMPARED_MAX = 12;
@@ -68,12 +69,12 @@ export default async function endpoints(main) {
     ],
   });
   const metric = el("select", { id: id("metric"), "aria-label": "What is compared", on: { change: () => compare() } }, METRICS.map(([value, title]) => el("option", { value }, title)));
-  let range = 3600;
-  const comparison = plot({ title: "Comparison", level: "h2" });
+  const comparison = plot({ title: "Comparison", level: "h2", zoom: (since, until) => bar.zoom(since, until), over: (at) => bar.look(at) });
+  const bar = timebar({ change: () => compare(), point: (at) => comparison.point(at) });
   const hint = el("p", { class: "quiet" }, "Tick endpoints in the tables to compare them in one plot.");
   const compareBox = el("section", { class: "stack", "aria-label": "Comparison", hidden: true },
-    el("div", { class: "actions" }, metric, ranges(range, (seconds) => { range = seconds; compare(); }), el("button", { type: "button", on: { click: () => { chosen.clear(); for (const box of main.querySelectorAll("tbody input[type=checkbox]")) box.checked = false; compare(); } } }, "Clear")),
-    comparison.node);
+    el("div", { class: "actions" }, metric, el("button", { type: "button", on: { click: () => { chosen.clear(); for (const box of main.querySelectorAll("tbody input[type=checkbox]")) box.checked = false; compare(); } } }, "Clear")),
+    bar.node, bar.list, comparison.node);
   const panel = (list, name) => el("div", { class: "card stack" }, el("div", { class: "card-head" }, list.toolbar, el("button", { type: "button", on: { click: () => save(name) } }, "Download CSV")), list.node);
   const panels = tabs("Endpoints by state", [
     { name: "active", title: "Active", node: panel(active, "active") },
@@ -101,9 +102,20 @@ export default async function endpoints(main) {
     compareBox.hidden = all.length === 0;
     hint.hidden = all.length > 0;
     if (!all.length) return;
-    const answers = await Promise.all(all.map((row) => ask(row.scope, [metric.value], range).catch(() => null)));
-    const until = Date.now() / 1000;
-    comparison.set(answers.flatMap((answer, index) => (answer ? [{ ...answer.series[0], name: all[index].endpoint }] : [])), until - range, until);
+    const shown = bar.current();
+    const { earlier, fixed } = bar;
+    const none = () => null;
+    const answers = await Promise.all(all.map((row) => Promise.all([ask(row.scope, [metric.value], shown).catch(none),
+      askEarlier(row.scope, [metric.value], shown, earlier).catch(none), askMarks(row.scope, shown).catch(none)])));
+    if (fixed !== bar.fixed) return;
+    const lines = (place) => answers.flatMap((each, index) => (each[place]?.series.length ? [{ ...each[place].series[0], name: all[index].endpoint }] : []));
+    const told = answers.flatMap(([, , marks]) => marks ?? []);
+    // An edit of an instance belongs to each of its models.
+    const marks = [...new Map(told.flatMap((each) => each.marks).map((mark) => [JSON.stringify(mark), mark])).values()].sort((a, b) => a.at - b.at);
+    const [own, before] = [lines(0), lines(1)];
+    const happened = told.length ? { marks, left_out: told.reduce((sum, each) => sum + each.left_out, 0), known_since: Math.max(...told.map((each) => each.known_since)) } : null;
+    comparison.marks = bar.drawn(own[0]?.step, happened, "the gateway can't be reached", earlier !== null && !before.some((line) => line.times.length));
+    comparison.set(own, shown.since, shown.until, { fixed: fixed !== null, before, earlier: earlier?.name ?? "" });
   }
 
   function save(name) {

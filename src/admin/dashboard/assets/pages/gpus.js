@@ -50,7 +50,7 @@ export default async function gpus(main) {
   const plots = board({ scope: "host", wanted: PLOTS.filter((entry) => !entry.gpu || view.gpus.length), gpus: () => view.gpus.map((gpu) => gpu.index) });
   show(main, el("div", { class: "head" }, el("h1", {}, "GPUs")), devices, host,
     el("div", { class: "columns" }, el("section", { class: "card" }, el("h2", {}, "Asleep"), sleeping.node), el("section", { class: "card" }, el("h2", {}, "Waiting for room, the longest first"), waiting.node)),
-    el("section", { class: "stack", "aria-label": "Plots" }, el("div", { class: "head" }, el("h2", {}, "Over time"), plots.bar), plots.node));
+    el("section", { class: "stack", "aria-label": "Plots" }, el("h2", {}, "Over time"), plots.bar, plots.node));
   let drawn = "";
   live(async () => {
     view = await news("gpus");

@@ -36,7 +36,7 @@ export default async function instance(main, name) {
       why.node,
       access.node,
       el("section", { class: "stack", "aria-label": "Plots" },
-        el("div", { class: "head" }, el("h2", { class: "grow" }, "Over time"), el("div", { class: "actions" }, detail.deployments.length > 1 && whose, plots.bar)), plots.node)) },
+        el("div", { class: "head" }, el("h2", { class: "grow" }, "Over time"), el("div", { class: "actions" }, detail.deployments.length > 1 && whose)), plots.bar, plots.node)) },
     { name: "console", title: "Console", node: el("section", { class: "card" }, logs.node), open: logs.open, close: logs.close },
     { name: "events", title: "Events", node: el("section", { class: "card" }, events.node), open: events.load },
     { name: "configuration", title: "Configuration", node: configuration(detail) },
