@@ -193,12 +193,13 @@ impl Place {
     /// Processes of workers of this state directory.
     pub(crate) fn workers(&self) -> Vec<u32> {
         let state = self.path().join(".tidegate");
-        let logs = fs::canonicalize(&state).unwrap_or(state).join("logs");
+        let state = fs::canonicalize(&state).unwrap_or(state);
+        let state = state.as_os_str().as_encoded_bytes();
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.filter(|pid| {
-            let out = fs::read_link(format!("/proc/{pid}/fd/1"));
-            out.is_ok_and(|out| out.starts_with(&logs))
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            memchr::memmem::find(&line, state).is_some()
         })
         .collect()
     }
