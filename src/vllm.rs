@@ -12,4 +12,5 @@ pub mod introspect;
 pub mod log;
 pub mod options;
 pub mod rules;
+pub mod taste;
 pub mod versions;

@@ -16,7 +16,8 @@ use crate::units::{Bytes, Span};
 pub struct Args {
     /// The model that it pretends to serve: a path or a hub name.
     pub model: String,
-    /// Names that requests may ask for; the first is echoed. Default: MODEL.
+    /// Names that requests may ask for; the first is echoed, and completions of the
+    /// others are those of adapters. Default: MODEL.
     #[arg(long, num_args = 1.., value_name = "NAME")]
     pub served_model_name: Vec<String>,
     /// Address to listen on.
@@ -73,6 +74,9 @@ pub struct Args {
     /// What the model does, which decides the routes that exist.
     #[arg(long, value_enum, default_value_t = ModelKind::Generate)]
     pub kind: ModelKind,
+    /// Tokens that it pretends to guess ahead, as speculative decoding does.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub num_speculative_tokens: u32,
     /// Another seed gives other texts for the same prompts.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -81,7 +85,8 @@ pub struct Args {
     /// cut-mid-stream:N, half-event:N, hang-mid-stream:N, error-mid-stream:N,
     /// status-500, queue-full, hang-while-asleep, hang-on-sleep, hang-on-wake,
     /// sleep-fails, wake-fails, ignore-sigterm, keeps-memory-asleep,
-    /// garbage-after-wake, engine-dead, slow-headers:2s, split:BYTES.
+    /// garbage-after-wake, logit-after-wake, adapters-lost-after-wake,
+    /// slow-after-wake, guesses-lost-after-wake, engine-dead, slow-headers:2s, split:BYTES.
     #[arg(long, value_name = "FAULT")]
     pub fault: Vec<Misdeed>,
     /// Write the pretended GPU memory, in bytes, to this file.

@@ -10,7 +10,7 @@ use super::faults::Misdeed;
 use super::generation::{Generation, Prompt, Run, Token};
 use super::json::quoted;
 use super::stream::{DONE, End, Sink};
-use super::text::Sequence;
+use super::text::{Sequence, number_of};
 
 /// Tokens of a completion that asks for no number.
 const TOKENS_DEFAULT: u64 = 16;
@@ -29,13 +29,14 @@ pub(super) async fn completions(app: Arc<App>, mut call: Call) -> Answer {
     {
         body.insert("max_tokens".to_owned(), Value::from(TOKENS_DEFAULT));
     }
-    let generation = Generation::read(
+    let mut generation = Generation::read(
         &call.body,
         prompts,
         &["max_tokens"],
         app.args.max_model_len,
         app.args.seed,
     )?;
+    generation.seed ^= adapter(&app, &call);
     let id = app.id_of(&call);
     if call.flag("stream") {
         let stream = CompletionStream {
@@ -51,7 +52,49 @@ pub(super) async fn completions(app: Arc<App>, mut call: Call) -> Answer {
     let garbage = app.faulty(&Misdeed::GarbageAfterWake);
     let run = Run::begin(Arc::clone(&app.engine), &generation, garbage).await?;
     let sequences = run.all().await?;
-    Ok(json(whole(&app, &id, &generation, &sequences)))
+    let logprobs = call.get("logprobs").is_some_and(Value::is_u64);
+    Ok(json(whole(&app, &id, &generation, &sequences, logprobs)))
+}
+
+/// Change of the seed by the adapter of a name; none where it is the model's own, or a wake
+/// has lost the adapters.
+fn adapter(app: &App, call: &Call) -> u64 {
+    let lost = app.engine.now().has_slept && app.faulty(&Misdeed::AdaptersLostAfterWake);
+    let mut others = app.args.names().iter().skip(1);
+    let asked = call.get("model").and_then(Value::as_str);
+    let other = others.find(|name| !lost && asked == Some(name.as_str()));
+    other.map_or(0, |name| number_of(name.as_bytes()))
+}
+
+/// The logprobs of a text, in the form of completions: made up, and the same each time.
+fn logprobs_of(app: &App, sequence: &Sequence) -> String {
+    let changed = app.engine.now().has_slept && app.faulty(&Misdeed::LogitAfterWake);
+    let mut offset = 0;
+    let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
+    let (mut likely, mut offsets) = (Vec::new(), Vec::new());
+    for index in 0..sequence.tokens {
+        let piece = sequence.piece(index);
+        let thousandths = number_of(piece.as_bytes()) % 400;
+        let wrong = changed && index == sequence.tokens / 2;
+        let logprob = -thousandths_of(thousandths) - if wrong { 1.5 } else { 0.0 };
+        tokens.push(quoted(&piece));
+        logprobs.push(format!("{logprob:?}"));
+        let other = format!("\"~\":{:?}", logprob - 4.0);
+        likely.push(format!("{{{}:{logprob:?},{other}}}", quoted(&piece)));
+        offsets.push(offset.to_string());
+        offset += piece.chars().count();
+    }
+    format!(
+        "{{\"text_offset\":[{}],\"token_logprobs\":[{}],\"tokens\":[{}],\"top_logprobs\":[{}]}}",
+        offsets.join(","),
+        logprobs.join(","),
+        tokens.join(","),
+        likely.join(",")
+    )
+}
+
+fn thousandths_of(number: u64) -> f64 {
+    u32::try_from(number).map_or(0.0, f64::from) / 1_000.0
 }
 
 /// One prompt or several, as texts or as token ids.
@@ -64,14 +107,28 @@ fn prompts(value: &Value) -> Vec<Prompt> {
     }
 }
 
-fn whole(app: &App, id: &str, generation: &Generation, sequences: &[Sequence]) -> String {
+fn whole(
+    app: &App,
+    id: &str,
+    generation: &Generation,
+    sequences: &[Sequence],
+    logprobs: bool,
+) -> String {
+    let told = |sequence| {
+        if logprobs {
+            logprobs_of(app, sequence)
+        } else {
+            "null".to_owned()
+        }
+    };
     let choices: Vec<String> = sequences
         .iter()
         .enumerate()
         .map(|(index, sequence)| {
             format!(
-                "{{\"index\":{index},\"text\":{},\"logprobs\":null,\"finish_reason\":\"{}\",\"stop_reason\":{},\"token_ids\":null,\"prompt_logprobs\":null,\"prompt_token_ids\":null,\"routed_experts\":null}}",
+                "{{\"index\":{index},\"text\":{},\"logprobs\":{},\"finish_reason\":\"{}\",\"stop_reason\":{},\"token_ids\":null,\"prompt_logprobs\":null,\"prompt_token_ids\":null,\"routed_experts\":null}}",
                 quoted(&sequence.text(sequence.tokens)),
+                told(sequence),
                 sequence.finish.as_str(),
                 stop_reason(sequence.stopped_by.as_deref())
             )

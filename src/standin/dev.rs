@@ -191,9 +191,12 @@ async fn wake(app: &App, tags: &[String]) -> Result<(), ApiError> {
     if weights && app.engine.now().weights_away {
         pause_for(app.args.wake.0).await;
     }
+    let slow = app.faulty(&Misdeed::SlowAfterWake);
+    let guesses_lost = app.faulty(&Misdeed::GuessesLostAfterWake);
     app.engine.state.send_modify(|state| {
         state.weights_away &= !weights;
         state.cache_away &= !cache;
+        (state.slow, state.guesses_lost) = (slow, guesses_lost);
         if !state.weights_away && !state.cache_away {
             awake(state);
         }

@@ -45,6 +45,10 @@ pub(super) struct State {
     pub(super) weights_lost: bool,
     /// True once it has slept.
     pub(super) has_slept: bool,
+    /// True while tokens come at half the speed.
+    pub(super) slow: bool,
+    /// True while no token that is guessed ahead holds.
+    pub(super) guesses_lost: bool,
 }
 
 const AWAKE: State = State {
@@ -58,6 +62,8 @@ const AWAKE: State = State {
     cache_away: false,
     weights_lost: false,
     has_slept: false,
+    slow: false,
+    guesses_lost: false,
 };
 
 /// Counters behind `/metrics`; each is one atomic word.
@@ -73,6 +79,10 @@ pub(super) struct Counters {
     pub(super) prompt_tokens: AtomicU64,
     /// Tokens made.
     pub(super) generation_tokens: AtomicU64,
+    /// Tokens that it pretends to have guessed ahead.
+    pub(super) guessed: AtomicU64,
+    /// Those of them that held.
+    pub(super) held: AtomicU64,
     /// Sequences that ended by themselves.
     pub(super) stopped: AtomicU64,
     /// Sequences that reached their length.
@@ -119,6 +129,8 @@ pub(super) struct Engine {
     places_max: u32,
     waiting_max: u32,
     pace: Pace,
+    /// Tokens that are guessed ahead for each that is made.
+    guesses: u32,
     emptied: Notify,
 }
 
@@ -136,6 +148,7 @@ impl Engine {
                 first_token: args.first_token.0,
                 tokens_per_second: args.tokens_per_second,
             },
+            guesses: args.num_speculative_tokens,
             emptied: Notify::new(),
         })
     }
@@ -295,7 +308,8 @@ impl Slot {
                 self.start += now.elapsed();
                 continue;
             }
-            let due = self.start + self.engine.pace.due(tokens);
+            let due = self.engine.pace.due(tokens);
+            let due = self.start + if state.slow { due * 2 } else { due };
             if due <= now {
                 return Ok(Progress::Reached);
             }
@@ -321,6 +335,13 @@ impl Slot {
     pub(super) fn made(&self, tokens: u32) {
         let counter = &self.engine.counters.generation_tokens;
         counter.fetch_add(u64::from(tokens), Ordering::Relaxed);
+        let guessed = u64::from(tokens) * u64::from(self.engine.guesses);
+        // Four of five hold.
+        let lost = self.state.borrow().guesses_lost;
+        let held = if lost { 0 } else { guessed * 4 / 5 };
+        let counters = &self.engine.counters;
+        counters.guessed.fetch_add(guessed, Ordering::Relaxed);
+        counters.held.fetch_add(held, Ordering::Relaxed);
     }
 
     /// Counts one sequence as ended.

@@ -52,6 +52,14 @@ pub enum Misdeed {
     KeepsMemoryAsleep,
     /// `garbage-after-wake`: texts are garbage once it has slept.
     GarbageAfterWake,
+    /// `logit-after-wake`: one token of each text has another logprob once it has slept.
+    LogitAfterWake,
+    /// `adapters-lost-after-wake`: all names say what the first says once it has slept.
+    AdaptersLostAfterWake,
+    /// `slow-after-wake`: tokens come at half the speed once it has slept.
+    SlowAfterWake,
+    /// `guesses-lost-after-wake`: nothing that is guessed ahead holds once it has slept.
+    GuessesLostAfterWake,
     /// `engine-dead`: health is 503, requests fail; exits with 0 after 5 s.
     EngineDead,
     /// `slow-headers:2s`: responses begin that much later.
@@ -112,6 +120,10 @@ fn alone(name: &str) -> Option<Misdeed> {
         "ignore-sigterm" => Misdeed::IgnoreSigterm,
         "keeps-memory-asleep" => Misdeed::KeepsMemoryAsleep,
         "garbage-after-wake" => Misdeed::GarbageAfterWake,
+        "logit-after-wake" => Misdeed::LogitAfterWake,
+        "adapters-lost-after-wake" => Misdeed::AdaptersLostAfterWake,
+        "slow-after-wake" => Misdeed::SlowAfterWake,
+        "guesses-lost-after-wake" => Misdeed::GuessesLostAfterWake,
         "engine-dead" => Misdeed::EngineDead,
         _ => return None,
     })
@@ -142,6 +154,10 @@ impl fmt::Display for Misdeed {
             Self::IgnoreSigterm => f.write_str("ignore-sigterm"),
             Self::KeepsMemoryAsleep => f.write_str("keeps-memory-asleep"),
             Self::GarbageAfterWake => f.write_str("garbage-after-wake"),
+            Self::LogitAfterWake => f.write_str("logit-after-wake"),
+            Self::AdaptersLostAfterWake => f.write_str("adapters-lost-after-wake"),
+            Self::SlowAfterWake => f.write_str("slow-after-wake"),
+            Self::GuessesLostAfterWake => f.write_str("guesses-lost-after-wake"),
             Self::EngineDead => f.write_str("engine-dead"),
         }
     }
@@ -202,6 +218,10 @@ mod tests {
             "ignore-sigterm",
             "keeps-memory-asleep",
             "garbage-after-wake",
+            "logit-after-wake",
+            "adapters-lost-after-wake",
+            "slow-after-wake",
+            "guesses-lost-after-wake",
             "engine-dead",
             "slow-headers:300ms",
             "split:7",

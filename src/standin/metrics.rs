@@ -37,7 +37,7 @@ fn text(app: &App) -> String {
 
 /// Name, type, help and samples of each family.
 #[rustfmt::skip]
-fn families(app: &App) -> [(&'static str, &'static str, &'static str, Vec<Sample>); 8] {
+fn families(app: &App) -> Vec<(&'static str, &'static str, &'static str, Vec<Sample>)> {
     let counters = &app.engine.counters;
     let level = app.engine.now().level;
     let flag = |holds: bool| f64::from(u8::from(holds));
@@ -45,7 +45,7 @@ fn families(app: &App) -> [(&'static str, &'static str, &'static str, Vec<Sample
     let waiting = f64::from(counters.waiting.load(Ordering::Acquire));
     let share = (running / f64::from(app.args.max_num_seqs)).min(1.0);
     let total = |counter: &AtomicU64| count(counter.load(Ordering::Relaxed));
-    [
+    let mut all = vec![
         ("num_requests_running", "gauge", "Number of requests in model execution batches.",
             vec![("", ENGINE, "", running)]),
         ("num_requests_waiting", "gauge", "Number of requests waiting to be processed.",
@@ -70,7 +70,14 @@ fn families(app: &App) -> [(&'static str, &'static str, &'static str, Vec<Sample
         ]),
         ("admission_rejections", "counter", "Count of requests rejected at admission.",
             vec![("_total", "", ",reason=\"max_num_queued_reqs\"", total(&counters.rejected))]),
-    ]
+    ];
+    if app.args.num_speculative_tokens > 0 {
+        all.push(("spec_decode_num_draft_tokens", "counter", "Number of draft tokens.",
+            vec![("_total", ENGINE, "", total(&counters.guessed))]));
+        all.push(("spec_decode_num_accepted_tokens", "counter", "Number of accepted tokens.",
+            vec![("_total", ENGINE, "", total(&counters.held))]));
+    }
+    all
 }
 
 /// A counter as a float, as Prometheus has it.

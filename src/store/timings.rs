@@ -86,6 +86,10 @@ pub struct Timing {
     pub asleep_bytes: Option<u64>,
     /// Bytes of its weights, of all GPUs together, by its log.
     pub weights_bytes: Option<u64>,
+    /// Tokens each second of its taste when its newest worker came up.
+    pub taste_start: Option<f64>,
+    /// The same after its newest wake.
+    pub taste_wake: Option<f64>,
     /// Popularity among clients; `None` before the first request.
     pub popularity: Option<Popularity>,
 }

@@ -4,6 +4,8 @@
 //! with a time limit and a bounded answer. When to ask is the conductor's to
 //! decide, and requests of clients do not pass here.
 
+mod tasting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::about::{About, ROUTES};
+use super::taste::{Difference, Reference, TasteFigures};
 use crate::outbound::Address;
 use crate::outbound::exchange::ask;
 use crate::outbound::socket::{Limits, Socket};
@@ -22,10 +25,8 @@ use crate::time::timeout;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Bytes of an answer that an error quotes.
 const QUOTE_CHARS_MAX: usize = 200;
-/// Prompt that shows if a model is the same as before.
-const TASTE_PROMPT: &str = "One, two, three,";
-/// So many characters of its answer must be as before.
-const TASTE_CHARS: usize = 4;
+/// Path where texts are completed.
+const COMPLETIONS: &str = "/v1/completions";
 /// Limit of a call that only looks.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -69,12 +70,34 @@ pub enum CallError {
         text: String,
     },
     /// It woke, and says other things than before.
-    #[error("since it woke it answers {after:?} to what it answered {before:?} before")]
+    #[error("since it woke it {difference} (asked as {name})")]
     Garbage {
-        /// Answer before it slept.
-        before: String,
-        /// Answer now.
-        after: String,
+        /// The name that was asked.
+        name: String,
+        /// Difference from before.
+        difference: Difference,
+    },
+    /// It woke, and is slower than before.
+    #[error(
+        "since it woke it makes {after:.0} tokens each second, and made {before:.0} before (asked as {name})"
+    )]
+    Slow {
+        /// The names that were asked.
+        name: String,
+        /// Tokens each second before it slept.
+        before: f64,
+        /// Tokens each second now, at best.
+        after: f64,
+    },
+    /// It woke, and what it guesses ahead holds far less often than before.
+    #[error(
+        "since it woke {after:.0} % of what speculative decoding guesses holds, and {before:.0} % did before"
+    )]
+    Guesses {
+        /// Per cent that held before it slept.
+        before: f64,
+        /// Per cent that hold now.
+        after: f64,
     },
     /// It says that it did, and `/is_sleeping` says that it did not.
     #[error("the worker reports is_sleeping={0}, against what it was told")]
@@ -186,7 +209,7 @@ impl Client {
         let completion = json!({"model": &*self.model, "prompt": "a", "max_tokens": 1});
         let input = json!({"model": &*self.model, "input": "a"});
         for (path, body) in [
-            ("/v1/completions", &completion),
+            (COMPLETIONS, &completion),
             ("/v1/embeddings", &input),
             ("/pooling", &input),
             ("/classify", &input),
@@ -219,46 +242,8 @@ impl Client {
         self.confirm(true).await
     }
 
-    /// Answer of the model to a fixed prompt when it always takes the likeliest
-    /// token; `None` where it completes no texts.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError`].
-    pub async fn taste(&self, limit: Duration) -> Result<Option<String>, CallError> {
-        const PATH: &str = "/v1/completions";
-        let body = json!({"model": &*self.model, "prompt": TASTE_PROMPT, "max_tokens": 2,
-            "temperature": 0, "seed": 1});
-        let (status, text) = self.call(Method::POST, PATH, Some(&body), limit).await?;
-        match status {
-            StatusCode::OK => {
-                let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
-                let said = answer.pointer("/choices/0/text").and_then(Value::as_str);
-                Ok(said.map(str::to_owned))
-            }
-            StatusCode::NOT_FOUND if is_route_missing(&text) => Ok(None),
-            _ => Err(unwanted(PATH, status, &text)),
-        }
-    }
-
-    /// Makes sure that it still says what it said before it slept. vLLM answers
-    /// garbage with status 200 where weights were not loaded again. Two tries, and
-    /// the beginning is enough: the last bit of a sum may differ.
-    async fn same_taste(&self, before: &str, limit: Duration) -> Result<(), CallError> {
-        let beginning = |text: &str| text.chars().take(TASTE_CHARS).collect::<String>();
-        let mut after = String::new();
-        for _ in 0..2 {
-            after = self.taste(limit).await?.unwrap_or_default();
-            if beginning(&after) == beginning(before) {
-                return Ok(());
-            }
-        }
-        let before = before.to_owned();
-        Err(CallError::Garbage { before, after })
-    }
-
     /// Wakes the worker, and makes sure that it answers, and what it answered
-    /// before it slept, where that is known.
+    /// before it slept, where that is known. Returns the figures of that.
     ///
     /// # Errors
     ///
@@ -266,9 +251,9 @@ impl Client {
     pub async fn wake(
         &self,
         level: SleepLevel,
-        before: Option<&str>,
+        before: Option<&Reference>,
         limit: Duration,
-    ) -> Result<(), CallError> {
+    ) -> Result<Option<TasteFigures>, CallError> {
         match level {
             SleepLevel::One => {
                 self.expect(Method::POST, "/wake_up", None, limit).await?;
@@ -288,8 +273,8 @@ impl Client {
         }
         self.confirm(false).await?;
         match before {
-            Some(before) => self.same_taste(before, limit).await,
-            None => self.warm_up(limit).await,
+            Some(before) => self.same_taste(before, limit).await.map(Some),
+            None => self.warm_up(limit).await.map(|()| None),
         }
     }
 

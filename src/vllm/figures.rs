@@ -1,11 +1,18 @@
 //! Load of an engine by its own account, read from its Prometheus text.
 //!
-//! Requests of others are seen here, and how full its cache is.
+//! Requests of others are seen here, how full its cache is, and how well it guesses.
+
+use super::taste::Guesses;
 
 /// vLLM 0.32's gauge of requests that wait for a place in its batch.
 const WAITING: &str = "vllm:num_requests_waiting";
 /// vLLM 0.32's gauge of how full its KV cache is, 0 to 1; and the older name of it.
 const CACHE: [&str; 2] = ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"];
+
+/// vLLM 0.32's counters of speculative decoding: tokens that were guessed, and those of them
+/// that held. There are none where nothing is guessed.
+const GUESSED: &str = "vllm:spec_decode_num_draft_tokens_total";
+const HELD: &str = "vllm:spec_decode_num_accepted_tokens_total";
 
 /// Findings of one look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +60,20 @@ pub fn read(page: &str) -> Option<EngineLoad> {
         waiting: whole(waiting.unwrap_or(0.0)),
         cache: whole(cache.unwrap_or(0.0) * 1_000.0),
     })
+}
+
+/// Reads the counts of speculative decoding in a page; `None` where nothing is guessed.
+pub fn guesses(page: &str) -> Option<Guesses> {
+    let mut found = None;
+    for (name, value) in page.lines().filter_map(sample) {
+        // Each rank of an engine has a line of its own.
+        match name {
+            GUESSED => found.get_or_insert_with(Guesses::default).guessed += value.max(0.0),
+            HELD => found.get_or_insert_with(Guesses::default).held += value.max(0.0),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// The name and the value of a sample; `None` for comments and what makes no sense.
@@ -113,6 +134,21 @@ mod tests {
                 cache: 1_000
             })
         );
+    }
+
+    #[test]
+    fn guesses_of_all_ranks_add_up_and_without_counters_there_are_none() {
+        let page = "vllm:spec_decode_num_drafts_total{engine=\"0\",model_name=\"a\"} 9.0\n\
+            vllm:spec_decode_num_draft_tokens_total{engine=\"0\",model_name=\"a\"} 27.0\n\
+            vllm:spec_decode_num_draft_tokens_total{engine=\"1\",model_name=\"a\"} 3.0\n\
+            vllm:spec_decode_num_accepted_tokens_total{engine=\"0\",model_name=\"a\"} 12.0\n\
+            vllm:spec_decode_num_accepted_tokens_created{engine=\"0\",model_name=\"a\"} 1.7e9\n";
+        let wanted = Guesses {
+            guessed: 30.0,
+            held: 12.0,
+        };
+        assert_eq!(guesses(page), Some(wanted));
+        assert_eq!(guesses("vllm:num_requests_waiting 0.0\n"), None);
     }
 
     #[test]

@@ -6,9 +6,11 @@
 
 mod allowed;
 mod harmless;
+mod slept;
 
 pub use allowed::{Allowed, FLOOR, FLOOR_REASON, Named, Operator, is_path};
 pub(super) use harmless::{check as harmless, is_plain};
+pub use slept::{Sleeper, warnings};
 
 use crate::vllm::options::{OptionError, OptionSet};
 

@@ -2,6 +2,7 @@
 
 mod captures;
 mod process;
+mod taste;
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;

@@ -7,12 +7,15 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+
 use super::launcher::{Boxed, Launched};
 use crate::config::OffloadTo;
 use crate::names::ModelName;
 use crate::time::sleep;
 use crate::vllm::about::About;
 use crate::vllm::client::{CallError, Client, SleepLevel};
+use crate::vllm::taste::{Reference, TasteFigures};
 
 /// First pause between two looks at a worker that is not ready.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
@@ -26,15 +29,48 @@ pub struct Callee {
     pub launched: Launched,
     /// The name that it serves.
     pub model: ModelName,
+    /// Names of its adapters.
+    pub adapters: Arc<[ModelName]>,
+    /// True where it may be put to sleep, after which what it says is held against before.
+    pub sleeps: bool,
     /// Limit of one call.
     pub limit: Duration,
     /// Answer of the worker to a fixed prompt, once it was asked.
     pub taste: Taste,
 }
 
-/// Answer of one worker to a fixed prompt, to be compared after a wake; shared by
-/// all that call the worker. Empty until it was asked, `None` where it completes no texts.
-pub type Taste = Arc<OnceLock<Option<String>>>;
+/// Taste of one worker; shared by all that call the worker.
+pub type Taste = Arc<Tasted>;
+
+/// Answers of one worker to a fixed prompt, to be compared after a wake, and the figures of
+/// the newest comparison.
+#[derive(Debug, Default)]
+pub struct Tasted {
+    /// Empty until it was asked, `None` where it completes no texts.
+    pub reference: OnceLock<Option<Reference>>,
+    /// Version of its engine, by its own word; empty until it was asked and told.
+    pub version: OnceLock<String>,
+    /// Swapped whole by whoever woke it.
+    woken: ArcSwapOption<TasteFigures>,
+}
+
+impl Tasted {
+    /// Takes down the figures of a wake.
+    pub fn woke(&self, figures: TasteFigures) {
+        self.woken.store(Some(Arc::new(figures)));
+    }
+
+    /// Figures of the newest taste; `None` where there was none.
+    pub fn newest(&self) -> Option<TasteFigures> {
+        let woken = self.woken.load_full().map(|figures| *figures);
+        woken.or_else(|| self.known().map(Reference::figures))
+    }
+
+    /// Answers of when the worker came up.
+    pub fn known(&self) -> Option<&Reference> {
+        self.reference.get().and_then(Option::as_ref)
+    }
+}
 
 /// Finding about an adopted worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +130,13 @@ impl Calls for Http {
                     Err(error) => Err(error),
                 };
                 match ready {
-                    Ok(()) => return taste(&client, &worker).await,
+                    Ok(()) => {
+                        // It serves all the same, and is tasted again before it sleeps.
+                        if let Err(error) = taste(&client, &worker).await {
+                            tracing::info!(%error, model = %worker.model, "a worker could not be tasted");
+                        }
+                        return;
+                    }
                     Err(error) => tracing::trace!(%error, "not ready yet"),
                 }
                 sleep(pause).await;
@@ -107,7 +149,9 @@ impl Calls for Http {
     fn sleep(&self, worker: Callee, to: OffloadTo) -> Boxed<'_, Result<(), String>> {
         Box::pin(async move {
             let client = client(&worker);
-            taste(&client, &worker).await;
+            // A wake that nothing can be held against could not be told from a bad one.
+            let tasted = taste(&client, &worker).await;
+            tasted.map_err(|error| format!("it can't be tasted before: {}", in_words(&error)))?;
             let slept = client.sleep(level(to), worker.limit).await;
             slept.map_err(|error| in_words(&error))
         })
@@ -115,11 +159,15 @@ impl Calls for Http {
 
     fn wake(&self, worker: Callee, from: OffloadTo) -> Boxed<'_, Result<(), String>> {
         Box::pin(async move {
-            let before = worker.taste.get().and_then(Option::as_deref);
+            let before = worker.taste.known();
             let woken = client(&worker)
                 .wake(level(from), before, worker.limit)
                 .await;
-            woken.map_err(|error| in_words(&error))
+            let figures = woken.map_err(|error| in_words(&error))?;
+            if let Some(figures) = figures {
+                worker.taste.woke(figures);
+            }
+            Ok(())
         })
     }
 
@@ -162,15 +210,16 @@ impl Calls for Http {
     }
 }
 
-/// Asks once what it says, for later. A worker that does not answer this is no
-/// worse than one that completes no texts.
-async fn taste(client: &Client, worker: &Callee) {
-    if worker.taste.get().is_none() {
-        match client.taste(worker.limit).await {
-            Ok(said) => drop(worker.taste.set(said)),
-            Err(error) => tracing::debug!(%error, "a worker could not be tasted"),
+/// Asks a worker that may sleep, once, to be compared after a wake.
+async fn taste(client: &Client, worker: &Callee) -> Result<(), CallError> {
+    if worker.sleeps && worker.taste.reference.get().is_none() {
+        if let Some(version) = client.version().await {
+            worker.taste.version.get_or_init(|| version);
         }
+        let said = client.taste(&worker.adapters, worker.limit).await?;
+        worker.taste.reference.get_or_init(|| said);
     }
+    Ok(())
 }
 
 fn client(worker: &Callee) -> Client {

@@ -18,11 +18,12 @@ use crate::gpu;
 use crate::names::DeploymentId;
 use crate::store::secrets::Secrets;
 use crate::vllm::args::{self, Launch, Listen, Sleep};
+use crate::vllm::client::SleepLevel;
 use crate::vllm::environment;
 use crate::vllm::install::Progress;
 use crate::vllm::installation::{Installation, InstallationError, Installations, Sources};
 use crate::vllm::options::{OptionError, SecretSource, SecretText};
-use crate::vllm::rules::{Allowed, Hardware, Operator};
+use crate::vllm::rules::{self, Allowed, Hardware, Operator};
 use aws_lc_rs::digest;
 
 /// Seconds for which an idle connection to a worker stays open; the
@@ -422,7 +423,17 @@ impl Engines {
             },
             resolve: &|source: &SecretSource| secret(source, &self.secrets),
         };
-        match (args::command_line(&launch), of_version) {
+        let mut line = args::command_line(&launch);
+        if let Ok(line) = &mut line {
+            let known = rules::warnings(&rules::Sleeper {
+                model: &spec.model,
+                flags: args::flags(&line.argv).collect(),
+                version: installation.version,
+                levels: levels(spec),
+            });
+            line.notes.extend(known);
+        }
+        match (line, of_version) {
             (line, Ok(())) => line,
             (Ok(_), Err(error)) => Err(vec![error]),
             (Err(mut errors), Err(error)) => {
@@ -431,6 +442,15 @@ impl Engines {
             }
         }
     }
+}
+
+/// Depths to which a worker of this spec may sleep.
+fn levels(spec: &config::Deployment) -> Vec<SleepLevel> {
+    let levels = spec.idle.offload.map(|offload| offload.levels);
+    let of = |is: fn(&config::Levels) -> bool, level| levels.filter(is).map(|_| level);
+    let cpu = of(|levels| levels.cpu, SleepLevel::One);
+    let disk = of(|levels| levels.disk, SleepLevel::Two);
+    cpu.into_iter().chain(disk).collect()
 }
 
 /// The directories that vLLM's arguments have it write to.

@@ -481,6 +481,8 @@ impl Effects {
             taste: Arc::clone(taste),
             launched: launched.clone(),
             model: spec.endpoint_name.clone(),
+            adapters: spec.adapters().into(),
+            sleeps: spec.idle.offload.is_some(),
             limit: self.call_timeout,
         }
     }

@@ -81,6 +81,8 @@ async fn prove(
     let callee = Callee {
         launched: launched.clone(),
         model: spec.endpoint_name.clone(),
+        adapters: Arc::from([]),
+        sleeps: false,
         limit: PROOF_LIMIT,
         taste: Taste::default(),
     };

@@ -11,6 +11,7 @@ use crate::lifecycle::decide::placement::{Obstacle, Occupant, Prospect, Stand, S
 use crate::lifecycle::tell::story::{self, phase_name};
 use crate::lifecycle::tell::story::{gpu_list, seconds};
 use crate::names::DeploymentId;
+use crate::store::timings::Timing;
 use crate::units::{Bytes, Span, counted};
 
 impl Conductor {
@@ -168,6 +169,8 @@ impl Conductor {
             )
             .into(),
         );
+        let timing = self.timings.get(&member.handle.id);
+        lines.extend(tasted(&timing).map(Telling::from));
         let (way, why) = self.placement.way_and_why(member.key);
         let how = match way {
             Rest::Offload(OffloadTo::Cpu) => "its weights go to host memory (level 1)",
@@ -254,6 +257,18 @@ impl Conductor {
             }
         }
     }
+}
+
+/// Speeds of its tastes; `None` before the first.
+fn tasted(timing: &Timing) -> Option<String> {
+    let start = timing.taste_start?;
+    let woken = match timing.taste_wake {
+        Some(wake) => format!(", and {wake:.0} after its last wake"),
+        None => String::new(),
+    };
+    Some(format!(
+        "its taste made {start:.0} tokens each second when it came up{woken}"
+    ))
 }
 
 /// Holding of an occupant, and the reason why it can't be made to leave.

@@ -15,6 +15,7 @@ use crate::lifecycle::decide::machine::{Event, Phase};
 use crate::lifecycle::decide::profile;
 use crate::lifecycle::decide::why::Why;
 use crate::names::DeploymentId;
+use crate::store::timings::Timing;
 use crate::time::{Uptime, unix_seconds};
 use crate::vllm::fit::Fit;
 
@@ -162,6 +163,41 @@ impl Conductor {
         if *member.fingerprint == *digest {
             member.fit = Some(fit);
             self.know(id);
+        }
+    }
+
+    /// Takes down how fast a worker that came up or woke answered its taste.
+    pub(super) fn learn_taste(
+        &mut self,
+        id: &DeploymentId,
+        change: impl FnOnce(&mut Timing, Option<f64>),
+    ) {
+        let running = self.members.get(id).and_then(|m| m.running.as_ref());
+        let Some(figures) = running.and_then(|running| running.taste.newest()) else {
+            return;
+        };
+        let speed = figures.tokens_per_second;
+        tracing::info!(
+            deployment.id = %id,
+            tokens_per_second = speed,
+            guesses_held = figures.guesses_held,
+            "deployment {id} was tasted"
+        );
+        self.timings.learn(id, |timing| change(timing, Some(speed)));
+    }
+
+    /// Has rungs that failed tried again where the engine is another one by now.
+    pub(super) fn is_upgraded(&mut self, id: &DeploymentId) {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let (Some(failed), Some(version)) = (&member.rung_failed, member.version()) else {
+            return;
+        };
+        if failed.version.as_deref() != Some(version) {
+            let text = format!("its engine is version {version} now: what failed is tried again");
+            member.tell(&self.events, text.into());
+            self.turn.push_back((id.clone(), Event::Upgraded, None));
         }
     }
 

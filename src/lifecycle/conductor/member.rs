@@ -38,6 +38,15 @@ pub(in crate::lifecycle) enum Rolls {
     Hurried,
 }
 
+/// Rungs that failed.
+#[derive(Debug)]
+pub(in crate::lifecycle) struct RungFailed {
+    /// Words for which, and why the last of them did.
+    pub(in crate::lifecycle) told: Telling,
+    /// Version of the engine with which the last of them did; `None` where it told none.
+    pub(in crate::lifecycle) version: Option<String>,
+}
+
 /// One deployment.
 #[derive(Debug)]
 pub(in crate::lifecycle) struct Member {
@@ -68,6 +77,8 @@ pub(in crate::lifecycle) struct Member {
     pub(in crate::lifecycle) reason: Option<Telling>,
     pub(in crate::lifecycle) refusals: u64,
     pub(in crate::lifecycle) refusal: Option<Refusal>,
+    /// Rungs of its offloading that failed.
+    pub(in crate::lifecycle) rung_failed: Option<RungFailed>,
     /// Its wait for a moment to be replaced, as its options changed.
     pub(in crate::lifecycle) rolls: Rolls,
     /// Its number in placement.
@@ -103,6 +114,7 @@ impl Member {
             fetch: ModelFetch::new(launcher.fetches(&spec)),
             fit: None,
             reason: None,
+            rung_failed: None,
             refusals: 0,
             refusal: None,
             rolls: Rolls::No,
@@ -286,7 +298,7 @@ impl Member {
             would_take: rests.then(|| self.ready_in(&timings.get(&self.handle.id), now)),
             progress: self.progress.clone().filter(|_| loading),
             fetch: self.fetched(),
-            reason: self.reason.clone(),
+            reason: self.reason.clone().or_else(|| self.failed_rung()),
             refusals: self.refusals,
             refusal: self.refusal,
             replicas: Arc::from([]),
@@ -379,6 +391,18 @@ impl Member {
     fn fetched(&self) -> Option<FetchProgress> {
         let fetches = self.machine.phase == Phase::Fetching;
         self.fetch.progress().filter(|_| fetches)
+    }
+
+    /// Words for the rungs that failed.
+    fn failed_rung(&self) -> Option<Telling> {
+        let failed = self.rung_failed.as_ref();
+        failed.map(|failed| failed.told.clone())
+    }
+
+    /// Version of the engine of its worker, by the engine's own word.
+    pub(in crate::lifecycle) fn version(&self) -> Option<&str> {
+        let running = self.running.as_ref()?;
+        running.taste.version.get().map(String::as_str)
     }
 
     /// Writes down what happened.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Conductor;
-use super::member::Member;
+use super::member::{Member, RungFailed};
 use crate::config::OffloadTo;
 use crate::deployment::Refusal;
 use crate::lifecycle::act::running::Wish;
@@ -95,6 +95,9 @@ impl Conductor {
             metrics::decision(id.as_str(), decision, reason::label(event, &before, why));
         }
         if before.broken != after.broken {
+            let told = story::rung_failed(after.broken, why);
+            let version = member.version().map(str::to_owned);
+            member.rung_failed = told.map(|told| RungFailed { told, version });
             self.know(id);
         }
         self.measure(id, &before, event, now);
@@ -159,12 +162,15 @@ impl Conductor {
                 self.cold_start(id);
                 self.timings.measured(id, Transition::Start, took);
                 self.learn_weights(id);
+                self.learn_taste(id, |timing, speed| timing.taste_start = speed);
+                self.is_upgraded(id);
                 self.know(id);
             }
             (Phase::Waking { from }, Phase::Ready, _) => {
                 metrics::transition(id.as_str(), story::rung(from), "gpu", took);
                 self.cold_start(id);
                 self.timings.measured(id, Transition::Wake(from), took);
+                self.learn_taste(id, |timing, speed| timing.taste_wake = speed);
                 self.know(id);
             }
             (Phase::Offloading { to }, _, Event::Slept(_)) => {

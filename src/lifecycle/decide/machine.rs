@@ -191,7 +191,9 @@ impl Step<'_> {
                 (self.m.desired, self.m.failures) = (Desired::OnDemand, 0);
                 return true;
             }
-            Event::Offload | Event::SpecChanged => self.m.broken = Broken::default(),
+            Event::Offload | Event::SpecChanged | Event::Upgraded => {
+                self.m.broken = Broken::default();
+            }
             _ => {}
         }
         false

@@ -93,7 +93,7 @@ pub(in crate::lifecycle) fn label(
             _ => "load",
         },
         Event::Permit => "operator",
-        Event::SpecChanged | Event::IdleChanged => "options",
+        Event::SpecChanged | Event::IdleChanged | Event::Upgraded => "options",
         Event::Evict(_) => "evicted",
         Event::Spared => "spared",
         Event::Withdrawn => "nobody_waits",

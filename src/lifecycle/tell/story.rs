@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::{OffloadTo, Replicas};
 use crate::deployment::{Part, Telling};
 use crate::lifecycle::control::Command;
-use crate::lifecycle::decide::machine::{Aim, Event, Machine, Phase, Rest};
+use crate::lifecycle::decide::machine::{Aim, Broken, Event, Machine, Phase, Rest};
 use crate::lifecycle::decide::placement::{Eviction, Obstacle};
 use crate::lifecycle::decide::why::Why;
 use crate::names::DeploymentId;
@@ -237,6 +237,31 @@ pub(in crate::lifecycle) fn reason(
         }
         _ => known,
     }
+}
+
+/// Words for the rungs that are not used any more, and why the last of them failed.
+pub(in crate::lifecycle) fn rung_failed(broken: Broken, why: Option<&Why>) -> Option<Telling> {
+    let rungs = match broken {
+        Broken {
+            cpu: true,
+            disk: true,
+        } => "in host memory or without them",
+        Broken { cpu: true, .. } => "in host memory",
+        Broken { disk: true, .. } => "without them",
+        Broken { .. } => return None,
+    };
+    let why = why.map_or_else(
+        || Telling::from("it took longer than workers.call_timeout"),
+        said,
+    );
+    let again =
+        "; tried again once its file changes, its engine is upgraded or it is started by hand";
+    Some(
+        why.after(format!(
+            "not put to sleep with its weights {rungs} any more: "
+        ))
+        .then(again),
+    )
 }
 
 /// The phase as one word.

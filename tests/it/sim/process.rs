@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
+use tidegate::outbound::Address;
 use tidegate::time::Instant;
 
 /// Bound of every wait for a fact.
@@ -78,6 +79,15 @@ impl Sim {
             if line.contains(text) {
                 return line;
             }
+        }
+    }
+
+    /// Address at which it listens.
+    pub(super) fn address(&self) -> Address {
+        let (host, port) = self.address.rsplit_once(':').unwrap();
+        Address::Tcp {
+            host: host.to_owned(),
+            port: port.parse().unwrap(),
         }
     }
 

@@ -165,3 +165,32 @@ async fn nobody_leaves_again_and_again_for_one_that_cannot_be_written_down() {
     stage.fake.world().full = false;
     assert!(stage.request("t/b").await.is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rung_that_failed_is_told_and_tried_again_once_the_engine_is_upgraded() {
+    let stage = stage(|_| {}).await;
+    stage.fake.world().version = "0.32.0".to_owned();
+    stage.fake.world().sleep_fails = true;
+    // Each of the two rungs fails once, and none is tried a second time.
+    for _ in 0..3 {
+        drop(stage.request("t/a").await.unwrap());
+        stage.phase("t/a", "stopped").await;
+    }
+    assert_eq!(stage.fake.count("sleep"), 2);
+    drop(stage.request("t/a").await.unwrap());
+    let reason = stage.handle("t/a").snapshot().reason.clone().unwrap();
+    let reason = reason.to_string();
+    assert!(
+        reason.contains("in host memory or without them"),
+        "{reason}"
+    );
+    assert!(reason.contains("could not sleep: no"), "{reason}");
+    stage.phase("t/a", "stopped").await;
+    stage.fake.world().version = "0.33.0".to_owned();
+    stage.fake.world().sleep_fails = false;
+    drop(stage.request("t/a").await.unwrap());
+    stage.phase("t/a", "offloaded").await;
+    assert_eq!(stage.handle("t/a").snapshot().reason, None);
+    let told = told(&stage);
+    assert!(told.contains("version 0.33.0 now"), "{told}");
+}

@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) log: Vec<String>,
     /// Fates of the next starts; ready when empty.
     pub(super) starts: VecDeque<Fate>,
+    /// Version that workers tell of their engine; none when empty.
+    pub(super) version: String,
     /// True if calls to sleep fail.
     pub(super) sleep_fails: bool,
     /// Workers that ignore being asked to end.
@@ -239,6 +241,10 @@ impl Launcher for Fake {
 impl Calls for Fake {
     fn ready(&self, worker: Callee) -> Boxed<'_, ()> {
         let fate = self.world().starts.pop_front();
+        let version = self.world().version.clone();
+        if !version.is_empty() {
+            worker.taste.version.get_or_init(|| version);
+        }
         Box::pin(async move {
             match fate {
                 None => crate::time::sleep(LOAD).await,

@@ -99,7 +99,7 @@ pub enum Desired {
 }
 
 /// The rungs of the ladder that failed for this worker's spec. They are not
-/// used again until the spec changes or an operator asks.
+/// used again until the spec changes, its engine is upgraded or an operator asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Broken {
     /// Sleep or wake with weights in host memory.
@@ -121,6 +121,8 @@ pub enum Event {
     Permit,
     /// An operator wants its GPU memory free.
     Offload,
+    /// Its engine is another version than the one whose rungs failed.
+    Upgraded,
     /// Options that its worker is launched with changed.
     SpecChanged,
     /// Its idle times changed; the worker does not mind.
@@ -193,6 +195,7 @@ impl Event {
             | Self::Start
             | Self::Stop
             | Self::Permit
+            | Self::Upgraded
             | Self::Offload
             | Self::SpecChanged
             | Self::IdleChanged

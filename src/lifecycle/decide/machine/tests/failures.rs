@@ -36,10 +36,11 @@ fn a_level_that_failed_gives_way_to_the_next_rung() {
         );
     }
     assert!(m.broken.cpu && m.broken.disk);
-    assert_eq!(
-        run(m, &[Event::SpecChanged], &POLICY).broken,
-        Broken::default()
-    );
+    for event in [Event::SpecChanged, Event::Upgraded] {
+        assert_eq!(run(m, &[event], &POLICY).broken, Broken::default());
+    }
+    let upgraded = run(m, &[Event::Upgraded], &POLICY);
+    assert_eq!(upgraded.phase, m.phase, "it serves on");
 }
 
 #[test]

@@ -144,7 +144,8 @@ impl History {
             Event::Offload,
             Event::SpecChanged,
             Event::IdleChanged,
-        ][self.dice.below(6)];
+            Event::Upgraded,
+        ][self.dice.below(7)];
         self.tell(who, event);
     }
 

@@ -83,7 +83,7 @@ impl World {
                 }
                 _ => {}
             },
-            Event::Start | Event::SpecChanged | Event::Offload => {
+            Event::Start | Event::SpecChanged | Event::Offload | Event::Upgraded => {
                 (self.cpu_failed, self.disk_failed) = (false, false);
             }
             _ => {}
@@ -217,6 +217,7 @@ fn possible(machine: &Machine, world: World) -> Vec<(Event, Duration)> {
         (Event::Stop, soon),
         (Event::Permit, soon),
         (Event::Offload, soon),
+        (Event::Upgraded, soon),
         (Event::SpecChanged, soon),
         (Event::IdleChanged, soon),
         (Event::Evict(Rest::Offload(OffloadTo::Cpu)), soon),
