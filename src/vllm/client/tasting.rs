@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{COMPLETIONS, CallError, Client, LOOK_TIMEOUT, is_route_missing, unwanted};
+use super::{COMPLETIONS, CallError, Client, LOOK_TIMEOUT, unwanted};
 use crate::names::ModelName;
 use crate::time::{Instant, timeout};
 use crate::vllm::figures;
@@ -155,9 +155,11 @@ impl Client {
                     let said = Said::read(&answer).map(Some);
                     return said.ok_or_else(|| unwanted(COMPLETIONS, status, &text));
                 }
-                StatusCode::NOT_FOUND if is_route_missing(&text) => return Ok(None),
                 // Some are started with no logprobs to tell.
                 StatusCode::BAD_REQUEST if logprobs => logprobs = false,
+                // The route is missing, or says that such a model completes nothing: each
+                // version in its own way.
+                status if status.is_client_error() => return Ok(None),
                 _ => return Err(unwanted(COMPLETIONS, status, &text)),
             }
         }
