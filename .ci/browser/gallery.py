@@ -158,7 +158,7 @@ def all_states(report, out):
             with Browser(f"https://127.0.0.1:{gateway.admin_port}", out) as browser:
                 _logged_in(browser, gateway)
                 wait_for("it is active", lambda: gateway.deployment(ids[0])["status"] == "active", 30)
-                look.fast(report, browser, "/instances/team-llms", 4, 2.0)
+                look.fast(report, browser, "/instances/team-llms", 4, 0.5)
                 home.failing(report, browser)
                 faults.console_of_several(report, browser)
                 faults.shades(report, browser)
