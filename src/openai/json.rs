@@ -180,6 +180,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The same, as bytes, where no white space is next.
+    #[inline]
     fn digits(&mut self) -> Result<&'a [u8], Fault> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let (number, length) = Number::Start.read(rest);

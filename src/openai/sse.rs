@@ -234,6 +234,7 @@ impl StreamTap {
     }
 
     /// Bytes that were held back, to go out now.
+    #[inline]
     fn unheld(&mut self) -> Bytes {
         if self.held.is_empty() {
             return Bytes::new();
@@ -376,6 +377,7 @@ impl StreamTap {
         Line::Field
     }
 
+    #[inline]
     fn end_data(&mut self, data: &[u8], finder: Option<&Finder>) {
         if data.trim_ascii_start().starts_with(b"[DONE]") {
             self.is_done = true;

@@ -130,6 +130,7 @@ pub(super) fn has_stop_reason(data: &[u8]) -> bool {
 
 /// True if an event with usage has nothing but it: a whole JSON object whose
 /// `choices` are empty.
+#[inline]
 pub(super) fn is_usage_only(api: Api, data: &[u8]) -> bool {
     has_no_choices(api, data).unwrap_or(false)
 }

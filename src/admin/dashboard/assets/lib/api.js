@@ -60,7 +60,7 @@ export async function call(method, path, { query = {}, body = undefined, type = 
   const sent = { accept: "application/json", ...headers };
   if (csrf && method !== "GET") sent["x-csrf-token"] = csrf;
   if (body !== undefined) sent["content-type"] = type ?? "application/json";
-  let response;
+  let [response, text] = [null, ""];
   try {
     response = await fetch(address, {
       method,
@@ -69,11 +69,12 @@ export async function call(method, path, { query = {}, body = undefined, type = 
       signal: AbortSignal.timeout(TIMEOUT_MS),
       cache: "no-store",
     });
+    // It may end in the middle, with the gateway or with the page.
+    text = await response.text();
   } catch (error) {
     throw new ApiError(0, error.name === "TimeoutError" ? "no answer within 30 s" : "the gateway can't be reached", null);
   }
   heard(response.headers.get("date"));
-  const text = await response.text();
   let answer = null;
   try {
     answer = text ? JSON.parse(text) : null;
