@@ -8,10 +8,11 @@ from browser.chromium import Browser
 from checks.report import expect, wait_for
 from checks.tidegate import Tidegate
 
-_GPU = '[gpus]\nsource = "simulated"\nsimulated = [{ memory = "80GiB" }]\n'
+GPU = '[gpus]\nsource = "simulated"\nsimulated = [{ memory = "80GiB" }]\n'
 
 
-def _big(name):
+def big(name):
+    """An instance of which one fits on the GPU."""
     return f"""[instance]
 name = "{name}"
 project = "research"
@@ -54,11 +55,11 @@ def failing(report, browser):
 
 def room(report, out):
     """Two models of which one fits."""
-    with Tidegate(_GPU) as gateway:
+    with Tidegate(GPU) as gateway:
         for file in (gateway.directory / "routes.d").glob("*.toml"):
             file.unlink()
         for name in ("big-a", "big-b"):
-            gateway.route(name, _big(name))
+            gateway.route(name, big(name))
         gateway.start("--stop-workers")
         gateway.run("start", "big-a")
         gateway.wait_shown("big-a/big-a", "status", "idle", 20)

@@ -7,26 +7,9 @@ from selenium.webdriver.common.keys import Keys
 
 from browser import look
 from browser.chromium import Browser
+from browser.home import GPU, big
 from checks.report import expect, wait_for
 from checks.tidegate import Tidegate
-
-_GPU = '[gpus]\nsource = "simulated"\nsimulated = [{ memory = "80GiB" }]\n'
-
-
-def _big(name):
-    return f"""[instance]
-name = "{name}"
-project = "research"
-engine = "sim"
-[[deployment]]
-model = "stand/{name}"
-endpoint_name = "{name}"
-[deployment.sim]
-load = "100ms"
-weights = "60GiB"
-tokens_per_second = 20
-"""
-
 
 _BROKEN = """[instance]
 name = "broken"
@@ -75,11 +58,11 @@ def _drawn(browser, plots=4):
 
 def check(report, out):
     """On a gateway in which models start, leave for each other, fail and are changed."""
-    with Tidegate(_GPU) as gateway:
+    with Tidegate(GPU) as gateway:
         for file in (gateway.directory / "routes.d").glob("*.toml"):
             file.unlink()
         for name in ("big-a", "big-b"):
-            gateway.route(name, _big(name))
+            gateway.route(name, big(name))
         gateway.route("broken", _BROKEN)
         gateway.start("--stop-workers")
         gateway.run("start", "big-a")
@@ -107,7 +90,7 @@ def check(report, out):
 
 def _edited(browser):
     browser.wait_text("Launch New")
-    text = _big("big-a").replace("[deployment.sim]", "max_concurrent_requests = 7\n[deployment.sim]")
+    text = big("big-a").replace("[deployment.sim]", "max_concurrent_requests = 7\n[deployment.sim]")
     failed = browser.driver.execute_async_script(
         """
         const [text, done] = arguments;
